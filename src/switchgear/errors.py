@@ -1,0 +1,143 @@
+"""The one tree of errors.
+
+Every error a user can meet derives from `SwitchgearError`. It has a stable `code`, says what
+happened and where, and says what to do about it. Codes never change their meaning; they are
+listed in `docs/reference/errors.md`, and a test keeps the list and the tree equal.
+
+Failed calls are errors too: see `switchgear.model.outcome`, where `Refused`, `Unavailable` and
+`Unknown` derive from `CallError`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BrokerError",
+    "CallError",
+    "ConfigError",
+    "ContractError",
+    "DatabaseError",
+    "DeclarationError",
+    "EventDeclarationError",
+    "InvalidMessage",
+    "MissingExtra",
+    "OperationError",
+    "PolicyError",
+    "SagaDefinitionError",
+    "SagaError",
+    "SwitchgearError",
+]
+
+
+class SwitchgearError(Exception):
+    """Base of every error raised on purpose.
+
+    `what` happened, in one sentence; `where` it happened (a file and line, a class and field, a
+    service and operation); `fix` is what to do about it, in one sentence.
+    """
+
+    code: ClassVar[str] = "SG000"
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        where = f"{self.where}: " if self.where else ""
+        fix = f" {self.fix}" if self.fix else ""
+        return f"[{self.code}] {where}{self.what}{fix}"
+
+
+class DeclarationError(SwitchgearError):
+    """A declaration breaks a rule; raised while the declaring module is imported."""
+
+    code = "SG100"
+
+
+class ContractError(DeclarationError):
+    """A message, refusal, service or operation is declared wrongly."""
+
+    code = "SG110"
+
+
+class EventDeclarationError(DeclarationError):
+    """An event or a subscription is declared wrongly."""
+
+    code = "SG120"
+
+
+class PolicyError(DeclarationError):
+    """A policy setting is out of range, or two settings contradict each other."""
+
+    code = "SG130"
+
+
+class SagaDefinitionError(DeclarationError):
+    """A saga definition breaks a rule of sagas."""
+
+    code = "SG140"
+
+
+class ConfigError(SwitchgearError):
+    """`switchgear.toml` or an environment override is wrong; `where` is file, line and key."""
+
+    code = "SG200"
+
+
+class MissingExtra(SwitchgearError, ImportError):
+    """A part was used whose optional dependency is not installed."""
+
+    code = "SG210"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed.",
+            fix=f"Install it with: pip install 'switchgear[{extra}]'",
+        )
+        self.extra = extra
+
+
+class OperationError(SwitchgearError):
+    """A command cannot be carried out: a port in use, a missing module, an unwritable folder."""
+
+    code = "SG220"
+
+
+class InvalidMessage(SwitchgearError):
+    """Bytes are not a valid message of the expected type.
+
+    `pointer` is an RFC 6901 JSON pointer to the offending field ("" is the whole message).
+    """
+
+    code = "SG300"
+
+    def __init__(self, what: str, *, pointer: str = "", where: str | None = None) -> None:
+        super().__init__(what, where=where)
+        self.pointer = pointer
+
+
+class CallError(SwitchgearError):
+    """A call did not succeed. Its subclasses say what is certain about its effect."""
+
+    code = "SG400"
+
+
+class DatabaseError(SwitchgearError):
+    """The service's own database cannot be used as asked."""
+
+    code = "SG500"
+
+
+class BrokerError(SwitchgearError):
+    """The broker cannot be used as asked."""
+
+    code = "SG600"
+
+
+class SagaError(SwitchgearError):
+    """A saga cannot be started or operated as asked."""
+
+    code = "SG700"

@@ -1,0 +1,97 @@
+"""What rides along with a piece of work: one object, inherited by everything the work does.
+
+The context is immutable and lives in a context variable. A door (a server, a consumer, a saga
+worker) opens a scope with `bind`; every outgoing call and event inside reads `current()`.
+
+Time is `time.monotonic()` seconds of this process. On a wire, calls carry the time remaining and
+events carry an absolute time, because no two machines share a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+__all__ = ["Context", "Priority", "bind", "current", "derived_key", "keyed"]
+
+
+class Priority(StrEnum):
+    """How much a request matters when a server must turn some away."""
+
+    CRITICAL = "critical"
+    DEFAULT = "default"
+    SHEDDABLE = "sheddable"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The inherited part of a request, event or saga step."""
+
+    deadline: float | None = None
+    """Monotonic time by which the whole piece of work must be answered; None: no bound."""
+    attempt: int = 1
+    """Which attempt of the caller this is; above 1, the caller is already retrying."""
+    key: str | None = None
+    """The idempotency key of this work; keys of outgoing commands are derived from it."""
+    priority: Priority = Priority.DEFAULT
+    traceparent: str | None = None
+    """W3C trace context."""
+    tracestate: str | None = None
+    caller: str | None = None
+    """Who asks: what `app.before` authenticated, else the name that the calling service sent."""
+    correlation: str | None = None
+    """Id of the first cause: equal in everything that follows from one request."""
+    causation: str | None = None
+    """Id of the immediate cause: the event, saga or request that this work answers."""
+    sequence: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    """How many keys were derived so far, per operation. Shared by the scope's tasks."""
+
+
+_EMPTY = Context()
+_current: ContextVar[Context | None] = ContextVar("switchgear_context", default=None)
+
+
+def current() -> Context:
+    """Return the context of the work in progress; outside any, an empty one."""
+    return _current.get() or _EMPTY
+
+
+@contextmanager
+def bind(context: Context) -> Iterator[Context]:
+    """Make `context` the current one for the body of the `with`."""
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def keyed(key: str) -> Iterator[Context]:
+    """Give the commands sent in the body keys derived from `key`.
+
+    Inside keyed work (a saga step, an event handler, a keyed request) the given key is combined
+    with the work's own, so that `keyed("line-3")` is enough to tell two lines apart.
+    """
+    outer = current()
+    whole = f"{outer.key}/{key}" if outer.key else key
+    with bind(replace(outer, key=whole, sequence={})) as inner:
+        yield inner
+
+
+def derived_key(operation: str) -> str | None:
+    """Return the key for the next outgoing command `operation`; None where the work has no key.
+
+    It is `<key>/<operation>` for the first such command of the work and `<key>/<operation>#n` for
+    the n-th, so a work that is repeated sends the same keys again if it sends its commands in the
+    same order. Where it does not (commands of one operation sent concurrently), use `keyed`.
+    """
+    context = _current.get()
+    if context is None or context.key is None:
+        return None
+    count = context.sequence.get(operation, 0) + 1
+    context.sequence[operation] = count
+    return f"{context.key}/{operation}" if count == 1 else f"{context.key}/{operation}#{count}"

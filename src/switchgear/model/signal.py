@@ -1,0 +1,80 @@
+"""What a part reports about an edge: a state that changed, a call that ended, an event parked.
+
+Parts call `emit`; telemetry, logs, drills and tests subscribe. With no listener, a part pays for
+one truth test: guard the construction of a signal with `if listening():`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = ["Listener", "Signal", "SignalKind", "emit", "listening", "subscribe"]
+
+Detail = str | int | float | bool | None
+
+
+class SignalKind(StrEnum):
+    """What happened. The names are stable: dashboards are built on them."""
+
+    CALL_ENDED = "call.ended"
+    ATTEMPT_ENDED = "attempt.ended"
+    BREAKER_OPENED = "breaker.opened"
+    BREAKER_HALF_OPENED = "breaker.half-opened"
+    BREAKER_CLOSED = "breaker.closed"
+    BUDGET_EXHAUSTED = "budget.exhausted"
+    LIMIT_REACHED = "limit.reached"
+    FALLBACK_USED = "fallback.used"
+    REQUEST_ENDED = "request.ended"
+    EVENT_PUBLISHED = "event.published"
+    EVENT_HANDLED = "event.handled"
+    EVENT_RETRIED = "event.retried"
+    EVENT_PARKED = "event.parked"
+    SAGA_STARTED = "saga.started"
+    SAGA_STEP = "saga.step"
+    SAGA_COMPENSATING = "saga.compensating"
+    SAGA_QUEUED = "saga.queued"
+    SAGA_ENDED = "saga.ended"
+    SERVICE_STATE = "service.state"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One report. `subject` is the edge, subscription, saga or service that it is about."""
+
+    kind: SignalKind
+    subject: str
+    detail: Mapping[str, Detail] = field(default_factory=dict)
+
+
+Listener = Callable[[Signal], None]
+_listeners: tuple[Listener, ...] = ()
+
+
+def listening() -> bool:
+    """Tell whether anyone listens; if not, do not build the signal."""
+    return bool(_listeners)
+
+
+def emit(signal: Signal) -> None:
+    """Hand a signal to every listener, in the order in which they subscribed.
+
+    A listener must be quick and must not raise: what it raises reaches the part that reports.
+    """
+    for listener in _listeners:
+        listener(signal)
+
+
+@contextmanager
+def subscribe(listener: Listener) -> Iterator[None]:
+    """Call `listener` for every signal of this process during the body of the `with`."""
+    global _listeners  # noqa: PLW0603  a tuple swapped whole is safe to read from any thread
+    _listeners = (*_listeners, listener)
+    try:
+        yield
+    finally:
+        # compared by equality: a bound method is a new object each time it is looked up
+        index = _listeners.index(listener)
+        _listeners = _listeners[:index] + _listeners[index + 1 :]
