@@ -1,0 +1,148 @@
+"""PostgreSQL through an asyncpg pool that the team opened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from switchgear.database import schema
+from switchgear.database.port import (
+    DatabaseUnavailable,
+    Dialect,
+    Row,
+    Value,
+    committed,
+    placeholders,
+)
+from switchgear.errors import MissingExtra
+from switchgear.model.outcome import Reason, Unknown
+
+if TYPE_CHECKING:
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+__all__ = ["Postgres", "PostgresTransaction"]
+
+
+def _gone() -> tuple[type[BaseException], ...]:
+    """Return the errors that mean that nothing of an open transaction stays."""
+    try:
+        import asyncpg  # noqa: PLC0415  an optional dependency
+    except ImportError as error:
+        raise MissingExtra("asyncpg", "postgres") from error
+    return (
+        OSError,
+        TimeoutError,
+        asyncpg.InterfaceError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.LockNotAvailableError,
+        asyncpg.DeadlockDetectedError,
+        asyncpg.SerializationError,
+        asyncpg.TooManyConnectionsError,
+    )
+
+
+class PostgresTransaction:
+    """An open transaction on an asyncpg connection; the owner begins and ends it."""
+
+    dialect: Dialect = "postgres"
+
+    def __init__(self, connection: asyncpg.Connection | PoolConnectionProxy) -> None:
+        self.connection = connection
+        self._callbacks: list[Callable[[], None]] = []
+
+    async def execute(self, sql: str, *args: Any) -> list[Row]:
+        """Run one statement with `$1` placeholders and return its rows."""
+        return [tuple(record) for record in await self.connection.fetch(sql, *args)]
+
+    async def run(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement and return its rows."""
+        return await self.execute(placeholders(sql, "$"), *args)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once this transaction has been committed."""
+        self._callbacks.append(callback)
+
+    def committed(self) -> None:
+        """Run the callbacks; whoever commits calls it."""
+        for callback in self._callbacks:
+            callback()
+
+
+class Postgres:
+    """PostgreSQL through `pool`. `acquire` is how many seconds to wait for a free connection."""
+
+    dialect: Dialect = "postgres"
+
+    def __init__(self, pool: asyncpg.Pool, *, acquire: float = 5.0) -> None:
+        self.pool = pool
+        self._acquire = acquire
+        self._errors = _gone()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresTransaction]:
+        """Open a transaction on a connection of the pool."""
+        try:
+            connection = await self.pool.acquire(timeout=self._acquire)
+        except self._errors as error:
+            raise DatabaseUnavailable(f"no database connection: {error}", cause=error) from error
+        try:
+            try:
+                outer = connection.transaction()
+                await outer.start()
+            except self._errors as error:
+                raise DatabaseUnavailable(
+                    f"no transaction could begin: {error}", cause=error
+                ) from error
+            transaction = PostgresTransaction(connection)
+            try:
+                yield transaction
+            except self._errors as error:
+                if not connection.is_closed():
+                    await outer.rollback()
+                raise DatabaseUnavailable(
+                    f"the database was lost before the commit: {error}", cause=error
+                ) from error
+            except BaseException:
+                if not connection.is_closed():
+                    await outer.rollback()
+                raise
+            await self._commit(outer)
+            committed()
+            transaction.committed()
+        finally:
+            await self.pool.release(connection)
+
+    async def _commit(self, outer: asyncpg.transaction.Transaction) -> None:
+        """Commit, and wait for the answer even if cancelled: a COMMIT sent cannot be recalled."""
+        import asyncpg  # noqa: PLC0415  the pool exists, so it is installed
+
+        ending = asyncio.ensure_future(outer.commit())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            if not ending.cancelled():
+                ending.exception()
+            raise
+        except (asyncpg.SerializationError, asyncpg.IntegrityConstraintViolationError):
+            raise  # the server answered: it was not committed
+        except self._errors as error:
+            raise Unknown(
+                f"the connection was lost during the commit: {error}",
+                reason=Reason.RESET,
+                cause=error,
+            ) from error
+
+    async def migrate(self, component: str, steps: Sequence[str]) -> None:
+        """Bring the library's tables of `component` up to date; see `Database.migrate`."""
+        async with self.transaction() as tx:
+            await schema.migrate(tx, component, steps)
+
+    async def close(self) -> None:
+        """Do nothing: the pool is the team's, who opened it."""

@@ -1,0 +1,162 @@
+"""SQLAlchemy's AsyncEngine, on PostgreSQL or SQLite, as a service's own database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from switchgear.database import schema
+from switchgear.database.port import (
+    DatabaseUnavailable,
+    Dialect,
+    Row,
+    Value,
+    committed,
+    placeholders,
+)
+from switchgear.errors import DatabaseError, MissingExtra
+from switchgear.model.outcome import Reason, Unknown
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect as EngineDialect
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+__all__ = ["SqlAlchemy", "SqlAlchemyTransaction", "dialect_of"]
+
+
+def dialect_of(dialect: EngineDialect) -> Dialect:
+    """Return our name for an engine's dialect. Raises `DatabaseError` for one we do not support."""
+    if dialect.name == "postgresql":
+        return "postgres"
+    if dialect.name == "sqlite":
+        return "sqlite"
+    raise DatabaseError(
+        f"the dialect {dialect.name} is not supported.", fix="Use PostgreSQL or SQLite."
+    )
+
+
+class SqlAlchemyTransaction:
+    """An open transaction of an AsyncSession or AsyncConnection; the owner begins and ends it."""
+
+    def __init__(self, connection: AsyncSession | AsyncConnection, dialect: Dialect) -> None:
+        self.connection = connection
+        self.dialect: Dialect = dialect
+        self._callbacks: list[Callable[[], None]] = []
+
+    async def execute(self, sql: str, *args: Any) -> list[Row]:
+        """Run one textual statement with `:p1`, `:p2` placeholders and return its rows."""
+        from sqlalchemy import text  # noqa: PLC0415  an optional dependency
+
+        values = {f"p{number}": value for number, value in enumerate(args, 1)}
+        result = await self.connection.execute(text(sql), values)
+        # `returns_rows` stands on CursorResult; a textual statement always gives one
+        return [tuple(row) for row in result] if getattr(result, "returns_rows", False) else []
+
+    async def run(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement and return its rows."""
+        return await self.execute(placeholders(sql, ":p"), *args)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once this transaction has been committed."""
+        self._callbacks.append(callback)
+
+    def committed(self) -> None:
+        """Run the callbacks; whoever commits calls it."""
+        for callback in self._callbacks:
+            callback()
+
+
+class SqlAlchemy:
+    """A database behind an AsyncEngine. Sessions of `session` (an async_sessionmaker) if given."""
+
+    def __init__(
+        self, engine: AsyncEngine, session: Callable[[], AsyncSession] | None = None
+    ) -> None:
+        try:
+            from sqlalchemy.exc import DBAPIError, TimeoutError  # noqa: A004, PLC0415
+            from sqlalchemy.ext.asyncio import async_sessionmaker  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtra("sqlalchemy", "sqlalchemy") from error
+        self.engine = engine
+        self.dialect: Dialect = dialect_of(engine.dialect)
+        self._session = session or async_sessionmaker(engine, expire_on_commit=False)
+        self._failed = DBAPIError
+        self._connecting = (DBAPIError, TimeoutError, OSError)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SqlAlchemyTransaction]:
+        """Open a session and a transaction in it; `connection` is the AsyncSession."""
+        async with self._session() as session:
+            try:
+                await session.connection()
+            except self._connecting as error:
+                raise DatabaseUnavailable(
+                    f"no transaction could begin: {error}", cause=error
+                ) from error
+            transaction = SqlAlchemyTransaction(session, self.dialect)
+            try:
+                yield transaction
+            except self._failed as error:
+                await session.rollback()
+                if error.connection_invalidated or _locked(error):
+                    raise DatabaseUnavailable(
+                        f"the database was lost before the commit: {error.orig}", cause=error
+                    ) from error
+                raise
+            except BaseException:
+                await session.rollback()
+                raise
+            await self._commit(session)
+        committed()
+        transaction.committed()
+
+    async def _commit(self, session: AsyncSession) -> None:
+        """Flush, which can still fail safely; then commit, which cannot be recalled once sent."""
+        try:
+            await session.flush()
+        except self._failed as error:
+            await session.rollback()
+            if error.connection_invalidated or _locked(error):
+                raise DatabaseUnavailable(
+                    f"the database was lost before the commit: {error.orig}", cause=error
+                ) from error
+            raise
+        ending = asyncio.ensure_future(session.commit())
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            if not ending.cancelled():
+                ending.exception()
+            raise
+        except self._failed as error:
+            if error.connection_invalidated:
+                raise Unknown(
+                    f"the connection was lost during the commit: {error.orig}",
+                    reason=Reason.RESET,
+                    cause=error,
+                ) from error
+            if _locked(error):
+                raise DatabaseUnavailable(f"not committed: {error.orig}", cause=error) from error
+            raise
+        except OSError as error:
+            raise Unknown(
+                f"the connection was lost during the commit: {error}",
+                reason=Reason.RESET,
+                cause=error,
+            ) from error
+
+    async def migrate(self, component: str, steps: Sequence[str]) -> None:
+        """Bring the library's tables of `component` up to date; see `Database.migrate`."""
+        async with self.transaction() as tx:
+            await schema.migrate(tx, component, steps)
+
+    async def close(self) -> None:
+        """Do nothing: the engine is the team's, who made it."""
+
+
+def _locked(error: Exception) -> bool:
+    """Tell whether SQLite's lock, not the statement, was the cause."""
+    return "database is locked" in str(error)
