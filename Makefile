@@ -1,6 +1,6 @@
 # The two commands of the README are `make demo` and `make test`. Both set themselves up.
-PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3))
-PYTHON313 ?= $(or $(shell command -v python3.13),$(lastword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python)))
+PYTHON ?= $(or $(shell scripts/find-python 3.11),python3)
+PYTHON313 ?= $(shell scripts/find-python 3.13)
 VENV := .venv
 VENV313 := .venv-3.13
 BIN := $(VENV)/bin
