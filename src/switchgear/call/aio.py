@@ -1,0 +1,247 @@
+"""The policy machine under asyncio.
+
+`drive` makes one call: it takes each decision of the machine and does what it says. Attempts run
+in the caller's own task, so context variables, tracing and cancellation are those of the caller.
+
+Deadlines share a timer. A timer per call costs several times what the rest of a policy does, and
+nearly none ever fires. So each event loop has one `Wheel`: attempts in flight stand in a dictionary
+by the slot of 1/256 s in which they are due, and the loop holds one timer, for the earliest slot
+with anybody in it. An attempt is cancelled in the slot after its deadline: at most 4 ms late, never
+early.
+
+Whose cancellation it was is told as `asyncio.timeout` tells it: by the count of `Task.cancelling`
+before the attempt and after `Task.uncancel`. If the caller cancels too, that is never swallowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Hashable
+from contextvars import Context as VariableContext
+from math import inf
+from time import monotonic
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from switchgear.call.answer import Answer, deliver, ended_signal
+from switchgear.model.context import Context, current
+from switchgear.model.outcome import Outcome, Reason, Refused, Unavailable, Unknown
+from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.policy.machine import Attempt, Call, Instead, Machine, Queue, Wait
+
+__all__ = ["drive"]
+
+T = TypeVar("T")
+
+_SLOTS_A_SECOND = 256
+
+Bucket = dict[Attempt, "asyncio.Task[Any]"]
+
+
+class Wheel:
+    """The attempts in flight of one event loop, by when they are due."""
+
+    __slots__ = ("_armed", "_buckets", "_due", "_timer", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._buckets: dict[int, Bucket] = {}
+        self._due: list[int] = []
+        """A heap of the slots in `_buckets`."""
+        self._armed: float = inf
+        """The slot that the timer waits for."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def bucket(self, deadline: float) -> Bucket:
+        """Return where an attempt stands while it is in flight; it leaves when it ends.
+
+        An attempt that is no longer there when it ends was cancelled as overdue.
+        """
+        slot = int(deadline * _SLOTS_A_SECOND) + 1
+        bucket = self._buckets.get(slot)
+        if bucket is None:
+            bucket = self._buckets[slot] = {}
+            heapq.heappush(self._due, slot)
+            if slot < self._armed:
+                self._arm(slot)
+        return bucket
+
+    def _arm(self, slot: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = slot
+        delay = max(0.0, slot / _SLOTS_A_SECOND - monotonic())
+        # an empty context: the timer outlives the call that happens to arm it
+        self._timer = self.loop.call_later(delay, self._fire, context=VariableContext())
+
+    def _fire(self) -> None:
+        self._timer, self._armed = None, inf
+        now = monotonic() * _SLOTS_A_SECOND
+        due = self._due
+        while due and (due[0] <= now or not self._buckets[due[0]]):
+            bucket = self._buckets.pop(heapq.heappop(due))
+            overdue = list(bucket.values())
+            bucket.clear()
+            for task in overdue:
+                task.cancel()
+        if due:
+            self._arm(due[0])
+
+
+class _Local(threading.local):
+    wheel: Wheel | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+_local = _Local()
+_wheels: WeakKeyDictionary[asyncio.AbstractEventLoop, Wheel] = WeakKeyDictionary()
+
+
+def _wheel() -> Wheel:
+    loop = asyncio.get_running_loop()
+    wheel = _local.wheel
+    if wheel is None or wheel.loop is not loop:
+        wheel = _wheels.get(loop) or _wheels.setdefault(loop, Wheel(loop))
+        _local.wheel = wheel
+    return wheel
+
+
+async def drive(  # noqa: C901, PLR0912  one branch for each decision of the machine
+    machine: Machine,
+    attempt: Callable[[Attempt], Awaitable[Outcome[T]]],
+    *,
+    repeatable: bool = False,
+    key: str | None = None,
+    context: Context | None = None,
+    deadline: float | None = None,
+    cache_key: Hashable = None,
+) -> Answer[T]:
+    """Make one call under the machine's policy.
+
+    `attempt` asks the callee once and says how it went: it returns an outcome, or raises one of
+    the three that are exceptions. It is cancelled when its deadline has passed, which counts as
+    `Unknown(TIMEOUT)`. Each outcome that is an exception has to be a new object. Whatever else it
+    raises reaches the caller unchanged, is not retried, and feeds nothing.
+
+    repeatable: a query, or a command that is sent with the idempotency key `key`.
+    context: what the call inherits; without it, `current()`.
+    deadline: seconds from now, instead of the policy's; never beyond the context's.
+    cache_key: names the question, for a fallback to stale answers; None: nothing is kept.
+
+    Raises Refused, Unavailable or Unknown where nobody answered, not even the fallback.
+    """
+    began = monotonic()
+    call = machine.call(
+        began,
+        repeatable=repeatable,
+        key=key,
+        context=current() if context is None else context,
+        deadline=deadline,
+        cache_key=cache_key,
+    )
+    try:
+        step = call.begin(began)
+        while True:
+            if machine.outbox:
+                deliver(machine)
+            if isinstance(step, Attempt):
+                outcome = await _make(machine, attempt, step)
+                step = call.ended(monotonic(), step, outcome)
+            elif isinstance(step, Wait):
+                await asyncio.sleep(step.until - monotonic())
+                step = call.resumed(monotonic())
+            elif isinstance(step, Queue):
+                await _turn(call, step)
+                step = call.resumed(monotonic())
+            else:
+                break
+        if isinstance(step, Instead):
+            step = await _instead(step)
+    except BaseException as error:
+        call.cancelled(monotonic())
+        if machine.outbox:
+            deliver(machine)
+        if listening():
+            emit(_ended(call, error, began))
+        raise
+    if listening():
+        emit(_ended(call, step, began))
+    if isinstance(step, Answer):
+        return step
+    try:
+        raise step
+    finally:
+        # the exception's trace holds this frame: without this, the two keep each other alive
+        del step, call
+
+
+async def _make(
+    machine: Machine, attempt: Callable[[Attempt], Awaitable[Outcome[T]]], step: Attempt
+) -> Outcome[T]:
+    """Make one attempt, within its time."""
+    bucket: Bucket | None = None
+    task: asyncio.Task[Any] | None = None
+    cancelling = 0
+    if step.deadline != inf:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call has to be made inside a task")
+        cancelling = task.cancelling()
+        bucket = _wheel().bucket(step.deadline)
+        bucket[step] = task
+    outcome: Outcome[T]
+    try:
+        outcome = await attempt(step)
+    except (Refused, Unavailable, Unknown) as error:
+        outcome = error
+    except asyncio.CancelledError:
+        if bucket is None or task is None or step in bucket or task.uncancel() > cancelling:
+            raise
+        task = None
+        outcome = Unknown(f"{machine.name}: no answer in time", reason=Reason.TIMEOUT)
+    finally:
+        # gone from the bucket: the wheel has cancelled it, and it ended in another way all the same
+        if bucket is not None and bucket.pop(step, None) is None and task is not None:
+            task.uncancel()
+    if listening():
+        took = monotonic() - step.started
+        emit(ended_signal(SignalKind.ATTEMPT_ENDED, machine, outcome, took, step.number))
+    return outcome
+
+
+async def _turn(call: Call, step: Queue) -> None:
+    """Wait in the queue until the call is granted a place, or its wait is over."""
+    loop = asyncio.get_running_loop()
+    turn: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not turn.done():
+            turn.set_result(None)
+
+    def wake() -> None:
+        # whoever gives the place back may run in another loop or thread
+        loop.call_soon_threadsafe(settle)
+
+    call.wake = wake
+    # in this order: a grant before `wake` was set is seen here
+    if call.granted:
+        return
+    timer = loop.call_later(step.until - monotonic(), settle)
+    try:
+        await turn
+    finally:
+        timer.cancel()
+
+
+async def _instead(step: Instead) -> Answer[Any]:
+    value = step.function(step.outcome)
+    if inspect.isawaitable(value):
+        value = await value
+    return Answer(value, degraded=True, attempts=step.attempts)
+
+
+def _ended(call: Call, end: object, began: float) -> Signal:
+    return ended_signal(SignalKind.CALL_ENDED, call.machine, end, monotonic() - began, call.made)

@@ -1,0 +1,413 @@
+"""When to stop asking a callee that fails, and how to find out that it is back.
+
+States
+------
+CLOSED      Calls pass. Results are counted. Enough evidence of failure opens.
+OPEN        No call passes for the open time. Then the next caller makes it HALF_OPEN.
+HALF_OPEN   Exactly `probes` calls may be in flight. When that many have succeeded it closes; one
+            failure opens it again.
+
+RAMP is the first `ramp` seconds of CLOSED: a share of the calls passes that grows from nothing to
+all, and besides it always as many in flight as there were probes (so a caller with little traffic
+does not notice). It ends the episode: the next opening lasts the shortest time again.
+
+| state     | success                    | failure             | rejected, cancelled |
+| --------- | -------------------------- | ------------------- | ------------------- |
+| CLOSED    | counted                    | counted, may open   | permit back         |
+| HALF_OPEN | after `probes` of them: CLOSED | OPEN, for longer | permit back         |
+| OPEN      | late: nothing              | late: nothing       | nothing             |
+
+Evidence
+--------
+With k failures among the n calls of a window, and n at least the window's minimum, it opens when
+the lower bound of the Wilson score interval for the failure rate is above the threshold t. That
+interval inverts the score test, so the bound is above t exactly when
+
+    k > t * n   and   (k - t * n)**2  >  z**2 * t * (1 - t) * n
+
+with z the one-sided normal quantile of `confidence`. Two windows are watched: 1 s with at least 20
+calls sees a total outage under load at once; 10 s with at least 10 sees it where calls are rare.
+`confidence=None` is the plain rate, k >= t * n. The cost of being sure is a few more failed calls
+before it opens; the cost of not being sure is that noise opens it (docs/reference/policy.md has
+both as a table).
+
+Tickets
+-------
+Who is let in draws a ticket of the state's generation and returns it with the result. A ticket of
+an earlier generation changes nothing. A probe's ticket that is not returned within `lost_after`
+counts as lost, and its place is free again. What was turned away on our side, and what the caller
+cancelled, is neither success nor failure.
+
+Each opening of one episode lasts `growth` times longer than the one before, up to `longest`, and
+then up to `jitter` of it less, so that many callers do not probe together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from switchgear.errors import PolicyError
+from switchgear.model.signal import SignalKind
+from switchgear.policy.settings import Seconds, allow, described, one_of, seconds, settle
+from switchgear.policy.window import Tally
+
+__all__ = ["Breaker", "Circuit", "Evidence", "State", "Ticket"]
+
+Report = Callable[[SignalKind, Mapping[str, str | int | float | bool | None]], None]
+Mode = Literal["auto", "observe", "open", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A window that is long enough, with calls enough, to judge by."""
+
+    seconds: Seconds
+    """How far back to look."""
+    calls: int
+    """Fewer calls than this in the window prove nothing."""
+
+    def __post_init__(self) -> None:
+        settle(self, "seconds")
+        allow(self, "seconds", 0, above=True)
+        allow(self, "calls", 1)
+
+    def describe(self) -> dict[str, object]:
+        """Return the settings as plain values."""
+        return described(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """When the calls of one edge are no longer let through."""
+
+    threshold: float = 0.5
+    """The share of failed calls that is too much; above 0, below 1 (1: with `confidence=None`)."""
+    confidence: float | None = 0.95
+    """How sure to be that the rate is above the threshold; 0.5 to 0.9999. None: the plain rate."""
+    evidence: tuple[Evidence, ...] = (Evidence(1.0, 20), Evidence(10.0, 10))
+    """The windows; any one of them opens the breaker."""
+    consecutive: int | None = None
+    """Open after this many failures in a row, whatever the rate. None: off."""
+    slow: Seconds | None = None
+    """A call that takes longer than this is slow, however it ends. None: time does not matter."""
+    slow_threshold: float = 0.8
+    """The share of slow calls that is too much, judged like `threshold`."""
+    open: Seconds = 30.0
+    """How long the first opening of an episode lasts, in seconds."""
+    longest: Seconds = 300.0
+    """No opening lasts longer."""
+    growth: float = 2.0
+    """By how much each further opening of an episode is longer; 1 to 10."""
+    jitter: float = 0.2
+    """The largest share by which an opening is shortened at random; 0 to 1."""
+    probes: int = 3
+    """Calls in flight, and successes needed, in half-open."""
+    ramp: Seconds = 10.0
+    """Seconds over which traffic grows back after closing; 0: at once."""
+    lost_after: Seconds = 60.0
+    """A probe not heard of for that long is given up."""
+    mode: Mode = "auto"
+    """`observe` reports what it would do and lets all pass; `open` and `closed` force the state."""
+
+    def __post_init__(self) -> None:
+        settle(self, "slow", "open", "longest", "ramp", "lost_after")
+        allow(self, "threshold", 0, 1, above=True)
+        allow(self, "slow_threshold", 0, 1, above=True)
+        allow(self, "confidence", 0.5, 0.9999)
+        if not self.evidence:
+            raise PolicyError(
+                "evidence names no window.",
+                where="Breaker",
+                fix="Give at least one Evidence(seconds, calls).",
+            )
+        for name in ("threshold", "slow_threshold"):
+            if self.confidence is not None and getattr(self, name) == 1:
+                raise PolicyError(
+                    f"{name} is 1 and confidence is {self.confidence:g}: no evidence is enough "
+                    "to be sure of a rate above 1.",
+                    where="Breaker",
+                    fix=f"Set {name} below 1, or confidence=None for the plain rate.",
+                )
+        allow(self, "consecutive", 1)
+        allow(self, "slow", 0, above=True)
+        allow(self, "open", 0, above=True)
+        allow(self, "longest", seconds(self.open))
+        allow(self, "growth", 1, 10)
+        allow(self, "jitter", 0, 1)
+        allow(self, "probes", 1)
+        allow(self, "ramp", 0)
+        allow(self, "lost_after", 0, above=True)
+        one_of(self, "mode", ("auto", "observe", "open", "closed"))
+
+    def describe(self) -> dict[str, object]:
+        """Return the settings as plain values."""
+        return described(self)
+
+
+class State(StrEnum):
+    """What the breaker does with a call."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class Ticket:
+    """The right to make one attempt; in CLOSED after the ramp all share one."""
+
+    __slots__ = ("counted", "expires", "generation")
+
+    def __init__(
+        self, generation: int, expires: float = math.inf, *, counted: bool = False
+    ) -> None:
+        self.generation = generation
+        self.expires = expires
+        self.counted = counted
+        """Whether it takes one of the places of half-open or of the ramp."""
+
+
+# let through although the breaker said no: by observation only, so its result changes nothing
+_FREE = Ticket(-1)
+
+
+def quantile(confidence: float) -> float:
+    """Return z with P(Z <= z) = confidence for a standard normal Z, by bisection of `erf`."""
+    low, high = 0.0, 10.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if (1 + math.erf(middle / math.sqrt(2))) / 2 < confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+class Rule:
+    """The rule of evidence for one threshold."""
+
+    __slots__ = ("threshold", "variance")
+
+    def __init__(self, threshold: float, confidence: float | None) -> None:
+        self.threshold = threshold
+        z = None if confidence is None else quantile(confidence)
+        self.variance = None if z is None else z * z * threshold * (1 - threshold)
+
+    def above(self, bad: int, calls: int) -> bool:
+        """Tell whether `bad` among `calls` is evidence of a rate above the threshold."""
+        excess = bad - self.threshold * calls
+        if self.variance is None:
+            return excess >= 0
+        return excess > 0 and excess * excess > self.variance * calls
+
+
+class Circuit:
+    """The state of one breaker, shared by every call of an edge."""
+
+    __slots__ = (
+        "_lengths",
+        "_lost_after",
+        "_random",
+        "_report",
+        "_rule",
+        "_slow",
+        "_slow_rule",
+        "episode",
+        "flights",
+        "generation",
+        "proved",
+        "ramp_began",
+        "ramp_ends",
+        "row",
+        "settings",
+        "standing",
+        "state",
+        "tally",
+        "tardy",
+        "until",
+    )
+
+    def __init__(self, settings: Breaker, random: Callable[[], float], report: Report) -> None:
+        self.settings = settings
+        self._random = random
+        self._report = report
+        self._rule = Rule(settings.threshold, settings.confidence)
+        self._slow_rule = Rule(settings.slow_threshold, settings.confidence)
+        self._slow = math.inf if settings.slow is None else seconds(settings.slow)
+        self._lost_after = seconds(settings.lost_after)
+        lengths = [seconds(window.seconds) for window in settings.evidence]
+        self.tally = Tally(lengths)
+        """Answered and failed calls."""
+        self.tardy = Tally(lengths) if settings.slow is not None else None
+        """Quick and slow calls."""
+        self.state = State.CLOSED
+        self.generation = 0
+        self.standing: Ticket | None = None if settings.mode == "open" else Ticket(0)
+        """The ticket of everybody while CLOSED after the ramp; else None: ask `admit`."""
+        self.until = 0.0
+        """When OPEN ends."""
+        self.episode = 0
+        """How many times it has opened since it was last well."""
+        self.ramp_began = self.ramp_ends = 0.0
+        self.flights: set[Ticket] = set()
+        """Tickets that take a place of half-open or of the ramp."""
+        self.proved = 0
+        """Successful probes of this half-open."""
+        self.row = 0
+        """Failures in a row."""
+
+    def admit(self, now: float) -> Ticket | None:
+        """Draw a ticket for one attempt; None: turned away."""
+        if self.state is State.CLOSED and now >= self.ramp_ends and self.settings.mode != "open":
+            return self.standing or self._recover()
+        if self._passes(now):
+            ticket = Ticket(self.generation, now + self._lost_after, counted=True)
+            self.flights.add(ticket)
+            return ticket
+        return _FREE if self.settings.mode == "observe" else None
+
+    def admits(self, now: float) -> bool:
+        """Tell whether `admit` could let a call in now. Changes nothing and draws nothing."""
+        if self.standing is not None or self.settings.mode == "observe":
+            return True
+        if self.settings.mode == "open":
+            return False
+        if self.state is State.HALF_OPEN:
+            return self._place_free(now)
+        return self.state is State.CLOSED or now >= self.until
+
+    def succeeded(self, now: float, ticket: Ticket, took: float) -> None:
+        """Return a ticket: the callee answered, in `took` seconds."""
+        if ticket.generation != self.generation:
+            return
+        if self.state is State.HALF_OPEN:
+            if took > self._slow:
+                self.failed(now, ticket, took)
+            elif self._give_back(ticket):
+                self.proved += 1
+                if self.proved >= self.settings.probes:
+                    self._close(now)
+            return
+        if ticket.counted:
+            self.flights.discard(ticket)
+        self.row = 0
+        self.tally.add_good(now)
+        if self.tardy is not None:
+            self._timed(now, took)
+
+    def failed(self, now: float, ticket: Ticket, took: float) -> None:
+        """Return a ticket: the attempt failed after `took` seconds."""
+        if ticket.generation != self.generation:
+            return
+        if self.state is State.HALF_OPEN:
+            if self._give_back(ticket):
+                self._open(now, "probe", {})
+            return
+        if ticket.counted:
+            self.flights.discard(ticket)
+        self.row += 1
+        self.tally.add_bad(now)
+        if self.settings.consecutive is not None and self.row >= self.settings.consecutive:
+            self._open(now, "consecutive", {"failures": self.row})
+        elif not self._judge(now, self.tally, self._rule, "failures") and self.tardy is not None:
+            self._timed(now, took)
+
+    def released(self, ticket: Ticket) -> None:
+        """Return a ticket without a result: cancelled, or turned away on our side."""
+        self.flights.discard(ticket)
+
+    def wait(self, now: float) -> float | None:
+        """Return for how many seconds more it stays open; None where that is not known."""
+        if self.state is State.OPEN and self.settings.mode != "open":
+            return max(0.0, self.until - now)
+        return None
+
+    def _passes(self, now: float) -> bool:
+        """Move on with time; tell whether one more call passes."""
+        if self.settings.mode == "open":
+            return False
+        if self.state is State.CLOSED:
+            share = (now - self.ramp_began) / (self.ramp_ends - self.ramp_began)
+            return self._place_free(now) or self._random() < share
+        if self.state is State.OPEN:
+            if now < self.until:
+                return False
+            self._turn(State.HALF_OPEN)
+            self.proved = 0
+            self._report(SignalKind.BREAKER_HALF_OPENED, {"probes": self.settings.probes})
+        return self._place_free(now)
+
+    def _place_free(self, now: float) -> bool:
+        if len(self.flights) >= self.settings.probes:
+            self.flights = {ticket for ticket in self.flights if ticket.expires > now}
+        return len(self.flights) < self.settings.probes
+
+    def _give_back(self, ticket: Ticket) -> bool:
+        """Free a probe's place; False if it was given up as lost, or returned before."""
+        if ticket not in self.flights:
+            return False
+        self.flights.remove(ticket)
+        return True
+
+    def _timed(self, now: float, took: float) -> None:
+        """Count a call as quick or slow."""
+        tardy = self.tardy
+        if tardy is None:
+            return
+        if took <= self._slow:
+            tardy.add_good(now)
+        else:
+            tardy.add_bad(now)
+            self._judge(now, tardy, self._slow_rule, "slow")
+
+    def _judge(self, now: float, tally: Tally, rule: Rule, trigger: str) -> bool:
+        """Open if one of the windows holds enough evidence; tell whether it did."""
+        for window, (good, bad) in zip(self.settings.evidence, tally.totals(now), strict=True):
+            calls = good + bad
+            if calls >= window.calls and rule.above(bad, calls):
+                evidence = {"failures": bad, "calls": calls, "window": seconds(window.seconds)}
+                self._open(now, trigger, evidence)
+                return True
+        return False
+
+    def _open(self, now: float, trigger: str, evidence: Mapping[str, float]) -> None:
+        if self.settings.mode == "closed":
+            return
+        if self.state is State.CLOSED and now >= self.ramp_ends:
+            self.episode = 0
+        settings = self.settings
+        # the exponent is bounded so that a callee gone for a month does not overflow a float
+        lasting = seconds(settings.open) * settings.growth ** min(self.episode, 64)
+        lasting = min(lasting, seconds(settings.longest)) * (1 - settings.jitter * self._random())
+        self.episode += 1
+        self.until = now + lasting
+        self._turn(State.OPEN)
+        self._report(
+            SignalKind.BREAKER_OPENED, {"trigger": trigger, "seconds": lasting, **evidence}
+        )
+
+    def _close(self, now: float) -> None:
+        self._turn(State.CLOSED)
+        self.tally.clear()
+        if self.tardy is not None:
+            self.tardy.clear()
+        self.row = 0
+        self.ramp_began = now
+        self.ramp_ends = now + seconds(self.settings.ramp)
+        self._report(SignalKind.BREAKER_CLOSED, {"ramp": seconds(self.settings.ramp)})
+
+    def _recover(self) -> Ticket:
+        """End the ramp: everybody passes, and all share the ticket that is returned."""
+        self.episode = 0
+        self.flights.clear()
+        self.standing = Ticket(self.generation)
+        return self.standing
+
+    def _turn(self, state: State) -> None:
+        self.state = state
+        self.generation += 1
+        self.standing = None
+        self.flights.clear()

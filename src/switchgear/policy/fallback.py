@@ -1,0 +1,123 @@
+"""What to answer when a call fails: the last good answer, a value, or what a function makes of it.
+
+The rules
+---------
+A fallback takes the place of a failure, never of a refusal. It takes the place of `Unavailable`
+always, and of `Unknown` only where the call is a query: hiding that a command may have been done
+would make its caller do it twice.
+
+Tried in this order: the last good answer to the same question if it is young enough; then the
+function, or else the value. The answer says that it is degraded, and its age where it is a stale
+one. Kept answers are bounded in number (the least recently used goes first) and in age.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from switchgear.errors import PolicyError
+from switchgear.model.outcome import Outcome, Unavailable, Unknown
+from switchgear.policy.settings import Seconds, allow, described, seconds, settle
+
+__all__ = ["NOTHING", "Fallback", "Shelf", "Stale", "covers"]
+
+
+class _Nothing(Enum):
+    NOTHING = "nothing"
+
+
+NOTHING: Final = _Nothing.NOTHING
+"""No value is set; None is a value like any other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """Keep the last good answers, to give them again when the callee fails."""
+
+    max_age: Seconds = 60.0
+    """An answer older than this is not given. Seconds, above 0."""
+    size: int = 1000
+    """How many answers are kept, at least 1."""
+
+    def __post_init__(self) -> None:
+        settle(self, "max_age")
+        allow(self, "max_age", 0, above=True)
+        allow(self, "size", 1)
+
+    def describe(self) -> dict[str, object]:
+        """Return the settings as plain values."""
+        return described(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """What to answer when a call fails."""
+
+    stale: Stale | None = None
+    value: Any = NOTHING
+    """Answer this. (`Any`: one policy serves calls of every type of answer.)"""
+    function: Callable[[Unavailable | Unknown], Any] | None = None
+    """Answer what this makes of the failure; it may be a coroutine function under asyncio."""
+
+    def __post_init__(self) -> None:
+        if self.stale is None and self.value is NOTHING and self.function is None:
+            raise PolicyError(
+                "Fallback says nothing to answer.",
+                where="Fallback",
+                fix="Give stale=Stale(...), value=... or function=..., or leave the fallback out.",
+            )
+        if self.value is not NOTHING and self.function is not None:
+            raise PolicyError(
+                "Fallback has both value and function, and can only answer one of them.",
+                where="Fallback",
+                fix="Leave one of them out.",
+            )
+
+    def describe(self) -> dict[str, object]:
+        """Return the settings as plain values."""
+        plain = described(self)
+        plain["value"] = None if self.value is NOTHING else repr(self.value)
+        return plain
+
+
+def covers(outcome: Outcome[object], *, query: bool) -> bool:
+    """Tell whether a fallback may take the place of `outcome`."""
+    return isinstance(outcome, Unavailable) or (query and isinstance(outcome, Unknown))
+
+
+class Shelf:
+    """Good answers, kept by key for the day the callee fails."""
+
+    __slots__ = ("_kept", "_max_age", "_size")
+
+    def __init__(self, settings: Stale) -> None:
+        self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
+        self._max_age = seconds(settings.max_age)
+        self._size = settings.size
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, now: float, key: Hashable, value: Any) -> None:
+        """Keep the answer to the question `key`."""
+        self._kept[key] = (now, value)
+        self._kept.move_to_end(key)
+        if len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+
+    def find(self, now: float, key: Hashable) -> tuple[Any, float] | None:
+        """Return the kept answer and its age in seconds, if it is young enough."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        stored, value = kept
+        age = now - stored
+        if age > self._max_age:
+            del self._kept[key]
+            return None
+        self._kept.move_to_end(key)
+        return value, age

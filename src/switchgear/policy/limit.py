@@ -1,0 +1,88 @@
+"""How many attempts may be under way at once, and who waits for a place.
+
+The rules
+---------
+An attempt takes a place and gives it back when it ends, whatever its end. When no place is free
+the call waits in a queue of bounded length, first come first served, for a bounded time; beyond
+either bound it is turned away. A place that is given back goes to the head of the queue at once,
+so nobody who comes later overtakes. Who has waited too long is passed over.
+
+The bound belongs to the caller: it keeps one slow callee from taking every worker (a bulkhead).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from switchgear.policy.settings import Seconds, allow, described, settle
+
+__all__ = ["Gate", "Limit"]
+
+W = TypeVar("W")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """How many attempts of one edge may be under way at once."""
+
+    concurrency: int = 100
+    """Attempts in flight, at least 1."""
+    queue: int = 100
+    """Calls that may wait for a place; 0: none."""
+    wait: Seconds = 0.25
+    """How long a call may wait in the queue, in seconds; its deadline may end that sooner."""
+
+    def __post_init__(self) -> None:
+        settle(self, "wait")
+        allow(self, "concurrency", 1)
+        allow(self, "queue", 0)
+        allow(self, "wait", 0)
+
+    def describe(self) -> dict[str, object]:
+        """Return the settings as plain values."""
+        return described(self)
+
+
+class Gate(Generic[W]):
+    """The state of one limit, shared by every call of an edge. `W` is whatever waits."""
+
+    __slots__ = ("concurrency", "full", "in_flight", "settings", "waiting")
+
+    def __init__(self, settings: Limit) -> None:
+        self.settings = settings
+        self.concurrency = settings.concurrency
+        self.in_flight = 0
+        self.full = False
+        """Whether somebody was turned away since a place was last free."""
+        self.waiting: OrderedDict[W, float] = OrderedDict()
+        """Who waits, in order, and until when."""
+
+    def enter(self) -> bool:
+        """Take a place; False: none is free."""
+        if self.in_flight >= self.concurrency:
+            return False
+        self.in_flight += 1
+        return True
+
+    def queue(self, waiter: W, until: float) -> bool:
+        """Wait for a place until the given time; False: the queue is full."""
+        if len(self.waiting) >= self.settings.queue:
+            return False
+        self.waiting[waiter] = until
+        return True
+
+    def abandon(self, waiter: W) -> bool:
+        """Leave the queue; False: not in it."""
+        return self.waiting.pop(waiter, None) is not None
+
+    def leave(self, now: float) -> W | None:
+        """Give a place back; return who has it now, if somebody waited."""
+        while self.waiting:
+            waiter, until = self.waiting.popitem(last=False)
+            if now < until:
+                return waiter
+        self.in_flight -= 1
+        self.full = False
+        return None

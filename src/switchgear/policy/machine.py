@@ -1,0 +1,519 @@
+"""One call under its policy, as a step machine: (now, event) in, decision out.
+
+The order of the parts
+----------------------
+Written as functions around each other, outermost first:
+
+    fallback( deadline( retry( budget, breaker( limit( attempt_timeout( attempt ))))))
+
+deadline          is fixed when the call begins, and everything inside is clamped to it.
+fallback          is outside everything: it answers when all else has failed.
+retry             repeats all that is inside it: each attempt asks the breaker and the limit anew.
+budget            is asked only before another attempt, never for the first.
+breaker           comes before the limit: what it turns away does not queue. Its ticket is drawn
+                  when the place is there, so that nobody holds a probe's place while queueing.
+limit             counts attempts in flight, not calls: a call that pauses holds no place.
+attempt_timeout   bounds what is in flight, not the time in the queue.
+
+| how an attempt ends   | breaker | budget  | then                                            |
+| --------------------- | ------- | ------- | ----------------------------------------------- |
+| `Ok`                  | success | deposit | answered                                        |
+| `Refused`             | success | deposit | refused                                         |
+| `Unavailable`         | failure |         | again, as `retry.py` says, or failed            |
+| `Unavailable`, local  |         |         | failed: "not now" is never retried in place     |
+| `Unknown`             | failure |         | again where repeatable, or failed               |
+| cancelled, or raised  |         |         | over: every permit is given back                |
+
+What a call that failed says
+----------------------------
+* Doubt stays. If any attempt was `Unknown`, the call is not `Unavailable`, however the last attempt
+  ended: the earlier one may have been carried out. With an idempotency key, the same goes for a
+  later `Rejected` (it speaks of that one request), though not for a declared refusal.
+* `attempts` says how many were made (0: turned away before the first).
+* `final` is set when this layer could have retried and did not or no longer did, so that the layers
+  above do not multiply what was given up here. It stays unset where the retrying is done
+  above: no retry in this policy, not repeatable here, or this call is itself part of a retry.
+
+Steps
+-----
+    call = machine.call(now, ...)
+    step = call.begin(now)
+    Attempt   make it; then step = call.ended(now, attempt, outcome)
+    Wait      until `until`; then step = call.resumed(now)
+    Queue     until woken or `until`; then step = call.resumed(now)
+    Instead   compute the degraded answer with `function(outcome)`: the call is over
+    Answer, Refused, Unavailable, Unknown: the call is over
+
+`call.cancelled(now)` at any time ends it without a result. State that changed and calls whose turn
+has come are in `machine.outbox`, for the driver to report and to wake (`machine.drain()`).
+Every step is taken under the machine's lock, which is never held during an attempt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from switchgear.model.context import Context
+from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Rejected, Unavailable, Unknown
+from switchgear.model.signal import Signal, SignalKind
+from switchgear.policy.breaker import Circuit, State, Ticket
+from switchgear.policy.budget import Account
+from switchgear.policy.deadline import call_deadline
+from switchgear.policy.fallback import NOTHING, Shelf, covers
+from switchgear.policy.limit import Gate
+from switchgear.policy.policy import Policy
+from switchgear.policy.retry import pause, worth_retrying
+from switchgear.policy.settings import seconds
+
+__all__ = ["Answer", "Attempt", "Call", "Decision", "Instead", "Machine", "Queue", "Wait"]
+
+T = TypeVar("T")
+
+
+class _Unlocked:
+    """No lock: for drivers that run everything in one thread."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+@dataclass(slots=True)
+class Answer(Generic[T]):
+    """What a call that was answered brings home."""
+
+    value: T
+    degraded: bool = False
+    """Whether a fallback made it, because the callee could not be asked."""
+    age: float | None = None
+    """Seconds since a stale value was fresh; None: it is fresh, or was never the callee's."""
+    attempts: int = 1
+    """How many attempts were made."""
+
+
+class Attempt:
+    """Decision: ask the callee, once.
+
+    The driver may use `watch` as it likes; the machine does not look at it.
+    """
+
+    __slots__ = ("call", "deadline", "number", "settled", "started", "ticket", "watch")
+
+    def __init__(
+        self, call: Call, number: int, started: float, deadline: float, ticket: Ticket | None
+    ) -> None:
+        self.call = call
+        self.number = number
+        """Which attempt of this call it is, from 1."""
+        self.started = started
+        self.deadline = deadline
+        """Monotonic time by which it must have ended; `inf`: no bound."""
+        self.ticket = ticket
+        self.settled = False
+        self.watch: Any = None
+
+    @property
+    def timeout(self) -> float | None:
+        """How many seconds it may take from its start; None: no bound."""
+        return None if self.deadline == math.inf else self.deadline - self.started
+
+    @property
+    def wire_number(self) -> int:
+        """Which attempt it is counting the layers above: what goes on the wire."""
+        return self.call.upstream + self.number - 1
+
+    @property
+    def key(self) -> str | None:
+        """The idempotency key of the call; the same in each of its attempts."""
+        return self.call.key
+
+    def __repr__(self) -> str:
+        return f"Attempt(number={self.number}, timeout={self.timeout})"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Decision: pause until then, before another attempt."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Decision: wait for a place, at most until then; `Call.granted` says that there is one."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """Decision: answer what `function` makes of the failure. The call is over."""
+
+    function: Callable[[Unavailable | Unknown], Any]
+    outcome: Unavailable | Unknown
+    attempts: int
+
+
+Decision: TypeAlias = (
+    Attempt | Wait | Queue | Instead | Answer[Any] | Refused | Unavailable | Unknown
+)
+
+
+class Machine:
+    """One policy at work: the state that the calls of one edge share.
+
+    `random` returns numbers in [0, 1). `lock` is held for each step; None suits a driver that takes
+    all its steps in one thread.
+    """
+
+    __slots__ = (
+        "account",
+        "attempt_timeout",
+        "circuit",
+        "deadline",
+        "gate",
+        "lock",
+        "name",
+        "outbox",
+        "policy",
+        "random",
+        "shelf",
+    )
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        name: str = "",
+        random: Callable[[], float],
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.name = name
+        """The subject of its signals: the edge."""
+        self.random = random
+        self.lock: AbstractContextManager[object] = _Unlocked() if lock is None else lock
+        self.outbox: list[Signal | Call] = []
+        """Signals to emit and calls to wake, in order."""
+        self.deadline = None if policy.deadline is None else seconds(policy.deadline)
+        self.attempt_timeout = (
+            math.inf if policy.attempt_timeout is None else seconds(policy.attempt_timeout)
+        )
+        self.circuit = (
+            None if policy.breaker is None else Circuit(policy.breaker, random, self.report)
+        )
+        self.account = None if policy.budget is None else Account(policy.budget)
+        self.gate: Gate[Call] | None = None if policy.limit is None else Gate(policy.limit)
+        stale = policy.fallback.stale if policy.fallback is not None else None
+        self.shelf = None if stale is None else Shelf(stale)
+
+    def call(
+        self,
+        now: float,
+        *,
+        repeatable: bool,
+        key: str | None = None,
+        context: Context | None = None,
+        deadline: float | None = None,
+        cache_key: Hashable = None,
+    ) -> Call:
+        """Begin one call; see `Call`.
+
+        repeatable: a query, or a command that is sent with an idempotency `key`.
+        context: what the call inherits; its deadline bounds it and its attempt stops retries.
+        deadline: seconds from now, instead of the policy's; never beyond the context's.
+        cache_key: under which its answer is kept for a stale fallback; None: not kept.
+        """
+        return Call(self, now, repeatable, key, context, deadline, cache_key)
+
+    def drain(self) -> list[Signal | Call]:
+        """Take what is in the outbox."""
+        with self.lock:
+            taken, self.outbox = self.outbox, []
+            return taken
+
+    def report(
+        self, kind: SignalKind, detail: Mapping[str, str | int | float | bool | None]
+    ) -> None:
+        """Put a signal about this edge into the outbox."""
+        self.outbox.append(Signal(kind, self.name, detail))
+
+    @property
+    def state(self) -> State | None:
+        """What the breaker does with calls; None where there is none."""
+        return None if self.circuit is None else self.circuit.state
+
+
+class Call:
+    """One call on its way through the policy. Feed it events; it returns decisions."""
+
+    __slots__ = (
+        "attempt",
+        "cache_key",
+        "deadline",
+        "doubt",
+        "failure",
+        "granted",
+        "key",
+        "machine",
+        "made",
+        "paused",
+        "queued",
+        "repeatable",
+        "upstream",
+        "wake",
+    )
+
+    def __init__(  # noqa: PLR0917  its one caller is Machine.call, and it is on the hot path
+        self,
+        machine: Machine,
+        now: float,
+        repeatable: bool,  # noqa: FBT001
+        key: str | None,
+        context: Context | None,
+        deadline: float | None,
+        cache_key: Hashable,
+    ) -> None:
+        self.machine = machine
+        self.repeatable = repeatable
+        self.key = key
+        self.cache_key = cache_key
+        if context is None:
+            self.upstream = 1
+            self.deadline = call_deadline(now, machine.deadline, deadline, None)
+        else:
+            self.upstream = context.attempt
+            self.deadline = call_deadline(now, machine.deadline, deadline, context.deadline)
+        self.made = 0
+        """Attempts made so far."""
+        self.attempt: Attempt | None = None
+        """The attempt in flight."""
+        self.doubt: Unknown | None = None
+        """The last attempt of which nobody knows whether it was carried out."""
+        self.failure: Unavailable | Unknown | None = None
+        """How the last attempt failed."""
+        self.paused = 0.0
+        self.queued = False
+        self.granted = False
+        """Its turn in the queue has come: it holds a place."""
+        self.wake: Callable[[], None] | None = None
+        """How the driver wakes who waits for `granted`; set by the driver that got `Queue`."""
+
+    def begin(self, now: float) -> Decision:
+        """Event: the call begins."""
+        with self.machine.lock:
+            return self._next(now)
+
+    def resumed(self, now: float) -> Decision:
+        """Event: the pause is over, or the wait in the queue has ended either way."""
+        with self.machine.lock:
+            if not self.queued:
+                return self._next(now)
+            self.queued = False
+            if self.granted:
+                self.granted = False
+                return self._launch(now)
+            gate = self.machine.gate
+            if gate is not None:
+                gate.abandon(self)
+            return self._rejected(now, Reason.LIMIT, "waited too long for a free place")
+
+    def ended(self, now: float, attempt: Attempt, outcome: Outcome[Any]) -> Decision:
+        """Event: an attempt ended. An attempt that overran its time is `Unknown(TIMEOUT)`."""
+        machine = self.machine
+        with machine.lock:
+            if attempt.settled:
+                raise RuntimeError(f"{attempt!r} has ended before")
+            attempt.settled = True
+            self.attempt = None
+            if machine.gate is not None:
+                self._leave(now, machine.gate)
+            if isinstance(outcome, Ok | Refused):
+                circuit, ticket = machine.circuit, attempt.ticket
+                if circuit is not None and ticket is not None:
+                    circuit.succeeded(now, ticket, now - attempt.started)
+                if machine.account is not None:
+                    machine.account.tally.add_good(now)
+                if isinstance(outcome, Refused):
+                    return self._refused(now, outcome)
+                if machine.shelf is not None and self.cache_key is not None:
+                    machine.shelf.keep(now, self.cache_key, outcome.value)
+                return Answer(outcome.value, False, None, self.made)
+            return self._failed(now, attempt, outcome)
+
+    def cancelled(self, now: float) -> None:
+        """Event: the call ends without a result. Gives back what it holds; harmless when over."""
+        machine = self.machine
+        with machine.lock:
+            if self.queued:
+                self.queued = False
+                if machine.gate is not None:
+                    if self.granted:
+                        self.granted = False
+                        self._leave(now, machine.gate)
+                    else:
+                        machine.gate.abandon(self)
+            attempt = self.attempt
+            if attempt is not None:
+                attempt.settled = True
+                self.attempt = None
+                if machine.circuit is not None and attempt.ticket is not None:
+                    machine.circuit.released(attempt.ticket)
+                if machine.gate is not None:
+                    self._leave(now, machine.gate)
+
+    def _next(self, now: float) -> Decision:
+        """Go for another attempt, or the first."""
+        machine = self.machine
+        if now >= self.deadline:
+            return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
+        gate = machine.gate
+        if gate is None or gate.enter():
+            return self._launch(now)
+        if machine.circuit is not None and not machine.circuit.admits(now):
+            return self._rejected(now, Reason.BREAKER_OPEN, "the breaker is open")
+        until = min(now + seconds(gate.settings.wait), self.deadline)
+        if until > now and gate.queue(self, until):
+            self.queued = True
+            return Queue(until)
+        if not gate.full:
+            gate.full = True
+            machine.report(
+                SignalKind.LIMIT_REACHED,
+                {"concurrency": gate.concurrency, "queue": len(gate.waiting)},
+            )
+        return self._rejected(now, Reason.LIMIT, f"{gate.concurrency} attempts are in flight")
+
+    def _launch(self, now: float) -> Decision:
+        """Make the attempt; a place is already held."""
+        machine = self.machine
+        circuit, ticket = machine.circuit, None
+        if circuit is not None:
+            ticket = circuit.standing or circuit.admit(now)
+        if now >= self.deadline or (circuit is not None and ticket is None):
+            if machine.gate is not None:
+                self._leave(now, machine.gate)
+            if ticket is None:
+                return self._rejected(now, Reason.BREAKER_OPEN, "the breaker is open")
+            if circuit is not None:
+                circuit.released(ticket)
+            return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
+        self.made += 1
+        deadline = min(self.deadline, now + machine.attempt_timeout)
+        attempt = Attempt(self, self.made, now, deadline, ticket)
+        self.attempt = attempt
+        return attempt
+
+    def _leave(self, now: float, gate: Gate[Call]) -> None:
+        following = gate.leave(now)
+        if following is not None:
+            following.granted = True
+            self.machine.outbox.append(following)
+
+    def _failed(self, now: float, attempt: Attempt, outcome: Unavailable | Unknown) -> Decision:
+        machine = self.machine
+        local = isinstance(outcome, Unavailable) and outcome.local
+        if machine.circuit is not None and attempt.ticket is not None:
+            if local:
+                machine.circuit.released(attempt.ticket)
+            else:
+                machine.circuit.failed(now, attempt.ticket, now - attempt.started)
+        if isinstance(outcome, Unknown):
+            outcome.key = outcome.key or self.key
+            self.doubt = outcome
+        self.failure = outcome
+        wait = self._pause(now, outcome)
+        if wait is None:
+            return self._over(now, outcome)
+        self.paused = wait
+        return Wait(now + wait)
+
+    def _pause(self, now: float, outcome: Unavailable | Unknown) -> float | None:
+        """Return how long to wait before another attempt; None: there is to be none."""
+        machine = self.machine
+        retry = machine.policy.retry
+        if (
+            retry is None
+            or self.upstream > 1
+            or self.made >= retry.attempts
+            or outcome.final
+            or not worth_retrying(outcome, repeatable=self.repeatable)
+            or (outcome.retry_after is not None and outcome.retry_after < 0)
+        ):
+            return None
+        wait = pause(retry, self.made, self.paused, outcome.retry_after, machine.random)
+        if now + wait >= self.deadline:
+            return None
+        account = machine.account
+        if account is not None:
+            was_empty = account.empty
+            if not account.withdraw(now):
+                if not was_empty:
+                    machine.report(SignalKind.BUDGET_EXHAUSTED, {"balance": account.balance(now)})
+                return None
+        return wait
+
+    def _rejected(self, now: float, reason: Reason, why: str) -> Decision:
+        """Turn the call away on our side."""
+        circuit = self.machine.circuit
+        retry_after = None
+        if reason is Reason.BREAKER_OPEN and circuit is not None:
+            retry_after = circuit.wait(now)
+        name = self.machine.name
+        rejection = Unavailable(
+            f"{name}: {why}" if name else why, reason=reason, retry_after=retry_after
+        )
+        # the failure of an attempt that was made says more than that there was no other
+        if self.failure is not None:
+            rejection.__cause__ = self.failure
+            if reason is Reason.EXPIRED:
+                return self._over(now, self.failure)
+        return self._over(now, rejection)
+
+    def _refused(self, now: float, outcome: Refused) -> Decision:
+        if self.doubt is not None and self.key is not None and isinstance(outcome, Rejected):
+            self.doubt.__cause__ = outcome
+            return self._over(now, self.doubt)
+        return outcome
+
+    def _over(self, now: float, outcome: Unavailable | Unknown) -> Decision:
+        """End the call as failed, unless a fallback answers."""
+        machine = self.machine
+        if self.doubt is not None and self.doubt is not outcome:
+            if self.doubt.__cause__ is None and not isinstance(outcome, Unknown):
+                self.doubt.__cause__ = outcome
+            outcome = self.doubt
+        outcome.attempts = self.made
+        retry = machine.policy.retry
+        if (
+            retry is not None
+            and retry.attempts > 1
+            and self.upstream == 1
+            and (isinstance(outcome, Unavailable) or self.repeatable)
+        ):
+            outcome.final = True
+        fallback = machine.policy.fallback
+        query = self.repeatable and self.key is None
+        if fallback is None or not covers(outcome, query=query):
+            return outcome
+        if machine.shelf is not None and self.cache_key is not None:
+            kept = machine.shelf.find(now, self.cache_key)
+            if kept is not None:
+                return Answer(kept[0], True, kept[1], self.made)
+        if fallback.function is not None:
+            return Instead(fallback.function, outcome, self.made)
+        if fallback.value is not NOTHING:
+            return Answer(fallback.value, True, None, self.made)
+        return outcome

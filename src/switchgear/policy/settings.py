@@ -1,0 +1,85 @@
+"""What the settings of every policy share: durations, allowed ranges, descriptions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from switchgear.errors import PolicyError
+
+__all__ = ["Seconds", "allow", "described", "one_of", "seconds", "settle"]
+
+Seconds: TypeAlias = float | timedelta
+"""A duration as it is written: a number of seconds, or a `timedelta`. Settings keep a float."""
+
+
+def seconds(value: Seconds) -> float:
+    """Return a duration as a number of seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+def settle(settings: Any, *names: str) -> None:
+    """Turn the named durations of a frozen settings object into floats, once, as it is made."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+            raise PolicyError(
+                f"{name} is {value!r}, which is not a duration.",
+                where=type(settings).__name__,
+                fix="Give a number of seconds or a timedelta.",
+            )
+        object.__setattr__(settings, name, seconds(value))
+
+
+def allow(
+    settings: Any, name: str, low: float, high: float = math.inf, *, above: bool = False
+) -> None:
+    """Refuse a setting outside `low..high`; with `above`, `low` itself is refused too.
+
+    None stands for "off" and passes. Raises PolicyError naming the setting and its range.
+    """
+    value = getattr(settings, name)
+    if value is None:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (low < value if above else low <= value) and value <= high:
+        return
+    lower = f"above {low:g}" if above else f"at least {low:g}"
+    upper = "" if high == math.inf else f" and at most {high:g}"
+    raise PolicyError(
+        f"{name} is {value!r}; it has to be {lower}{upper}.",
+        where=type(settings).__name__,
+        fix=f"Set {name} inside that range.",
+    )
+
+
+def one_of(settings: Any, name: str, choices: tuple[str, ...]) -> None:
+    """Refuse a setting that is none of its choices."""
+    value = getattr(settings, name)
+    if value not in choices:
+        raise PolicyError(
+            f"{name} is {value!r}; it has to be one of {', '.join(choices)}.",
+            where=type(settings).__name__,
+        )
+
+
+def described(settings: Any, **more: object) -> dict[str, object]:
+    """Return the settings by name, as values that JSON knows."""
+    plain: dict[str, object] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, tuple):
+            value = [item.describe() if hasattr(item, "describe") else item for item in value]
+        elif hasattr(value, "describe"):
+            value = value.describe()
+        elif callable(value):
+            value = getattr(value, "__qualname__", repr(value))
+        elif not isinstance(value, str | int | float | bool | Mapping | None):
+            value = repr(value)
+        plain[field.name] = value
+    return plain | more
