@@ -1,0 +1,26 @@
+"""`switchgear.toml` and the environment, with file, line and key in every complaint."""
+
+from switchgear.config.load import load
+from switchgear.config.settings import (
+    CallConfig,
+    Config,
+    Objective,
+    ServiceConfig,
+    SystemConfig,
+    Tls,
+)
+from switchgear.config.values import Address, Secret, Url, masked
+
+__all__ = [
+    "Address",
+    "CallConfig",
+    "Config",
+    "Objective",
+    "Secret",
+    "ServiceConfig",
+    "SystemConfig",
+    "Tls",
+    "Url",
+    "load",
+    "masked",
+]

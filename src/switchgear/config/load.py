@@ -1,0 +1,211 @@
+"""Read `switchgear.toml` and the environment into a `Config`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from switchgear.config.settings import (
+    CallConfig,
+    Config,
+    Objective,
+    ServiceConfig,
+    SystemConfig,
+    Tls,
+)
+from switchgear.config.source import PREFIX, Section, Source, variable
+from switchgear.config.values import (
+    Address,
+    Url,
+    Value,
+    address,
+    fraction,
+    one_of,
+    path,
+    reference,
+    seconds,
+    secret,
+    text,
+    texts,
+    url,
+)
+from switchgear.errors import ConfigError
+
+__all__ = ["FILE", "load"]
+
+FILE: Final = "switchgear.toml"
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_BROKER: Final = url("sqlite", example="sqlite:///.switchgear/broker.db")
+_DATABASE: Final = url(
+    "sqlite", "postgresql", "postgres", example="sqlite:///.switchgear/orders.db"
+)
+_REACH: Final = url("grpc", "grpcs", "http", "https", example="grpc://127.0.0.1:7002")
+_LEVELS: Final = one_of("debug", "info", "warning", "error")
+
+
+def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Return the configuration of a system.
+
+    `path` is the file; without it, `SWITCHGEAR_CONFIG`, else `switchgear.toml` in the current
+    folder, else no file at all: every setting has a default and an environment override.
+    `environ` is the environment; default: this process's. Raises `ConfigError`.
+    """
+    environment = os.environ if environ is None else environ
+    named = path or environment.get(f"{PREFIX}CONFIG")
+    file = Path(named).absolute() if named else Path.cwd() / FILE
+    if named is None and not file.exists():
+        return _config(Source(None, environment, Path.cwd()))
+    return _config(Source(file, environment, file.parent))
+
+
+def _config(source: Source) -> Config:
+    root = source.section()
+    system = _system(source.section("system"))
+    root.known.append("system")
+    sections = root.tables("services")
+    services = {name: _service(name, section, system) for name, section in sections.items()}
+    objectives = {name: _objective(part) for name, part in root.tables("objectives").items()}
+    root.finish()
+    groups = ("SYSTEM_", "OBJECTIVES_", *(("SERVICES_",) if services else ()))
+    source.leftover(*(PREFIX + group for group in groups))
+    _distinct(source, services)
+    return Config(
+        system=system,
+        services=services,
+        objectives=objectives,
+        folder=source.folder,
+        file=source.file,
+        overrides={k: v for k, v in source.environ.items() if k.startswith(PREFIX)},
+        unlisted=partial(_unlisted, source, system),
+    )
+
+
+def _unlisted(source: Source, system: SystemConfig, name: str) -> ServiceConfig:
+    return _service(name, Section(source, ("services", name), {}), system)
+
+
+def _system(section: Section) -> SystemConfig:
+    folder = section.source.folder
+    data = section.get("data", path, folder / ".switchgear")
+    system = SystemConfig(
+        name=section.get("name", text, folder.name or "system"),
+        data=data,
+        broker=section.get("broker", _BROKER, _embedded(data / "broker.db")),
+        path=tuple(folder / part for part in section.get("path", texts, ())),
+        ready=section.get("ready", seconds, 30.0),
+        drain=section.get("drain", seconds, 10.0),
+        log=section.get("log", _LEVELS, "info"),
+    )
+    section.finish()
+    return system
+
+
+def _service(name: str, section: Section, system: SystemConfig) -> ServiceConfig:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} is not a name for a service.",
+            where=section.source.where(section.path),
+            fix="Use small letters, digits, and single - or _ between them.",
+        )
+    service = ServiceConfig(
+        name=name,
+        app=section.get("app", reference, None),
+        asgi=section.get("asgi", reference, None),
+        http=section.get("http", address, None),
+        grpc=section.get("grpc", address, None),
+        url=section.get("url", _REACH, None),
+        database=section.get("database", _DATABASE, _embedded(system.data / f"{name}.db")),
+        serves=section.get("serves", texts, ()),
+        calls={k: _call(section, k, v) for k, v in section.entries("calls").items()},
+        tls=_tls(section),
+        cors=section.get("cors", texts, ()),
+        drain=section.get("drain", seconds, system.drain),
+        env={k: v.text("a text in quotes") for k, v in section.entries("env").items()},
+    )
+    section.finish()
+    if service.app and service.asgi:
+        raise section.complaint(
+            "app",
+            "app and asgi are both set.",
+            fix="Keep app for a switchgear Service, asgi for any other ASGI application.",
+        )
+    if section.table and not (service.app or service.asgi):
+        raise ConfigError(
+            "it does not say what to run.",
+            where=section.source.where(section.path),
+            fix='Add app = "module:name" (a Service) or asgi = "module:name".',
+        )
+    return service
+
+
+def _embedded(file: Path) -> Url:
+    return Url.of(f"sqlite:///{file.absolute()}")
+
+
+def _tls(section: Section) -> Tls | None:
+    certificate = section.get("certificate", path, None)
+    key = section.get("key", path, None)
+    if certificate and key:
+        return Tls(certificate=certificate, key=key)
+    if certificate or key:
+        there, missing = ("certificate", "key") if certificate else ("key", "certificate")
+        raise section.complaint(
+            there, f"{there} is set and {missing} is not.", fix=f"Add {missing}."
+        )
+    return None
+
+
+def _call(section: Section, name: str, value: Value) -> CallConfig:
+    if not isinstance(value.raw, dict):
+        return CallConfig(url=_REACH(value))
+    inner = section.source.section(*section.path, "calls", name)
+    reach = inner.get("url", _REACH, None)
+    if reach is None:
+        raise ConfigError("it has no url.", where=value.where, fix='Add url = "grpcs://host:port".')
+    call = CallConfig(
+        url=reach,
+        token=inner.get("token", secret, None),
+        ca=inner.get("ca", path, None),
+        tls=_tls(inner),
+    )
+    inner.finish()
+    return call
+
+
+def _objective(section: Section) -> Objective:
+    objective = Objective(
+        availability=section.get("availability", fraction, None),
+        latency=section.get("latency", seconds, None),
+        quantile=section.get("quantile", fraction, 0.99),
+    )
+    section.finish()
+    return objective
+
+
+def _distinct(source: Source, services: Mapping[str, ServiceConfig]) -> None:
+    """Refuse two doors on one address, and two services whose variables have the same name."""
+    doors: dict[Address, tuple[str, ...]] = {}
+    names: dict[str, str] = {}
+    for service in services.values():
+        for key, door in (("http", service.http), ("grpc", service.grpc)):
+            if door is None or door.port == 0:
+                continue
+            here = ("services", service.name, key)
+            if door in doors:
+                raise ConfigError(
+                    f"{door} is the address of {'.'.join(doors[door])} too.",
+                    where=source.where(here),
+                    fix="Give one of them another port.",
+                )
+            doors[door] = here
+        other = names.setdefault(variable(service.name), service.name)
+        if other != service.name:
+            raise ConfigError(
+                f"its environment variables have the same names as those of {other}.",
+                where=source.where(("services", service.name)),
+                fix="Rename one of them.",
+            )

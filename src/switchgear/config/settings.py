@@ -1,0 +1,124 @@
+"""The settings of a system, as typed values. `load` fills them from a file and the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from switchgear.config.values import Address, Secret, Url
+
+__all__ = ["CallConfig", "Config", "Objective", "ServiceConfig", "SystemConfig", "Tls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemConfig:
+    """`[system]`: what all services share."""
+
+    name: str
+    """Shown in logs; default: the name of the folder."""
+    data: Path
+    """Folder of the embedded databases and of the embedded broker; default `.switchgear`."""
+    broker: Url
+    """Where events go; default `sqlite:///` with `broker.db` in the data folder."""
+    path: tuple[Path, ...] = ()
+    """Folders added to the import path of every service, relative to the file."""
+    ready: float = 30.0
+    """Seconds within which a service has to become ready in `switchgear up`."""
+    drain: float = 10.0
+    """Seconds within which a service that is told to stop finishes what it has begun."""
+    log: str = "info"
+    """The least level that is logged: debug, info, warning or error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The certificate and key, both PEM files, with which a door is served."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallConfig:
+    """How to reach one callee: a URL, or a table of `url` and credentials."""
+
+    url: Url
+    token: Secret | None = None
+    """Sent as `Authorization: Bearer`."""
+    ca: Path | None = None
+    """The authorities that the callee's certificate is checked against; default: the system's."""
+    tls: Tls | None = None
+    """The caller's own certificate, where the callee asks for one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceConfig:
+    """`[services.NAME]`: one service."""
+
+    name: str
+    database: Url
+    """The service's own database; default `sqlite:///` with `NAME.db` in the data folder."""
+    app: str | None = None
+    """The `Service`, as `module:name`."""
+    asgi: str | None = None
+    """A plain ASGI application instead, as `module:name`."""
+    http: Address | None = None
+    """Where the REST door listens, with `/livez` and `/readyz`; without it there is none."""
+    grpc: Address | None = None
+    """Where the gRPC door listens; without it there is none."""
+    url: Url | None = None
+    """How other services reach it, where that is not its own address: a proxy, another host."""
+    serves: tuple[str, ...] = ()
+    """Full names of the contracts it serves, for callers that cannot import it."""
+    calls: Mapping[str, CallConfig] = field(default_factory=dict)
+    """How it reaches the contracts that it calls, by the contract's full name."""
+    tls: Tls | None = None
+    """From `certificate` and `key`: both doors are served with TLS."""
+    cors: tuple[str, ...] = ()
+    """Origins that browsers may call the REST door from; default none."""
+    drain: float = 10.0
+    """As in `[system]`, for this service alone."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables of its process in `switchgear up`."""
+
+    def reach(self, contract: str) -> CallConfig | None:
+        """Return how it reaches the contract with this full name, if its settings say so."""
+        by_variable = re.sub(r"\W", "_", contract, flags=re.ASCII).upper()
+        return self.calls.get(contract) or self.calls.get(by_variable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """`[objectives.NAME]`: what a service or an operation promises."""
+
+    availability: float | None = None
+    """Share of requests that are answered, for example 0.999."""
+    latency: float | None = None
+    """Seconds within which `quantile` of the requests are answered."""
+    quantile: float = 0.99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole system, as `switchgear.toml` and the environment describe it."""
+
+    system: SystemConfig
+    services: Mapping[str, ServiceConfig]
+    objectives: Mapping[str, Objective]
+    folder: Path
+    """Where relative paths start: the folder of the file."""
+    file: Path | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The `SWITCHGEAR_` variables that it was loaded with; child processes need them too."""
+    unlisted: Callable[[str], ServiceConfig] = field(repr=False, compare=False)
+    """Makes the settings of a service that the file does not list, from the environment alone."""
+
+    def service(self, name: str) -> ServiceConfig:
+        """Return the settings of a service; one that is not listed gets the defaults."""
+        return self.services.get(name) or self.unlisted(name)
+
+    def file_of(self, url: Url) -> Path:
+        """Return the file behind a `sqlite:///` URL of this configuration."""
+        return url.path(self.folder)

@@ -1,0 +1,280 @@
+"""The kinds of value that a setting can have, and how each is read and complained about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from switchgear.errors import ConfigError
+
+__all__ = [
+    "Address",
+    "Secret",
+    "Url",
+    "Value",
+    "address",
+    "fraction",
+    "masked",
+    "one_of",
+    "path",
+    "reference",
+    "seconds",
+    "secret",
+    "text",
+    "texts",
+    "url",
+]
+
+_PASSWORD: Final = re.compile(r"(?P<before>//[^/@\s:]*:)[^/\s]*(?=@)")
+_PARAMETER: Final = re.compile(
+    r"(?P<before>[?&][^=&\s]*(?:password|passwd|secret|token|key)[^=&\s]*=)[^&\s#]*", re.IGNORECASE
+)
+_REFERENCE: Final = re.compile(r"\$\{(?P<kind>[^:}]*):(?P<name>[^}]*)\}")
+_IMPORT: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_LOOPBACK: Final = "127.0.0.1"
+_ANYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  it is recognised here, not bound
+_PORTS: Final = 65_536
+
+T = TypeVar("T")
+
+
+def masked(text: str) -> str:
+    """Return `text` with the passwords of URLs and their secret parameters replaced by `***`."""
+    return _PARAMETER.sub(r"\g<before>***", _PASSWORD.sub(r"\g<before>***", text))
+
+
+class Secret:
+    """A text that is never printed: `reveal()` is the only way to see it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._text
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """How to reach something. Printing it masks the password; `reveal()` has it."""
+
+    scheme: str
+    host: str
+    port: int | None
+    _text: str = field(repr=False)
+
+    @classmethod
+    def of(cls, text: str) -> Url:
+        """Read a URL. Raises `ValueError` if its port is not a number or it has no scheme."""
+        parts = urlsplit(text)
+        if not parts.scheme or "://" not in text:
+            raise ValueError("a URL begins with scheme://")
+        return cls(parts.scheme, parts.hostname or "", parts.port, text)
+
+    def reveal(self) -> str:
+        """Return the whole URL, password included, for the driver that connects."""
+        return self._text
+
+    def path(self, folder: Path) -> Path:
+        """Return the file that a `sqlite:///` URL names; a relative one starts from `folder`."""
+        return folder / unquote(self._text.removeprefix(f"{self.scheme}:///"))
+
+    def __str__(self) -> str:
+        return masked(self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, text: str) -> Address:
+        """Read `host:port`, `:port` or `port`; without a host it is the loopback interface.
+
+        Port 0 means any free port. Raises `ValueError` for anything else.
+        """
+        host, _, port = text.rpartition(":")
+        if host.count(":") and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError("an IPv6 address stands in brackets")
+        number = int(port) if port.isdecimal() and port.isascii() else -1
+        if not 0 <= number < _PORTS:
+            raise ValueError("a port is a number from 0 to 65535")
+        return cls(host.strip("[]") or _LOOPBACK, number)
+
+    def reachable(self) -> Address:
+        """Return the address under which this machine reaches it."""
+        return Address(_LOOPBACK, self.port) if self.host in _ANYWHERE else self
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value as it was written, with where, so that a complaint can say so."""
+
+    raw: object = field(repr=False)
+    where: str
+    folder: Path
+    environ: Mapping[str, str] = field(repr=False)
+    written: bool = True
+    """False for the text of an environment variable, where numbers and lists are text too."""
+
+    def fail(self, expected: str, *, fix: str | None = None) -> NoReturn:
+        """Raise a `ConfigError` that says what was expected and what was found."""
+        found = masked(repr(self.raw)) if isinstance(self.raw, str) else repr(self.raw)
+        raise ConfigError(f"expected {expected}, found {found}.", where=self.where, fix=fix)
+
+    def text(self, expected: str) -> str:
+        """Return the text with its `${env:NAME}` and `${file:PATH}` replaced."""
+        if not isinstance(self.raw, str):
+            self.fail(expected)
+        return _REFERENCE.sub(self._replaced, self.raw)
+
+    def _replaced(self, match: re.Match[str]) -> str:
+        kind, name = match["kind"], match["name"]
+        if kind == "env":
+            if name not in self.environ:
+                raise ConfigError(
+                    f"the environment variable {name} is not set.",
+                    where=self.where,
+                    fix=f"Set {name}, or write the value in another way.",
+                )
+            return self.environ[name]
+        if kind == "file":
+            try:
+                return (self.folder / name).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+                raise ConfigError(
+                    f"the file {name} cannot be read: {reason}.",
+                    where=self.where,
+                    fix="Check its path (relative to switchgear.toml) and its permissions.",
+                ) from error
+        return self.fail("${env:NAME} or ${file:PATH}")
+
+
+def text(value: Value) -> str:
+    """Read a text that is not empty."""
+    expected = "a text in quotes"
+    return value.text(expected) or value.fail(expected)
+
+
+def texts(value: Value) -> tuple[str, ...]:
+    """Read a list of texts; from the environment, separated by commas."""
+    if not value.written and isinstance(value.raw, str):
+        return tuple(part.strip() for part in value.raw.split(",") if part.strip())
+    if not isinstance(value.raw, list) or not all(isinstance(part, str) for part in value.raw):
+        value.fail('a list of texts, such as ["a", "b"]')
+    return tuple(value.raw)
+
+
+def secret(value: Value) -> Secret:
+    """Read a secret, which has to come from the environment or a file."""
+    expected = "${env:NAME} or ${file:PATH}: a secret is not written in this file"
+    if value.written and isinstance(value.raw, str) and not _REFERENCE.search(value.raw):
+        raise ConfigError(f"expected {expected}.", where=value.where)
+    return Secret(value.text(expected))
+
+
+def seconds(value: Value) -> float:
+    """Read a duration in seconds, above zero."""
+    expected = "seconds as a number above 0, such as 2.5"
+    number = _number(value, expected)
+    return number if number > 0 else value.fail(expected)
+
+
+def fraction(value: Value) -> float:
+    """Read a number between 0 and 1, both excluded."""
+    expected = "a number between 0 and 1, such as 0.999"
+    number = _number(value, expected)
+    return number if 0 < number < 1 else value.fail(expected)
+
+
+def _number(value: Value, expected: str) -> float:
+    raw = value.raw
+    if isinstance(raw, str) and not value.written:
+        try:
+            return float(raw)
+        except ValueError:
+            value.fail(expected)
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        value.fail(expected)
+    return float(raw)
+
+
+def path(value: Value) -> Path:
+    """Read a path; a relative one starts from the folder of switchgear.toml."""
+    expected = "a path in quotes"
+    found = value.text(expected) or value.fail(expected)
+    return (value.folder / Path(found).expanduser()).absolute()
+
+
+def address(value: Value) -> Address:
+    """Read where a server listens."""
+    expected = 'an address "host:port", such as "127.0.0.1:8001"'
+    try:
+        return Address.of(value.text(expected))
+    except ValueError as error:
+        return value.fail(f"{expected} ({error})")
+
+
+def reference(value: Value) -> str:
+    """Read `module:name`."""
+    expected = 'a module and a name in it, such as "shop.orders:app"'
+    found = value.text(expected)
+    return found if _IMPORT.fullmatch(found) else value.fail(expected)
+
+
+def one_of(*choices: str) -> Callable[[Value], str]:
+    """Read one of a few words."""
+
+    def parse(value: Value) -> str:
+        expected = f"one of {', '.join(choices)}"
+        found = value.text(expected)
+        return found if found in choices else value.fail(expected)
+
+    return parse
+
+
+def url(*schemes: str, example: str) -> Callable[[Value], Url]:
+    """Read a URL with one of `schemes`."""
+
+    def parse(value: Value) -> Url:
+        expected = f'a URL such as "{example}"'
+        try:
+            found = Url.of(value.text(expected))
+        except ValueError as error:
+            return value.fail(f"{expected} ({error})")
+        if found.scheme not in schemes:
+            listed = ", ".join(f"{scheme}://" for scheme in schemes)
+            value.fail(f"a URL that begins with {listed}")
+        if found.scheme == "sqlite":
+            if not found.reveal().startswith("sqlite:///") or found.reveal() == "sqlite:///":
+                value.fail("sqlite:///path, with three slashes (four for an absolute path)")
+        elif not found.host:
+            value.fail(f"a URL with a host, such as {example}")
+        return found
+
+    return parse
