@@ -1,0 +1,427 @@
+"""What a message class declares, and the rules that a declaration keeps.
+
+The rules, each checked while the declaring module is imported:
+
+- every field is `name: type = field(number)`, and a number is chosen once and never changed;
+- numbers are 1 to 536 870 911, not 19 000 to 19 999, unique in the message, and not reserved;
+- names are lower_snake_case, unique also after protobuf's conversion to lowerCamelCase, and not
+  reserved;
+- the type is one of the type table (`switchgear.contract.kinds`); a type that is named before it
+  exists (a message that contains itself) is checked when the message is first used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field as attribute
+from types import FrameType, MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
+
+from msgspec import NODEFAULT
+
+from switchgear.contract.enums import Enum
+from switchgear.contract.kinds import Kind, Shape, Type, resolve, wire_type
+from switchgear.errors import ContractError
+
+if TYPE_CHECKING:
+    from switchgear.contract.message import Message
+
+__all__ = [
+    "Declaration",
+    "Field",
+    "Reserved",
+    "Scope",
+    "Spec",
+    "allows_none",
+    "check_numbers",
+    "check_reserved",
+    "declaration_of",
+    "fields_of",
+    "full_name",
+    "merge_specs",
+    "own_specs",
+    "reach",
+    "settle",
+]
+
+Reserved = Iterable[int | str | range]
+"""Numbers, ranges of numbers and names that no field may use: those of fields since removed."""
+
+MAX_NUMBER: Final = 536_870_911
+IMPLEMENTATION: Final = range(19_000, 20_000)
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_CLASSVAR: Final = re.compile(r"(typing\.)?ClassVar\b")
+_OPTIONAL: Final = re.compile(r"\|\s*None\s*$|^\s*None\s*\||^(typing\.)?Optional\[")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What `field(...)` says; the name and the type come from the class."""
+
+    number: int
+    default: Any = NODEFAULT
+    factory: Any = NODEFAULT
+    presence: bool = False
+    strings: bool = False
+    deprecated: bool = False
+    unit: str | None = None
+    doc: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a message, with its type resolved."""
+
+    name: str
+    spec: Spec
+    type: Type
+
+    @property
+    def number(self) -> int:
+        """The identity of the field on the wire."""
+        return self.spec.number
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the value; of an element, where the field is a list or a map."""
+        return self.type.kind
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether protobuf tells absence from the zero value."""
+        return self.type.shape is Shape.ONE and (
+            self.spec.presence or self.type.optional or self.kind.is_submessage
+        )
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the declaration fills in what was left out; None does for `T | None`."""
+        return (
+            self.type.optional
+            or self.spec.default is not NODEFAULT
+            or self.spec.factory is not NODEFAULT
+        )
+
+    def absent(self) -> Any:
+        """Return what stands for an absent value; only where `has_default`."""
+        if self.type.optional:
+            return None
+        return self.spec.default if self.spec.factory is NODEFAULT else self.spec.factory()
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The names that an annotation can mean where it stands."""
+
+    globals: dict[str, Any]
+    locals: dict[str, Any]
+
+    @classmethod
+    def of(cls, frame: FrameType, body: Mapping[str, Any]) -> Scope:
+        """Return the scope of a class body or method that the code of `frame` defines."""
+        around = frame.f_locals if frame.f_locals is not frame.f_globals else {}
+        return cls(frame.f_globals, {**around, **body})
+
+    def evaluate(self, annotation: Any) -> Any:
+        """Evaluate an annotation, which may be a string. Raises `NameError` if it is too early."""
+        holder = SimpleNamespace(__annotations__={"it": annotation})
+        return get_type_hints(holder, self.globals, self.locals, include_extras=True)["it"]
+
+
+@dataclass(slots=True, eq=False)
+class Declaration:
+    """What a message class declares."""
+
+    cls: type[Message]
+    package: str
+    explicit: bool
+    """Whether `package` was given, here or by a base, rather than taken from the module."""
+    where: str
+    specs: Mapping[str, Spec]
+    reserved: tuple[int | str | range, ...]
+    doc: str
+    parents: tuple[Declaration, ...]
+    scope: Scope
+    pending: dict[str, tuple[Spec, Any]]
+    """The fields of the class's own body, with their annotations, until types are resolved."""
+    own: dict[str, Field] = attribute(default_factory=dict)
+    owner: type[Message] | None = None
+    """The message class inside whose body this one is declared."""
+    fields: Mapping[str, Field] | None = attribute(default=None)
+
+    @property
+    def name(self) -> str:
+        """The name inside the package."""
+        own = self.cls.__name__
+        return own if self.owner is None else f"{declaration_of(self.owner).name}.{own}"
+
+    @property
+    def full_name(self) -> str:
+        """The name on the wire: package and name."""
+        return f"{self.package}.{self.name}"
+
+
+def declaration_of(cls: type[Message]) -> Declaration:
+    """Return what `cls` declares."""
+    declaration: Declaration = vars(cls)["__declaration__"]
+    return declaration
+
+
+def full_name(cls: type[Message] | type[Enum]) -> str:
+    """Return the name of a message or enumeration on the wire: package and name."""
+    if issubclass(cls, Enum):
+        owner: type[Message] | None = getattr(cls, "__owner__", None)
+        scope = full_name(owner) if owner else getattr(cls, "__package__", cls.__module__)
+        return f"{scope}.{cls.__name__}"
+    return declaration_of(cls).full_name
+
+
+def fields_of(cls: type[Message]) -> Mapping[str, Field]:
+    """Return the fields of `cls` by name, in the order of declaration.
+
+    Raises `ContractError` for a type that was named before it existed and turns out to be wrong.
+    """
+    declaration = declaration_of(cls)
+    if declaration.fields is None:
+        fields: dict[str, Field] = {}
+        for parent in declaration.parents:
+            fields.update(fields_of(parent.cls))
+        if declaration.pending:
+            declaration.scope.locals.setdefault(cls.__name__, cls)
+            try:
+                settle(declaration)
+            except NameError as error:
+                raise ContractError(
+                    f"A type is not defined: {error}.",
+                    where=declaration.where,
+                    fix="Define it in the same module, before the message is used.",
+                ) from None
+        fields.update(declaration.own)
+        declaration.fields = MappingProxyType(fields)
+    return declaration.fields
+
+
+def settle(declaration: Declaration) -> None:
+    """Resolve the types of a class's own fields and tell msgspec what they are.
+
+    Raises `NameError`, and changes nothing, while a type is named that does not exist yet.
+    """
+    own: dict[str, Field] = {}
+    for name, (spec, annotation) in declaration.pending.items():
+        where = f"{declaration.where}.{name}"
+        try:
+            found = resolve(declaration.scope.evaluate(annotation))
+        except TypeError as error:
+            raise ContractError(f"{error}", where=where) from None
+        own[name] = Field(name, spec, found)
+        _check_field(own[name], where)
+    annotations = declaration.cls.__annotations__
+    annotations.update((name, wire_type(one.type)) for name, one in own.items())
+    declaration.own.update(own)
+    declaration.pending.clear()
+
+
+def reach(*classes: type[Message]) -> tuple[type[Message] | type[Enum], ...]:
+    """Return the messages and enumerations that `classes` are made of, themselves included.
+
+    Raises `ContractError` where two of them have one name on the wire.
+    """
+    found: dict[str, type[Message] | type[Enum]] = {}
+    values: dict[str, str] = {}
+    waiting: list[type[Message] | type[Enum]] = list(reversed(classes))
+    while waiting:
+        cls = waiting.pop()
+        name = full_name(cls)
+        if found.setdefault(name, cls) is not cls:
+            raise ContractError(
+                f"Two classes are called {name}: one in {found[name].__module__} "
+                f"and one in {cls.__module__}.",
+                fix="Rename one, or give it another package=.",
+            )
+        if issubclass(cls, Enum):
+            _claim_values(cls, name, values)
+        inner = _parts(cls)
+        waiting.extend(one for one in reversed(inner) if found.get(full_name(one)) is not one)
+    return tuple(found.values())
+
+
+def _parts(cls: type[Message] | type[Enum]) -> list[type[Message] | type[Enum]]:
+    if issubclass(cls, Enum):
+        owner: type[Message] | None = getattr(cls, "__owner__", None)
+        return [owner] if owner else []
+    parts: list[type[Message] | type[Enum]] = [
+        one.kind.python for one in fields_of(cls).values() if one.kind.name in {"message", "enum"}
+    ]
+    owner = declaration_of(cls).owner
+    return [*parts, owner] if owner else parts
+
+
+def _claim_values(cls: type[Enum], name: str, values: dict[str, str]) -> None:
+    scope = name.rpartition(".")[0]
+    for member in cls.__members__:
+        other = values.setdefault(f"{scope}.{member}", name)
+        if other != name:
+            raise ContractError(
+                f"{other} and {name} both have a member {member}, and protobuf puts the names of "
+                "members beside their enumeration.",
+                where=name,
+                fix=f"Call it {cls.__name__.upper()}_{member}, or declare the enumeration inside "
+                "the message that uses it.",
+            )
+
+
+def check_numbers(specs: Mapping[str, Spec], where: str) -> None:
+    """Refuse field numbers and names that cannot be on the wire, naming every field concerned."""
+    by_number: dict[int, str] = {}
+    by_json: dict[str, str] = {}
+    for name, spec in specs.items():
+        number: object = spec.number
+        if not _NAME.fullmatch(name):
+            raise ContractError(
+                f"The field name {name} is not lower_snake_case.", where=where, fix="Rename it."
+            )
+        if type(number) is not int or not 1 <= number <= MAX_NUMBER:
+            raise ContractError(
+                f"The field {name} has the number {number!r}.",
+                where=where,
+                fix=f"Use a whole number from 1 to {MAX_NUMBER}.",
+            )
+        if number in IMPLEMENTATION:
+            raise ContractError(
+                f"The field {name} has the number {number}.",
+                where=where,
+                fix="19000 to 19999 belong to protobuf itself. Use another number.",
+            )
+        if number in by_number:
+            raise ContractError(
+                f"The fields {by_number[number]} and {name} both have the number {number}.",
+                where=where,
+                fix="Give the newer of the two a number that was never used.",
+            )
+        by_number[number] = name
+        json = re.sub(r"_+([a-z0-9])", lambda found: found[1].upper(), name).replace("_", "")
+        if json in by_json:
+            raise ContractError(
+                f"The fields {by_json[json]} and {name} are both {json} in protobuf's JSON.",
+                where=where,
+                fix="Rename one.",
+            )
+        by_json[json] = name
+
+
+def check_reserved(specs: Mapping[str, Spec], reserved: Reserved, where: str) -> None:
+    """Refuse fields that use a reserved number or name, naming both."""
+    for item in reserved:
+        numbers = (
+            item
+            if isinstance(item, range)
+            else range(item, item + 1)
+            if isinstance(item, int)
+            else range(0)
+        )
+        if not isinstance(item, str) and (
+            not numbers or numbers.step != 1 or numbers[0] < 1 or numbers[-1] > MAX_NUMBER
+        ):
+            raise ContractError(
+                f"{item!r} cannot be reserved.",
+                where=where,
+                fix=f"Reserve names, numbers from 1 to {MAX_NUMBER}, or ranges of them.",
+            )
+        for name, spec in specs.items():
+            if spec.number in numbers or name == item:
+                raise ContractError(
+                    f"The field {name} = {spec.number} uses {item!r}, which is reserved: an old "
+                    "reader would take it for a field that is gone.",
+                    where=where,
+                    fix="Use a number and a name that were never used.",
+                )
+
+
+def own_specs(namespace: Mapping[str, Any], where: str) -> dict[str, Spec]:
+    """Return what `field(...)` says in a class body, refusing fields without a number."""
+    specs: dict[str, Spec] = {}
+    for name, annotation in namespace["__annotations__"].items():
+        if _CLASSVAR.match(str(annotation)):
+            continue
+        spec = namespace.get(name)
+        if not isinstance(spec, Spec):
+            raise ContractError(
+                f"The field {name} has no number.",
+                where=where,
+                fix=f"Write `{name}: ... = field(number)`; a default goes into field(...).",
+            )
+        if isinstance(spec.default, list | dict | set):
+            raise ContractError(
+                f"The default of {name} is a {type(spec.default).__name__} that all would share.",
+                where=where,
+                fix="Use default_factory=list, or a function that makes one.",
+            )
+        specs[name] = spec
+    for name, value in namespace.items():
+        if isinstance(value, Spec) and name not in specs:
+            raise ContractError(
+                f"The field {name} has no type.",
+                where=where,
+                fix=f"Write `{name}: type = field({value.number})`.",
+            )
+    return specs
+
+
+def merge_specs(sources: Iterable[tuple[str, Mapping[str, Spec]]]) -> dict[str, Spec]:
+    """Return the fields of a class: those of its bases, then its own; none declared twice."""
+    specs: dict[str, Spec] = {}
+    origin: dict[str, str] = {}
+    for where, some in sources:
+        for name, spec in some.items():
+            if specs.setdefault(name, spec) is not spec:
+                raise ContractError(
+                    f"The field {name} = {spec.number} is already declared in {origin[name]}, "
+                    f"with the number {specs[name].number}.",
+                    where=where,
+                    fix="Rename one: a message has one field of a name.",
+                )
+            origin.setdefault(name, where)
+    return specs
+
+
+def allows_none(scope: Scope, annotation: object) -> bool:
+    """Whether an annotation allows None, also one that names what does not exist yet."""
+    try:
+        return type(None) in get_args(scope.evaluate(annotation))
+    except NameError:
+        return _OPTIONAL.search(str(annotation)) is not None
+
+
+def _check_field(one: Field, where: str) -> None:
+    spec, given = one.spec, one.spec.default
+    if one.type.optional and (spec.factory is not NODEFAULT or given not in (None, NODEFAULT)):
+        raise ContractError(
+            "The default of an optional field is None: on the wire, None is absence.",
+            where=where,
+            fix="Remove the default, or `| None` from the type.",
+        )
+    if spec.presence and (
+        one.type.optional or one.type.shape is not Shape.ONE or one.kind.is_submessage
+    ):
+        raise ContractError(
+            "presence=True is for a scalar that is not optional.",
+            where=where,
+            fix="Remove it: None and messages already tell absence, lists and dicts cannot.",
+        )
+    if spec.strings and not one.kind.is_wide:
+        raise ContractError("strings=True is for 64-bit integers.", where=where, fix="Remove it.")
+    if given in (None, NODEFAULT):
+        if given is None and not one.type.optional:
+            raise ContractError(
+                "The default is None, which the type does not allow.",
+                where=where,
+                fix="Add `| None` to the type, or remove the default.",
+            )
+        return
+    if one.type.shape is not Shape.ONE or not one.kind.accepts(given):
+        raise ContractError(
+            f"The default {given!r} is not of the type of the field.",
+            where=where,
+            fix="Correct it; for lists and dicts use default_factory=list.",
+        )

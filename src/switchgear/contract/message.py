@@ -1,0 +1,203 @@
+"""Messages: the words that services share. The number of a field is the wire, its name is JSON.
+
+A message is frozen. Its constructor takes keywords and trusts them; what comes from a wire is
+checked by `switchgear.contract.codec`. `switchgear.contract.declaration` holds the rules.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
+
+import msgspec
+from msgspec import NODEFAULT, StructMeta
+
+from switchgear.contract.declaration import (
+    Declaration,
+    Reserved,
+    Scope,
+    Spec,
+    allows_none,
+    check_numbers,
+    check_reserved,
+    merge_specs,
+    own_specs,
+    settle,
+)
+from switchgear.contract.enums import Enum
+from switchgear.contract.kinds import is_message
+from switchgear.errors import ContractError
+
+__all__ = ["Message", "field", "replace"]
+
+T = TypeVar("T")
+M = TypeVar("M", bound="Message")
+
+
+@overload
+def field(
+    number: int,
+    *,
+    default: T,
+    presence: bool = ...,
+    strings: bool = ...,
+    deprecated: bool = ...,
+    unit: str | None = ...,
+    doc: str | None = ...,
+) -> T: ...
+@overload
+def field(
+    number: int,
+    *,
+    default_factory: Callable[[], T],
+    presence: bool = ...,
+    strings: bool = ...,
+    deprecated: bool = ...,
+    unit: str | None = ...,
+    doc: str | None = ...,
+) -> T: ...
+@overload
+def field(
+    number: int,
+    *,
+    presence: bool = ...,
+    strings: bool = ...,
+    deprecated: bool = ...,
+    unit: str | None = ...,
+    doc: str | None = ...,
+) -> Any: ...
+def field(
+    number: int,
+    *,
+    default: Any = NODEFAULT,
+    default_factory: Any = NODEFAULT,
+    presence: bool = False,
+    strings: bool = False,
+    deprecated: bool = False,
+    unit: str | None = None,
+    doc: str | None = None,
+) -> Any:
+    """Declare a field of a `Message` or `Refusal`. `number` is its identity on the wire.
+
+    `default` and `default_factory` fill in what the constructor, or JSON, leaves out. Protobuf
+    leaves out zero values, so there absence means zero, whatever the default says. With
+    `presence=True` the field is exported as `optional` and its absence is an error, unless it has
+    a default. `strings=True` writes a 64-bit integer as a string in JSON, for readers (JavaScript)
+    that lose digits beyond 2^53; both forms are always read. `deprecated`, `unit` and `doc` go
+    into the exported contract.
+    """
+    return Spec(number, default, default_factory, presence, strings, deprecated, unit, doc)
+
+
+class MessageMeta(StructMeta):
+    """Checks a declaration and hands msgspec a struct whose types it enforces in C."""
+
+    def __new__(
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        package: str | None = None,
+        reserved: Reserved = (),
+        scope: Scope | None = None,
+    ) -> MessageMeta:
+        """Create a message class; `Message` tells the keywords of a declaration."""
+        module: str = namespace["__module__"]
+        if module == __name__:
+            return super().__new__(mcls, name, bases, namespace)
+        where = f"{module}.{namespace['__qualname__']}"
+        scope = scope or Scope.of(sys._getframe(1), namespace)
+        parents = tuple(vars(base)["__declaration__"] for base in bases if is_message(base))
+        annotations = namespace.setdefault("__annotations__", {})
+        own = own_specs(namespace, where)
+        specs = merge_specs([*((one.where, one.specs) for one in parents), (where, own)])
+        gone = (*(item for parent in parents for item in parent.reserved), *reserved)
+        check_numbers(specs, where)
+        check_reserved(specs, gone, where)
+
+        for key, spec in own.items():
+            if spec.factory is not NODEFAULT:
+                namespace[key] = msgspec.field(default_factory=spec.factory)
+            elif spec.default is not NODEFAULT:
+                namespace[key] = spec.default
+            elif allows_none(scope, annotations[key]):
+                namespace[key] = None
+            else:
+                del namespace[key]
+        nested = [value for value in namespace.values() if isinstance(value, type)]
+        namespace["__codec__"] = None
+        cls: Any = super().__new__(
+            mcls, name, bases, namespace, frozen=True, kw_only=True, dict=True, weakref=True
+        )
+        given = package or next((one.package for one in parents if one.explicit), None)
+        declaration = cls.__declaration__ = Declaration(
+            cls=cls,
+            package=given or module,
+            explicit=given is not None,
+            where=where,
+            specs=specs,
+            reserved=gone,
+            doc=inspect.cleandoc(namespace.get("__doc__") or ""),
+            parents=parents,
+            scope=scope,
+            pending={key: (spec, annotations[key]) for key, spec in own.items()},
+        )
+        _adopt(cls, nested)
+        try:
+            settle(declaration)
+        except NameError:
+            pass  # named before it exists: `fields_of` settles it when the message is first used
+        return cls
+
+
+def _adopt(cls: type[Message], nested: list[type]) -> None:
+    """Tell messages and enumerations that stand in the body of `cls` where they belong."""
+    for inner in nested:
+        if not inner.__qualname__.startswith(f"{cls.__qualname__}."):
+            continue
+        if is_message(inner):
+            vars(inner)["__declaration__"].owner = cls
+        elif issubclass(inner, Enum):
+            inner.__owner__ = cls  # type: ignore[attr-defined]
+
+
+if TYPE_CHECKING:
+
+    class _Struct:
+        # Checkers must not see msgspec.Struct: they would prefer its rules for constructors.
+        __declaration__: ClassVar[Declaration]
+        __codec__: ClassVar[Any]
+        __unknown__: bytes | None
+
+        def __init_subclass__(
+            cls, *, package: str | None = ..., reserved: Reserved = ...
+        ) -> None: ...
+
+else:
+
+    class _Struct(msgspec.Struct, metaclass=MessageMeta):
+        __unknown__ = None
+        """Unknown protobuf fields, as they came; in the dict of an instance where there are any."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+class Message(_Struct):
+    """The base of every message: `class Reserve(Message)` with `order_id: str = field(1)`.
+
+    Class keywords: `package="shop.inventory.v1"` is the protobuf package (default: the name of
+    the module; subclasses inherit one that was given); `reserved=(4, "old_name", range(10, 20))`
+    keeps the numbers and names of removed fields from being used again.
+
+    Raises `ContractError` while the class is created if a rule is broken.
+    """
+
+
+def replace(message: M, **changes: Any) -> M:
+    """Return a copy of `message` with some fields changed, and its unknown fields kept."""
+    changed: M = msgspec.structs.replace(message, **changes)  # type: ignore[type-var]
+    if message.__unknown__ is not None:
+        vars(changed)["__unknown__"] = message.__unknown__
+    return changed

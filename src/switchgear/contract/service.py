@@ -1,0 +1,350 @@
+"""Services: what one service offers to others, as a Protocol.
+
+The rules, each checked while the declaring module is imported:
+
+- a contract is a `Protocol` whose public members are methods, each declared as `@query` or
+  `@command`: there is no default;
+- a method takes one request message and returns one reply message, or an async iterator of them;
+- its route keeps the rules of `switchgear.contract.route`, and no two methods share one;
+- what it refuses are `Refusal` classes with different names;
+- `keyed=True` belongs to commands, and `retention` to keyed ones; a keyed command does not stream,
+  because its reply is stored.
+
+A handler subclasses the Protocol; one that misses a method cannot be instantiated, which Python,
+mypy and pyright all notice.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
+from datetime import timedelta
+from types import FunctionType, MappingProxyType
+from typing import Any, Final, TypeVar, get_args, get_origin
+
+from switchgear.contract.declaration import Scope, reach
+from switchgear.contract.kinds import is_message
+from switchgear.contract.message import Message
+from switchgear.contract.refusal import Refusal
+from switchgear.contract.route import Route, parse_route
+from switchgear.errors import ContractError
+from switchgear.model.edge import Pattern
+
+__all__ = [
+    "Operation",
+    "ServiceContract",
+    "command",
+    "contract_of",
+    "contracts_of",
+    "query",
+    "service",
+]
+
+C = TypeVar("C")
+F = TypeVar("F", bound=Callable[[Any, Any], Coroutine[Any, Any, Message] | AsyncIterator[Message]])
+
+DEFAULT_RETENTION: Final = timedelta(days=1)
+"""How long a server keeps the reply to a keyed command that does not say."""
+
+_PACKAGE: Final = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
+_STREAMS: Final = (AsyncIterator, AsyncIterable, AsyncGenerator)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of a contract."""
+
+    name: str
+    """The name of the method in Python."""
+    full_name: str
+    """`shop.inventory.v1.Inventory/reserve`: how edges, logs and keys name it."""
+    rpc_name: str
+    """The name in protobuf: the method's, in CamelCase."""
+    grpc_path: str
+    pattern: Pattern
+    request: type[Message]
+    reply: type[Message]
+    """The reply; of a streaming operation, each of them."""
+    streaming: bool
+    route: Route
+    keyed: bool
+    """Whether repeating it under one idempotency key is safe."""
+    refuses: tuple[type[Refusal], ...]
+    retention: timedelta | None
+    """How long a stored reply answers duplicates; None unless keyed."""
+    doc: str
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call whose outcome is unknown may be sent again."""
+        return self.keyed or self.pattern is Pattern.QUERY
+
+    def refusal(self, full_name: str) -> type[Refusal] | None:
+        """Return the declared refusal of that name; None if it is not declared."""
+        return next((one for one in self.refuses if one.full_name == full_name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceContract:
+    """What `@service` declares."""
+
+    name: str
+    package: str
+    full_name: str
+    operations: Mapping[str, Operation]
+    """By the name of the method."""
+    doc: str
+    protocol: type[Any]
+    """The class that was declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """What `@query` or `@command` notes on a method until `@service` reads it."""
+
+    pattern: Pattern
+    route: str
+    keyed: bool = False
+    refuses: tuple[type[Refusal], ...] = ()
+    retention: timedelta | None = None
+
+
+def query(route: str, *, refuses: Sequence[type[Refusal]] = ()) -> Callable[[F], F]:
+    """Declare a method that changes nothing: `@query("GET /v1/stock/{sku}")`.
+
+    It may be repeated, cached and hedged. `refuses` lists its definitive noes.
+    """
+    return _declare(_Declared(Pattern.QUERY, route, refuses=tuple(refuses)))
+
+
+def command(
+    route: str,
+    *,
+    keyed: bool = False,
+    refuses: Sequence[type[Refusal]] = (),
+    retention: timedelta | None = None,
+) -> Callable[[F], F]:
+    """Declare a method that changes something: `@command("POST /v1/reservations")`.
+
+    With `keyed=True` the server stores its reply under the caller's idempotency key for
+    `retention` (default: one day), so that it may be repeated. `refuses` lists its definitive noes.
+    """
+    return _declare(_Declared(Pattern.COMMAND, route, keyed, tuple(refuses), retention))
+
+
+def service(package: str) -> Callable[[C], C]:
+    """Declare a Protocol as the contract of a service: `@service("shop.inventory.v1")`.
+
+    Raises `ContractError` if a rule of this module is broken.
+    """
+
+    def declare(cls: C) -> C:
+        if not isinstance(cls, type) or not getattr(cls, "_is_protocol", False):
+            raise ContractError(
+                "A contract is a Protocol.",
+                where=f"{cls!r}",
+                fix=f"Write: class {getattr(cls, '__name__', 'Inventory')}(Protocol).",
+            )
+        contract = _read(cls, package, Scope.of(sys._getframe(1), vars(cls)))
+        type.__setattr__(cls, "__contract__", contract)
+        return cls
+
+    return declare
+
+
+def contracts_of(cls_or_instance: object) -> tuple[ServiceContract, ...]:
+    """Return the contracts that a Protocol, a handler class or a handler stands for."""
+    cls = cls_or_instance if isinstance(cls_or_instance, type) else type(cls_or_instance)
+    found = (vars(base).get("__contract__") for base in cls.__mro__)
+    return tuple(one for one in found if isinstance(one, ServiceContract))
+
+
+def contract_of(cls_or_instance: object) -> ServiceContract:
+    """Return the one contract that a Protocol, a handler class or a handler stands for.
+
+    Raises `ContractError` if there is none, or more than one.
+    """
+    found = contracts_of(cls_or_instance)
+    if len(found) == 1:
+        return found[0]
+    cls = cls_or_instance if isinstance(cls_or_instance, type) else type(cls_or_instance)
+    raise ContractError(
+        f"It implements {' and '.join(one.full_name for one in found)}."
+        if found
+        else "It is not a service.",
+        where=f"{cls.__module__}.{cls.__qualname__}",
+        fix="Write one handler for each."
+        if found
+        else 'Derive it from a Protocol that is decorated with @service("package").',
+    )
+
+
+def _declare(declared: _Declared) -> Callable[[F], F]:
+    def note(function: F) -> F:
+        if hasattr(function, "__declared__"):
+            raise ContractError(
+                "The method is declared twice.",
+                where=getattr(function, "__qualname__", None),
+                fix="Choose one of @query and @command.",
+            )
+        # ABCMeta reads the second mark: a handler that misses the method cannot be instantiated.
+        vars(function).update(__declared__=declared, __isabstractmethod__=True)
+        return function
+
+    return note
+
+
+def _read(cls: type[Any], package: str, scope: Scope) -> ServiceContract:
+    where = f"{cls.__module__}.{cls.__qualname__}"
+    if not _PACKAGE.fullmatch(package):
+        raise ContractError(
+            f"{package!r} is not a package.",
+            where=where,
+            fix="Use lower-case words joined by dots, as in 'shop.inventory.v1'.",
+        )
+    strange = [base.__name__ for base in cls.__bases__ if base.__name__ != "Protocol"]
+    if strange:
+        raise ContractError(
+            f"A contract derives from Protocol alone, not from {strange[0]}.",
+            where=where,
+            fix="Write its methods here.",
+        )
+    full_name = f"{package}.{cls.__name__}"
+    operations: dict[str, Operation] = {}
+    for name, member in _public(cls).items():
+        declared = getattr(member, "__declared__", None)
+        if not isinstance(member, FunctionType) or not isinstance(declared, _Declared):
+            raise ContractError(
+                f"{name} has no declared pattern."
+                if isinstance(member, FunctionType)
+                else f"{name} is not a method: a contract holds nothing else.",
+                where=where,
+                fix="Put @query(...) or @command(...) above it, or begin its name with '_'.",
+            )
+        operation = _operation(name, member, declared, full_name, scope, f"{where}.{name}")
+        _check_unique(operation, operations, where)
+        operations[name] = operation
+    if not operations:
+        raise ContractError("The contract has no methods.", where=where, fix="Declare one.")
+    roots = [
+        message
+        for one in operations.values()
+        for message in (one.request, one.reply, *(refusal.__message__ for refusal in one.refuses))
+    ]
+    reach(*roots)
+    doc = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
+    return ServiceContract(cls.__name__, package, full_name, MappingProxyType(operations), doc, cls)
+
+
+def _public(cls: type[Any]) -> dict[str, object]:
+    annotated = dict.fromkeys(cls.__dict__.get("__annotations__", {}))
+    members = {**annotated, **vars(cls)}
+    return {name: member for name, member in members.items() if not name.startswith("_")}
+
+
+def _check_unique(operation: Operation, others: Mapping[str, Operation], where: str) -> None:
+    for other in others.values():
+        if other.route.shape == operation.route.shape:
+            raise ContractError(
+                f"{other.name} and {operation.name} share the route {operation.route.shape}.",
+                where=where,
+                fix="Give each a route of its own.",
+            )
+        if other.rpc_name == operation.rpc_name:
+            raise ContractError(
+                f"{other.name} and {operation.name} are both {operation.rpc_name} in protobuf.",
+                where=where,
+                fix="Rename one.",
+            )
+
+
+def _operation(
+    name: str,
+    function: FunctionType,
+    declared: _Declared,
+    service_name: str,
+    scope: Scope,
+    where: str,
+) -> Operation:
+    request, reply, streaming = _signature(function, scope, where)
+    if declared.keyed and streaming:
+        raise ContractError(
+            "A keyed command cannot stream: its reply is stored.",
+            where=where,
+            fix="Return one message, or drop keyed=True.",
+        )
+    if declared.retention is not None and (
+        not declared.keyed or declared.retention <= timedelta(0)
+    ):
+        raise ContractError(
+            "retention= is for keyed commands and is longer than nothing.",
+            where=where,
+            fix="Add keyed=True, or remove it.",
+        )
+    names: dict[str, type[Refusal]] = {}
+    for refusal in declared.refuses:
+        if not hasattr(refusal, "full_name"):
+            raise ContractError(
+                f"{refusal!r} is not a refusal.", where=where, fix="Derive it from Refusal."
+            )
+        if names.setdefault(refusal.full_name, refusal) is not refusal:
+            raise ContractError(
+                f"Two refusals are called {refusal.full_name}.", where=where, fix="Rename one."
+            )
+    rpc_name = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    return Operation(
+        name=name,
+        full_name=f"{service_name}/{name}",
+        rpc_name=rpc_name,
+        grpc_path=f"/{service_name}/{rpc_name}",
+        pattern=declared.pattern,
+        request=request,
+        reply=reply,
+        streaming=streaming,
+        route=parse_route(declared.route, declared.pattern, request, where),
+        keyed=declared.keyed,
+        refuses=tuple(names.values()),
+        retention=(declared.retention or DEFAULT_RETENTION) if declared.keyed else None,
+        doc=inspect.cleandoc(function.__doc__ or ""),
+    )
+
+
+def _signature(
+    function: FunctionType, scope: Scope, where: str
+) -> tuple[type[Message], type[Message], bool]:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    try:
+        taken = [scope.evaluate(one.annotation) for one in parameters]
+        given = scope.evaluate(function.__annotations__.get("return"))
+    except NameError as error:
+        raise ContractError(
+            f"A type is not defined: {error}.", where=where, fix="Define it above the contract."
+        ) from None
+    if len(taken) != 1 or not is_message(taken[0]):
+        raise ContractError(
+            "A method takes one message.",
+            where=where,
+            fix="Write: async def name(self, request: Request) -> Reply.",
+        )
+    streaming = get_origin(given) in _STREAMS
+    reply = get_args(given)[0] if streaming else given
+    if not is_message(reply):
+        raise ContractError(
+            "A method returns a message, or an AsyncIterator of messages.",
+            where=where,
+            fix="Write: async def name(self, request: Request) -> Reply.",
+        )
+    if not streaming and not inspect.iscoroutinefunction(function):
+        raise ContractError("The method is not async.", where=where, fix="Write: async def.")
+    return taken[0], reply, streaming
