@@ -58,7 +58,7 @@ class Status(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a call was `Unavailable` or `Unknown`. The first group is decided by the caller's side."""
+    """Why a call was `Unavailable` or `Unknown`. The caller's side decides the first group."""
 
     BREAKER_OPEN = "breaker-open"
     LIMIT = "limit"

@@ -135,13 +135,14 @@ def http_verdict(code: int) -> Verdict:
     """Classify an HTTP status that carries none of our marks.
 
     408 is a timeout of the request and 499 a cancellation: both may have been carried out. 409 is
-    what a keyed command in progress answers: its outcome is not known yet.
+    what a keyed command in progress answers: its outcome is not known yet. 501 says that the
+    server cannot do what was asked at all (RFC 9110, 15.6.2), as UNIMPLEMENTED does.
     """
     if 200 <= code < 300:  # noqa: PLR2004
         return Verdict.OK
     if code == 429:  # noqa: PLR2004
         return Verdict.UNAVAILABLE
-    if 400 <= code < 500 and code not in (408, 409, 499):  # noqa: PLR2004
+    if code == 501 or (400 <= code < 500 and code not in (408, 409, 499)):  # noqa: PLR2004
         return Verdict.REFUSED
     return Verdict.UNKNOWN
 
