@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field as attribute
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from types import FrameType, MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
@@ -118,8 +119,11 @@ class Scope:
     locals: dict[str, Any]
 
     @classmethod
-    def of(cls, frame: FrameType, body: Mapping[str, Any]) -> Scope:
-        """Return the scope of a class body or method that the code of `frame` defines."""
+    def of(cls, frame: FrameType | None, body: Mapping[str, Any]) -> Scope:
+        """Return the scope of a class that the caller of the code of `frame` defines."""
+        frame = frame.f_back if frame else None
+        if frame is None:  # a Python without frames: only what the class body holds is visible
+            return cls({}, dict(body))
         around = frame.f_locals if frame.f_locals is not frame.f_globals else {}
         return cls(frame.f_globals, {**around, **body})
 
@@ -168,7 +172,7 @@ def declaration_of(cls: type[Message]) -> Declaration:
     return declaration
 
 
-def full_name(cls: type[Message] | type[Enum]) -> str:
+def full_name(cls: type[Message | Enum]) -> str:
     """Return the name of a message or enumeration on the wire: package and name."""
     if issubclass(cls, Enum):
         owner: type[Message] | None = getattr(cls, "__owner__", None)
@@ -222,14 +226,14 @@ def settle(declaration: Declaration) -> None:
     declaration.pending.clear()
 
 
-def reach(*classes: type[Message]) -> tuple[type[Message] | type[Enum], ...]:
+def reach(*classes: type[Message]) -> tuple[type[Message | Enum], ...]:
     """Return the messages and enumerations that `classes` are made of, themselves included.
 
     Raises `ContractError` where two of them have one name on the wire.
     """
-    found: dict[str, type[Message] | type[Enum]] = {}
+    found: dict[str, type[Message | Enum]] = {}
     values: dict[str, str] = {}
-    waiting: list[type[Message] | type[Enum]] = list(reversed(classes))
+    waiting: list[type[Message | Enum]] = list(reversed(classes))
     while waiting:
         cls = waiting.pop()
         name = full_name(cls)
@@ -246,11 +250,11 @@ def reach(*classes: type[Message]) -> tuple[type[Message] | type[Enum], ...]:
     return tuple(found.values())
 
 
-def _parts(cls: type[Message] | type[Enum]) -> list[type[Message] | type[Enum]]:
+def _parts(cls: type[Message | Enum]) -> list[type[Message | Enum]]:
     if issubclass(cls, Enum):
         owner: type[Message] | None = getattr(cls, "__owner__", None)
         return [owner] if owner else []
-    parts: list[type[Message] | type[Enum]] = [
+    parts: list[type[Message | Enum]] = [
         one.kind.python for one in fields_of(cls).values() if one.kind.name in {"message", "enum"}
     ]
     owner = declaration_of(cls).owner

@@ -210,29 +210,32 @@ def _key(annotation: object) -> Kind:
 def _kind(annotation: object, inside: str | None = None) -> Kind:
     if get_origin(annotation) is Annotated:
         base, *notes = get_args(annotation)
-        for note in notes:
-            if isinstance(note, Kind):
-                return note
-            if isinstance(note, msgspec.Meta):
-                raise TypeError(
-                    "constraints of msgspec.Meta do not hold over protobuf. "
-                    "Check the value in the handler."
-                )
-        return _kind(base, inside)
+        return _noted(notes) or _kind(base, inside)
     if annotation in _PLAIN:
         return _PLAIN[annotation]
-    if isinstance(annotation, type):
-        if is_message(annotation):
-            return Kind("message", annotation)
+    if isinstance(annotation, type) and is_message(annotation):
+        return Kind("message", annotation)
+    if isinstance(annotation, type) and issubclass(annotation, StdEnum):
         if issubclass(annotation, Enum):
             return Kind("enum", annotation)
-        if issubclass(annotation, StdEnum):
-            raise TypeError(
-                f"{_told(annotation)} has no numbers for the wire. Derive it from switchgear.Enum."
-            )
+        raise TypeError(
+            f"{_told(annotation)} has no numbers for the wire. Derive it from switchgear.Enum."
+        )
     if inside:
         raise TypeError(f"{_told(annotation)} cannot be in {inside}. Wrap it in a message.")
     raise TypeError(f"{_told(annotation)} is not a type for the wire. {_ALLOWED}")
+
+
+def _noted(notes: list[object]) -> Kind | None:
+    for note in notes:
+        if isinstance(note, Kind):
+            return note
+        if isinstance(note, msgspec.Meta):
+            raise TypeError(
+                "constraints of msgspec.Meta do not hold over protobuf. "
+                "Check the value in the handler."
+            )
+    return None
 
 
 def _told(annotation: object) -> str:

@@ -7,9 +7,9 @@ checked by `switchgear.contract.codec`. `switchgear.contract.declaration` holds 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform, overload
 
 import msgspec
 from msgspec import NODEFAULT, StructMeta
@@ -28,7 +28,6 @@ from switchgear.contract.declaration import (
 )
 from switchgear.contract.enums import Enum
 from switchgear.contract.kinds import is_message
-from switchgear.errors import ContractError
 
 __all__ = ["Message", "field", "replace"]
 
@@ -94,7 +93,7 @@ def field(
 class MessageMeta(StructMeta):
     """Checks a declaration and hands msgspec a struct whose types it enforces in C."""
 
-    def __new__(
+    def __new__(  # noqa: PYI034 - `Self` is not for metaclasses
         mcls,
         name: str,
         bases: tuple[type, ...],
@@ -109,7 +108,7 @@ class MessageMeta(StructMeta):
         if module == __name__:
             return super().__new__(mcls, name, bases, namespace)
         where = f"{module}.{namespace['__qualname__']}"
-        scope = scope or Scope.of(sys._getframe(1), namespace)
+        scope = scope or Scope.of(inspect.currentframe(), namespace)
         parents = tuple(vars(base)["__declaration__"] for base in bases if is_message(base))
         annotations = namespace.setdefault("__annotations__", {})
         own = own_specs(namespace, where)
@@ -129,12 +128,12 @@ class MessageMeta(StructMeta):
                 del namespace[key]
         nested = [value for value in namespace.values() if isinstance(value, type)]
         namespace["__codec__"] = None
-        cls: Any = super().__new__(
+        cls = super().__new__(
             mcls, name, bases, namespace, frozen=True, kw_only=True, dict=True, weakref=True
         )
         given = package or next((one.package for one in parents if one.explicit), None)
-        declaration = cls.__declaration__ = Declaration(
-            cls=cls,
+        declaration = Declaration(
+            cls=cast("type[Message]", cls),
             package=given or module,
             explicit=given is not None,
             where=where,
@@ -145,11 +144,11 @@ class MessageMeta(StructMeta):
             scope=scope,
             pending={key: (spec, annotations[key]) for key, spec in own.items()},
         )
-        _adopt(cls, nested)
-        try:
+        type.__setattr__(cls, "__declaration__", declaration)
+        _adopt(declaration.cls, nested)
+        # What is named before it exists is settled when the message is first used.
+        with suppress(NameError):
             settle(declaration)
-        except NameError:
-            pass  # named before it exists: `fields_of` settles it when the message is first used
         return cls
 
 
@@ -161,7 +160,7 @@ def _adopt(cls: type[Message], nested: list[type]) -> None:
         if is_message(inner):
             vars(inner)["__declaration__"].owner = cls
         elif issubclass(inner, Enum):
-            inner.__owner__ = cls  # type: ignore[attr-defined]
+            inner.__owner__ = cls
 
 
 if TYPE_CHECKING:

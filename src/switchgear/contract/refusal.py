@@ -6,8 +6,8 @@ is what crosses the wires; the full name of that message tells the client which 
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, dataclass_transform
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, dataclass_transform
 
 from typing_extensions import override
 
@@ -17,8 +17,6 @@ from switchgear.errors import ContractError, SwitchgearError
 from switchgear.model.outcome import Refused, Status
 
 __all__ = ["Refusal"]
-
-R = TypeVar("R", bound="Refusal")
 
 _TAKEN: Final = frozenset(
     {"args", "code", "fix", "from_message", "full_name", "status", "to_message", "what", "where"}
@@ -66,7 +64,7 @@ class RefusalMeta(type):
             body,
             package=package,
             reserved=reserved,
-            scope=Scope.of(sys._getframe(1), namespace),
+            scope=Scope.of(inspect.currentframe(), namespace),
         )
         # Where pickle finds it: the plain name is the refusal's own.
         companion.__qualname__ = f"{namespace['__qualname__']}.__message__"
@@ -93,7 +91,7 @@ if TYPE_CHECKING:
 else:
 
     class _Refused(Refused, metaclass=RefusalMeta):
-        def __init__(self, **values):
+        def __init__(self, **values: object) -> None:
             self._take(self.__message__(**values))
 
 
@@ -120,10 +118,10 @@ class Refusal(_Refused):
         return message
 
     @classmethod
-    def from_message(cls: type[R], message: Message) -> R:
+    def from_message(cls, message: Message) -> Self:
         """Return the refusal that `message` stands for."""
         refusal = cls.__new__(cls)
-        refusal._take(message)
+        refusal._take(message)  # noqa: SLF001 - its own kind
         return refusal
 
     def _take(self, message: Message) -> None:

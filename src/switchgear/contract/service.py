@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -156,7 +155,7 @@ def service(package: str) -> Callable[[C], C]:
                 where=f"{cls!r}",
                 fix=f"Write: class {getattr(cls, '__name__', 'Inventory')}(Protocol).",
             )
-        contract = _read(cls, package, Scope.of(sys._getframe(1), vars(cls)))
+        contract = _read(cls, package, Scope.of(inspect.currentframe(), vars(cls)))
         type.__setattr__(cls, "__contract__", contract)
         return cls
 
@@ -232,7 +231,7 @@ def _read(cls: type[Any], package: str, scope: Scope) -> ServiceContract:
                 where=where,
                 fix="Put @query(...) or @command(...) above it, or begin its name with '_'.",
             )
-        operation = _operation(name, member, declared, full_name, scope, f"{where}.{name}")
+        operation = _operation(member, declared, full_name, scope, where=f"{where}.{name}")
         _check_unique(operation, operations, where)
         operations[name] = operation
     if not operations:
@@ -248,7 +247,7 @@ def _read(cls: type[Any], package: str, scope: Scope) -> ServiceContract:
 
 
 def _public(cls: type[Any]) -> dict[str, object]:
-    annotated = dict.fromkeys(cls.__dict__.get("__annotations__", {}))
+    annotated = dict.fromkeys(inspect.get_annotations(cls))
     members = {**annotated, **vars(cls)}
     return {name: member for name, member in members.items() if not name.startswith("_")}
 
@@ -270,13 +269,14 @@ def _check_unique(operation: Operation, others: Mapping[str, Operation], where: 
 
 
 def _operation(
-    name: str,
     function: FunctionType,
     declared: _Declared,
     service_name: str,
     scope: Scope,
+    *,
     where: str,
 ) -> Operation:
+    name = function.__name__
     request, reply, streaming = _signature(function, scope, where)
     if declared.keyed and streaming:
         raise ContractError(
