@@ -1,0 +1,106 @@
+"""SQLAlchemy's AsyncEngine behind the port, and sessions that the team opened itself."""
+
+import sqlite3
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
+
+from switchgear.database.joined import database_of, is_database, joined, joined_sync
+from switchgear.database.port import DatabaseUnavailable, commits
+from switchgear.database.sqlalchemy import SqlAlchemy
+from switchgear.errors import DatabaseError
+
+
+@pytest.fixture
+async def engine(tmp_path):
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{tmp_path}/a.db", connect_args={"timeout": 0.1}
+    )
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)"))
+    yield engine
+    await engine.dispose()
+
+
+async def rows(engine):
+    async with engine.connect() as connection:
+        return [tuple(row) for row in await connection.execute(text("SELECT a, b FROM t"))]
+
+
+async def test_a_transaction_commits_and_calls_back(engine):
+    database = database_of(engine)
+    assert isinstance(database, SqlAlchemy)
+    called = []
+    with commits() as seen:
+        async with database.transaction() as tx:
+            await tx.run("INSERT INTO t VALUES (?, ?)", 1, "it's ?")
+            assert isinstance(tx.connection, AsyncSession)
+            assert await tx.execute("SELECT b FROM t WHERE a = :p1", 1) == [("it's ?",)]
+            tx.after_commit(lambda: called.append(1))
+    assert (called, seen.count) == ([1], 1)
+    assert await rows(engine) == [(1, "it's ?")]
+
+
+async def test_an_error_rolls_back(engine):
+    database = database_of(async_sessionmaker(engine))
+    with pytest.raises(ValueError):
+        async with database.transaction() as tx:
+            await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+            raise ValueError
+    assert await rows(engine) == []
+
+
+async def test_a_lock_held_elsewhere_is_unavailable(engine, tmp_path):
+    holder = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseUnavailable):
+        async with database_of(engine).transaction() as tx:
+            await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+    holder.close()
+
+
+async def test_migrations(engine):
+    database = database_of(engine)
+    for _ in range(2):
+        await database.migrate("demo", ["CREATE TABLE m (id {serial}, data {blob})"])
+    async with database.transaction() as tx:
+        await tx.run("INSERT INTO m (data) VALUES (?)", b"\x00")
+        assert await tx.run("SELECT id, data FROM m") == [(1, b"\x00")]
+
+
+async def test_joined_adds_to_the_teams_own_transaction(engine):
+    async with AsyncSession(engine) as session:
+        await joined(session).run("INSERT INTO t VALUES (?, ?)", 1, "mine")
+        await session.rollback()
+    assert await rows(engine) == []
+    async with engine.begin() as connection:
+        await joined(connection).run("INSERT INTO t VALUES (?, ?)", 1, "mine")
+    assert await rows(engine) == [(1, "mine")]
+
+
+def test_joined_sync_takes_sqlite3_and_sessions(tmp_path):
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE t (a INTEGER)")
+    tx = joined_sync(connection)
+    tx.run("INSERT INTO t VALUES (?)", 5)
+    assert (tx.dialect, tx.run("SELECT a FROM t")) == ("sqlite", [(5,)])
+    connection.close()
+
+    engine = create_engine("sqlite://")
+    with Session(engine) as session:
+        session.execute(text("CREATE TABLE t (a INTEGER)"))
+        tx = joined_sync(session)
+        tx.run("INSERT INTO t VALUES (?)", 6)
+        assert tx.run("SELECT a FROM t") == [(6,)]
+    engine.dispose()
+    assert joined_sync(object()) is None
+
+
+def test_what_is_no_database_is_refused_by_name():
+    assert not is_database("orders.db")
+    with pytest.raises(DatabaseError, match="builtins.str is not a database"):
+        database_of("orders.db")
+    with pytest.raises(DatabaseError, match="Use switchgear.Sqlite"):
+        joined(object())
