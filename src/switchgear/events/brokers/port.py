@@ -1,0 +1,223 @@
+"""The port to a broker: a partitioned log that consumer groups read.
+
+What every adapter keeps:
+
+- `publish` returns once the records are durable. Records of one key, published one after the other,
+  are read in that order: key to partition is `partition_of`, the same hash on every broker.
+- A group's partitions are split over its subscriptions; one partition has one owner at a time. An
+  owner that has lost a partition (`lost`, or `LeaseLost` from `commit`) can no longer commit it.
+- A position is the offset of the next record to read. `commit` says that everything below is done;
+  a new owner starts there. Offsets grow along a partition and may have gaps.
+
+A broker that acknowledges records one by one keeps the same shape: its adapter numbers deliveries
+and acknowledges all below the committed number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from switchgear.errors import BrokerError
+from switchgear.model.outcome import Reason, Unavailable
+
+__all__ = [
+    "Broker",
+    "BrokerUnavailable",
+    "Capabilities",
+    "Delivery",
+    "Lag",
+    "LeaseLost",
+    "Partition",
+    "Polled",
+    "Record",
+    "RecordTooLarge",
+    "Subscription",
+    "UnsupportedBroker",
+]
+
+
+class BrokerUnavailable(Unavailable):
+    """The broker could not be reached or was busy, and nothing was published or committed."""
+
+    code = "SG601"
+
+    def __init__(
+        self, what: str, *, retry_after: float | None = 1.0, cause: BaseException | None = None
+    ) -> None:
+        super().__init__(what, reason=Reason.NOT_EXECUTED, retry_after=retry_after, cause=cause)
+
+
+class LeaseLost(BrokerError):
+    """Partitions were given to another member of the group: what was to be committed is not."""
+
+    code = "SG602"
+
+    def __init__(self, group: str, partitions: Collection[Partition]) -> None:
+        names = ", ".join(sorted(str(partition) for partition in partitions))
+        super().__init__(f"{group} no longer owns {names}.")
+        self.partitions = frozenset(partitions)
+
+
+class RecordTooLarge(BrokerError):
+    """A record is over the size that the broker takes."""
+
+    code = "SG603"
+
+    def __init__(self, topic: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"an event for {topic} has {size} bytes, and the broker takes {limit}.",
+            fix="Put the bulk elsewhere and publish a reference to it.",
+        )
+
+
+class UnsupportedBroker(BrokerError):
+    """A broker URL has a scheme that no adapter serves."""
+
+    code = "SG604"
+
+
+class Partition(NamedTuple):
+    """One ordered part of a topic."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.number}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is published. Records without a key are spread over the partitions."""
+
+    topic: str
+    key: str | None
+    headers: Mapping[str, str]
+    value: bytes
+
+
+class Delivery(NamedTuple):
+    """What is received: a record at its place in the log."""
+
+    partition: Partition
+    offset: int
+    key: str | None
+    headers: Mapping[str, str]
+    value: bytes
+    published: float
+    """When the broker took it, in Unix seconds of the broker's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll brought: changes of ownership first, then records."""
+
+    assigned: Mapping[Partition, int] = field(default_factory=dict)
+    """Partitions now owned, with the position to read from."""
+    revoking: frozenset[Partition] = frozenset()
+    """Partitions another member waits for: finish what runs, commit, then `release` them."""
+    lost: frozenset[Partition] = frozenset()
+    """Partitions that are already another member's: abandon what runs."""
+    deliveries: Sequence[Delivery] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a group is behind the end of its topics."""
+
+    events: int
+    oldest: float | None
+    """Age in seconds of the oldest event that is not committed; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a broker guarantees; a subscription that asks for more is refused at start-up."""
+
+    durable: bool
+    """`publish` returns only once the records survive a crash."""
+    ordered: bool
+    """Records of one key are read in the order in which they were published."""
+    groups: bool
+    """Independent groups each read everything."""
+    replay: bool
+    """A new group reads from the oldest record that is kept."""
+    exact_lag: bool
+    max_bytes: int | None
+    """Largest record, headers and value together; None: no limit."""
+
+
+class Subscription(Protocol):
+    """One member of a group."""
+
+    async def poll(self, limit: int, wait: float) -> Polled:
+        """Return changes of ownership and at most `limit` records.
+
+        Waits up to `wait` seconds if there is nothing to tell. With a `limit` of 0 only changes of
+        ownership are told.
+        """
+        ...
+
+    def owns(self, partition: Partition) -> bool:
+        """Tell whether the lease on `partition` is certainly still held. Does not wait."""
+        ...
+
+    async def commit(self, positions: Mapping[Partition, int]) -> None:
+        """Record durably that all below these positions is done.
+
+        Raises `LeaseLost` naming the partitions that are another member's by now; the others are
+        committed all the same.
+        """
+        ...
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Deliver nothing from `partitions` for now; ownership is kept."""
+        ...
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Deliver from `partitions` again, from where they were paused."""
+        ...
+
+    async def release(self, partitions: Collection[Partition]) -> None:
+        """Give `partitions` up, so that another member can take them at once."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the group and give everything up at once."""
+        ...
+
+
+class Broker(Protocol):
+    """A connection to a broker; one per process is enough."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this broker guarantees."""
+        ...
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Append `records` in order; return once they are durable.
+
+        Raises `BrokerUnavailable` if none was taken, `Unknown` if that is not certain, and
+        `RecordTooLarge` before anything is sent.
+        """
+        ...
+
+    async def subscribe(
+        self, group: str, topics: Sequence[str], *, lease: float = 5.0
+    ) -> Subscription:
+        """Join `group`. A new group starts at the oldest record that is kept.
+
+        `lease` is how many seconds a member may be silent before its partitions go to others.
+        """
+        ...
+
+    async def lag(self, group: str, topics: Sequence[str]) -> Lag:
+        """Return how far `group` is behind."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and threads; subscriptions are closed first by their owners."""
+        ...
