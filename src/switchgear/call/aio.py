@@ -30,12 +30,14 @@ from switchgear.call.answer import Answer, deliver, ended_signal
 from switchgear.model.context import Context, current
 from switchgear.model.outcome import Outcome, Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
-from switchgear.policy.machine import Attempt, Call, Instead, Machine, Queue, Wait
+from switchgear.policy.machine import Attempt, Call, Decision, Instead, Machine, Queue, Wait
 
 __all__ = ["drive"]
 
 T = TypeVar("T")
 
+_OUTCOMES = (Refused, Unavailable, Unknown)
+_PAUSES = (Wait, Queue)
 _SLOTS_A_SECOND = 256
 
 Bucket = dict[Attempt, "asyncio.Task[Any]"]
@@ -93,15 +95,13 @@ class Wheel:
 
 class _Local(threading.local):
     wheel: Wheel | None = None
-    loop: asyncio.AbstractEventLoop | None = None
 
 
 _local = _Local()
 _wheels: WeakKeyDictionary[asyncio.AbstractEventLoop, Wheel] = WeakKeyDictionary()
 
 
-def _wheel() -> Wheel:
-    loop = asyncio.get_running_loop()
+def _wheel_of(loop: asyncio.AbstractEventLoop) -> Wheel:
     wheel = _local.wheel
     if wheel is None or wheel.loop is not loop:
         wheel = _wheels.get(loop) or _wheels.setdefault(loop, Wheel(loop))
@@ -109,7 +109,7 @@ def _wheel() -> Wheel:
     return wheel
 
 
-async def drive(  # noqa: C901, PLR0912  one branch for each decision of the machine
+async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for speed
     machine: Machine,
     attempt: Callable[[Attempt], Awaitable[Outcome[T]]],
     *,
@@ -142,22 +142,44 @@ async def drive(  # noqa: C901, PLR0912  one branch for each decision of the mac
         deadline=deadline,
         cache_key=cache_key,
     )
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task(loop)
+    if task is None:
+        raise RuntimeError("a guarded call has to be made inside a task")
     try:
         step = call.begin(began)
         while True:
             if machine.outbox:
                 deliver(machine)
-            if isinstance(step, Attempt):
-                outcome = await _make(machine, attempt, step)
-                step = call.ended(monotonic(), step, outcome)
-            elif isinstance(step, Wait):
-                await asyncio.sleep(step.until - monotonic())
-                step = call.resumed(monotonic())
-            elif isinstance(step, Queue):
-                await _turn(call, step)
-                step = call.resumed(monotonic())
-            else:
-                break
+            if not isinstance(step, Attempt):
+                if not isinstance(step, _PAUSES):
+                    break
+                step = await _paused(call, step)
+                continue
+            # written out here, because another coroutine would cost as much as the machine's step
+            bucket: Bucket | None = None
+            if step.deadline != inf:
+                bucket = _wheel_of(loop).bucket(step.deadline)
+                bucket[step] = task
+            cancelling = task.cancelling()
+            outcome: Outcome[T]
+            try:
+                outcome = await attempt(step)
+            except _OUTCOMES as error:
+                outcome = error
+            except asyncio.CancelledError:
+                if bucket is None or step in bucket or task.cancelling() - 1 > cancelling:
+                    raise
+                outcome = Unknown(f"{machine.name}: no answer in time", reason=Reason.TIMEOUT)
+            finally:
+                # no longer there: the wheel has cancelled it, however it took that
+                if bucket is not None and bucket.pop(step, None) is None:
+                    task.uncancel()
+            now = monotonic()
+            if listening():
+                took = now - step.started
+                emit(ended_signal(SignalKind.ATTEMPT_ENDED, machine, outcome, took, step.number))
+            step = call.ended(now, step, outcome)
         if isinstance(step, Instead):
             step = await _instead(step)
     except BaseException as error:
@@ -178,38 +200,13 @@ async def drive(  # noqa: C901, PLR0912  one branch for each decision of the mac
         del step, call
 
 
-async def _make(
-    machine: Machine, attempt: Callable[[Attempt], Awaitable[Outcome[T]]], step: Attempt
-) -> Outcome[T]:
-    """Make one attempt, within its time."""
-    bucket: Bucket | None = None
-    task: asyncio.Task[Any] | None = None
-    cancelling = 0
-    if step.deadline != inf:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a call has to be made inside a task")
-        cancelling = task.cancelling()
-        bucket = _wheel().bucket(step.deadline)
-        bucket[step] = task
-    outcome: Outcome[T]
-    try:
-        outcome = await attempt(step)
-    except (Refused, Unavailable, Unknown) as error:
-        outcome = error
-    except asyncio.CancelledError:
-        if bucket is None or task is None or step in bucket or task.uncancel() > cancelling:
-            raise
-        task = None
-        outcome = Unknown(f"{machine.name}: no answer in time", reason=Reason.TIMEOUT)
-    finally:
-        # gone from the bucket: the wheel has cancelled it, and it ended in another way all the same
-        if bucket is not None and bucket.pop(step, None) is None and task is not None:
-            task.uncancel()
-    if listening():
-        took = monotonic() - step.started
-        emit(ended_signal(SignalKind.ATTEMPT_ENDED, machine, outcome, took, step.number))
-    return outcome
+async def _paused(call: Call, step: Wait | Queue) -> Decision:
+    """Wait as told, and take the next step."""
+    if isinstance(step, Wait):
+        await asyncio.sleep(step.until - monotonic())
+    else:
+        await _turn(call, step)
+    return call.resumed(monotonic())
 
 
 async def _turn(call: Call, step: Queue) -> None:
@@ -223,7 +220,11 @@ async def _turn(call: Call, step: Queue) -> None:
 
     def wake() -> None:
         # whoever gives the place back may run in another loop or thread
-        loop.call_soon_threadsafe(settle)
+        try:
+            loop.call_soon_threadsafe(settle)
+        except RuntimeError:
+            # this loop was closed with the call still in the queue: the next one gets the place
+            call.cancelled(monotonic())
 
     call.wake = wake
     # in this order: a grant before `wake` was set is seen here
@@ -244,4 +245,5 @@ async def _instead(step: Instead) -> Answer[Any]:
 
 
 def _ended(call: Call, end: object, began: float) -> Signal:
-    return ended_signal(SignalKind.CALL_ENDED, call.machine, end, monotonic() - began, call.made)
+    took = monotonic() - began
+    return ended_signal(SignalKind.CALL_ENDED, call.machine, end, took, call.made)

@@ -31,11 +31,12 @@ def new_machine(name: str, policy: Policy | None = None) -> Machine:
 
 def deliver(machine: Machine) -> None:
     """Emit the signals in the machine's outbox, and wake the calls whose turn has come."""
-    for item in machine.drain():
-        if isinstance(item, Signal):
-            emit(item)
-        elif item.wake is not None:
-            item.wake()
+    while machine.outbox:
+        for item in machine.drain():
+            if isinstance(item, Signal):
+                emit(item)
+            elif item.wake is not None:
+                item.wake()
 
 
 def ended_signal(

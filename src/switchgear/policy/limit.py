@@ -64,6 +64,7 @@ class Gate(Generic[W]):
         if self.in_flight >= self.concurrency:
             return False
         self.in_flight += 1
+        self.full = False
         return True
 
     def queue(self, waiter: W, until: float) -> bool:
@@ -84,5 +85,4 @@ class Gate(Generic[W]):
             if now < until:
                 return waiter
         self.in_flight -= 1
-        self.full = False
         return None

@@ -53,13 +53,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from switchgear.model.context import Context
-from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Rejected, Unavailable, Unknown
+from switchgear.model.outcome import Outcome, Reason, Refused, Rejected, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind
 from switchgear.policy.breaker import Circuit, State, Ticket
 from switchgear.policy.budget import Account
@@ -70,24 +68,41 @@ from switchgear.policy.policy import Policy
 from switchgear.policy.retry import pause, worth_retrying
 from switchgear.policy.settings import seconds
 
-__all__ = ["Answer", "Attempt", "Call", "Decision", "Instead", "Machine", "Queue", "Wait"]
+__all__ = [
+    "Answer",
+    "Attempt",
+    "Call",
+    "Decision",
+    "Instead",
+    "Lock",
+    "Machine",
+    "Queue",
+    "Wait",
+]
 
 T = TypeVar("T")
 
+_FAILED = (Unavailable, Unknown)
+
+
+class Lock(Protocol):
+    """What the machine needs of a lock; `threading.Lock` is one."""
+
+    def acquire(self) -> object:
+        """Take it, waiting for it if need be."""
+
+    def release(self) -> None:
+        """Give it back."""
+
 
 class _Unlocked:
-    """No lock: for drivers that run everything in one thread."""
+    """No lock: for drivers that take all their steps in one thread."""
 
-    def __enter__(self) -> None:
-        return None
+    def acquire(self) -> None:
+        pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
+    def release(self) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -104,12 +119,9 @@ class Answer(Generic[T]):
 
 
 class Attempt:
-    """Decision: ask the callee, once.
+    """Decision: ask the callee, once."""
 
-    The driver may use `watch` as it likes; the machine does not look at it.
-    """
-
-    __slots__ = ("call", "deadline", "number", "settled", "started", "ticket", "watch")
+    __slots__ = ("call", "deadline", "number", "started", "ticket")
 
     def __init__(
         self, call: Call, number: int, started: float, deadline: float, ticket: Ticket | None
@@ -121,8 +133,6 @@ class Attempt:
         self.deadline = deadline
         """Monotonic time by which it must have ended; `inf`: no bound."""
         self.ticket = ticket
-        self.settled = False
-        self.watch: Any = None
 
     @property
     def timeout(self) -> float | None:
@@ -198,13 +208,13 @@ class Machine:
         *,
         name: str = "",
         random: Callable[[], float],
-        lock: AbstractContextManager[object] | None = None,
+        lock: Lock | None = None,
     ) -> None:
         self.policy = policy
         self.name = name
         """The subject of its signals: the edge."""
         self.random = random
-        self.lock: AbstractContextManager[object] = _Unlocked() if lock is None else lock
+        self.lock: Lock = _Unlocked() if lock is None else lock
         self.outbox: list[Signal | Call] = []
         """Signals to emit and calls to wake, in order."""
         self.deadline = None if policy.deadline is None else seconds(policy.deadline)
@@ -240,9 +250,13 @@ class Machine:
 
     def drain(self) -> list[Signal | Call]:
         """Take what is in the outbox."""
-        with self.lock:
+        lock = self.lock
+        lock.acquire()
+        try:
             taken, self.outbox = self.outbox, []
             return taken
+        finally:
+            lock.release()
 
     def report(
         self, kind: SignalKind, detail: Mapping[str, str | int | float | bool | None]
@@ -313,66 +327,80 @@ class Call:
 
     def begin(self, now: float) -> Decision:
         """Event: the call begins."""
-        with self.machine.lock:
+        lock = self.machine.lock
+        lock.acquire()
+        try:
             return self._next(now)
+        finally:
+            lock.release()
 
     def resumed(self, now: float) -> Decision:
         """Event: the pause is over, or the wait in the queue has ended either way."""
-        with self.machine.lock:
+        machine = self.machine
+        lock = machine.lock
+        lock.acquire()
+        try:
             if not self.queued:
                 return self._next(now)
             self.queued = False
-            if self.granted:
-                self.granted = False
+            if not self.granted:
+                if machine.gate is not None:
+                    machine.gate.abandon(self)
+                return self._rejected(now, Reason.LIMIT, "waited too long for a free place")
+            self.granted = False
+            if now < self.deadline:
                 return self._launch(now)
-            gate = self.machine.gate
-            if gate is not None:
-                gate.abandon(self)
-            return self._rejected(now, Reason.LIMIT, "waited too long for a free place")
+            self._leave(now)
+            return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
+        finally:
+            lock.release()
 
     def ended(self, now: float, attempt: Attempt, outcome: Outcome[Any]) -> Decision:
         """Event: an attempt ended. An attempt that overran its time is `Unknown(TIMEOUT)`."""
         machine = self.machine
-        with machine.lock:
-            if attempt.settled:
-                raise RuntimeError(f"{attempt!r} has ended before")
-            attempt.settled = True
+        lock = machine.lock
+        lock.acquire()
+        try:
+            if self.attempt is not attempt:
+                raise RuntimeError(f"{attempt!r} is not in flight: it has ended before")
             self.attempt = None
-            if machine.gate is not None:
-                self._leave(now, machine.gate)
-            if isinstance(outcome, Ok | Refused):
-                circuit, ticket = machine.circuit, attempt.ticket
-                if circuit is not None and ticket is not None:
-                    circuit.succeeded(now, ticket, now - attempt.started)
-                if machine.account is not None:
-                    machine.account.tally.add_good(now)
-                if isinstance(outcome, Refused):
-                    return self._refused(now, outcome)
-                if machine.shelf is not None and self.cache_key is not None:
-                    machine.shelf.keep(now, self.cache_key, outcome.value)
-                return Answer(outcome.value, False, None, self.made)
-            return self._failed(now, attempt, outcome)
+            self._leave(now)
+            if isinstance(outcome, _FAILED):
+                return self._failed(now, attempt, outcome)
+            if attempt.ticket is not None and machine.circuit is not None:
+                machine.circuit.succeeded(now, attempt.ticket, now - attempt.started)
+            if machine.account is not None:
+                machine.account.tally.add_good(now)
+            if isinstance(outcome, Refused):
+                return self._refused(now, outcome)
+            if machine.shelf is not None and self.cache_key is not None:
+                machine.shelf.keep(now, self.cache_key, outcome.value)
+            return Answer(outcome.value, False, None, self.made)
+        finally:
+            lock.release()
 
     def cancelled(self, now: float) -> None:
         """Event: the call ends without a result. Gives back what it holds; harmless when over."""
         machine = self.machine
-        with machine.lock:
+        lock = machine.lock
+        lock.acquire()
+        try:
             if self.queued:
                 self.queued = False
                 if machine.gate is not None:
                     if self.granted:
                         self.granted = False
-                        self._leave(now, machine.gate)
+                        self._leave(now)
                     else:
                         machine.gate.abandon(self)
             attempt = self.attempt
             if attempt is not None:
-                attempt.settled = True
                 self.attempt = None
                 if machine.circuit is not None and attempt.ticket is not None:
                     machine.circuit.released(attempt.ticket)
-                if machine.gate is not None:
-                    self._leave(now, machine.gate)
+                self._leave(now)
+        finally:
+            lock.release()
 
     def _next(self, now: float) -> Decision:
         """Go for another attempt, or the first."""
@@ -402,25 +430,24 @@ class Call:
         circuit, ticket = machine.circuit, None
         if circuit is not None:
             ticket = circuit.standing or circuit.admit(now)
-        if now >= self.deadline or (circuit is not None and ticket is None):
-            if machine.gate is not None:
-                self._leave(now, machine.gate)
             if ticket is None:
+                self._leave(now)
                 return self._rejected(now, Reason.BREAKER_OPEN, "the breaker is open")
-            if circuit is not None:
-                circuit.released(ticket)
-            return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
         self.made += 1
-        deadline = min(self.deadline, now + machine.attempt_timeout)
-        attempt = Attempt(self, self.made, now, deadline, ticket)
-        self.attempt = attempt
+        deadline = now + machine.attempt_timeout
+        if deadline > self.deadline:  # noqa: PLR1730  `min` costs as much as the rest of this line
+            deadline = self.deadline
+        attempt = self.attempt = Attempt(self, self.made, now, deadline, ticket)
         return attempt
 
-    def _leave(self, now: float, gate: Gate[Call]) -> None:
-        following = gate.leave(now)
-        if following is not None:
-            following.granted = True
-            self.machine.outbox.append(following)
+    def _leave(self, now: float) -> None:
+        """Give the place back, and let the head of the queue have it."""
+        gate = self.machine.gate
+        if gate is not None:
+            following = gate.leave(now)
+            if following is not None:
+                following.granted = True
+                self.machine.outbox.append(following)
 
     def _failed(self, now: float, attempt: Attempt, outcome: Unavailable | Unknown) -> Decision:
         machine = self.machine
