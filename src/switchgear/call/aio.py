@@ -26,10 +26,10 @@ from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from switchgear.call.answer import Answer, deliver, ended_signal
+from switchgear.call.answer import Answer, abandoned, attempt_ended, call_ended, deliver
 from switchgear.model.context import Context, current
 from switchgear.model.outcome import Outcome, Reason, Refused, Unavailable, Unknown
-from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.model.signal import listening
 from switchgear.policy.machine import Attempt, Call, Decision, Instead, Machine, Queue, Wait
 
 __all__ = ["drive"]
@@ -177,20 +177,15 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
                     task.uncancel()
             now = monotonic()
             if listening():
-                took = now - step.started
-                emit(ended_signal(SignalKind.ATTEMPT_ENDED, machine, outcome, took, step.number))
+                attempt_ended(step, outcome, now)
             step = call.ended(now, step, outcome)
         if isinstance(step, Instead):
             step = await _instead(step)
     except BaseException as error:
-        call.cancelled(monotonic())
-        if machine.outbox:
-            deliver(machine)
-        if listening():
-            emit(_ended(call, error, began))
+        abandoned(call, error, began)
         raise
     if listening():
-        emit(_ended(call, step, began))
+        call_ended(call, step, began)
     if isinstance(step, Answer):
         return step
     try:
@@ -242,8 +237,3 @@ async def _instead(step: Instead) -> Answer[Any]:
     if inspect.isawaitable(value):
         value = await value
     return Answer(value, degraded=True, attempts=step.attempts)
-
-
-def _ended(call: Call, end: object, began: float) -> Signal:
-    took = monotonic() - began
-    return ended_signal(SignalKind.CALL_ENDED, call.machine, end, took, call.made)

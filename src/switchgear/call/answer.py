@@ -1,24 +1,35 @@
 """What the drivers share: the answer, the making of a machine, and what it reports.
 
 A driver runs one `Machine` step by step: `aio.py` under asyncio, `threads.py` in threads. Both hand
-out what is in the machine's outbox with `deliver`, and both speak of a call with `ended_signal`.
+out what is in the machine's outbox, and report the ends of attempts and calls to who listens.
 """
 
 from __future__ import annotations
 
 import random
 import threading
+from asyncio import CancelledError
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from time import monotonic
 
 from switchgear.model import wire
 from switchgear.model.context import Context, Priority
 from switchgear.model.outcome import Ok, Refused, Unavailable, Unknown
-from switchgear.model.signal import Signal, SignalKind, emit
-from switchgear.policy.machine import Answer, Attempt, Machine
+from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.policy.machine import Answer, Attempt, Call, Machine
 from switchgear.policy.policy import Policy
 
-__all__ = ["Answer", "deliver", "ended_signal", "headers", "new_machine", "retry_after"]
+__all__ = [
+    "Answer",
+    "abandoned",
+    "attempt_ended",
+    "call_ended",
+    "deliver",
+    "headers",
+    "new_machine",
+    "retry_after",
+]
 
 
 def new_machine(name: str, policy: Policy | None = None) -> Machine:
@@ -39,10 +50,26 @@ def deliver(machine: Machine) -> None:
                 item.wake()
 
 
-def ended_signal(
-    kind: SignalKind, machine: Machine, end: object, took: float, attempts: int
-) -> Signal:
-    """Return the signal that an attempt or a call ended, by an outcome, Answer or exception."""
+def attempt_ended(attempt: Attempt, outcome: object, now: float) -> None:
+    """Emit that an attempt ended. Call it only where somebody is listening."""
+    took = now - attempt.started
+    _emit(SignalKind.ATTEMPT_ENDED, attempt.call, outcome, took, attempt.number)
+
+
+def call_ended(call: Call, end: object, began: float) -> None:
+    """Emit that a call ended. Call it only where somebody is listening."""
+    _emit(SignalKind.CALL_ENDED, call, end, monotonic() - began, call.made)
+
+
+def abandoned(call: Call, error: BaseException, began: float) -> None:
+    """End a call that was cancelled, or whose attempt raised what is not an outcome."""
+    call.cancelled(monotonic())
+    deliver(call.machine)
+    if listening():
+        call_ended(call, error, began)
+
+
+def _emit(kind: SignalKind, call: Call, end: object, took: float, number: int) -> None:
     label, reason = "raised", None
     if isinstance(end, Answer):
         label = "degraded" if end.degraded else "ok"
@@ -50,12 +77,14 @@ def ended_signal(
         label = "ok"
     elif isinstance(end, Refused):
         label = "refused"
-    elif isinstance(end, Unavailable):
-        label, reason = "unavailable", str(end.reason)
-    elif isinstance(end, Unknown):
-        label, reason = "unknown", str(end.reason)
-    detail = {"outcome": label, "reason": reason, "seconds": took, "attempts": attempts}
-    return Signal(kind, machine.name, detail)
+    elif isinstance(end, Unavailable | Unknown):
+        label, reason = type(end).__name__.lower(), str(end.reason)
+    elif isinstance(end, CancelledError):
+        label = "cancelled"
+    detail = {"outcome": label, "reason": reason, "seconds": took, "attempts": number}
+    emit(Signal(kind, call.machine.name, detail))
+    if label == "degraded" and kind is SignalKind.CALL_ENDED:
+        emit(Signal(SignalKind.FALLBACK_USED, call.machine.name, {"attempts": number}))
 
 
 def headers(

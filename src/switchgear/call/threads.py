@@ -18,11 +18,11 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Any, TypeVar
 
-from switchgear.call.answer import Answer, deliver, ended_signal
+from switchgear.call.answer import Answer, abandoned, attempt_ended, call_ended, deliver
 from switchgear.errors import PolicyError
 from switchgear.model.context import Context, current
 from switchgear.model.outcome import Outcome, Refused, Unavailable, Unknown
-from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.model.signal import listening
 from switchgear.policy.machine import Attempt, Call, Decision, Instead, Machine, Queue, Wait
 
 __all__ = ["drive"]
@@ -69,14 +69,10 @@ def drive(
         if isinstance(step, Instead):
             step = _instead(step)
     except BaseException as error:
-        call.cancelled(monotonic())
-        if machine.outbox:
-            deliver(machine)
-        if listening():
-            emit(_ended(call, error, began))
+        abandoned(call, error, began)
         raise
     if listening():
-        emit(_ended(call, step, began))
+        call_ended(call, step, began)
     if isinstance(step, Answer):
         return step
     try:
@@ -94,8 +90,7 @@ def _made(call: Call, step: Attempt, attempt: Callable[[Attempt], Outcome[T]]) -
         outcome = error
     now = monotonic()
     if listening():
-        took = now - step.started
-        emit(ended_signal(SignalKind.ATTEMPT_ENDED, call.machine, outcome, took, step.number))
+        attempt_ended(step, outcome, now)
     return call.ended(now, step, outcome)
 
 
@@ -123,8 +118,3 @@ def _instead(step: Instead) -> Answer[Any]:
             fix="Give an ordinary function, or make the call under asyncio.",
         )
     return Answer(value, degraded=True, attempts=step.attempts)
-
-
-def _ended(call: Call, end: object, began: float) -> Signal:
-    took = monotonic() - began
-    return ended_signal(SignalKind.CALL_ENDED, call.machine, end, took, call.made)
