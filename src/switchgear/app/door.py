@@ -1,0 +1,152 @@
+"""The HTTP door of a process: uvicorn, on a socket that we bind, stopped when we say so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from switchgear.app.health import App
+from switchgear.config import Address, Tls
+from switchgear.errors import MissingExtra, OperationError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+__all__ = ["HttpDoor", "bound"]
+
+
+def bound(address: Address, *, setting: str) -> socket.socket:
+    """Return a listening socket. `setting` is named in the `OperationError` if that fails."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    held = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((address.host, address.port))
+        held.listen(2048)
+    except OSError as error:
+        held.close()
+        raise refused(address, error, setting) from error
+    return held
+
+
+def refused(address: Address, error: OSError, setting: str) -> OperationError:
+    """Say in one line why an address cannot be listened on."""
+    if error.errno == errno.EADDRINUSE:
+        return OperationError(
+            f"{address} is in use.",
+            where=setting,
+            fix="Stop what listens there (an earlier run?), or choose another port.",
+        )
+    if error.errno == errno.EACCES:
+        return OperationError(
+            f"this user may not listen on {address}.",
+            where=setting,
+            fix="Choose a port of 1024 or above.",
+        )
+    reason = error.strerror or os.strerror(error.errno or 0)
+    return OperationError(
+        f"{address} cannot be listened on: {reason}.",
+        where=setting,
+        fix="Use an address of this machine: 127.0.0.1, or 0.0.0.0 for all of them.",
+    )
+
+
+class HttpDoor:
+    """Serves an ASGI application on an address until it is closed.
+
+    `lifespan` lets uvicorn start and stop the application too, for one that is not ours.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        address: Address,
+        *,
+        setting: str,
+        tls: Tls | None = None,
+        lifespan: bool = False,
+    ) -> None:
+        self._app = app
+        self._asked = address
+        self._setting = setting
+        self._tls = tls
+        self._lifespan = lifespan
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.address = address
+        """Where it listens; the port is known once it is open."""
+
+    async def open(self) -> None:
+        """Bind and accept. Raises `OperationError` if the address cannot be used."""
+        held = bound(self._asked, setting=self._setting)
+        self.address = Address(self._asked.host, held.getsockname()[1])
+        server = _server(self._app, self._tls, lifespan=self._lifespan, setting=self._setting)
+        self._server = server
+        self._serving = asyncio.create_task(server.serve([held]))
+        opened = asyncio.create_task(server.opened.wait())
+        await asyncio.wait([self._serving, opened], return_when=asyncio.FIRST_COMPLETED)
+        opened.cancel()
+        if self._serving.done():
+            held.close()
+            self._serving.result()
+            raise OperationError(
+                "the application refused to start.",
+                where=self._setting,
+                fix="The reason is in the log above.",
+            )
+
+    async def close(self, within: float) -> None:
+        """Stop accepting, let requests in flight finish within `within` seconds, then cut."""
+        if self._server is None or self._serving is None:
+            return
+        # uvicorn waits as long for connections, and then cancels what still runs
+        self._server.config.timeout_graceful_shutdown = within  # type: ignore[assignment]
+        self._server.should_exit = True
+        await self._serving
+
+
+def _server(app: App, tls: Tls | None, *, lifespan: bool, setting: str) -> Any:
+    """Make a server that leaves signals alone and tells when it accepts."""
+    try:
+        import uvicorn  # noqa: PLC0415  an optional dependency
+    except ImportError as error:
+        raise MissingExtra("uvicorn", "http") from error
+
+    class Server(uvicorn.Server):
+        def __init__(self, config: uvicorn.Config) -> None:
+            super().__init__(config)
+            self.opened = asyncio.Event()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            self.opened.set()
+
+    try:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="auto" if lifespan else "off",
+            ws="auto" if lifespan else "none",
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
+        )
+        config.load()
+    except OSError as error:
+        raise OperationError(
+            f"the certificate or its key cannot be used: {error.strerror or error}.",
+            where=setting,
+            fix="Both are PEM files, and the key belongs to the certificate.",
+        ) from error
+    return Server(config)

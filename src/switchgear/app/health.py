@@ -1,0 +1,76 @@
+"""`/livez` and `/readyz`: what an orchestrator asks a service.
+
+Alive means that the event loop turns. Ready means that work may be sent: everything is open, and
+nobody has asked the service to stop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias
+
+__all__ = ["App", "Health", "Message", "Receive", "Scope", "Send", "with_health"]
+
+# ASGI's own types: its messages are open dictionaries
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_LIVE: Final = "/livez"
+_READY: Final = "/readyz"
+
+
+class Health:
+    """How a service is; the runtime changes it, the doors show it."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.state = "starting"
+        """starting, ready, draining or stopped."""
+        self.parts: dict[str, str] = {}
+        """What it consists of, each with `ok` or with what is wrong."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether work may be sent."""
+        return self.state == "ready" and all(said == "ok" for said in self.parts.values())
+
+    def describe(self) -> dict[str, object]:
+        """Return what `/readyz` answers."""
+        return {"service": self.service, "state": self.state, "ready": self.ready, **self._parts()}
+
+    def _parts(self) -> dict[str, object]:
+        return {"parts": dict(self.parts)} if self.parts else {}
+
+
+def with_health(app: App, health: Health) -> App:
+    """Return `app` with `GET /livez` and `GET /readyz` in front of it."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path")
+        if (
+            scope["type"] == "http"
+            and path in (_LIVE, _READY)
+            and scope["method"] in ("GET", "HEAD")
+        ):
+            live = path == _LIVE
+            status = 200 if live or health.ready else 503
+            body = {"service": health.service, "alive": True} if live else health.describe()
+            await _answer(send, status, json.dumps(body).encode())
+            return
+        await app(scope, receive, send)
+
+    return wrapped
+
+
+async def _answer(send: Send, status: int, body: bytes) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
