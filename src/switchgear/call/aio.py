@@ -26,8 +26,8 @@ from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from switchgear.call.answer import Answer, abandoned, attempt_ended, call_ended, deliver
-from switchgear.model.context import Context, current
+from switchgear.call.answer import Answer, abandoned, attempt_ended, call_ended, deliver, inherited
+from switchgear.model.context import Context
 from switchgear.model.outcome import Outcome, Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import listening
 from switchgear.policy.machine import Attempt, Call, Decision, Instead, Machine, Queue, Wait
@@ -127,7 +127,7 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
     raises reaches the caller unchanged, is not retried, and feeds nothing.
 
     repeatable: a query, or a command that is sent with the idempotency key `key`.
-    context: what the call inherits; without it, `current()`.
+    context: what the call inherits; without it, `current()` and the guarded attempt around it.
     deadline: seconds from now, instead of the policy's; never beyond the context's.
     cache_key: names the question, for a fallback to stale answers; None: nothing is kept.
 
@@ -138,7 +138,7 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
         began,
         repeatable=repeatable,
         key=key,
-        context=current() if context is None else context,
+        context=inherited() if context is None else context,
         deadline=deadline,
         cache_key=cache_key,
     )

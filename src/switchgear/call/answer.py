@@ -9,27 +9,61 @@ from __future__ import annotations
 import random
 import threading
 from asyncio import CancelledError
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import ceil, inf
 from time import monotonic
 
 from switchgear.model import wire
-from switchgear.model.context import Context, Priority
-from switchgear.model.outcome import Ok, Refused, Unavailable, Unknown
+from switchgear.model.context import Context, Priority, current
+from switchgear.model.outcome import Ok, Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 from switchgear.policy.machine import Answer, Attempt, Call, Machine
 from switchgear.policy.policy import Policy
 
 __all__ = [
     "Answer",
+    "Meaning",
     "abandoned",
     "attempt_ended",
     "call_ended",
     "deliver",
     "headers",
+    "http_failure",
+    "in_flight",
+    "inherited",
+    "meant",
     "new_machine",
+    "remaining",
     "retry_after",
 ]
+
+in_flight: ContextVar[Attempt | None] = ContextVar("switchgear_in_flight", default=None)
+"""The attempt that the guarded function in progress is. What it calls in turn inherits from it."""
+
+
+def remaining() -> float | None:
+    """Return how many seconds the work in progress still has; None: no bound, 0: none.
+
+    In a guarded function that is what is left of the attempt, else what is left of the context.
+    """
+    deadline = inherited().deadline
+    return None if deadline is None else max(0.0, deadline - monotonic())
+
+
+def inherited() -> Context:
+    """Return what a call made now inherits: `current()`, bounded by the attempt in progress."""
+    context, attempt = current(), in_flight.get()
+    # a task that outlives the attempt that started it is not bound by it
+    if attempt is None or attempt.call.attempt is not attempt:
+        return context
+    deadline = context.deadline
+    if attempt.deadline != inf and (deadline is None or attempt.deadline < deadline):
+        deadline = attempt.deadline
+    return replace(context, deadline=deadline, attempt=attempt.wire_number)
 
 
 def new_machine(name: str, policy: Policy | None = None) -> Machine:
@@ -95,9 +129,9 @@ def headers(
     `caller` is the name of this service. Nothing is sent of what is not known.
     """
     sent = {wire.ATTEMPT: str(attempt.wire_number)}
-    if attempt.timeout is not None:
+    if attempt.deadline != inf:
         # rounded up: a callee told 0 would not begin
-        sent[wire.TIMEOUT] = str(max(1, -int(-(attempt.deadline - now) * 1000 // 1)))
+        sent[wire.TIMEOUT] = str(max(1, ceil((attempt.deadline - now) * 1000)))
     if attempt.key is not None:
         sent[wire.IDEMPOTENCY_KEY] = attempt.key
     if context.priority is not Priority.DEFAULT:
@@ -111,6 +145,44 @@ def headers(
     return sent
 
 
+def http_failure(
+    status: int, marks: Mapping[str, str], *, where: str | None = None
+) -> Unavailable | Unknown | None:
+    """Return the failure that an HTTP answer stands for; None: it is an answer, if only a no.
+
+    `marks` are the headers, found whatever their case.
+    """
+    if status < 400 or wire.http_verdict(status) is wire.Verdict.REFUSED:  # noqa: PLR2004
+        return None
+    what = f"answered {status}"
+    wait = retry_after(marks.get("retry-after"))
+    final = marks.get(wire.RETRY) == wire.FINAL
+    if (
+        wire.http_verdict(status) is wire.Verdict.UNAVAILABLE
+        or marks.get(wire.OUTCOME) == wire.NOT_EXECUTED
+    ):
+        return Unavailable(
+            what, reason=Reason.NOT_EXECUTED, retry_after=wait, final=final, where=where
+        )
+    reason = _REASONS.get(status, Reason.SERVER_ERROR)
+    return Unknown(what, reason=reason, retry_after=wait, final=final, where=where)
+
+
+Meaning = tuple[tuple[type[Exception], ...], type[Unavailable | Unknown], Reason]
+"""What some types of exception mean: the class of the outcome, and its reason."""
+
+
+def meant(error: Exception, meanings: Iterable[Meaning]) -> Unavailable | Unknown | None:
+    """Return the outcome of the first meaning that fits an exception; None: none does."""
+    for types, kind, reason in meanings:
+        if isinstance(error, types):
+            return kind(f"{type(error).__name__}: {error}", reason=reason, cause=error)
+    return None
+
+
+_REASONS = {408: Reason.TIMEOUT, 499: Reason.CANCELLED, 504: Reason.TIMEOUT}
+
+
 def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Return the seconds that a Retry-After header asks for: a number, or an HTTP date.
 
@@ -118,10 +190,8 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """
     if value is None:
         return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    if value.strip().isdecimal():
+        return float(value)
     try:
         date = parsedate_to_datetime(value)
     except ValueError:

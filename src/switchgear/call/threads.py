@@ -18,9 +18,9 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Any, TypeVar
 
-from switchgear.call.answer import Answer, abandoned, attempt_ended, call_ended, deliver
+from switchgear.call.answer import Answer, abandoned, attempt_ended, call_ended, deliver, inherited
 from switchgear.errors import PolicyError
-from switchgear.model.context import Context, current
+from switchgear.model.context import Context
 from switchgear.model.outcome import Outcome, Refused, Unavailable, Unknown
 from switchgear.model.signal import listening
 from switchgear.policy.machine import Attempt, Call, Decision, Instead, Machine, Queue, Wait
@@ -51,7 +51,7 @@ def drive(
         began,
         repeatable=repeatable,
         key=key,
-        context=current() if context is None else context,
+        context=inherited() if context is None else context,
         deadline=deadline,
         cache_key=cache_key,
     )

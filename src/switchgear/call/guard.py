@@ -1,0 +1,395 @@
+"""A guard: one policy around calls that are made with somebody else's client, or by any function.
+
+    guard = Guard("inventory", Policy(deadline=0.3))
+
+    @guard(repeatable=True)
+    async def stock(sku: str) -> int: ...
+
+All that one guard is put around shares one breaker, budget and limit: it stands for one callee.
+
+What a guarded function raises says how the attempt ended (`classify`):
+
+| raised                                                 | outcome                |
+| ------------------------------------------------------ | ---------------------- |
+| `Refused`, `Unavailable`, `Unknown`                    | itself                 |
+| what httpx and aiohttp raise                           | as their adapters say  |
+| `ConnectionRefusedError`, `socket.gaierror`,           | `Unavailable(CONNECT)` |
+| `ssl.SSLCertVerificationError`                         |                        |
+| `TimeoutError`                                         | `Unknown(TIMEOUT)`     |
+| any other `ConnectionError` or `ssl.SSLError`,         | `Unknown(RESET)`       |
+| `OSError` of an unreachable or lost network            |                        |
+| anything else                                          | none: raised as it is  |
+
+"Anything else" feeds neither breaker nor budget and is not retried. It may be a bug of ours, or a
+"no" of the callee in the words of its client: to count it as a failure would let a wrong argument
+open the breaker for everybody, to count it as a success would let it hide a broken callee. Who
+knows better says so with `classify=`.
+
+The failure that a call ends with is `Unavailable` or `Unknown`, and its `__cause__` is what the
+function raised last.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import inspect
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Coroutine, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from switchgear.call import aio, threads
+from switchgear.call.answer import Answer, Meaning, in_flight, meant, new_machine
+from switchgear.errors import MissingExtra, PolicyError
+from switchgear.model.context import bind, current, derived_key
+from switchgear.model.edge import Pattern
+from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
+from switchgear.policy.machine import Attempt
+from switchgear.policy.policy import Policy
+
+if TYPE_CHECKING:
+    from aiohttp import ClientMiddlewareType
+    from httpx import AsyncBaseTransport, BaseTransport
+
+__all__ = ["Classify", "Failure", "Guard", "classify"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Failure = Refused | Unavailable | Unknown
+Classify = Callable[[Exception], Failure | None]
+
+_UNREACHABLE = frozenset(
+    {errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET, errno.EHOSTUNREACH, errno.EHOSTDOWN}
+)
+_MEANINGS: tuple[Meaning, ...] = (
+    (
+        (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError),
+        Unavailable,
+        Reason.CONNECT,
+    ),
+    ((TimeoutError,), Unknown, Reason.TIMEOUT),
+    ((ConnectionError, ssl.SSLError), Unknown, Reason.RESET),
+)
+_LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+def classify(error: Exception) -> Failure | None:
+    """Return the outcome that an exception stands for; None: it stands for none."""
+    if isinstance(error, Refused | Unavailable | Unknown):
+        return error
+    # an error of a client can only come from a client that was imported
+    for client in ("httpx", "aiohttp"):
+        if client in sys.modules:
+            adapter = importlib.import_module(f"switchgear.call.{client}")
+            found: Unavailable | Unknown | None = adapter.classify(error)
+            if found is not None:
+                return found
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+        return Unknown(f"{type(error).__name__}: {error}", reason=Reason.RESET, cause=error)
+    return meant(error, _MEANINGS)
+
+
+class Guard:
+    """One policy around calls to one callee, from tasks, event loops and threads alike.
+
+    `name` is the callee's, as reports show it. `policy` is the default one if None. `pattern` says
+    how everything behind this guard is used: with `Pattern.QUERY` all of it may be repeated.
+    `classify` is asked first what an exception means; where it returns None, the table above
+    decides. `caller` is the name of this service, sent along by the HTTP adapters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy | None = None,
+        *,
+        pattern: Pattern | None = None,
+        classify: Classify | None = None,
+        caller: str | None = None,
+    ) -> None:
+        if pattern not in (None, Pattern.QUERY, Pattern.COMMAND):
+            raise PolicyError(
+                f"a call cannot have the pattern {pattern!r}.",
+                where=f"Guard({name!r})",
+                fix="Give Pattern.QUERY or Pattern.COMMAND, or leave it out.",
+            )
+        self.name = name
+        self.policy = policy or Policy()
+        self.pattern = pattern
+        self.caller = caller
+        self.machine = new_machine(name, self.policy)
+        self._classify = classify
+
+    def describe(self) -> dict[str, object]:
+        """Return the guard's name, pattern and policy as plain values."""
+        return {"name": self.name, "pattern": self.pattern, "policy": self.policy.describe()}
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def __call__(
+        self, /, *, repeatable: bool | None = None, keyed: str | None = None
+    ) -> Callable[[F], F]: ...
+    def __call__(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        repeatable: bool | None = None,
+        keyed: str | None = None,
+    ) -> Callable[..., Any]:
+        """Guard a function, sync or async: `@guard`, or `@guard(repeatable=True)`.
+
+        repeatable: it may be carried out twice without harm. Default: as the pattern says; no.
+        keyed: the name of the parameter that holds an idempotency key; with a key it may be
+        repeated.
+
+        With a stale fallback, answers are kept by the arguments, where those can be hashed.
+
+        Raises PolicyError for what is not a plain function or method: a generator would run after
+        its guard has gone.
+        """
+        if function is None:
+            return functools.partial(self._guarded, repeatable=repeatable, keyed=keyed)
+        return self._guarded(function, repeatable=repeatable, keyed=keyed)
+
+    @overload
+    def ask(  # type: ignore[overload-overlap]  # a coroutine function also returns some R
+        self, function: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, Answer[R]]: ...
+    @overload
+    def ask(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Answer[R]: ...
+    def ask(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function that this guard guards, and return the whole `Answer`.
+
+        So a caller sees whether the value is degraded, and how old it is.
+        """
+        plan: _Plan | None = getattr(function, "__switchgear_plan__", None)
+        if plan is None or plan.guard is not self:
+            raise PolicyError(
+                f"{function!r} is not guarded by this guard.",
+                where=f"Guard({self.name!r})",
+                fix="Decorate it with the guard, and pass the decorated function.",
+            )
+        owner = getattr(function, "__self__", None)
+        return plan.drive(args if owner is None else (owner, *args), kwargs)
+
+    def httpx(
+        self,
+        wrapped: AsyncBaseTransport | None = None,
+        *,
+        repeatable: frozenset[str] = _SAFE,
+        stream: bool = False,
+    ) -> AsyncBaseTransport:
+        """Return a transport: `httpx.AsyncClient(transport=guard.httpx())`.
+
+        wrapped: what it sends by; a plain `httpx.AsyncHTTPTransport()` if None.
+        repeatable: the methods that may be repeated whatever happened. A request with an
+        Idempotency-Key may be too.
+        stream: leave the body unread; the deadline then ends with the headers. Default: the body
+        is read within the attempt.
+
+        Raises MissingExtra without httpx.
+        """
+        try:
+            from switchgear.call.httpx import AsyncTransport  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise MissingExtra("httpx", "httpx") from error
+        return AsyncTransport(self, wrapped, repeatable, stream=stream)
+
+    def httpx_sync(
+        self,
+        wrapped: BaseTransport | None = None,
+        *,
+        repeatable: frozenset[str] = _SAFE,
+        stream: bool = False,
+    ) -> BaseTransport:
+        """Return a transport for threads: `httpx.Client(transport=guard.httpx_sync())`."""
+        try:
+            from switchgear.call.httpx import SyncTransport  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise MissingExtra("httpx", "httpx") from error
+        return SyncTransport(self, wrapped, repeatable, stream=stream)
+
+    def aiohttp(
+        self, *, repeatable: frozenset[str] = _SAFE, stream: bool = False
+    ) -> ClientMiddlewareType:
+        """Return a client middleware: `aiohttp.ClientSession(middlewares=[guard.aiohttp()])`.
+
+        The settings are those of `httpx`. Raises MissingExtra without aiohttp 3.12 or later.
+        """
+        try:
+            from aiohttp import ClientMiddlewareType  # noqa: F401, PLC0415
+
+            from switchgear.call.aiohttp import Middleware  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtra("aiohttp 3.12 or later", "http") from error
+        return Middleware(self, repeatable, stream=stream)
+
+    def outcome(self, error: Exception) -> Failure | None:
+        """Return the outcome that an exception stands for behind this guard."""
+        found = self._classify(error) if self._classify is not None else None
+        found = found or classify(error)
+        if found is not None and found is not error and found.__cause__ is None:
+            found.__cause__ = error
+        return found
+
+    def _guarded(
+        self, function: Callable[..., Any], *, repeatable: bool | None, keyed: str | None
+    ) -> Callable[..., Any]:
+        plan = _Plan(self, function, repeatable=repeatable, keyed=keyed)
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def guarded(*args: Any, **kwargs: Any) -> Any:
+                return (await plan.drive_async(args, kwargs)).value
+
+            plan.drive = plan.drive_async
+        else:
+
+            @functools.wraps(function)
+            def guarded(*args: Any, **kwargs: Any) -> Any:
+                return plan.drive_sync(args, kwargs).value
+
+        guarded.__switchgear_plan__ = plan  # type: ignore[attr-defined]
+        return guarded
+
+
+class _Plan:
+    """How one function is called under its guard."""
+
+    __slots__ = ("caches", "drive", "function", "guard", "keyed", "name", "repeatable", "signature")
+
+    def __init__(
+        self,
+        guard: Guard,
+        function: Callable[..., Any],
+        *,
+        repeatable: bool | None,
+        keyed: str | None,
+    ) -> None:
+        self.guard = guard
+        self.function = function
+        self.name = getattr(function, "__qualname__", repr(function))
+        self.repeatable = guard.pattern is Pattern.QUERY if repeatable is None else repeatable
+        self.keyed = keyed
+        self.drive: Callable[[tuple[Any, ...], dict[str, Any]], Any] = self.drive_sync
+        self.caches = guard.machine.shelf is not None
+        where = f"Guard({guard.name!r}) around {self.name}"
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise PolicyError(
+                "a generator cannot be guarded: its body runs when its values are taken, after "
+                "the guarded call has returned.",
+                where=where,
+                fix="Guard a function that returns all values, or the call that fetches one.",
+            )
+        if inspect.isclass(function) or not callable(function):
+            raise PolicyError(
+                f"{function!r} is not a function.", where=where, fix="Guard a function or method."
+            )
+        self.signature = inspect.signature(function) if keyed is not None else None
+        if self.signature is not None and keyed not in self.signature.parameters:
+            raise PolicyError(
+                f"keyed={keyed!r} names no parameter of {self.name}.",
+                where=where,
+                fix="Name the parameter that holds the idempotency key.",
+            )
+
+    def drive_async(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Answer[Any]]:
+        """Make the call under asyncio."""
+        function, guard, scope = self.function, self.guard, self._scope()
+
+        async def attempt(step: Attempt) -> Outcome[Any]:
+            token = in_flight.set(step)
+            try:
+                if scope is None:
+                    return Ok(await function(*args, **kwargs))
+                with scope():
+                    return Ok(await function(*args, **kwargs))
+            except Exception as error:
+                outcome = guard.outcome(error)
+                if outcome is None:
+                    raise
+                return outcome
+            finally:
+                in_flight.reset(token)
+
+        key = self._key(args, kwargs)
+        return aio.drive(
+            guard.machine,
+            attempt,
+            repeatable=self.repeatable or key is not None,
+            key=key,
+            cache_key=self._cache_key(args, kwargs) if self.caches else None,
+        )
+
+    def drive_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[Any]:
+        """Make the call in this thread."""
+        function, guard, scope = self.function, self.guard, self._scope() or nullcontext
+
+        def attempt(step: Attempt) -> Outcome[Any]:
+            token = in_flight.set(step)
+            try:
+                with scope():
+                    return Ok(self._finished(function(*args, **kwargs)))
+            except Exception as error:
+                outcome = guard.outcome(error)
+                if outcome is None:
+                    raise
+                return outcome
+            finally:
+                in_flight.reset(token)
+
+        key = self._key(args, kwargs)
+        return threads.drive(
+            guard.machine,
+            attempt,
+            repeatable=self.repeatable or key is not None,
+            key=key,
+            cache_key=self._cache_key(args, kwargs) if self.caches else None,
+        )
+
+    def _finished(self, value: object) -> object:
+        """Refuse what has not run yet: it would run when the guard has gone."""
+        if not isinstance(value, _LAZY):
+            return value
+        if isinstance(value, CoroutineType):
+            value.close()
+        raise PolicyError(
+            f"{self.name} returned a {type(value).__name__}, which has not run yet.",
+            where=f"Guard({self.guard.name!r})",
+            fix="Guard an `async def` function, or one that returns a finished value.",
+        )
+
+    def _scope(self) -> Callable[[], AbstractContextManager[object]] | None:
+        """Give each attempt of keyed work the same keys to derive from; None: it has no key."""
+        context = current()
+        if context.key is None:
+            return None
+        key = derived_key(self.guard.name)
+        return lambda: bind(replace(context, key=key, sequence={}))
+
+    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        if self.signature is None or self.keyed is None:
+            return None
+        key = self.signature.bind(*args, **kwargs).arguments.get(self.keyed)
+        return None if key is None else str(key)
+
+    def _cache_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+        key = (self.name, args, tuple(sorted(kwargs.items())))
+        try:
+            hash(key)
+        except TypeError:
+            return None
+        return key
