@@ -153,6 +153,8 @@ class Declaration:
     owner: type[Message] | None = None
     """The message class inside whose body this one is declared."""
     fields: Mapping[str, Field] | None = attribute(default=None)
+    descriptor: Any = attribute(default=None)
+    """The descriptor of protobuf, once it was asked for."""
 
     @property
     def name(self) -> str:
@@ -221,7 +223,9 @@ def settle(declaration: Declaration) -> None:
         own[name] = Field(name, spec, found)
         _check_field(own[name], where)
     annotations = declaration.cls.__annotations__
-    annotations.update((name, wire_type(one.type)) for name, one in own.items())
+    annotations.update(
+        (name, wire_type(one.type, strings=one.spec.strings)) for name, one in own.items()
+    )
     declaration.own.update(own)
     declaration.pending.clear()
 

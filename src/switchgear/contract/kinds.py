@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum as StdEnum
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
+from typing_extensions import override
 
 from switchgear.contract.enums import Enum
 
@@ -32,6 +34,7 @@ __all__ = [
     "Type",
     "UInt32",
     "UInt64",
+    "Unread",
     "is_message",
     "resolve",
     "wire_type",
@@ -76,6 +79,11 @@ class Kind:
         """Whether one path segment or query parameter can carry the value."""
         return self.name != "message"
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether protobuf puts the values of a list side by side, without a tag for each."""
+        return self.is_int or self.is_float or self.name in {"bool", "enum"}
+
     def accepts(self, value: object) -> bool:
         """Whether a Python value can be carried as this kind."""
         if self.low is not None and self.high is not None:
@@ -97,15 +105,6 @@ class Kind:
         return self.name in {"message", "timestamp", "duration"}
 
 
-class _AsText(type):
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, timedelta)
-
-
-class DurationText(metaclass=_AsText):
-    """Tells msgspec to hand over a duration unread: it knows ISO 8601's form, not protobuf's."""
-
-
 @dataclass(frozen=True, slots=True)
 class Type:
     """The type of a field: a shape of kinds, and whether None is allowed."""
@@ -120,6 +119,8 @@ def _integer(name: str, bits: int, *, signed: bool) -> Kind:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     return Kind(name, int, low, high)
 
+
+MAX_FLOAT32: Final = float.fromhex("0x1.fffffep127")
 
 INT64: Final = _integer("int64", 64, signed=True)
 DOUBLE: Final = Kind("double", float)
@@ -242,9 +243,32 @@ def _told(annotation: object) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
-def wire_type(found: Type) -> Any:
-    """Return the annotation under which msgspec reads a field by itself, checks included."""
-    value = _wire_kind(found.kind)
+class Unread(type):
+    """The class of annotations whose values msgspec hands to the codec unread.
+
+    msgspec checks afterwards that what it got back is an instance: values of `kind` are.
+    """
+
+    kind: Kind
+
+    @override
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, cls.kind.python)
+
+
+@cache
+def _unread(kind: Kind) -> Unread:
+    made = Unread(f"Unread_{kind.name}", (), {})
+    made.kind = kind
+    return made
+
+
+def wire_type(found: Type, *, strings: bool = False) -> Any:
+    """Return the annotation under which msgspec reads a field, with as many checks as it can do.
+
+    `strings` says that the field's integers are usually written as strings.
+    """
+    value = _unread(found.kind) if strings else _wire_kind(found.kind)
     if found.shape is Shape.LIST:
         return types.GenericAlias(list, (value,))
     if found.key is not None:
@@ -254,9 +278,12 @@ def wire_type(found: Type) -> Any:
 
 def _wire_kind(kind: Kind) -> Any:
     if kind.low is not None and kind.high is not None:
-        # msgspec keeps bounds in 64 signed bits; the codec checks the upper half of uint64 itself.
-        high = kind.high if kind.high < 2**63 else None
-        return Annotated[int, msgspec.Meta(ge=kind.low, le=high)]
+        if kind.high >= 2**63:  # msgspec keeps bounds in 64 signed bits
+            return _unread(kind)
+        return Annotated[int, msgspec.Meta(ge=kind.low, le=kind.high)]
     if kind is TIMESTAMP:
         return Annotated[datetime, msgspec.Meta(tz=True)]
-    return DurationText if kind is DURATION else kind.python
+    if kind is FLOAT:
+        return Annotated[float, msgspec.Meta(ge=-MAX_FLOAT32, le=MAX_FLOAT32)]
+    # msgspec knows ISO 8601's form of a duration, not protobuf's.
+    return _unread(kind) if kind is DURATION else kind.python

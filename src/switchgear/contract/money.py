@@ -27,7 +27,7 @@ class Money(Message, package="google.type"):
     raises `ValueError`, and so do units and nanos of different signs.
     """
 
-    currency_code: str = field(1, default="", doc="The three letters of ISO 4217.")
+    currency_code: str = field(1, doc="The three letters of ISO 4217.")
     units: int = field(2, default=0, doc="Whole units.")
     nanos: Int32 = field(3, default=0, doc="Billionths of a unit, with the sign of the units.")
 

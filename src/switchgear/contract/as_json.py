@@ -1,0 +1,254 @@
+"""JSON: msgspec where it says what ProtoJSON says, our own code only where it does not.
+
+Reading: msgspec first, and the complete reader (`switchgear.contract.reading`) for what it refuses.
+
+Writing: msgspec writes a message by itself if nothing in it needs another form than msgspec's. A
+duration always does, and an integer that is written as a string; a float does if it is not finite,
+and a time if it is not in UTC. For those, code is generated once for each class: `plain(message)`
+looks at the values in question, `tree(message)` replaces them. What needs no replacing inside such
+a tree is still written by msgspec.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from math import isfinite, isnan
+from typing import Any, Final
+
+import msgspec
+
+from switchgear.contract.declaration import Field, fields_of, reach
+from switchgear.contract.enums import Enum
+from switchgear.contract.kinds import Shape, Unread
+from switchgear.contract.message import Message
+from switchgear.contract.reading import (
+    MAX_SECONDS,
+    invalid,
+    read_kind,
+    read_message,
+    read_parameters,
+)
+from switchgear.contract.verify import unwritable
+
+__all__ = ["JsonCodec", "json_codec"]
+
+_encode: Final = msgspec.json.Encoder().encode
+_exact_tree: Final = msgspec.json.Decoder(float_hook=Decimal).decode
+_MAX_DIGITS: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class JsonCodec:
+    """The directions for one message class."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+    decode_parts: Callable[[bytes, Mapping[str, Any]], Any]
+
+
+def json_codec(cls: type[Message]) -> JsonCodec:
+    """Compile the directions for `cls`."""
+    parts = reach(cls)  # settles the types of all parts, which msgspec is about to read
+    decoder = msgspec.json.Decoder(cls, dec_hook=_read_unread)
+
+    def decode(data: bytes) -> Message:
+        try:
+            return decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _read(cls, _parse(cls, data))
+
+    def decode_parts(data: bytes, parameters: Mapping[str, Any]) -> Message:
+        given = read_parameters(cls, parameters)
+        try:
+            tree = msgspec.json.decode(data) | given
+            return msgspec.convert(tree, cls, dec_hook=_read_unread, str_keys=True)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
+            tree = _parse(cls, data)
+            return _read(cls, tree | given if isinstance(tree, dict) else tree)
+
+    return JsonCodec(_encoder(cls, parts), decode, decode_parts)
+
+
+def _read(cls: type[Message], tree: object) -> Message:
+    try:
+        return read_message(cls, tree)
+    except RecursionError:
+        raise invalid(cls, "is nested too deeply", "") from None
+
+
+def _parse(cls: type[Message], data: bytes) -> object:
+    """Parse JSON without losing a digit; raises `InvalidMessage` where it is not JSON."""
+    try:
+        try:
+            return _exact_tree(data)
+        except (msgspec.ValidationError, ArithmeticError):
+            # A number beyond any type: read it all the same, so that its field can be named.
+            return json.loads(bytes(data), parse_int=_number, parse_float=_number)
+    except RecursionError:
+        raise invalid(cls, "is nested too deeply", "") from None
+    except UnicodeDecodeError:
+        raise invalid(cls, "is not UTF-8", "") from None
+    except msgspec.DecodeError as error:
+        raise invalid(cls, f"is not JSON: {error}", "") from None
+
+
+def _number(text: str) -> int | Decimal:
+    if len(text) < _MAX_DIGITS and text.lstrip("-").isdigit():
+        return int(text)
+    try:
+        return Decimal(text)  # comparing it takes no time, where converting it to int might
+    except InvalidOperation:
+        return Decimal("Infinity")
+
+
+def _read_unread(annotation: type, value: Any) -> Any:
+    # msgspec wraps what this raises, and then the complete reader finds the same fault again.
+    if isinstance(annotation, Unread):
+        return read_kind(annotation.kind, value)
+    raise TypeError(f"{annotation} is not a type for the wire")
+
+
+# Writing.
+
+
+def _encoder(
+    cls: type[Message], parts: tuple[type[Message | Enum], ...]
+) -> Callable[[Message], bytes]:
+    messages = [one for one in parts if issubclass(one, Message)]
+    odd = _closed(messages, lambda field: _needs_tree(field) or _needs_look(field))
+    if cls not in odd:
+
+        def encode(message: Message) -> bytes:
+            try:
+                return _encode(message)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise unwritable(message, error) from None
+
+        return encode
+
+    always = _closed(messages, _needs_tree)
+    code = _generate(odd)
+    plain, tree = code[f"plain_{odd.index(cls)}"], code[f"tree_{odd.index(cls)}"]
+    if cls in always:
+        plain = _never
+
+    def encode_odd(message: Message) -> bytes:
+        try:
+            return _encode(message if plain(message) else tree(message))
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            raise unwritable(message, error) from None
+
+    return encode_odd
+
+
+def _never(_message: Message) -> bool:
+    return False
+
+
+def _needs_tree(field: Field) -> bool:
+    return field.kind.name == "duration" or field.spec.strings
+
+
+def _needs_look(field: Field) -> bool:
+    return field.kind.is_float or field.kind.name == "timestamp"
+
+
+def _closed(
+    messages: list[type[Message]], condition: Callable[[Field], bool]
+) -> list[type[Message]]:
+    """Return the classes with such a field in them, or in what they are made of."""
+    found: list[type[Message]] = []
+    grown = True
+    while grown:
+        more = [
+            one
+            for one in messages
+            if one not in found
+            and any(condition(f) or f.kind.python in found for f in fields_of(one).values())
+        ]
+        grown = bool(more)
+        found += more
+    return found
+
+
+def _generate(odd: list[type[Message]]) -> dict[str, Any]:
+    namespace: dict[str, Any] = {
+        "UTC": UTC,
+        "isfinite": isfinite,
+        "real": _real,
+        "moment": _moment,
+        "length": _length,
+    }
+    lines: list[str] = []
+    for index, cls in enumerate(odd):
+        looks = [look for field in fields_of(cls).values() if (look := _look(field, odd))]
+        lines.append(f"def plain_{index}(m):")
+        lines.append(f"    return {' and '.join(looks) or 'True'}")
+        lines.append(f"def tree_{index}(m):")
+        lines.append("    return {")
+        lines += [f"        {name!r}: {_node(f, odd)}," for name, f in fields_of(cls).items()]
+        lines.append("    }")
+    exec(compile("\n".join(lines), "<switchgear json>", "exec"), namespace)  # noqa: S102
+    return namespace
+
+
+def _look(field: Field, odd: list[type[Message]]) -> str | None:
+    """Return the expression that tells whether msgspec can write the field by itself."""
+    test = {"timestamp": "{}.tzinfo is UTC", "double": "isfinite({})", "float": "isfinite({})"}.get(
+        field.kind.name
+    )
+    if field.kind.python in odd:
+        test = f"plain_{odd.index(field.kind.python)}({{}})"
+    if test is None:
+        return None
+    value = f"m.{field.name}"
+    if field.type.shape is Shape.ONE:
+        look = test.format(value)
+        return f"({value} is None or {look})" if field.type.optional else look
+    values = f"{value}.values()" if field.type.key is not None else value
+    return f"all([{test.format('i')} for i in {values}])"
+
+
+def _node(field: Field, odd: list[type[Message]]) -> str:
+    """Return the expression for what msgspec is to write in place of the field."""
+    wrap = {"timestamp": "moment", "double": "real", "float": "real", "duration": "length"}.get(
+        field.kind.name
+    )
+    if field.spec.strings:
+        wrap = "str"
+    if field.kind.python in odd:
+        wrap = f"tree_{odd.index(field.kind.python)}"
+    value = f"m.{field.name}"
+    if wrap is None:
+        return value
+    if field.type.shape is Shape.ONE:
+        node = f"{wrap}({value})"
+        return f"(None if {value} is None else {node})" if field.type.optional else node
+    if field.type.key is not None:
+        return f"{{k: {wrap}(i) for k, i in {value}.items()}}"
+    return f"[{wrap}(i) for i in {value}]"
+
+
+def _real(value: float) -> float | str:
+    if isfinite(value):
+        return value
+    return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _moment(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time needs a time zone")
+    return value.astimezone(UTC)
+
+
+def _length(value: timedelta) -> str:
+    micros = value // timedelta(microseconds=1)
+    seconds, fraction = divmod(abs(micros), 1_000_000)
+    if seconds > MAX_SECONDS:
+        raise ValueError("a duration is too long")
+    digits = f".{fraction:06}".rstrip("0") if fraction else ""
+    return f"{'-' if micros < 0 else ''}{seconds}{digits}s"

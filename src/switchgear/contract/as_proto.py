@@ -1,0 +1,343 @@
+"""Protobuf: upb parses and serialises; generated functions move values to and from messages.
+
+For each root class, one piece of source holds a `read_n` and a `write_n` for each message class it
+is made of, so that nothing is looked up while a message is converted. `keep_n` is `read_n` that
+also keeps unknown fields; it is used where the bytes have any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from msgspec import NODEFAULT
+
+from switchgear.contract.declaration import Field, fields_of, reach
+from switchgear.contract.descriptors import message_class
+from switchgear.contract.enums import Enum, numbers_of, open_member
+from switchgear.contract.kinds import Kind, Shape
+from switchgear.contract.message import Message
+from switchgear.contract.reading import MAX_SECONDS, escaped, invalid
+from switchgear.contract.verify import unwritable
+from switchgear.errors import InvalidMessage
+
+__all__ = ["ProtoCodec", "proto_codec"]
+
+_FAULTS: Final = (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What generated code and upb raise for a value that does not fit."""
+
+_Readers: TypeAlias = Mapping[type[Message], Callable[[Any], Message]]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NANOS: Final = 1_000_000_000
+
+
+class _Absent(ValueError):
+    """A field that must be there is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtoCodec:
+    """The directions for one message class."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def proto_codec(cls: type[Message]) -> ProtoCodec:
+    """Compile the directions for `cls`; raises `MissingExtra` without protobuf."""
+    made = message_class(cls)
+    from google.protobuf.message import DecodeError, EncodeError  # noqa: PLC0415 - an extra
+
+    messages = [one for one in reach(cls) if issubclass(one, Message)]
+    code = _generate(messages)
+    read, keep, write = (
+        code[f"{verb}_{messages.index(cls)}"] for verb in ("read", "keep", "write")
+    )
+    readers = {one: code[f"read_{index}"] for index, one in enumerate(messages)}
+    parse = made.FromString
+    serialize = made.SerializeToString
+    if any(field.type.key for one in messages for field in fields_of(one).values()):
+        serialize = partial(serialize, deterministic=True)  # equal messages give equal bytes
+    exact = _exact_size(messages)
+
+    def encode(message: Message) -> bytes:
+        proto = made()
+        try:
+            write(message, proto)
+            return serialize(proto)
+        except (*_FAULTS, EncodeError) as error:
+            raise unwritable(message, error) from None
+
+    def decode(data: bytes) -> Message:
+        try:
+            proto = parse(data)
+            before = len(data) if exact else proto.ByteSize()
+            proto.DiscardUnknownFields()
+            if proto.ByteSize() == before:
+                return read(proto)
+            return keep(parse(data))
+        except DecodeError as error:
+            raise invalid(cls, f"is not protobuf: {error}", "") from None
+        except _FAULTS as error:
+            raise _explained(cls, parse(data), readers, error) from None
+
+    return ProtoCodec(encode, decode)
+
+
+def _exact_size(messages: list[type[Message]]) -> bool:
+    """Whether bytes without unknown fields are never shorter than upb would write them.
+
+    Then one size tells whether any were discarded. Where numbers can come unpacked, or entries of
+    maps without their zeros, an unknown field could hide in the difference.
+    """
+    return not any(
+        field.type.key is not None or (field.type.shape is Shape.LIST and field.kind.is_packed)
+        for one in messages
+        for field in fields_of(one).values()
+    )
+
+
+class _Members(dict[int, Enum]):
+    """The members of an enumeration by number, open ones included but not kept."""
+
+    def __init__(self, cls: type[Enum]) -> None:
+        super().__init__(numbers_of(cls))
+        self._cls = cls
+
+    def __missing__(self, number: int) -> Enum:
+        return open_member(self._cls, number)
+
+
+def _keep(message: Message, proto: Any) -> Message:
+    """Put what is left of `proto` without its known fields beside `message`."""
+    for known, _ in proto.ListFields():
+        proto.ClearField(known.name)
+    unknown = proto.SerializeToString()
+    if unknown:
+        vars(message)["__unknown__"] = unknown
+    return message
+
+
+def _generate(messages: list[type[Message]]) -> dict[str, Any]:
+    generator = _Generator(messages)
+    source = "\n".join(generator.lines())
+    exec(compile(source, "<switchgear protobuf>", "exec"), generator.namespace)  # noqa: S102
+    return generator.namespace
+
+
+class _Generator:
+    """Writes the source. `m` is a message, `p` its protobuf counterpart, `i` an element."""
+
+    def __init__(self, messages: list[type[Message]]) -> None:
+        self.messages = messages
+        self.enums: list[type[Enum]] = []
+        self.namespace: dict[str, Any] = {
+            "Decimal": Decimal,
+            "absent": _absent,
+            "duration": _read_duration,
+            "keep": _keep,
+            "timestamp": _read_timestamp,
+            "write_duration": _write_duration,
+            "write_timestamp": _write_timestamp,
+        }
+
+    def lines(self) -> list[str]:
+        lines: list[str] = []
+        for index, cls in enumerate(self.messages):
+            self.namespace[f"Class_{index}"] = cls
+            lines += self.reader(index, cls, "read")
+            lines += self.reader(index, cls, "keep")
+            lines += self.writer(index, cls)
+        return lines
+
+    def reader(self, index: int, cls: type[Message], verb: str) -> list[str]:
+        values = [
+            f"        {name}={self.read(index, field, verb)},"
+            for name, field in fields_of(cls).items()
+        ]
+        kept = verb == "keep"
+        return [
+            f"def {verb}_{index}(p):",
+            f"    return {'keep(' if kept else ''}Class_{index}(",
+            *values,
+            f"    ){', p)' if kept else ''}",
+        ]
+
+    def read(self, index: int, field: Field, verb: str) -> str:
+        name, source = field.name, f"p.{field.name}"
+        if field.type.shape is Shape.ONE:
+            value = self.read_one(field.kind, source, verb)
+            if not field.has_presence:
+                return value
+            default = "None"
+            if not field.has_default:
+                default = "absent()"
+            elif field.spec.factory is not NODEFAULT or not field.type.optional:
+                default = f"Default_{index}_{name}()"
+                self.namespace[f"Default_{index}_{name}"] = field.absent
+            return f"{value} if p.HasField({name!r}) else {default}"
+        item = self.read_one(field.kind, "i", verb)
+        if field.type.key is not None:
+            if item == "i":
+                return f"dict({source}.items())"
+            return f"{{k: {item} for k, i in {source}.items()}}"
+        return f"list({source})" if item == "i" else f"[{item} for i in {source}]"
+
+    def read_one(self, kind: Kind, source: str, verb: str) -> str:
+        if kind.name == "message":
+            return f"{verb}_{self.messages.index(kind.python)}({source})"
+        if kind.name == "enum":
+            return f"{self.enum(kind.python)}[{source}]"
+        if kind.name == "decimal":
+            return f"Decimal({source} or '0')"
+        return f"{kind.name}({source})" if kind.is_submessage else source
+
+    def enum(self, cls: type[Enum]) -> str:
+        if cls not in self.enums:
+            self.enums.append(cls)
+        name = f"Enum_{self.enums.index(cls)}"
+        self.namespace.setdefault(name, _Members(cls))
+        return name
+
+    def writer(self, index: int, cls: type[Message]) -> list[str]:
+        lines = [f"def write_{index}(m, p):"]
+        for field in fields_of(cls).values():
+            lines += [f"    {line}" for line in self.write(field)]
+        lines += ["    if m.__unknown__ is not None:", "        p.MergeFromString(m.__unknown__)"]
+        return lines
+
+    def write(self, field: Field) -> list[str]:
+        name = field.name
+        if field.type.shape is Shape.ONE:
+            lines = self.write_one(field.kind, f"m.{name}", f"p.{name}")
+            if not field.type.optional:
+                return lines
+            return [f"if m.{name} is not None:", *(f"    {line}" for line in lines)]
+        scalar = self.scalar(field.kind, "i")
+        if field.type.key is not None:
+            if scalar == "i":
+                return [f"p.{name}.update(m.{name})"]
+            lines = self.write_one(field.kind, "i", f"p.{name}[k]")
+            return [f"for k, i in m.{name}.items():", *(f"    {line}" for line in lines)]
+        if scalar is not None:
+            values = f"m.{name}" if scalar == "i" else f"[{scalar} for i in m.{name}]"
+            return [f"if m.{name}:", f"    p.{name}.extend({values})"]
+        write = self.submessage(field.kind)
+        return [f"add = p.{name}.add", f"for i in m.{name}:", f"    {write}(i, add())"]
+
+    def write_one(self, kind: Kind, source: str, target: str) -> list[str]:
+        scalar = self.scalar(kind, source)
+        if scalar is not None:
+            return [f"{target} = {scalar}"]
+        # A message whose fields are all zero is written too: it is there.
+        return [f"q = {target}", "q.SetInParent()", f"{self.submessage(kind)}({source}, q)"]
+
+    def scalar(self, kind: Kind, source: str) -> str | None:
+        if kind.is_submessage:
+            return None
+        if kind.name == "decimal":
+            return f"str({source})"
+        return f"{source}._number_" if kind.name == "enum" else source
+
+    def submessage(self, kind: Kind) -> str:
+        if kind.name == "message":
+            return f"write_{self.messages.index(kind.python)}"
+        return f"write_{kind.name}"
+
+
+def _absent() -> Any:
+    raise _Absent("is missing")
+
+
+def _read_timestamp(proto: Any) -> datetime:
+    nanos = proto.nanos
+    if not 0 <= nanos < _NANOS:
+        raise ValueError("has nanos beyond one second")
+    return _EPOCH + timedelta(0, proto.seconds, (nanos + 500) // 1000)
+
+
+def _write_timestamp(value: datetime, proto: Any) -> None:
+    since = value - _EPOCH
+    proto.seconds = since.days * 86_400 + since.seconds
+    proto.nanos = since.microseconds * 1000
+
+
+def _read_duration(proto: Any) -> timedelta:
+    seconds, nanos = proto.seconds, proto.nanos
+    if abs(seconds) > MAX_SECONDS or abs(nanos) >= _NANOS or seconds * nanos < 0:
+        raise ValueError("is not a duration")
+    micros = (abs(nanos) + 500) // 1000
+    return timedelta(0, seconds, -micros if nanos < 0 else micros)
+
+
+def _write_duration(value: timedelta, proto: Any) -> None:
+    micros = value // timedelta(microseconds=1)
+    seconds, rest = divmod(abs(micros), 1_000_000)
+    if seconds > MAX_SECONDS:
+        raise ValueError("a duration is too long")
+    sign = -1 if micros < 0 else 1
+    proto.seconds = sign * seconds
+    proto.nanos = sign * rest * 1000
+
+
+def _explained(
+    cls: type[Message], proto: Any, readers: _Readers, error: Exception
+) -> InvalidMessage:
+    """Return the error that names the first field of `proto` that cannot be read."""
+    for pointer, what in _faults(cls, proto, readers, ""):
+        return invalid(cls, what, pointer)
+    return invalid(cls, f"is refused: {error}", "")
+
+
+def _faults(
+    cls: type[Message], proto: Any, readers: _Readers, pointer: str
+) -> Iterator[tuple[str, str]]:
+    for name, field in fields_of(cls).items():
+        here = f"{pointer}/{name}"
+        if field.has_presence and not proto.HasField(name):
+            if not field.has_default:
+                yield here, "is missing"
+            continue
+        for at, item in _items(field, getattr(proto, name), here):
+            if field.kind.name == "message":
+                yield from _faults(field.kind.python, item, readers, at)
+                continue
+            try:
+                _CONVERSIONS.get(field.kind.name, _as_is)(item)
+            except (ValueError, ArithmeticError):
+                yield at, f"is not a {field.kind.name} that can be told in Python"
+    try:
+        readers[cls](proto)
+    except _FAULTS as error:
+        yield pointer, f"is refused: {error}"
+
+
+def _items(field: Field, value: Any, here: str) -> Iterator[tuple[str, Any]]:
+    if field.type.shape is Shape.ONE:
+        yield here, value
+    elif field.type.key is not None:
+        for key, item in value.items():
+            yield f"{here}/{escaped(key)}", item
+    else:
+        for index, item in enumerate(value):
+            yield f"{here}/{index}", item
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _read_decimal(text: str) -> Decimal:
+    return Decimal(text or "0")
+
+
+_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "decimal": _read_decimal,
+    "duration": _read_duration,
+    "timestamp": _read_timestamp,
+}

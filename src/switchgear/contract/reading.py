@@ -1,0 +1,300 @@
+"""The slow and complete reader: from parsed JSON, or from text parameters, to a message.
+
+msgspec reads what is written the usual way and refuses everything else. What it refuses comes
+here: this reader knows all that ProtoJSON allows (integers as strings, NaN, base64 in both
+alphabets, numbers of enumerations, null for an absent field), and names the field that is wrong.
+Where msgspec accepts, both give the same message; a test holds them to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from math import isfinite
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from switchgear.contract.declaration import Field, fields_of
+from switchgear.contract.enums import Enum
+from switchgear.contract.kinds import MAX_FLOAT32, Kind, Shape
+from switchgear.contract.message import Message
+from switchgear.contract.money import Money
+from switchgear.errors import InvalidMessage
+
+__all__ = ["Misfit", "escaped", "invalid", "read_kind", "read_message", "read_parameters", "told"]
+
+M = TypeVar("M", bound=Message)
+
+MAX_SECONDS: Final = 315_576_000_000
+"""The longest duration of protobuf: about ten thousand years."""
+
+_ABSENT: Final = object()
+_INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?")
+_DURATION: Final = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
+_SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
+_Moment: Final = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Misfit(ValueError):
+    """A value that does not fit; whoever knows the pointer turns it into `InvalidMessage`."""
+
+
+def escaped(key: object) -> str:
+    """Return a key as one token of an RFC 6901 pointer."""
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
+def invalid(cls: type[Message], what: str, pointer: str) -> InvalidMessage:
+    """Return the error for a field of a message of type `cls`."""
+    return InvalidMessage(what, pointer=pointer, where=f"{cls.__name__}{pointer}")
+
+
+def read_message(cls: type[M], tree: object, *, text: bool = False) -> M:
+    """Build a message from parsed JSON, in which numbers with a fraction are `Decimal`.
+
+    With `text=True` every value may be text, as in a path or a query, and one value may stand for
+    a list. Raises `InvalidMessage` with the pointer of the first field that is wrong.
+    """
+    return _Reader(cls, text=text).message(cls, tree, "")
+
+
+def read_parameters(cls: type[Message], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Read those of `parameters`, whose values may be text, that are fields of `cls`."""
+    reader, fields = _Reader(cls, text=True), fields_of(cls)
+    return {
+        name: reader.field(fields[name], value, f"/{name}")
+        for name, value in parameters.items()
+        if name in fields
+    }
+
+
+class _Reader:
+    def __init__(self, root: type[Message], *, text: bool) -> None:
+        self.root = root
+        self.text = text
+
+    def wrong(self, what: str, pointer: str) -> InvalidMessage:
+        return invalid(self.root, what, pointer)
+
+    def message(self, cls: type[M], tree: object, pointer: str) -> M:
+        if isinstance(tree, cls):
+            return tree
+        if not isinstance(tree, Mapping):
+            raise self.wrong(f"expected an object, got {told(tree)}", pointer)
+        values: dict[str, Any] = {}
+        for field in fields_of(cls).values():
+            here = f"{pointer}/{field.name}"
+            given = tree.get(field.name, _ABSENT)
+            if given is _ABSENT and cls is Money and field.name == "currency_code":
+                # The descriptor is Google's: other languages write its names in lowerCamelCase.
+                given = tree.get("currencyCode", _ABSENT)
+            if given is not _ABSENT and given is not None:
+                values[field.name] = self.field(field, given, here)
+            elif field.has_default:
+                values[field.name] = field.absent()
+            else:
+                raise self.wrong("is missing" if given is _ABSENT else "is null", here)
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise self.wrong(f"is refused: {error}", pointer) from error
+
+    def field(self, field: Field, given: object, here: str) -> Any:
+        if field.type.shape is Shape.ONE:
+            return self.value(field.kind, given, here)
+        if field.type.key is not None:
+            return self.map(field, field.type.key, given, here)
+        items = [given] if self.text and isinstance(given, str) else given
+        if not isinstance(items, list | tuple):
+            raise self.wrong(f"expected an array, got {told(given)}", here)
+        return [self.value(field.kind, item, f"{here}/{at}") for at, item in enumerate(items)]
+
+    def map(self, field: Field, key_kind: Kind, given: object, here: str) -> dict[Any, Any]:
+        if not isinstance(given, Mapping):
+            raise self.wrong(f"expected an object, got {told(given)}", here)
+        read: dict[Any, Any] = {}
+        for key, item in given.items():
+            at = f"{here}/{escaped(key)}"
+            try:
+                read_key = read_kind(key_kind, key)
+            except Misfit as error:
+                raise self.wrong(f"the key {error}", at) from None
+            read[read_key] = self.value(field.kind, item, at)
+        return read
+
+    def value(self, kind: Kind, given: object, at: str) -> Any:
+        if kind.name == "message":
+            return self.message(kind.python, given, at)
+        try:
+            return read_kind(kind, given, text=self.text)
+        except Misfit as error:
+            raise self.wrong(f"{error}", at) from None
+
+
+def read_kind(kind: Kind, value: object, *, text: bool = False) -> Any:
+    """Read one value that is not a message; raises `Misfit`."""
+    if text and isinstance(value, str):
+        value = _from_text(kind, value)
+    return _read_int(kind, value) if kind.is_int else _READERS[kind.name](kind, value)
+
+
+def _from_text(kind: Kind, value: str) -> object:
+    """Return what a parameter would be in JSON."""
+    if kind.name == "bool":
+        return {"true": True, "false": False}.get(value, value)
+    if kind.name == "enum" and _INTEGER.fullmatch(value):
+        return int(value)
+    return value
+
+
+def _read_int(kind: Kind, value: object) -> int:
+    low, high = kind.low or 0, kind.high or 0
+    number: object = value
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        number = int(value)
+    elif isinstance(value, Decimal) and value.is_finite():
+        if not low <= value <= high:  # before int(), which would write out the exponent
+            raise Misfit(f"is out of range for {kind.name}")
+        number = int(value) if value == value.to_integral_value() else value
+    if type(number) is not int:
+        raise Misfit(f"expected an integer, got {told(value)}")
+    if not low <= number <= high:
+        raise Misfit(f"is out of range for {kind.name}")
+    return number
+
+
+def _read_float(kind: Kind, value: object) -> float:
+    if isinstance(value, str):
+        if value in _SPECIAL:
+            return _SPECIAL[value]
+        if not _NUMBER.fullmatch(value):
+            raise Misfit(f"expected a number, got {told(value)}")
+    elif isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise Misfit(f"expected a number, got {told(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    if isfinite(number) and (kind.name == "double" or abs(number) <= MAX_FLOAT32):
+        return number
+    if isinstance(value, float):
+        return value
+    raise Misfit(f"is out of range for {kind.name}")
+
+
+def _read_bool(_kind: Kind, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise Misfit(f"expected true or false, got {told(value)}")
+
+
+def _read_string(_kind: Kind, value: object) -> str:
+    if not isinstance(value, str):
+        raise Misfit(f"expected a string, got {told(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Misfit("is not valid Unicode") from None
+    return value
+
+
+def _read_bytes(_kind: Kind, value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise Misfit(f"expected base64, got {told(value)}")
+    text = value.replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise Misfit("is not base64") from None
+
+
+def _read_decimal(_kind: Kind, value: object) -> Decimal:
+    if isinstance(value, Decimal) and not value.is_infinite():
+        return value
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Misfit(f"expected a decimal number, got {told(value)}")
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        raise Misfit("is not a decimal number") from None
+
+
+def _read_timestamp(_kind: Kind, value: object) -> datetime:
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        return value
+    try:
+        return msgspec.convert(value, _Moment) if isinstance(value, str) else _no_moment(value)
+    except msgspec.ValidationError:
+        raise Misfit("is not a time such as 2026-01-31T12:00:00Z") from None
+
+
+def _no_moment(value: object) -> datetime:
+    raise Misfit(f"expected a time such as 2026-01-31T12:00:00Z, got {told(value)}")
+
+
+def _read_duration(_kind: Kind, value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise Misfit(f"expected a duration such as 1.5s, got {told(value)}")
+    sign, seconds, fraction = found.groups(default="")
+    if int(seconds) > MAX_SECONDS:
+        raise Misfit("is out of range for duration")
+    micros = (int(fraction.ljust(9, "0")) + 500) // 1000
+    length = timedelta(0, int(seconds), micros)
+    return -length if sign else length
+
+
+def _read_enum(kind: Kind, value: object) -> Enum:
+    cls: type[Enum] = kind.python
+    if isinstance(value, cls):
+        return value
+    if isinstance(value, str):
+        if value in cls.__members__:
+            return cls.__members__[value]
+        raise Misfit(f"is not one of {', '.join(cls.__members__)}")
+    if isinstance(value, Decimal) and value.is_finite() and abs(value) < 2**32:
+        value = int(value) if value == value.to_integral_value() else value
+    if type(value) is not int:
+        raise Misfit(f"expected the name of a {cls.__name__}, got {told(value)}")
+    try:
+        return cls(value)
+    except ValueError:
+        raise Misfit("is out of range for an enumeration") from None
+
+
+_READERS: Final[Mapping[str, Callable[[Kind, object], Any]]] = {
+    "double": _read_float,
+    "float": _read_float,
+    "bool": _read_bool,
+    "string": _read_string,
+    "bytes": _read_bytes,
+    "decimal": _read_decimal,
+    "timestamp": _read_timestamp,
+    "duration": _read_duration,
+    "enum": _read_enum,
+}
+
+
+def told(value: object) -> str:
+    """Name a JSON value by its type, never by its content."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, int | float | Decimal):
+        return "a number"
+    if isinstance(value, Mapping):
+        return "an object"
+    return "an array" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
