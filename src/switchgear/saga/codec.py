@@ -1,0 +1,97 @@
+"""How inputs and results are written to the record: JSON, by their declared types.
+
+What is passed on to later steps is always what was read back from the record, never the object
+that a step returned: so a saga behaves the same whether or not its worker died in between.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from switchgear.contract.refusal import Refusal
+from switchgear.errors import SwitchgearError
+from switchgear.model.outcome import Refused, Unavailable, Unknown
+from switchgear.saga.errors import StepFailed, UnrecordableResult
+from switchgear.saga.signature import type_name
+
+__all__ = ["Codec", "Failure", "failure_of", "refusal_of"]
+
+T = TypeVar("T")
+_TRACE = 4000
+
+
+class Codec(Generic[T]):
+    """Writes and reads values of one declared type."""
+
+    def __init__(self, declared: Any) -> None:
+        self.declared = declared
+        self._encode = msgspec.json.Encoder().encode
+        self._decoder: msgspec.json.Decoder[T] | None = None
+
+    def encode(self, value: T) -> bytes:
+        """Return the JSON of `value`. Raises `UnrecordableResult`, which names the types."""
+        try:
+            data = self._encode(value)
+            self.decode(data)
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise UnrecordableResult(
+                f"a value of type {type(value).__module__}.{type(value).__qualname__} cannot be "
+                f"recorded as {type_name(self.declared)}: {error}. Return a Message, a dataclass, "
+                "a msgspec Struct or a builtin type."
+            ) from error
+        return data
+
+    def decode(self, data: bytes) -> T:
+        """Return the value that `encode` wrote. Raises `msgspec.MsgspecError` for another's."""
+        if self._decoder is None:
+            self._decoder = msgspec.json.Decoder(self.declared)
+        return self._decoder.decode(data)
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the record keeps of an exception."""
+
+    kind: str
+    """The exception's type, or the contract name of a refusal."""
+    what: str
+    reason: str | None = None
+    """The `Reason` of an Unavailable or Unknown."""
+    fields: msgspec.Raw | None = None
+    """The fields of a declared refusal."""
+    trace: str | None = None
+    """Where it was raised, if it is none of the outcomes: a bug in the step."""
+
+    def revived(self) -> StepFailed:
+        """Return an exception that says the same."""
+        return StepFailed(self.what, kind=self.kind)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what the record keeps of `error`."""
+    if isinstance(error, Refusal):
+        fields = msgspec.Raw(msgspec.json.encode(error.to_message()))
+        return Failure(error.full_name, error.what, fields=fields)
+    kind = type(error).__qualname__
+    if isinstance(error, Unavailable | Unknown):
+        return Failure(kind, error.what, reason=error.reason)
+    if isinstance(error, SwitchgearError):
+        return Failure(kind, error.what)
+    trace = "".join(traceback.format_exception(error))[-_TRACE:]
+    return Failure(kind, str(error) or kind, trace=trace)
+
+
+def refusal_of(failure: Failure) -> Refused | None:
+    """Return the declared refusal that `failure` records; None if its class is not loaded here."""
+    for refusal in _loaded(Refusal):
+        if refusal.full_name == failure.kind and failure.fields is not None:
+            message = msgspec.json.decode(failure.fields, type=refusal.__message__)
+            return refusal.from_message(message)
+    return None
+
+
+def _loaded(refusal: type[Refusal]) -> list[type[Refusal]]:
+    below = [each for cls in refusal.__subclasses__() for each in _loaded(cls)]
+    return [*refusal.__subclasses__(), *below]

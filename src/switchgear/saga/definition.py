@@ -1,0 +1,345 @@
+"""Sagas, written undo first: a step with an effect is made from the undo that takes it back.
+
+    checkout = Saga("checkout", version=1, deadline=timedelta(minutes=15))
+
+    @checkout.undo(runbook="runbooks/release.md")
+    async def release(order: Order, done: Reservation | Unknown, ctx: Context) -> None: ...
+
+    @release.undoes
+    async def reserve(order: Order, ctx: Context) -> Reservation: ...
+
+    checkout.path(reserve >> debit >> ship >> confirm)
+
+What breaks a rule of sagas raises `SagaDefinitionError` while the defining module is imported;
+`switchgear.saga.rules` holds the rules about the path.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path as FilePath
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from switchgear.errors import SagaDefinitionError
+from switchgear.model.outcome import Unknown
+from switchgear.saga import rules
+from switchgear.saga.codec import Codec
+from switchgear.saga.context import StepContext
+from switchgear.saga.path import Path
+from switchgear.saga.plan import Backoff, Kind, Plan
+from switchgear.saga.signature import Signature, place_of, read_signature
+
+__all__ = ["Runbook", "Saga", "Step", "Undo"]
+
+I = TypeVar("I")  # noqa: E741  the saga's input
+R = TypeVar("R")
+In_contra = TypeVar("In_contra", contravariant=True)
+# invariant: in a contravariant position mypy would take the whole union for the step's result
+Done = TypeVar("Done")
+P = ParamSpec("P")
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
+_UNDO_RETRY = Backoff(first=0.5, most=60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Runbook:
+    """What a person does when the saga cannot go on by itself. `name` is as it was written."""
+
+    name: str
+    file: FilePath
+
+    def text(self) -> str:
+        """Return its text as it is now."""
+        return self.file.read_text(encoding="utf-8")
+
+
+class Step(Path, Generic[P, R]):
+    """One step of a saga. It can be called like the function that it was made from."""
+
+    def __init__(
+        self,
+        saga: Saga,
+        function: Callable[P, Awaitable[R]],
+        kind: Kind,
+        *,
+        signature: Signature,
+        undo: Undo[Any, Any] | None = None,
+        give_up: timedelta | None = None,
+        runbook: Runbook | None = None,
+    ) -> None:
+        self.saga = saga
+        self.name = function.__name__
+        self.function = function
+        self.kind = kind
+        self.signature = signature
+        self.undo = undo
+        self.give_up = give_up
+        self.runbook = runbook
+        self.codec: Codec[R] = Codec(signature.returns)
+        self.__doc__ = function.__doc__
+
+    def __repr__(self) -> str:
+        return f"<step {self.name} of saga {self.saga.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        """Call the function itself, as a test of the step does: no record, no saga."""
+        return self.function(*args, **kwargs)
+
+
+class Undo(Generic[In_contra, Done]):
+    """The compensating action of a step that is still to be made: by `@<undo>.undoes`."""
+
+    def __init__(
+        self,
+        saga: Saga,
+        function: Callable[[In_contra, Done, StepContext], Awaitable[None]],
+        *,
+        runbook: Runbook,
+        retry: Backoff,
+    ) -> None:
+        self.saga = saga
+        self.name = function.__name__
+        self.function = function
+        self.runbook = runbook
+        self.retry = retry
+        self.signature = read_signature(function, what=f"undo {self.name}")
+        self.step: Step[..., Any] | None = None
+        self.__doc__ = function.__doc__
+        rules.check_undo(self)
+
+    def __repr__(self) -> str:
+        return f"<undo {self.name} of saga {self.saga.name}>"
+
+    def __call__(self, order: In_contra, done: Done, ctx: StepContext) -> Awaitable[None]:
+        """Call the function itself, as a test of the undo does."""
+        return self.function(order, done, ctx)
+
+    def undoes(
+        self: Undo[I, R | Unknown], step: Callable[Concatenate[I, P], Awaitable[R]]
+    ) -> Step[Concatenate[I, P], R]:
+        """Make a step that this undo takes back.
+
+        Raises `SagaDefinitionError` if the step's input or result is not the undo's.
+        """
+        made = self.saga._step(step, Kind.COMPENSATABLE, undo=self)  # noqa: SLF001  its own kind
+        rules.check_undoes(self, made)
+        self.step = made
+        return made
+
+
+class _MakesUndo:
+    def __init__(self, saga: Saga, runbook: str | None, retry: Backoff) -> None:
+        self._saga = saga
+        self._runbook = runbook
+        self._retry = retry
+
+    def __call__(
+        self, function: Callable[[I, R | Unknown, StepContext], Awaitable[None]]
+    ) -> Undo[I, R | Unknown]:
+        runbook = self._saga._runbook(self._runbook, function, f"undo {function.__name__}")  # noqa: SLF001
+        undo: Undo[I, R | Unknown] = Undo(self._saga, function, runbook=runbook, retry=self._retry)
+        self._saga._check_name(undo)  # noqa: SLF001  its own kind
+        self._saga._undos[undo.name] = undo  # noqa: SLF001
+        return undo
+
+
+class _MakesStep:
+    def __init__(
+        self, saga: Saga, kind: Kind, give_up: timedelta | None, runbook: str | None
+    ) -> None:
+        self._saga = saga
+        self._kind = kind
+        self._give_up = give_up
+        self._runbook = runbook
+
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> Step[P, R]:
+        what = f"{self._kind} step {function.__name__}"
+        rules.check_give_up(self._give_up, function, what)
+        runbook = self._saga._runbook(self._runbook, function, what)  # noqa: SLF001  its own kind
+        return self._saga._step(  # noqa: SLF001  its own kind
+            function, self._kind, give_up=self._give_up, runbook=runbook
+        )
+
+
+class Saga:
+    """A saga's definition. The name and version identify it in the record.
+
+    `deadline` is the time from its start after which a saga that has not reached its pivot is
+    undone; None: there is none. `runbook` stands in where an undo, pivot or retriable step names
+    none of its own; paths are relative to the file of the module that defines the saga. `retry`
+    is how a step is attempted before the pivot is decided, `undo_retry` how an undo is, and
+    `attempt_timeout` bounds one attempt of either, whose outcome is unknown when it passes.
+
+    Raises `SagaDefinitionError` if the name or the version cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        deadline: timedelta | None = None,
+        runbook: str | None = None,
+        retry: Backoff | None = None,
+        undo_retry: Backoff | None = None,
+        attempt_timeout: timedelta = timedelta(minutes=1),
+    ) -> None:
+        rules.check_saga(name, version, deadline, attempt_timeout, valid=_NAME)
+        self.name = name
+        self.version = version
+        self.deadline = deadline
+        self.retry = retry or Backoff()
+        self.undo_retry = undo_retry or _UNDO_RETRY
+        self.attempt_timeout = attempt_timeout
+        self._shared = runbook
+        self._file = _caller()
+        self._steps: dict[str, Step[..., Any]] = {}
+        self._undos: dict[str, Undo[Any, Any]] = {}
+        self._laid: rules.Layout | None = None
+
+    def __repr__(self) -> str:
+        return f"<saga {self.name} version {self.version}>"
+
+    def undo(self, *, runbook: str | None = None, retry: Backoff | None = None) -> _MakesUndo:
+        """Define an undo: `async def release(order, done: Reservation | Unknown, ctx) -> None`.
+
+        It is called with the saga's input, the step's result (or `Unknown` if the step may have
+        been done), and the context. It must do nothing where there is nothing to undo, and be
+        safe to repeat. `runbook` is for the day that it fails.
+        """
+        return _MakesUndo(self, runbook, retry or self.undo_retry)
+
+    @overload
+    def pivot(self, *, give_up: timedelta, runbook: str) -> _MakesStep: ...
+    @overload
+    def pivot(self, *, give_up: timedelta) -> _MakesStep: ...
+    def pivot(self, *, give_up: timedelta | None = None, runbook: str | None = None) -> _MakesStep:
+        """Define the step that cannot be undone and after which the saga only goes forward.
+
+        `give_up` is how long it is asked again while its outcome is unknown, before it stands in
+        front of a person with `runbook`.
+        """
+        return _MakesStep(self, Kind.PIVOT, give_up, runbook)
+
+    @overload
+    def retriable(self, *, give_up: timedelta, runbook: str) -> _MakesStep: ...
+    @overload
+    def retriable(self, *, give_up: timedelta) -> _MakesStep: ...
+    def retriable(
+        self, *, give_up: timedelta | None = None, runbook: str | None = None
+    ) -> _MakesStep:
+        """Define a step after the pivot, which is repeated until it succeeds.
+
+        `give_up` is how long, before it stands in front of a person with `runbook`.
+        """
+        return _MakesStep(self, Kind.RETRIABLE, give_up, runbook)
+
+    def read(self, function: Callable[P, Awaitable[R]]) -> Step[P, R]:
+        """Define a step without effect, which needs no undo. It stands before the pivot."""
+        return self._step(function, Kind.READ)
+
+    def path(self, path: Path) -> None:
+        """Say in which order the steps run. It ends the definition, and is checked here.
+
+        Raises `SagaDefinitionError` for every rule that `switchgear.saga.rules` holds.
+        """
+        if self._laid is not None:
+            raise SagaDefinitionError(
+                "it has a path already.", where=repr(self), fix="Join all steps in one path."
+            )
+        self._laid = rules.lay_out(self, path, self._steps, self._undos.values())
+
+    @property
+    def steps(self) -> Mapping[str, Step[..., Any]]:
+        """The steps by name, each after those that it depends on."""
+        return self._layout.steps
+
+    @property
+    def plan(self) -> Plan:
+        """The structure as data."""
+        return self._layout.plan
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of steps, order and types. Raise `version` when it changes."""
+        return self.plan.fingerprint
+
+    @property
+    def input(self) -> Codec[Any]:
+        """How the input is recorded; `input.declared` is its type."""
+        return self._layout.input
+
+    def bindings(self, step: Step[..., Any]) -> tuple[rules.Binding, ...]:
+        """Return where each parameter of `step` after the input comes from."""
+        return self._layout.bindings[step.name]
+
+    @property
+    def _layout(self) -> rules.Layout:
+        if self._laid is None:
+            raise SagaDefinitionError(
+                "it has no path.", where=repr(self), fix=f"Add {self.name}.path(first >> second)."
+            )
+        return self._laid
+
+    def _step(
+        self,
+        function: Callable[P, Awaitable[R]],
+        kind: Kind,
+        *,
+        undo: Undo[Any, Any] | None = None,
+        give_up: timedelta | None = None,
+        runbook: Runbook | None = None,
+    ) -> Step[P, R]:
+        signature = read_signature(function, what=f"step {function.__name__}")
+        step = Step(
+            self,
+            function,
+            kind,
+            signature=signature,
+            undo=undo,
+            give_up=give_up,
+            runbook=runbook,
+        )
+        self._check_name(step)
+        self._steps[step.name] = step
+        return step
+
+    def _check_name(self, named: Step[..., Any] | Undo[Any, Any]) -> None:
+        taken = self._steps.get(named.name) or self._undos.get(named.name)
+        rules.check_name(self, named, taken)
+
+    def _runbook(self, own: str | None, function: Callable[..., object], what: str) -> Runbook:
+        if own is not None:
+            return _found(own, FilePath(inspect.getfile(function)), place_of(function), what)
+        if self._shared is not None:
+            return _found(self._shared, self._file, place_of(function), what)
+        raise SagaDefinitionError(
+            "it has no runbook, and neither has the saga.",
+            where=f"{place_of(function)}: {what}",
+            fix='Add runbook="runbooks/<name>.md", which says what a person does when it fails.',
+        )
+
+
+def _found(name: str, beside: FilePath, place: str, what: str) -> Runbook:
+    file = beside.parent / name
+    if not file.is_file():
+        raise SagaDefinitionError(
+            f"its runbook {name} does not exist.",
+            where=f"{place}: {what}",
+            fix=f"Write {file}, or correct the path, which is relative to {beside.name}.",
+        )
+    return Runbook(name, file)
+
+
+def _caller() -> FilePath:
+    """Return the file of the module that makes a saga."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    file = frame.f_globals.get("__file__") if frame else None
+    return FilePath(file) if file else FilePath.cwd() / "<interactive>"
