@@ -1,0 +1,132 @@
+"""What the REST door needs of ASGI 3: reading a body, sending an answer, noticing a departure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+__all__ = [
+    "App",
+    "Gone",
+    "Headers",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "TooLarge",
+    "Watch",
+    "answer",
+    "read_body",
+]
+
+# ASGI's own types: its messages are mappings of strings to whatever the message says.
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+PATIENCE: Final = 0.25
+
+
+class Gone(Exception):
+    """The client has left: there is nobody to answer."""
+
+
+class TooLarge(Exception):
+    """The body is over the limit; the rest of it was not read."""
+
+
+async def read_body(receive: Receive, length: str, limit: int) -> bytes:
+    """Read a request's body of at most `limit` bytes.
+
+    `length` is the Content-Length header, "" if there is none. Raises `TooLarge`, before anything
+    is read where the header says so, and `Gone`.
+    """
+    if length.isdigit() and int(length) > limit:
+        raise TooLarge
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Gone
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > limit:
+            raise TooLarge
+        return body
+    chunks = [body]
+    size = len(body)
+    while message.get("more_body", False):
+        if size > limit:
+            raise TooLarge
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+    if size > limit:
+        raise TooLarge
+    return b"".join(chunks)
+
+
+async def answer(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+) -> None:
+    """Send a whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+class Watch:
+    """Cancels the task of the `async with` when the client leaves; then raises `Gone` instead.
+
+    It begins to watch after `patience` seconds, because watching costs more than most requests.
+    """
+
+    def __init__(self, receive: Receive, patience: float = PATIENCE) -> None:
+        self._receive = receive
+        self._patience = patience
+        self._task: asyncio.Task[Any] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(self._patience, self._begin)
+        return self
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None:
+            self._left = True
+            self._task.cancel()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        task, self._task = self._task, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._left and task is not None:
+            # whose cancellation it was is told by the count, as asyncio.timeout does it
+            others = task.uncancel()
+            if not others and isinstance(error, asyncio.CancelledError):
+                raise Gone from error

@@ -1,0 +1,322 @@
+"""One pipeline behind both doors: from a message that was read to a reply, or the reason for none.
+
+The order
+---------
+1. deadline      passed on arrival: turned away, and nothing runs
+2. context       bound for the rest; the handler's own calls and events inherit it
+3. before        the hooks authenticate and fill in who asks; they may reject
+4. idempotency   of a keyed command that carries a key: a stored reply ends it here
+5. handler       cancelled when the deadline passes, or when the door learns that the client left
+6. outcome       what the handler raised becomes what the caller may know (`failure.py`)
+
+A cancelled handler leaves nothing half done in the database: its open transaction is rolled back,
+and a COMMIT that was sent is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from switchgear.contract.codec import from_json, to_json
+from switchgear.contract.declaration import fields_of
+from switchgear.contract.kinds import Shape
+from switchgear.contract.message import Message
+from switchgear.contract.refusal import Refusal
+from switchgear.contract.service import (
+    DEFAULT_RETENTION,
+    Operation,
+    ServiceContract,
+    contracts_of,
+)
+from switchgear.database.port import commits
+from switchgear.errors import ContractError
+from switchgear.model.context import Context, bind
+from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
+from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.serve.arrival import Arrival
+from switchgear.serve.failure import alone, expired, failure_of, outcome_of, overran
+from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
+
+__all__ = ["Before", "Dispatcher", "canonical"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("switchgear.serve")
+
+Before: TypeAlias = Callable[[Arrival], Awaitable[str | Context | None]]
+"""Runs before the handler. Returns who asks, a whole context, or None; or raises `Rejected`."""
+
+Emit: TypeAlias = Callable[[Message], Awaitable[None]]
+# The handler's method: a coroutine function, or a function that returns an async iterator.
+Method: TypeAlias = Callable[[Any], Any]
+
+
+class Dispatcher:
+    """Handlers, and what happens around each of their operations.
+
+    `handlers` are instances of classes that implement contracts. `before` hooks run in order.
+    `idempotency` remembers keyed commands; without it they are remembered in memory, which a
+    restart forgets, and a warning says so.
+
+    Raises `ContractError` if a handler implements no contract, or two implement the same.
+    """
+
+    def __init__(
+        self,
+        handlers: Iterable[object],
+        *,
+        before: Sequence[Before] = (),
+        idempotency: Idempotency | None = None,
+    ) -> None:
+        contracts: dict[str, ServiceContract] = {}
+        self._methods: dict[str, Method] = {}
+        for handler in handlers:
+            where = f"{type(handler).__module__}.{type(handler).__qualname__}"
+            found = contracts_of(handler)
+            if not found:
+                raise ContractError(
+                    "It is not a handler.", where=where, fix="Derive it from a @service Protocol."
+                )
+            for contract in found:
+                if contract.full_name in contracts:
+                    raise ContractError(
+                        f"Two handlers implement {contract.full_name}.",
+                        where=where,
+                        fix="Serve one of them.",
+                    )
+                contracts[contract.full_name] = contract
+                for operation in contract.operations.values():
+                    self._methods[operation.full_name] = getattr(handler, operation.name)
+        self.contracts: Mapping[str, ServiceContract] = MappingProxyType(contracts)
+        """What is served, by full name."""
+        self._before = tuple(before)
+        keyed = [
+            operation.full_name
+            for contract in contracts.values()
+            for operation in contract.operations.values()
+            if operation.keyed
+        ]
+        if keyed and idempotency is None:
+            log.warning(
+                "the replies to %s are remembered in memory only, and a restart forgets them: "
+                "give the service a database",
+                ", ".join(keyed),
+            )
+        self.idempotency = idempotency or Idempotency(None)
+
+    async def handle(self, operation: Operation, request: Message, arrival: Arrival) -> Message:
+        """Carry out `request` and return the reply.
+
+        Raises the outcome for the caller: a declared refusal, `Rejected`, `TurnedAway` (certainly
+        not done), or `Failed` or `InProgress` (may have been done). Cancellation passes through.
+        """
+        method = self._method(operation)
+
+        async def work() -> Message:
+            if operation.keyed and arrival.key is not None:
+                return await self._once(method, request, arrival, arrival.key)
+            return _reply(operation, await method(request))
+
+        return await self._around(arrival, work)
+
+    async def stream(
+        self, operation: Operation, request: Message, arrival: Arrival, send: Emit
+    ) -> None:
+        """Carry out a streaming `request`, handing each reply to `send`. Raises as `handle`."""
+        method = self._method(operation)
+
+        async def work() -> None:
+            replies = method(request)
+            try:
+                async for reply in replies:
+                    await send(_reply(operation, reply))
+            finally:
+                close = getattr(replies, "aclose", None)
+                if close is not None:
+                    await close()
+
+        await self._around(arrival, work)
+
+    def _method(self, operation: Operation) -> Method:
+        method = self._methods.get(operation.full_name)
+        if method is None:
+            raise Rejected(f"{operation.full_name} is not served.", status=Status.UNIMPLEMENTED)
+        return method
+
+    async def _around(self, arrival: Arrival, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work` in its context and its time; turn what it raises into the outcome."""
+        end: BaseException | None = None
+        with commits() as effects:
+            try:
+                return await self._in_time(arrival, work)
+            except Exception as error:
+                end = outcome_of(error, arrival.operation, committed=effects.count)
+                if end is error:
+                    raise
+                raise end from error
+            except BaseException as error:
+                end = error
+                raise
+            finally:
+                if listening():
+                    emit(_ended(arrival, end))
+                del end
+
+    async def _in_time(self, arrival: Arrival, work: Callable[[], Awaitable[T]]) -> T:
+        deadline = arrival.context.deadline
+        if deadline is None:
+            return await self._in_context(arrival, work)
+        left = deadline - monotonic()
+        if left <= 0:
+            raise expired()
+        try:
+            async with asyncio.timeout(left) as bound:
+                return await self._in_context(arrival, work)
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            raise overran(error) from error
+
+    async def _in_context(self, arrival: Arrival, work: Callable[[], Awaitable[T]]) -> T:
+        if self._before:
+            with bind(arrival.context):
+                for hook in self._before:
+                    _take(arrival, await hook(arrival))
+        if arrival.operation.keyed:
+            arrival.read_key()
+        with bind(arrival.context):
+            return await work()
+
+    async def _once(self, method: Method, request: Message, arrival: Arrival, key: str) -> Message:
+        """Carry out a keyed command, or return what its first request was answered."""
+        operation = arrival.operation
+        reply: Message | None = None
+        refusal: Refusal | None = None
+        mine: Stored | None = None
+
+        async def work() -> Stored:
+            nonlocal reply, refusal, mine
+            try:
+                reply = _reply(operation, await method(request))
+                mine = Stored(to_json(reply))
+            except Exception as error:
+                found = alone(error)
+                if not isinstance(found, Refusal) or type(found) not in operation.refuses:
+                    raise
+                refusal = found
+                mine = Stored(to_json(refusal.to_message()), refusal.full_name)
+            return mine
+
+        keyed = Keyed(
+            id=digest(arrival.principal or "", operation.full_name, key),
+            operation=operation.full_name,
+            key=key,
+            fingerprint=digest(operation.full_name, canonical(request)),
+            retention=(operation.retention or DEFAULT_RETENTION).total_seconds(),
+            deadline=arrival.context.deadline,
+        )
+        stored = await self.idempotency.run(keyed, work)
+        if stored is not mine:
+            reply, refusal = _replayed(operation, stored)
+        if refusal is not None:
+            raise refusal
+        if reply is None:
+            raise RuntimeError(f"{operation.full_name} has neither replied nor refused")
+        return reply
+
+
+def canonical(message: Message) -> bytes:
+    """Return bytes that are equal for equal messages, whichever door they came in by.
+
+    What protobuf would leave out is left out, so that a field which a later release adds does not
+    turn a repeated message into another one.
+    """
+    tree = _without_zeros(message, msgspec.json.decode(to_json(message)))
+    return msgspec.json.encode(tree, order="deterministic")
+
+
+def _without_zeros(message: Message, tree: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, field in fields_of(type(message)).items():
+        value, written = getattr(message, name), tree[name]
+        zero = value is None or not (field.has_presence or getattr(value, "value", value))
+        if zero:
+            continue
+        if field.kind.name != "message":
+            kept[name] = written
+        elif field.type.shape is Shape.ONE:
+            kept[name] = _without_zeros(value, written)
+        elif field.type.shape is Shape.LIST:
+            kept[name] = [_without_zeros(*pair) for pair in zip(value, written, strict=True)]
+        else:
+            kept[name] = {
+                key: _without_zeros(item, written[str(key)]) for key, item in value.items()
+            }
+    return kept
+
+
+def _reply(operation: Operation, reply: object) -> Message:
+    """Return what a handler returned, if it is what the contract says."""
+    if not isinstance(reply, operation.reply):
+        raise TypeError(
+            f"{operation.full_name} returned {type(reply).__name__}, not {operation.reply.__name__}"
+        )
+    return reply
+
+
+def _replayed(operation: Operation, stored: Stored) -> tuple[Message | None, Refusal | None]:
+    """Read a stored reply or refusal."""
+    if stored.refusal is None:
+        return from_json(operation.reply, stored.body), None
+    declared = operation.refusal(stored.refusal)
+    if declared is None:
+        # an earlier release declared it
+        raise RuntimeError(f"the stored refusal {stored.refusal} is no longer declared")
+    return None, declared.from_message(from_json(declared.__message__, stored.body))
+
+
+def _take(arrival: Arrival, found: str | Context | None) -> None:
+    """Put what a `before` hook returned into the arrival."""
+    if found is None:
+        return
+    if isinstance(found, str):
+        arrival.context = replace(arrival.context, caller=found)
+        arrival.principal = found
+    else:
+        arrival.context = found
+        arrival.principal = found.caller
+
+
+def _ended(arrival: Arrival, end: BaseException | None) -> Signal:
+    outcome, status = "ok", Status.OK
+    if isinstance(end, Refused | Unavailable | Unknown):
+        status = failure_of(end).status
+        outcome = (
+            "refused"
+            if isinstance(end, Refused)
+            else "unavailable"
+            if isinstance(end, Unavailable)
+            else "unknown"
+        )
+    elif end is not None:
+        outcome, status = "cancelled", Status.CANCELLED
+    return Signal(
+        SignalKind.REQUEST_ENDED,
+        arrival.operation.full_name,
+        {
+            "outcome": outcome,
+            "status": str(status),
+            "seconds": monotonic() - arrival.received,
+            "door": arrival.door,
+            "caller": arrival.context.caller,
+            "attempt": arrival.context.attempt,
+        },
+    )

@@ -1,0 +1,415 @@
+"""The REST door: an ASGI application for the routes that the contracts declare.
+
+A path parameter, a query parameter and a member of the JSON body are all fields of the request
+message. Where a request has a path and a body, the path wins. Every error is problem+json.
+
+Besides the operations: `/openapi.json`, `/docs`, `/livez` and `/readyz`. Mounted in another
+application, all of them move under its prefix (`root_path`).
+
+A stream is answered as newline-delimited JSON, one reply a line. One that fails after its first
+line ends with `{"@problem": {...}}`; a connection that just ends is a stream that was cut.
+
+A client that hangs up cancels the handler, as a deadline does: a transaction is then rolled back,
+or its commit waited for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from time import monotonic
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from switchgear.contract.codec import from_builtins, from_json, from_parts, to_json
+from switchgear.contract.declaration import fields_of
+from switchgear.contract.kinds import Shape
+from switchgear.contract.message import Message
+from switchgear.contract.service import Operation
+from switchgear.errors import InvalidMessage
+from switchgear.model import wire
+from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
+from switchgear.serve import asgi
+from switchgear.serve.arrival import Arrival, context_of
+from switchgear.serve.asgi import Headers, Receive, Scope, Send
+from switchgear.serve.cors import Cors
+from switchgear.serve.dispatch import Dispatcher
+from switchgear.serve.failure import Failure, encode, failure_of
+from switchgear.serve.openapi import document, page
+from switchgear.serve.problem import MEDIA_TYPE, problem, retry_after
+from switchgear.serve.routing import Router
+
+__all__ = ["Readiness", "Rest"]
+
+log = logging.getLogger("switchgear.serve")
+
+Readiness: TypeAlias = Callable[[], bool | Awaitable[bool]]
+"""Tells whether requests should be sent here."""
+
+LIMIT: Final = 1024 * 1024
+_MAX_PARAMETERS: Final = 1000
+_JSON: Final = (b"content-type", b"application/json")
+_STREAM: Final = (b"content-type", b"application/x-ndjson")
+_PROBLEM: Final = (b"content-type", MEDIA_TYPE.encode())
+_HTML: Final = (b"content-type", b"text/html; charset=utf-8")
+_ENTITY: Final = ("content-type", "content-length", "content-encoding", "origin")
+_READ: Final[Mapping[bytes, str]] = {
+    name.encode(): name
+    for name in (
+        wire.TIMEOUT,
+        wire.ATTEMPT,
+        wire.PRIORITY,
+        wire.CALLER,
+        wire.IDEMPOTENCY_KEY,
+        wire.TRACEPARENT,
+        wire.TRACESTATE,
+        *_ENTITY,
+    )
+}
+
+
+class _Turned(Exception):
+    """Turned away by the door itself, with an HTTP status of its own."""
+
+    def __init__(
+        self, code: int, status: Status, detail: str, *headers: tuple[bytes, bytes]
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.failure = Failure(status, "SG303", detail)
+        self.headers = headers
+
+
+class _Entry:
+    """One operation as it is reached over REST."""
+
+    __slots__ = ("lists", "operation")
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+        fields = fields_of(operation.request).values()
+        self.lists = frozenset(one.name for one in fields if one.type.shape is Shape.LIST)
+
+
+_Asked: TypeAlias = tuple[Scope, dict[str, str], Headers]
+"""A request: the scope, its headers that matter, and what goes on every answer to it."""
+Page: TypeAlias = Callable[["Rest", Scope], Awaitable[tuple[int, bytes, tuple[bytes, bytes]]]]
+
+
+class Rest:
+    """The ASGI application of one service.
+
+    `limit` bounds a request's body, in bytes. `cors` is off without a `Cors`. `ready` is asked by
+    `/readyz`. `docs=False` leaves out `/openapi.json` and `/docs`. `lifespan` is entered when the
+    server starts and left when it stops; a mounted application is not told of either.
+
+    Raises `ContractError` if two operations share a route.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        title: str = "",
+        version: str = "",
+        limit: int = LIMIT,
+        cors: Cors | None = None,
+        docs: bool = True,
+        ready: Readiness | None = None,
+        lifespan: Callable[[], AbstractAsyncContextManager[object]] | None = None,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._limit = limit
+        self._cors = cors
+        self._ready = ready
+        self._lifespan = lifespan
+        self._title = title
+        self._version = version
+        self._document: bytes | None = None
+        self._router: Router[_Entry | Page] = Router()
+        for contract in dispatcher.contracts.values():
+            for operation in contract.operations.values():
+                entry = _Entry(operation)
+                self._router.add(operation.route.method, operation.route.path, entry)
+        self._router.add("GET", "/livez", Rest._livez)
+        self._router.add("GET", "/readyz", Rest._readyz)
+        if docs:
+            self._router.add("GET", "/openapi.json", Rest._openapi)
+            self._router.add("GET", "/docs", Rest._docs)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, as ASGI 3 calls it."""
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "lifespan":
+            await self._live(receive, send)
+        elif kind == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            known = _READ.get(name)
+            if known is not None:
+                found[known] = value.decode("latin-1")
+        extra: Headers = []
+        if self._cors is not None:
+            origin = found.get("origin")
+            extra = self._cors.answer(None if origin is None else origin.encode("latin-1"))
+        try:
+            await self._route((scope, found, extra), receive, send)
+        except (Refused, Unavailable, Unknown) as outcome:
+            await self._fail(send, scope, failure_of(outcome), extra)
+        except _Turned as turned:
+            headers = [*extra, *turned.headers]
+            await self._fail(send, scope, turned.failure, headers, turned.code)
+        except asgi.Gone:
+            return  # nobody is there to be answered
+
+    async def _route(self, asked: _Asked, receive: Receive, send: Send) -> None:
+        """Find out what is asked for, and do it."""
+        scope, found, extra = asked
+        method: str = scope["method"]
+        wanted = "GET" if method == "HEAD" else method
+        match = self._router.find(_path(scope), wanted)
+        if match is None:
+            raise _Turned(404, Status.NOT_FOUND, "there is nothing under this path.")
+        entry = match.methods.get(wanted)
+        if entry is None:
+            offered = sorted({*match.methods, *(["HEAD"] if "GET" in match.methods else ())})
+            if method == "OPTIONS" and self._cors is not None and "origin" in found:
+                origin = found["origin"].encode("latin-1")
+                await asgi.answer(send, 204, b"", self._cors.preflight(origin, offered))
+                return
+            allow = ", ".join(offered)
+            what = f"{method} is not offered here; {allow} is."
+            raise _Turned(405, Status.UNIMPLEMENTED, what, (b"allow", allow.encode()))
+        if isinstance(entry, _Entry):
+            await self._operate(entry, match.parameters, asked, receive, send)
+            return
+        status, body, media = await entry(self, scope)
+        await asgi.answer(send, status, b"" if method == "HEAD" else body, [*extra, media])
+
+    async def _operate(
+        self,
+        entry: _Entry,
+        parameters: Mapping[str, str],
+        asked: _Asked,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Carry out one operation and answer it."""
+        now = monotonic()
+        scope, found, extra = asked
+        operation = entry.operation
+        body = b""
+        if operation.route.has_body:
+            body = await self._body(receive, found)
+        arrival = Arrival(
+            operation=operation,
+            door="http",
+            pairs=scope["headers"],
+            source=scope,
+            context=context_of(found, now),
+            received=now,
+            given_key=found.get(wire.IDEMPOTENCY_KEY),
+        )
+        try:
+            request = _request(entry, parameters, scope["query_string"], body)
+        except InvalidMessage as error:
+            raise Rejected(error.what, pointer=error.pointer) from error
+        if operation.streaming:
+            await self._stream(arrival, request, receive, send, extra)
+            return
+        async with asgi.Watch(receive):
+            reply = await self._dispatcher.handle(operation, request, arrival)
+        encoded = encode(to_json, reply, operation)
+        length = (b"content-length", b"%d" % len(encoded))
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [_JSON, length, *extra]}
+        )
+        if scope["method"] == "HEAD":
+            encoded = b""
+        await send({"type": "http.response.body", "body": encoded})
+
+    async def _body(self, receive: Receive, found: Mapping[str, str]) -> bytes:
+        length = found.get("content-length", "")
+        try:
+            body = await asgi.read_body(receive, length, self._limit)
+        except asgi.TooLarge:
+            raise _Turned(
+                413,
+                Status.RESOURCE_EXHAUSTED,
+                f"the body is over the limit of {self._limit} bytes.",
+                (b"connection", b"close"),
+            ) from None
+        if body and not _is_json(found):
+            raise _Turned(
+                415,
+                Status.INVALID_ARGUMENT,
+                "the body is not application/json in UTF-8, uncompressed.",
+                (b"accept", b"application/json"),
+            )
+        return body
+
+    async def _stream(
+        self, arrival: Arrival, request: Message, receive: Receive, send: Send, extra: Headers
+    ) -> None:
+        started = False
+
+        async def line(data: bytes) -> None:
+            nonlocal started
+            if not started:
+                started = True
+                headers = [_STREAM, *extra]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        async def emit(reply: Message) -> None:
+            await line(encode(to_json, reply, arrival.operation) + b"\n")
+
+        try:
+            # a server drops what is sent to a client that left: only watching tells
+            async with asgi.Watch(receive, patience=0):
+                await self._dispatcher.stream(arrival.operation, request, arrival, emit)
+        except (Refused, Unavailable, Unknown) as outcome:
+            if not started:
+                raise
+            _, body = problem(failure_of(outcome), path=arrival.operation.route.path)
+            await line(msgspec.json.encode({"@problem": msgspec.Raw(body)}) + b"\n")
+        if not started:
+            await line(b"")
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _fail(
+        self, send: Send, scope: Scope, failure: Failure, extra: Headers, code: int | None = None
+    ) -> None:
+        status, body = problem(failure, path=scope["path"], status=code)
+        headers = [_PROBLEM, *extra]
+        headers += [(name.encode(), value.encode()) for name, value in failure.marks().items()]
+        wait = retry_after(failure)
+        if wait is not None:
+            headers.append((b"retry-after", wait.encode()))
+        if failure.status is Status.UNAUTHENTICATED:
+            headers.append((b"www-authenticate", b"Bearer"))
+        await asgi.answer(send, status, b"" if scope["method"] == "HEAD" else body, headers)
+
+    async def _livez(self, _: Scope) -> tuple[int, bytes, tuple[bytes, bytes]]:
+        return 200, b'{"status":"ok"}', _JSON
+
+    async def _readyz(self, _: Scope) -> tuple[int, bytes, tuple[bytes, bytes]]:
+        ready = True
+        if self._ready is not None:
+            told = self._ready()
+            ready = await told if inspect.isawaitable(told) else told
+        return (
+            (200, b'{"status":"ok"}', _JSON) if ready else (503, b'{"status":"not ready"}', _JSON)
+        )
+
+    async def _openapi(self, _: Scope) -> tuple[int, bytes, tuple[bytes, bytes]]:
+        return 200, self._written(), _JSON
+
+    async def _docs(self, scope: Scope) -> tuple[int, bytes, tuple[bytes, bytes]]:
+        prefix = scope.get("root_path", "")
+        return 200, page(msgspec.json.decode(self._written()), prefix), _HTML
+
+    def _written(self) -> bytes:
+        if self._document is None:
+            contracts = list(self._dispatcher.contracts.values())
+            self._document = document(contracts, title=self._title, version=self._version)
+        return self._document
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Enter and leave the lifespan as the server starts and stops."""
+        await receive()
+        manager = self._lifespan() if self._lifespan is not None else None
+        try:
+            if manager is not None:
+                await manager.__aenter__()
+        except Exception as error:
+            log.exception("the application could not start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        try:
+            if manager is not None:
+                await manager.__aexit__(None, None, None)
+        except Exception as error:
+            log.exception("the application could not stop")
+            await send({"type": "lifespan.shutdown.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _path(scope: Scope) -> str:
+    """Return the path below the prefix, still percent-encoded where it was."""
+    path: str = scope["path"]
+    raw: bytes | None = scope.get("raw_path")
+    root: str = scope.get("root_path", "")
+    below = not root or path == root or path.startswith(f"{root.rstrip('/')}/")
+    if raw is not None and b"%" in raw:
+        encoded = raw.partition(b"?")[0].decode("latin-1")
+        depth = root.rstrip("/").count("/") if below else 0
+        return "/" + "/".join(encoded.split("/")[depth + 1 :])
+    return (path[len(root.rstrip("/")) :] or "/") if root and below else path
+
+
+def _is_json(found: Mapping[str, str]) -> bool:
+    """Tell whether the body is JSON as we read it.
+
+    A body without a media type is not: browsers send such bodies across origins without asking.
+    """
+    media = found.get("content-type", "")
+    if media == "application/json":
+        return "content-encoding" not in found
+    name, _, parameters = media.partition(";")
+    name = name.strip().lower()
+    if name != "application/json" and not (
+        name.startswith("application/") and name.endswith("+json")
+    ):
+        return False
+    for parameter in parameters.split(";"):
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() == "charset" and value.strip(' "').lower() not in {"utf-8", "utf8"}:
+            return False
+    return found.get("content-encoding", "identity").lower() == "identity"
+
+
+def _request(entry: _Entry, parameters: Mapping[str, str], query: bytes, body: bytes) -> Message:
+    """Build the request message; raises `InvalidMessage` or `Rejected`."""
+    operation = entry.operation
+    if operation.route.has_body:
+        if parameters:
+            return from_parts(operation.request, body or b"{}", parameters)
+        return from_json(operation.request, body or b"{}")
+    values: dict[str, Any] = _parameters(entry, query) if query else {}
+    values.update(parameters)
+    return from_builtins(operation.request, values)
+
+
+def _parameters(entry: _Entry, query: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=_MAX_PARAMETERS,
+        )
+    except ValueError:
+        raise Rejected("the query is not UTF-8, or has too many parameters.") from None
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entry.lists:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise Rejected("the parameter is given twice.", pointer=f"/{name}")
+        else:
+            values[name] = value
+    return values
