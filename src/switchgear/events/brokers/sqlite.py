@@ -1,0 +1,272 @@
+"""The embedded broker: a partitioned log in one SQLite file, shared by the processes of a machine.
+
+It keeps everything the port asks for, without a server: durable publishes (`synchronous=FULL`),
+consumer groups with leases, replay, exact lag. It is for one machine: SQLite's locks do not work
+over network file systems.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+from switchgear.database.port import DatabaseUnavailable
+from switchgear.database.sqlite import Sqlite, Synchronous
+from switchgear.events.brokers import sqlite_log as log
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Capabilities,
+    Delivery,
+    Lag,
+    Partition,
+    Record,
+    RecordTooLarge,
+)
+from switchgear.events.brokers.sqlite_group import SqliteSubscription
+from switchgear.events.watch import Watch
+
+__all__ = ["SqliteBroker"]
+
+_T = TypeVar("_T")
+
+_INLINE: Final = 64
+"""Up to so many records are read on the event loop: a thread costs more than they do."""
+_PARTITIONS: Final = 8
+_GROUP: Final = 2_000
+_CLEAN_EVERY: Final = 30.0
+_CLEAN_PAUSE: Final = 0.02
+
+
+class SqliteBroker:
+    """A log in the file `path`, created with its tables at the first use.
+
+    `partitions` is asserted for existing topics and used for new ones; None takes what is there
+    and makes 8. `retention` (7 days) and `retention_bytes` (per partition, unbounded) bound what is
+    kept after every group has read it; a group that nobody has joined for `forget` (7 days) holds
+    nothing back. `max_bytes` is the largest record, headers and value together; the default is
+    Kafka's, so that what fits here fits there. `synchronous` is SQLite's.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        partitions: int | None = None,
+        retention: timedelta = timedelta(days=7),
+        retention_bytes: int | None = None,
+        forget: timedelta = timedelta(days=7),
+        max_bytes: int = 1_000_000,
+        synchronous: Synchronous = "FULL",
+    ) -> None:
+        self.capabilities = Capabilities(
+            durable=synchronous == "FULL",
+            ordered=True,
+            groups=True,
+            replay=True,
+            exact_lag=True,
+            max_bytes=max_bytes,
+        )
+        self.path = Path(path)
+        self.heads: Mapping[int, int] = {}
+        self.epochs: Mapping[str, int] = {}
+        self._max_bytes = max_bytes
+        self._partitions = partitions
+        self._retention = log.Retention(
+            retention.total_seconds(), retention_bytes, forget.total_seconds()
+        )
+        self._database = Sqlite(self.path, synchronous=synchronous)
+        self._watch = Watch(self._database, self.refresh)
+        self._eyes: sqlite3.Connection | None = None
+        self._opening = asyncio.Lock()
+        self._topics: dict[str, tuple[int, ...]] = {}
+        self._subscriptions: set[SqliteSubscription] = set()
+        self._pending: list[tuple[Sequence[Record], asyncio.Future[None]]] = []
+        self._publishing: asyncio.Task[None] | None = None
+        self._cleaning: asyncio.Task[None] | None = None
+        self._spread = itertools.count(secrets.randbelow(1024))
+
+    def __repr__(self) -> str:
+        return f"SqliteBroker({str(self.path)!r})"
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Append `records`; those of concurrent calls share a commit."""
+        for record in records:
+            self._check_size(record)
+        if not records:
+            return
+        await self._open()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending.append((records, done))
+        if self._publishing is None:
+            self._publishing = asyncio.create_task(self._publish_pending(), name="publish")
+        await done
+
+    async def subscribe(
+        self, group: str, topics: Sequence[str], *, lease: float = 5.0
+    ) -> SqliteSubscription:
+        """Join `group`; topics that do not exist yet are created."""
+        await self._open()
+        partitions = await self._write(
+            lambda connection: {
+                topic: log.topic_parts(connection, topic, self._partitions, _PARTITIONS)
+                for topic in topics
+            }
+        )
+        self._topics.update(partitions)
+        member = f"{os.getpid()}-{secrets.token_hex(6)}"
+        subscription = SqliteSubscription(
+            self._database,
+            self,
+            group,
+            member,
+            partitions,
+            lease=lease,
+            closed=self._subscriptions.discard,
+        )
+        await subscription.start()
+        self._subscriptions.add(subscription)
+        self.refresh()
+        return subscription
+
+    async def lag(self, group: str, topics: Sequence[str]) -> Lag:
+        """Return how far `group` is behind; exact."""
+        await self._open()
+        try:
+            return await self._database.read(lambda one: log.lag(one, group, topics))
+        except DatabaseUnavailable as error:
+            raise BrokerUnavailable(str(error), cause=error) from error
+
+    async def clean(self) -> int:
+        """Delete what need not be kept, in small steps, and return how many records that were.
+
+        It runs by itself every 30 seconds.
+        """
+        await self._open()
+        removed = 0
+        while await self._database.read(lambda one: log.expire(one, self._retention, dry=True)):
+            removed += await self._write(lambda one: log.expire(one, self._retention))
+            await asyncio.sleep(_CLEAN_PAUSE)  # let publishers in between two steps
+        return removed
+
+    async def close(self) -> None:
+        """Stop watching and close the file. Closing twice is allowed."""
+        if self._publishing is not None:
+            await self._publishing
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.gather(self._cleaning, return_exceptions=True)
+            self._cleaning = None
+        self._watch.stop()
+        for subscription in list(self._subscriptions):
+            await subscription.close()
+        await self._database.close()
+        if self._eyes is not None:
+            self._eyes.close()
+            self._eyes = None
+
+    def refresh(self) -> None:
+        """Look at heads and epochs, and tell the subscriptions that they concern."""
+        if self._eyes is None:
+            return
+        try:
+            self.heads, self.epochs = log.heads(self._eyes)
+        except sqlite3.OperationalError:
+            # busy while another process recovers the log: the next look will do
+            asyncio.get_running_loop().call_later(_CLEAN_PAUSE, self.refresh)
+            return
+        for subscription in self._subscriptions:
+            subscription.notice()
+
+    async def read(
+        self, wanted: Sequence[tuple[Partition, int, int]], limit: int
+    ) -> list[Delivery]:
+        """Read records for a subscription: few of them here, many in a reader thread."""
+        behind = sum(self.heads.get(part, 0) - position for _, part, position in wanted)
+        try:
+            if self._eyes is not None and min(behind, limit) <= _INLINE:
+                return log.read(self._eyes, wanted, min(limit, _INLINE))
+            return await self._database.read(lambda one: log.read(one, wanted, limit))
+        except (DatabaseUnavailable, sqlite3.OperationalError) as error:
+            raise BrokerUnavailable(str(error), cause=error) from error
+
+    def _check_size(self, record: Record) -> None:
+        size = len(record.value) + sum(len(k) + len(v) for k, v in record.headers.items())
+        if size > self._max_bytes:
+            raise RecordTooLarge(record.topic, size, self._max_bytes)
+
+    def _is_open(self) -> bool:
+        return self._eyes is not None
+
+    async def _open(self) -> None:
+        if self._is_open():
+            return
+        async with self._opening:
+            if self._is_open():
+                return
+            try:
+                await self._database.migrate("broker", log.SCHEMA)
+            except DatabaseUnavailable as error:
+                raise BrokerUnavailable(str(error), cause=error) from error
+            eyes = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            eyes.execute("PRAGMA query_only=ON")
+            self._eyes = eyes
+            self._watch.start()
+            self._cleaning = asyncio.create_task(self._clean_forever(), name="retention")
+
+    async def _write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            return await self._database.write(work)
+        except DatabaseUnavailable as error:
+            raise BrokerUnavailable(str(error), cause=error) from error
+
+    async def _publish_pending(self) -> None:
+        while self._pending:
+            batch: list[tuple[Sequence[Record], asyncio.Future[None]]] = []
+            records: list[Record] = []
+            while self._pending and len(records) < _GROUP:
+                some, done = self._pending.pop(0)
+                batch.append((some, done))
+                records += some
+            try:
+                appended = await self._append(records)
+            except Exception as error:  # noqa: BLE001  each publisher gets it
+                for _, done in batch:
+                    if not done.done():
+                        done.set_exception(error)
+                continue
+            self._topics.update(appended.topics)
+            for _, done in batch:
+                if not done.done():
+                    done.set_result(None)
+            self.refresh()
+        self._publishing = None
+
+    async def _append(self, records: Sequence[Record]) -> log.Appended:
+        spread = next(self._spread)
+        return await self._write(
+            lambda connection: log.append(
+                connection,
+                records,
+                self._topics,
+                at=time.time(),
+                spread=spread,
+                partitions=self._partitions,
+                default=_PARTITIONS,
+            )
+        )
+
+    async def _clean_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_CLEAN_EVERY)
+            try:
+                await self.clean()
+            except BrokerUnavailable:
+                continue  # the file is busy: in 30 seconds again

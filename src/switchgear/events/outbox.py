@@ -1,0 +1,206 @@
+"""The outbox: an event is a row in the producer's own transaction, and is published afterwards.
+
+Either both the producer's writes and its events are committed, or neither. `Relay` (in
+`switchgear.events.relay`) publishes what is committed and then deletes it.
+
+Order per key is the order of the commits as far as one commit happened before the other. To keep
+it between transactions that run at the same time, publish after the write that the event is about:
+the row lock of that write then puts both the writes and the events in one order. `write` just
+before the commit, which is how `tx.publish` of a service works, always has that property.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from switchgear.contract.codec import from_json, from_proto, to_json, to_proto
+from switchgear.contract.event import event_of, key_of
+from switchgear.contract.message import Message
+from switchgear.database.joined import joined, joined_sync
+from switchgear.database.port import Database, Transaction
+from switchgear.errors import BrokerError, DatabaseError, InvalidMessage
+from switchgear.events.brokers.port import RecordTooLarge
+from switchgear.events.envelope import JSON, PROTOBUF, Envelope, Ids
+from switchgear.events.sql import write_many
+from switchgear.model.context import current
+
+__all__ = ["STEPS", "InvalidEvent", "Outbox", "Prepared"]
+
+STEPS: Final = (
+    """
+    CREATE TABLE switchgear_outbox (
+        id {serial}, topic TEXT NOT NULL, key TEXT, event TEXT NOT NULL, headers {blob} NOT NULL,
+        data {blob} NOT NULL, created {real} NOT NULL);
+    CREATE TABLE switchgear_relay (
+        name TEXT PRIMARY KEY, holder TEXT NOT NULL, generation BIGINT NOT NULL,
+        expires {real} NOT NULL);
+    """,
+)
+"""The outbox's tables; `Database.migrate("outbox", STEPS)` creates them."""
+
+_INSERT: Final = (
+    "INSERT INTO switchgear_outbox (topic, key, event, headers, data, created) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+
+class InvalidEvent(BrokerError):
+    """An event cannot be published: its key is empty, or a value is not of the declared type."""
+
+    code = "SG605"
+
+
+class Prepared(NamedTuple):
+    """An event, validated and encoded, as the row that `Outbox.write` inserts."""
+
+    topic: str
+    key: str | None
+    event: str
+    """The event's id."""
+    headers: bytes
+    data: bytes
+    created: float
+
+
+class Outbox:
+    """Writes events of one `source` (the service's name) into transactions.
+
+    `format` is the encoding of the data. `max_bytes` refuses a larger event at the call; a `Bus`
+    sets it to what its broker takes.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        format: Literal["json", "protobuf"] = "json",  # noqa: A002  the word that users expect
+        max_bytes: int | None = None,
+        ids: Callable[[], str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.source = source
+        self._binary = format == "protobuf"
+        self._max_bytes = max_bytes
+        self._ids = ids or Ids(time.time_ns, random.SystemRandom().getrandbits)
+        self._clock = clock
+        self._wakes: list[Callable[[], None]] = []
+
+    async def migrate(self, database: Database) -> None:
+        """Create the outbox's tables in `database`, or bring them up to date."""
+        await database.migrate("outbox", STEPS)
+
+    def prepare(self, event: Message, *, deadline: datetime | None = None) -> Prepared:
+        """Validate and encode `event` now, with the context of the work in progress.
+
+        Events carry on the trace and the correlation; the id of the event or request being handled
+        becomes their causation. A deadline is carried only if it is given here: a request's second
+        does not bound what others do with the news. Raises `InvalidEvent` and `RecordTooLarge`.
+        """
+        contract = event_of(event)
+        key = key_of(event)
+        if contract.key is not None and getattr(event, contract.key) in {None, ""}:
+            raise InvalidEvent(
+                f"the key {contract.key} of this event is empty, so it has no place in any order.",
+                where=contract.type,
+                fix=f"Give {contract.key} a value.",
+            )
+        if deadline is not None and deadline.tzinfo is None:
+            raise InvalidEvent(
+                "the deadline has no time zone.", where=contract.type, fix="Use an aware datetime."
+            )
+        context = current()
+        now = self._clock()
+        identity = self._ids()
+        envelope = Envelope(
+            id=identity,
+            type=contract.type,
+            source=self.source,
+            topic=contract.topic,
+            data=self._encode(event, contract.type),
+            time=now,
+            subject=key,
+            partition_key=key,
+            datacontenttype=PROTOBUF if self._binary else JSON,
+            traceparent=context.traceparent,
+            tracestate=context.tracestate,
+            correlation=context.correlation or identity,
+            causation=context.causation,
+            deadline=deadline.timestamp() if deadline is not None else None,
+        )
+        headers = msgspec.json.encode(envelope.headers())
+        size = len(headers) + len(envelope.data)
+        if self._max_bytes is not None and size > self._max_bytes:
+            raise RecordTooLarge(contract.topic, size, self._max_bytes)
+        return Prepared(contract.topic, key, identity, headers, envelope.data, now)
+
+    async def publish(
+        self, connection: object, *events: Message, deadline: datetime | None = None
+    ) -> None:
+        """Put `events` into the transaction that is open on `connection`, in order.
+
+        Takes a `Transaction` of ours, an asyncpg connection, an AsyncSession or AsyncConnection,
+        and what `publish_sync` takes. Nothing is published unless that transaction commits.
+        """
+        rows = [self.prepare(event, deadline=deadline) for event in events]
+        if joined_sync(connection) is not None:
+            self._write_sync(connection, rows)
+        else:
+            await self.write(joined(connection), rows)
+
+    def publish_sync(
+        self, connection: object, *events: Message, deadline: datetime | None = None
+    ) -> None:
+        """Do what `publish` does, at once, on a sqlite3 connection or a synchronous Session.
+
+        Raises `DatabaseError` for a connection that has to be awaited.
+        """
+        self._write_sync(connection, [self.prepare(event, deadline=deadline) for event in events])
+
+    async def write(self, tx: Transaction, rows: Sequence[Prepared]) -> None:
+        """Write what was prepared, in order; once `tx` has committed, the relay is woken."""
+        if not rows:
+            return
+        await write_many(tx, _INSERT, rows)
+        tx.after_commit(self.wake)
+
+    def on_commit(self, wake: Callable[[], None]) -> None:
+        """Call `wake` after each commit with events that this process is told of; any thread."""
+        self._wakes.append(wake)
+
+    def wake(self) -> None:
+        """Tell that a transaction with events has committed. Polling notices it otherwise."""
+        for wake in self._wakes:
+            wake()
+
+    def _encode(self, event: Message, where: str) -> bytes:
+        # a constructor trusts its arguments, so what would not be readable is found by reading it
+        try:
+            if self._binary:
+                data = to_proto(event)
+                from_proto(type(event), data)
+            else:
+                data = to_json(event)
+                from_json(type(event), data)
+        except InvalidMessage as error:
+            at = f" at {error.pointer}" if error.pointer else ""
+            raise InvalidEvent(
+                f"a value{at} is not of the declared type: {error.what}", where=where
+            ) from error
+        return data
+
+    @staticmethod
+    def _write_sync(connection: object, rows: Sequence[Prepared]) -> None:
+        tx = joined_sync(connection)
+        if tx is None:
+            raise DatabaseError(
+                f"{type(connection).__qualname__} cannot be used without awaiting.",
+                fix="Use `await outbox.publish(...)`.",
+            )
+        for row in rows:
+            tx.run(_INSERT, *row)

@@ -1,0 +1,251 @@
+"""The relay: reads the outbox, publishes in order, deletes what is published.
+
+The rules:
+
+- One relay of a database publishes at a time: it holds a lease, by the database's clock, and
+  renews it. Another takes over when the lease has expired, or at once when it was given back.
+- Rows are read in the order of their serials among those that are *visible*, and deleted after the
+  broker has them. There is no remembered position, so a transaction that commits late with an
+  early serial is found by the next read. Of two events of which one was committed before the other
+  was written, the first has the lower serial and is visible whenever the second is: it goes first.
+- A crash between publishing and deleting publishes again, with the same ids, which inboxes
+  recognise. So does a relay that was paused, lost its lease and wakes up: it repeats, in order,
+  what its successor publishes, and the first copy of each event still stands in order.
+- While the broker is down the relay waits, with growing pauses, and reads nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from switchgear.database.port import Database, Row
+from switchgear.database.sqlite import Sqlite
+from switchgear.errors import BrokerError
+from switchgear.events.brokers.port import Broker, Record
+from switchgear.events.sql import marks, now
+from switchgear.events.watch import Watch
+from switchgear.model.outcome import Unavailable, Unknown
+from switchgear.model.signal import Signal, SignalKind, emit, listening
+
+__all__ = ["Backlog", "Relay"]
+
+_POLL: Final = 0.05
+_POLL_IDLE: Final = 0.25
+_PAUSE: Final = 0.1
+_PAUSE_MOST: Final = 10.0
+_HEADERS: Final = msgspec.json.Decoder(dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in an outbox."""
+
+    events: int
+    oldest: float | None
+    """Age in seconds of the oldest; None if there is none."""
+
+
+class Relay:
+    """Publishes the outbox of `database` to `broker`, one relay per database at a time.
+
+    `lease` is how many seconds a relay may be silent before another takes over; `batch` how many
+    events go to the broker together. PostgreSQL is polled every 50 ms while there is work and every
+    250 ms when idle; a SQLite file tells by itself. `wake` makes either immediate.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        *,
+        lease: float = 5.0,
+        batch: int = 500,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._lease = lease
+        self._batch = batch
+        self._draw = draw
+        self._holder = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self._woken = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._draining = False
+        self._watch = Watch(database, self._woken.set) if isinstance(database, Sqlite) else None
+        self._held_until = 0.0
+        self._renew_at = 0.0
+        self._failures = 0
+        self.error: str | None = None
+        """Why nothing can be published at present; None while all is well."""
+
+    async def start(self) -> None:
+        """Begin to publish in the background. The outbox's tables exist already."""
+        self._loop = asyncio.get_running_loop()
+        if self._watch is not None:
+            self._watch.start()
+        self._task = asyncio.create_task(self._run(), name="relay")
+
+    def wake(self) -> None:
+        """Look into the outbox now. May be called from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def stop(self, within: float = 10.0) -> None:
+        """Publish what is committed, at most for `within` seconds; then give the lease back."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._draining = True
+        self._woken.set()
+        _, late = await asyncio.wait([task], timeout=within)
+        if late:
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if self._watch is not None:
+            self._watch.stop()
+        await self._give_back()
+        if not task.cancelled():
+            task.result()
+
+    async def backlog(self) -> Backlog:
+        """Return how many events wait, and since when."""
+        async with self._database.transaction() as tx:
+            rows = await tx.run(
+                f"SELECT count(*), {now(tx.dialect)} - min(created) FROM switchgear_outbox"  # noqa: S608  constant
+            )
+        count, oldest = rows[0]
+        return Backlog(count, None if oldest is None else max(0.0, oldest))
+
+    async def _run(self) -> None:
+        idle = _POLL
+        while True:
+            self._woken.clear()
+            try:
+                published = await self._turn()
+                self._failures = 0
+                self.error = None
+            except (Unavailable, Unknown, BrokerError) as error:
+                published = 0
+                self._failures += 1
+                self.error = str(error)
+                if self._draining:
+                    return
+                await self._pause()
+                continue
+            if published >= self._batch:
+                continue
+            if self._draining and published == 0:
+                return
+            idle = _POLL if published else min(idle * 1.2, _POLL_IDLE)
+            await self._sleep(idle)
+
+    async def _turn(self) -> int:
+        """Publish one batch, if the lease is ours; return how many events that was."""
+        clock = time.monotonic()
+        if clock >= self._renew_at and not await self._acquire():
+            return 0
+        if time.monotonic() >= self._held_until:
+            return 0
+        rows = await self._read()
+        if not rows:
+            return 0
+        await self._broker.publish(
+            [Record(row[1], row[2], _HEADERS.decode(row[3]), row[4]) for row in rows]
+        )
+        await self._delete(rows)
+        if listening():
+            for row in rows:
+                _tell(row)
+        return len(rows)
+
+    async def _acquire(self) -> bool:
+        """Take or renew the lease; tell whether it is ours."""
+        began = time.monotonic()
+        clock = now(self._database.dialect)
+        async with self._database.transaction() as tx:
+            rows = await tx.run(
+                "INSERT INTO switchgear_relay (name, holder, generation, expires) "  # noqa: S608  constant
+                f"VALUES ('outbox', ?, 1, {clock} + ?) ON CONFLICT (name) DO UPDATE SET "
+                "holder = excluded.holder, expires = excluded.expires, generation = "
+                "switchgear_relay.generation + "
+                "CASE WHEN switchgear_relay.holder = excluded.holder THEN 0 ELSE 1 END "
+                "WHERE switchgear_relay.holder = excluded.holder "
+                f"OR switchgear_relay.expires < {clock} RETURNING generation",
+                self._holder,
+                self._lease,
+            )
+        self._renew_at = began + self._lease / 3
+        if rows:
+            self._held_until = began + self._lease
+        return bool(rows)
+
+    async def _give_back(self) -> None:
+        try:
+            async with self._database.transaction() as tx:
+                await tx.run("DELETE FROM switchgear_relay WHERE holder = ?", self._holder)
+        except (Unavailable, Unknown):
+            return  # it expires by itself
+
+    async def _read(self) -> Sequence[Row]:
+        sql = "SELECT id, topic, key, headers, data FROM switchgear_outbox ORDER BY id LIMIT ?"
+        if isinstance(self._database, Sqlite):
+            return await self._database.read(
+                lambda connection: connection.execute(sql, (self._batch,)).fetchall()
+            )
+        async with self._database.transaction() as tx:
+            return await tx.run(sql, self._batch)
+
+    async def _delete(self, rows: Sequence[Row]) -> None:
+        if isinstance(self._database, Sqlite):
+            # serials are in the order of the commits here: nothing unread is in between
+            span = (rows[0][0], rows[-1][0])
+            await self._database.write(
+                lambda connection: connection.execute(
+                    "DELETE FROM switchgear_outbox WHERE id BETWEEN ? AND ?", span
+                )
+            )
+            return
+        async with self._database.transaction() as tx:
+            await tx.run(
+                f"DELETE FROM switchgear_outbox WHERE id IN ({marks(len(rows))})",  # noqa: S608  marks
+                *(row[0] for row in rows),
+            )
+
+    async def _pause(self) -> None:
+        most = min(_PAUSE * 2 ** min(self._failures - 1, 10), _PAUSE_MOST)
+        await asyncio.sleep(most * (0.5 + self._draw() / 2))
+
+    async def _sleep(self, idle: float) -> None:
+        until_renewal = max(0.0, self._renew_at - time.monotonic())
+        wait = until_renewal if self._watch is not None else min(idle, until_renewal)
+        try:
+            async with asyncio.timeout(wait):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+
+def _tell(row: Row) -> None:
+    headers = _HEADERS.decode(row[3])
+    emit(
+        Signal(
+            SignalKind.EVENT_PUBLISHED,
+            headers["ce-type"],
+            {
+                "event": headers["ce-id"],
+                "source": headers["ce-source"],
+                "topic": row[1],
+                "key": row[2],
+            },
+        )
+    )
