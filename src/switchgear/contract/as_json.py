@@ -87,12 +87,13 @@ def _parse(cls: type[Message], data: bytes) -> object:
             return _exact_tree(data)
         except (msgspec.ValidationError, ArithmeticError):
             # A number beyond any type: read it all the same, so that its field can be named.
-            return json.loads(bytes(data), parse_int=_number, parse_float=_number)
+            text = bytes(data).decode()
+            return json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_number)
     except RecursionError:
         raise invalid(cls, "is nested too deeply", "") from None
     except UnicodeDecodeError:
         raise invalid(cls, "is not UTF-8", "") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, json.JSONDecodeError) as error:
         raise invalid(cls, f"is not JSON: {error}", "") from None
 
 

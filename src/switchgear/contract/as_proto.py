@@ -55,10 +55,10 @@ def proto_codec(cls: type[Message]) -> ProtoCodec:
 
     messages = [one for one in reach(cls) if issubclass(one, Message)]
     code = _generate(messages)
-    read, keep, write = (
-        code[f"{verb}_{messages.index(cls)}"] for verb in ("read", "keep", "write")
-    )
     readers = {one: code[f"read_{index}"] for index, one in enumerate(messages)}
+    read: Callable[[Any], Message] = readers[cls]
+    keep: Callable[[Any], Message] = code[f"keep_{messages.index(cls)}"]
+    write: Callable[[Message, Any], None] = code[f"write_{messages.index(cls)}"]
     parse = made.FromString
     serialize = made.SerializeToString
     if any(field.type.key for one in messages for field in fields_of(one).values()):
@@ -100,6 +100,10 @@ def _exact_size(messages: list[type[Message]]) -> bool:
         for one in messages
         for field in fields_of(one).values()
     )
+
+
+def _is_flat(cls: type[Message]) -> bool:
+    return all(field.type.shape is Shape.ONE for field in fields_of(cls).values())
 
 
 class _Members(dict[int, Enum]):
@@ -156,20 +160,21 @@ class _Generator:
         return lines
 
     def reader(self, index: int, cls: type[Message], verb: str) -> list[str]:
-        values = [
-            f"        {name}={self.read(index, field, verb)},"
-            for name, field in fields_of(cls).items()
-        ]
-        kept = verb == "keep"
+        made = self.construct(index, cls, "p", verb)
         return [
             f"def {verb}_{index}(p):",
-            f"    return {'keep(' if kept else ''}Class_{index}(",
-            *values,
-            f"    ){', p)' if kept else ''}",
+            f"    return keep({made}, p)" if verb == "keep" else f"    return {made}",
         ]
 
-    def read(self, index: int, field: Field, verb: str) -> str:
-        name, source = field.name, f"p.{field.name}"
+    def construct(self, index: int, cls: type[Message], holder: str, verb: str) -> str:
+        values = (
+            f"{name}={self.read(index, field, holder, verb)}"
+            for name, field in fields_of(cls).items()
+        )
+        return f"Class_{index}({', '.join(values)})"
+
+    def read(self, index: int, field: Field, holder: str, verb: str) -> str:
+        name, source = field.name, f"{holder}.{field.name}"
         if field.type.shape is Shape.ONE:
             value = self.read_one(field.kind, source, verb)
             if not field.has_presence:
@@ -180,8 +185,12 @@ class _Generator:
             elif field.spec.factory is not NODEFAULT or not field.type.optional:
                 default = f"Default_{index}_{name}()"
                 self.namespace[f"Default_{index}_{name}"] = field.absent
-            return f"{value} if p.HasField({name!r}) else {default}"
+            return f"({value} if {holder}.HasField({name!r}) else {default})"
         item = self.read_one(field.kind, "i", verb)
+        if field.kind.name == "message" and verb == "read" and _is_flat(field.kind.python):
+            # A call for each element of a list is what costs most: do without.
+            inner = self.messages.index(field.kind.python)
+            item = self.construct(inner, field.kind.python, "i", verb)
         if field.type.key is not None:
             if item == "i":
                 return f"dict({source}.items())"

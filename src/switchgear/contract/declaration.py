@@ -40,7 +40,6 @@ __all__ = [
     "declaration_of",
     "fields_of",
     "full_name",
-    "merge_specs",
     "own_specs",
     "reach",
     "settle",
@@ -137,23 +136,19 @@ class Scope:
 class Declaration:
     """What a message class declares."""
 
-    cls: type[Message]
     package: str
-    explicit: bool
-    """Whether `package` was given, here or by a base, rather than taken from the module."""
     where: str
     specs: Mapping[str, Spec]
     reserved: tuple[int | str | range, ...]
     doc: str
-    parents: tuple[Declaration, ...]
     scope: Scope
-    pending: dict[str, tuple[Spec, Any]]
-    """The fields of the class's own body, with their annotations, until types are resolved."""
-    own: dict[str, Field] = attribute(default_factory=dict)
+    pending: Mapping[str, Any]
+    """The annotations of the fields, until `fields` is known."""
+    cls: type[Message] = attribute(init=False)
     owner: type[Message] | None = None
     """The message class inside whose body this one is declared."""
-    fields: Mapping[str, Field] | None = attribute(default=None)
-    descriptor: Any = attribute(default=None)
+    fields: Mapping[str, Field] | None = None
+    descriptor: Any = None
     """The descriptor of protobuf, once it was asked for."""
 
     @property
@@ -189,45 +184,38 @@ def fields_of(cls: type[Message]) -> Mapping[str, Field]:
     Raises `ContractError` for a type that was named before it existed and turns out to be wrong.
     """
     declaration = declaration_of(cls)
-    if declaration.fields is None:
-        fields: dict[str, Field] = {}
-        for parent in declaration.parents:
-            fields.update(fields_of(parent.cls))
-        if declaration.pending:
-            declaration.scope.locals.setdefault(cls.__name__, cls)
-            try:
-                settle(declaration)
-            except NameError as error:
-                raise ContractError(
-                    f"A type is not defined: {error}.",
-                    where=declaration.where,
-                    fix="Define it in the same module, before the message is used.",
-                ) from None
-        fields.update(declaration.own)
-        declaration.fields = MappingProxyType(fields)
-    return declaration.fields
+    if declaration.fields is not None:
+        return declaration.fields
+    declaration.scope.locals.setdefault(cls.__name__, cls)
+    try:
+        return settle(declaration)
+    except NameError as error:
+        raise ContractError(
+            f"A type is not defined: {error}.",
+            where=declaration.where,
+            fix="Define it in the same module, before the message is used.",
+        ) from None
 
 
-def settle(declaration: Declaration) -> None:
-    """Resolve the types of a class's own fields and tell msgspec what they are.
+def settle(declaration: Declaration) -> Mapping[str, Field]:
+    """Resolve the types of a message's fields and tell msgspec what they are.
 
     Raises `NameError`, and changes nothing, while a type is named that does not exist yet.
     """
-    own: dict[str, Field] = {}
-    for name, (spec, annotation) in declaration.pending.items():
+    fields: dict[str, Field] = {}
+    for name, annotation in declaration.pending.items():
         where = f"{declaration.where}.{name}"
         try:
             found = resolve(declaration.scope.evaluate(annotation))
         except TypeError as error:
             raise ContractError(f"{error}", where=where) from None
-        own[name] = Field(name, spec, found)
-        _check_field(own[name], where)
-    annotations = declaration.cls.__annotations__
-    annotations.update(
-        (name, wire_type(one.type, strings=one.spec.strings)) for name, one in own.items()
-    )
-    declaration.own.update(own)
-    declaration.pending.clear()
+        fields[name] = Field(name, declaration.specs[name], found)
+        _check_field(fields[name], where)
+    for name, one in fields.items():
+        wire = wire_type(one.type, strings=one.spec.strings)
+        declaration.cls.__annotations__[name] = wire
+    declaration.fields = MappingProxyType(fields)
+    return declaration.fields
 
 
 def reach(*classes: type[Message]) -> tuple[type[Message | Enum], ...]:
@@ -373,23 +361,6 @@ def own_specs(namespace: Mapping[str, Any], where: str) -> dict[str, Spec]:
                 where=where,
                 fix=f"Write `{name}: type = field({value.number})`.",
             )
-    return specs
-
-
-def merge_specs(sources: Iterable[tuple[str, Mapping[str, Spec]]]) -> dict[str, Spec]:
-    """Return the fields of a class: those of its bases, then its own; none declared twice."""
-    specs: dict[str, Spec] = {}
-    origin: dict[str, str] = {}
-    for where, some in sources:
-        for name, spec in some.items():
-            if specs.setdefault(name, spec) is not spec:
-                raise ContractError(
-                    f"The field {name} = {spec.number} is already declared in {origin[name]}, "
-                    f"with the number {specs[name].number}.",
-                    where=where,
-                    fix="Rename one: a message has one field of a name.",
-                )
-            origin.setdefault(name, where)
     return specs
 
 

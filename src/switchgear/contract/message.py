@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transf
 
 import msgspec
 from msgspec import NODEFAULT, StructMeta
+from typing_extensions import override
 
 from switchgear.contract.declaration import (
     Declaration,
@@ -22,12 +23,12 @@ from switchgear.contract.declaration import (
     allows_none,
     check_numbers,
     check_reserved,
-    merge_specs,
     own_specs,
     settle,
 )
 from switchgear.contract.enums import Enum
 from switchgear.contract.kinds import is_message
+from switchgear.errors import ContractError
 
 __all__ = ["Message", "field", "replace"]
 
@@ -90,10 +91,15 @@ def field(
     return Spec(number, default, default_factory, presence, strings, deprecated, unit, doc)
 
 
-class MessageMeta(StructMeta):
-    """Checks a declaration and hands msgspec a struct whose types it enforces in C."""
+class MessageMeta(type):
+    """The class of `Message` alone: turns a declaration into a struct of msgspec.
 
-    def __new__(  # noqa: PYI034 - `Self` is not for metaclasses
+    What it returns is a plain struct that derives from `_Struct`, not from `Message`: a struct
+    whose own class is written in Python is created three times slower (in CPython 3.11, such a
+    class loses the vectorcall protocol). `isinstance` and `issubclass` say what one expects.
+    """
+
+    def __new__(
         mcls,
         name: str,
         bases: tuple[type, ...],
@@ -108,16 +114,17 @@ class MessageMeta(StructMeta):
         if module == __name__:
             return super().__new__(mcls, name, bases, namespace)
         where = f"{module}.{namespace['__qualname__']}"
+        if len(bases) > 1:
+            raise _no_bases(where)
         scope = scope or Scope.of(inspect.currentframe(), namespace)
-        parents = tuple(vars(base)["__declaration__"] for base in bases if is_message(base))
         annotations = namespace.setdefault("__annotations__", {})
-        own = own_specs(namespace, where)
-        specs = merge_specs([*((one.where, one.specs) for one in parents), (where, own)])
-        gone = (*(item for parent in parents for item in parent.reserved), *reserved)
+        specs = own_specs(namespace, where)
+        gone = tuple(reserved)
         check_numbers(specs, where)
         check_reserved(specs, gone, where)
 
-        for key, spec in own.items():
+        nested = [value for value in namespace.values() if isinstance(value, type)]
+        for key, spec in specs.items():
             if spec.factory is not NODEFAULT:
                 namespace[key] = msgspec.field(default_factory=spec.factory)
             elif spec.default is not NODEFAULT:
@@ -126,30 +133,39 @@ class MessageMeta(StructMeta):
                 namespace[key] = None
             else:
                 del namespace[key]
-        nested = [value for value in namespace.values() if isinstance(value, type)]
-        namespace["__codec__"] = None
-        cls = super().__new__(
-            mcls, name, bases, namespace, frozen=True, kw_only=True, dict=True, weakref=True
-        )
-        given = package or next((one.package for one in parents if one.explicit), None)
-        declaration = Declaration(
-            cls=cast("type[Message]", cls),
-            package=given or module,
-            explicit=given is not None,
+        declaration = namespace["__declaration__"] = Declaration(
+            package=package or module,
             where=where,
             specs=specs,
             reserved=gone,
             doc=inspect.cleandoc(namespace.get("__doc__") or ""),
-            parents=parents,
             scope=scope,
-            pending={key: (spec, annotations[key]) for key, spec in own.items()},
+            pending={key: annotations[key] for key in specs},
         )
-        type.__setattr__(cls, "__declaration__", declaration)
+        namespace["__codec__"] = None
+        cls = StructMeta(name, (_Struct,), namespace, frozen=True, kw_only=True, dict=True)
+        declaration.cls = cast("type[Message]", cls)
         _adopt(declaration.cls, nested)
         # What is named before it exists is settled when the message is first used.
         with suppress(NameError):
             settle(declaration)
-        return cls
+        return cast("MessageMeta", cls)
+
+    @override
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, _Struct)
+
+    @override
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, _Struct) or subclass is cls
+
+
+def _no_bases(where: str) -> ContractError:
+    return ContractError(
+        "A message derives from Message alone: protobuf knows no inheritance.",
+        where=where,
+        fix="Repeat the fields, or put the common ones into a message of their own.",
+    )
 
 
 def _adopt(cls: type[Message], nested: list[type]) -> None:
@@ -163,9 +179,18 @@ def _adopt(cls: type[Message], nested: list[type]) -> None:
             inner.__owner__ = cls
 
 
+class _Struct(msgspec.Struct, dict=True):
+    __unknown__ = None
+    """Unknown protobuf fields, as they came; in the dict of an instance where there are any."""
+
+    def __init_subclass__(cls) -> None:
+        if "__declaration__" not in vars(cls):
+            raise _no_bases(f"{cls.__module__}.{cls.__qualname__}")
+
+
 if TYPE_CHECKING:
 
-    class _Struct:
+    class _Base:
         # Checkers must not see msgspec.Struct: they would prefer its rules for constructors.
         __declaration__: ClassVar[Declaration]
         __codec__: ClassVar[Any]
@@ -177,18 +202,17 @@ if TYPE_CHECKING:
 
 else:
 
-    class _Struct(msgspec.Struct, metaclass=MessageMeta):
-        __unknown__ = None
-        """Unknown protobuf fields, as they came; in the dict of an instance where there are any."""
+    class _Base(metaclass=MessageMeta):
+        pass
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
-class Message(_Struct):
+class Message(_Base):
     """The base of every message: `class Reserve(Message)` with `order_id: str = field(1)`.
 
     Class keywords: `package="shop.inventory.v1"` is the protobuf package (default: the name of
-    the module; subclasses inherit one that was given); `reserved=(4, "old_name", range(10, 20))`
-    keeps the numbers and names of removed fields from being used again.
+    the module); `reserved=(4, "old_name", range(10, 20))` keeps the numbers and names of removed
+    fields from being used again.
 
     Raises `ContractError` while the class is created if a rule is broken.
     """

@@ -42,6 +42,12 @@ class RefusalMeta(type):
         if module == __name__:
             return super().__new__(mcls, name, bases, namespace)
         where = f"{module}.{namespace['__qualname__']}"
+        if any(hasattr(base, "__message__") for base in bases):
+            raise ContractError(
+                "A refusal derives from Refusal, not from another refusal.",
+                where=where,
+                fix="Repeat the fields.",
+            )
         own = own_specs({"__annotations__": {}, **namespace}, where)
         taken = sorted(_TAKEN & own.keys())
         if taken:
@@ -57,10 +63,9 @@ class RefusalMeta(type):
             "__annotations__": {key: namespace["__annotations__"][key] for key in own},
             **own,
         }
-        parents = [base.__message__ for base in bases if hasattr(base, "__message__")]
         companion = MessageMeta(
             name,
-            tuple(parents) or (Message,),
+            (Message,),
             body,
             package=package,
             reserved=reserved,
