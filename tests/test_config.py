@@ -263,6 +263,11 @@ def test_what_is_no_address(text: str) -> None:
 def test_sqlite_urls() -> None:
     assert Url.of("sqlite:///a/b.db").path(Path("/x")) == Path("/x/a/b.db")
     assert Url.of("sqlite:////a/b.db").path(Path("/x")) == Path("/a/b.db")
+    url = Url.of("sqlite:///a%20b.db?synchronous=NORMAL")
+    assert url.path(Path("/x")) == Path("/x/a b.db")
+    assert url.absolute(Path("/x")) == "sqlite:////x/a%20b.db?synchronous=NORMAL"
+    assert url.options == {"synchronous": "NORMAL"}
+    assert Url.of("postgresql://h/d").absolute(Path("/x")) == "postgresql://h/d"
 
 
 TRICKY = '''\

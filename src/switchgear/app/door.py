@@ -1,4 +1,4 @@
-"""The HTTP door of a process: uvicorn, on a socket that we bind, stopped when we say so."""
+"""The doors of a process: uvicorn and gRPC, each on an address, closed when we say so."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from switchgear.app.health import App
 from switchgear.config import Address, Tls
 from switchgear.errors import MissingExtra, OperationError
+from switchgear.serve.dispatch import Dispatcher
+from switchgear.serve.tls import Certificate
 
 if TYPE_CHECKING:
     import uvicorn
 
-__all__ = ["HttpDoor", "bound"]
+__all__ = ["Door", "GrpcDoor", "HttpDoor", "bound"]
 
 
 def bound(address: Address, *, setting: str) -> socket.socket:
@@ -56,6 +58,21 @@ def refused(address: Address, error: OSError, setting: str) -> OperationError:
     )
 
 
+class Door(Protocol):
+    """What listens on an address."""
+
+    address: Address
+    """Where it listens; the port is known once it is open."""
+
+    async def open(self) -> None:
+        """Listen. Raises `OperationError` if the address cannot be used."""
+        ...
+
+    async def close(self, within: float) -> None:
+        """Take nothing new, let what runs finish within `within` seconds, then cut it."""
+        ...
+
+
 class HttpDoor:
     """Serves an ASGI application on an address until it is closed.
 
@@ -66,9 +83,9 @@ class HttpDoor:
         self,
         app: App,
         address: Address,
-        *,
         setting: str,
         tls: Tls | None = None,
+        *,
         lifespan: bool = False,
     ) -> None:
         self._app = app
@@ -79,10 +96,9 @@ class HttpDoor:
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.address = address
-        """Where it listens; the port is known once it is open."""
 
     async def open(self) -> None:
-        """Bind and accept. Raises `OperationError` if the address cannot be used."""
+        """Bind and accept; see `Door`."""
         held = bound(self._asked, setting=self._setting)
         self.address = Address(self._asked.host, held.getsockname()[1])
         server = _server(self._app, self._tls, lifespan=self._lifespan, setting=self._setting)
@@ -101,7 +117,7 @@ class HttpDoor:
             )
 
     async def close(self, within: float) -> None:
-        """Stop accepting, let requests in flight finish within `within` seconds, then cut."""
+        """Drain; see `Door`."""
         if self._server is None or self._serving is None:
             return
         # uvicorn waits as long for connections, and then cancels what still runs
@@ -139,8 +155,7 @@ def _server(app: App, tls: Tls | None, *, lifespan: bool, setting: str) -> Any:
             proxy_headers=False,
             lifespan="auto" if lifespan else "off",
             ws="auto" if lifespan else "none",
-            ssl_certfile=tls.certificate if tls else None,
-            ssl_keyfile=tls.key if tls else None,
+            **(_certificate(tls).uvicorn() if tls else {}),
         )
         config.load()
     except OSError as error:
@@ -150,3 +165,31 @@ def _server(app: App, tls: Tls | None, *, lifespan: bool, setting: str) -> Any:
             fix="Both are PEM files, and the key belongs to the certificate.",
         ) from error
     return Server(config)
+
+
+class GrpcDoor:
+    """Serves handlers over gRPC until it is closed."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, address: Address, setting: str, tls: Tls | None = None
+    ) -> None:
+        from switchgear.serve.grpc import Grpc  # noqa: PLC0415  an optional dependency
+
+        self._server = Grpc(dispatcher, certificate=_certificate(tls) if tls else None)
+        self._setting = setting
+        self.address = address
+
+    async def open(self) -> None:
+        """Bind and accept; see `Door`."""
+        # gRPC does not say why it cannot bind: a socket of our own does
+        bound(self.address, setting=self._setting).close()
+        port = await self._server.start(self.address.host, self.address.port)
+        self.address = Address(self.address.host, port)
+
+    async def close(self, within: float) -> None:
+        """Drain; see `Door`."""
+        await self._server.stop(within)
+
+
+def _certificate(tls: Tls) -> Certificate:
+    return Certificate(tls.certificate, tls.key, tls.clients)

@@ -24,10 +24,14 @@ _READY: Final = "/readyz"
 
 
 class Health:
-    """How a service is; the runtime changes it, the doors show it."""
+    """How a service is; the runtime changes it, the doors show it.
 
-    def __init__(self, service: str) -> None:
+    `check` looks at the parts when somebody asks whether it is ready.
+    """
+
+    def __init__(self, service: str, *, check: Callable[[], Awaitable[None]] | None = None) -> None:
         self.service = service
+        self.check = check
         self.state = "starting"
         """starting, ready, draining or stopped."""
         self.parts: dict[str, str] = {}
@@ -57,6 +61,8 @@ def with_health(app: App, health: Health) -> App:
             and scope["method"] in ("GET", "HEAD")
         ):
             live = path == _LIVE
+            if not live and health.check is not None and health.state == "ready":
+                await health.check()
             status = 200 if live or health.ready else 503
             body = {"service": health.service, "alive": True} if live else health.describe()
             await _answer(send, status, json.dumps(body).encode())

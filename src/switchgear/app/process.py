@@ -108,6 +108,11 @@ class Process:
         """Whether it was told to stop, so that its end is no surprise."""
         return self._told_to_stop
 
+    @property
+    def end(self) -> str:
+        """How the last run ended, in words: `exit code 1`, `signal SIGKILL`."""
+        return _told(self.exit_code)
+
     async def start(self) -> None:
         """Start the process and return at once; `wait_ready` waits until it can work."""
         async with self._starting:
@@ -168,7 +173,7 @@ class Process:
         """Return what is known about why it does not run, to be raised or shown."""
         if self.failure:
             return OperationError(f"{self.name} did not start: {self.failure}")
-        said = what or f"ended with {_told(self.exit_code)}"
+        said = what or f"ended with {self.end}"
         lines = list(self.logs)[-_LAST_LINES:]
         tail = ("\n" + "\n".join(f"  | {line}" for line in lines)) if lines else ""
         return OperationError(f"{self.name} {said}.{tail}")

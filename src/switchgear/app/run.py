@@ -16,8 +16,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+from switchgear import telemetry
 from switchgear.app import logs
 from switchgear.app.door import HttpDoor
 from switchgear.app.health import App, Health, with_health
@@ -26,6 +28,9 @@ from switchgear.app.report import exit_code, one_line
 from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.config import Address, Config, ServiceConfig, load
 from switchgear.errors import ConfigError, OperationError, SwitchgearError
+
+if TYPE_CHECKING:
+    from switchgear.app.service import Service
 
 __all__ = ["main", "run"]
 
@@ -41,17 +46,19 @@ def run(
     http: Address | None = None,
     grpc: Address | None = None,
     json_lines: bool | None = None,
+    path: Sequence[Path] = (),
 ) -> int:
     """Run a service until it is told to stop, and return the exit code for the process.
 
     `target` is a name in switchgear.toml or `module:name`. `http` and `grpc` win over the file.
+    `path` holds more folders to import from.
     Errors that a user can mend are printed in one line; nothing is raised.
     """
     line = Lifeline.from_environ()
     try:
         settings = config or load()
         logs.configure(settings.system.log, json_lines=json_lines)
-        add_to_path(import_path(settings))
+        add_to_path([*path, *import_path(settings)])
         service, found = _found(target, settings)
         service = replace(service, http=http or service.http, grpc=grpc or service.grpc)
         logs.configure(settings.system.log, service=service.name, json_lines=json_lines)
@@ -116,8 +123,28 @@ async def _serve(found: object, service: ServiceConfig, config: Config, line: Li
         loop.add_signal_handler(number, ask, number)
     line.drains(service.drain)
     if isinstance(found, Service):
-        raise OperationError("not yet")
+        return await _serve_service(found, service, config, line, stop)
     return await _serve_plain(cast("App", found), service, line, stop)
+
+
+async def _serve_service(
+    app: Service, service: ServiceConfig, config: Config, line: Lifeline, stop: asyncio.Event
+) -> int:
+    from switchgear.app.runtime import Runtime  # noqa: PLC0415  a plain ASGI app does without
+
+    with telemetry.logged(), telemetry.measured(app.name):
+        runtime = Runtime(app, config, settings=service)
+        await runtime.start()
+        await runtime.open_doors()
+        doors = {kind: str(door.address.reachable()) for kind, door in runtime.doors.items()}
+        line.tell("ready", **doors)
+        _log.info("ready", extra={"fields": doors})
+        await stop.wait()
+        line.tell("draining")
+        _log.info("draining", extra={"fields": {"within": service.drain}})
+        await runtime.stop()
+        _log.info("stopped")
+    return 0
 
 
 async def _serve_plain(
@@ -128,8 +155,8 @@ async def _serve_plain(
     door = HttpDoor(
         with_health(app, health),
         service.http or _DEFAULT,
-        setting=f"services.{service.name}.http",
-        tls=service.tls,
+        f"services.{service.name}.http",
+        service.tls,
         lifespan=True,
     )
     await door.open()

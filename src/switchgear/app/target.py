@@ -60,6 +60,8 @@ def load_target(target: str) -> object:
                 where=target,
                 fix=f"Name the variable that holds the application: {module_name}:app.",
             ) from error
+        except Exception as error:  # a module may make its attributes when they are asked for
+            raise _not_imported(module_name, error) from error
     return found
 
 

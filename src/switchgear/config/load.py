@@ -121,7 +121,7 @@ def _service(name: str, section: Section, system: SystemConfig) -> ServiceConfig
         database=section.get("database", _DATABASE, _embedded(system.data / f"{name}.db")),
         serves=section.get("serves", texts, ()),
         calls={k: _call(section, k, v) for k, v in section.entries("calls").items()},
-        tls=_tls(section),
+        tls=_tls(section, clients=True),
         cors=section.get("cors", texts, ()),
         drain=section.get("drain", seconds, system.drain),
         env={k: v.text("a text in quotes") for k, v in section.entries("env").items()},
@@ -146,17 +146,17 @@ def _embedded(file: Path) -> Url:
     return Url.of(f"sqlite:///{file.absolute()}")
 
 
-def _tls(section: Section) -> Tls | None:
+def _tls(section: Section, *, clients: bool = False) -> Tls | None:
     certificate = section.get("certificate", path, None)
     key = section.get("key", path, None)
+    ca = section.get("client_ca", path, None) if clients else None
     if certificate and key:
-        return Tls(certificate=certificate, key=key)
-    if certificate or key:
-        there, missing = ("certificate", "key") if certificate else ("key", "certificate")
-        raise section.complaint(
-            there, f"{there} is set and {missing} is not.", fix=f"Add {missing}."
-        )
-    return None
+        return Tls(certificate=certificate, key=key, clients=ca)
+    if not (certificate or key or ca):
+        return None
+    there = "certificate" if certificate else "key" if key else "client_ca"
+    missing = "key" if certificate else "certificate"
+    raise section.complaint(there, f"{there} is set and {missing} is not.", fix=f"Add {missing}.")
 
 
 def _call(section: Section, name: str, value: Value) -> CallConfig:

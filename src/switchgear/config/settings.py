@@ -38,6 +38,8 @@ class Tls:
 
     certificate: Path
     key: Path
+    clients: Path | None = None
+    """From `client_ca`: clients have to present a certificate that these authorities signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from switchgear.errors import ConfigError
 
@@ -95,7 +95,20 @@ class Url:
 
     def path(self, folder: Path) -> Path:
         """Return the file that a `sqlite:///` URL names; a relative one starts from `folder`."""
-        return folder / unquote(self._text.removeprefix(f"{self.scheme}:///"))
+        named = self._text.removeprefix(f"{self.scheme}:///").partition("?")[0]
+        return folder / unquote(named)
+
+    def absolute(self, folder: Path) -> str:
+        """Return the whole URL for the driver that connects, with an absolute path if a file."""
+        if self.scheme != "sqlite":
+            return self._text
+        _, mark, options = self._text.partition("?")
+        return f"sqlite:///{quote(str(self.path(folder)))}{mark}{options}"
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The parameters after the question mark."""
+        return dict(parse_qsl(urlsplit(self._text).query))
 
     def __str__(self) -> str:
         return masked(self._text)

@@ -1,0 +1,355 @@
+"""A service that runs: everything that `Service` declares, opened in order and closed in reverse.
+
+Start: settings, resources, database (its tables), clients, handlers, bus, sagas; then the doors,
+and only then it is ready. What was opened is closed again if a later part fails.
+
+Stop, within one bound: not ready, doors closed to what is new, requests in flight finished, saga
+workers stopped and their leases given back, consumers drained, the outbox flushed, clients closed,
+resources closed, in reverse of their opening.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from switchgear.app.callee import Call, bind
+from switchgear.app.health import App, Health, with_health
+from switchgear.app.resources import Provider, inject, needs_of, open_all
+from switchgear.app.transaction import Transaction
+from switchgear.config import Config, ServiceConfig, load
+from switchgear.contract.message import Message
+from switchgear.database.joined import database_of, is_database, joined
+from switchgear.database.port import Database
+from switchgear.database.sqlite import Sqlite
+from switchgear.errors import DeclarationError, MissingExtra, OperationError
+from switchgear.events.brokers.port import Broker
+from switchgear.events.brokers.url import broker_of
+from switchgear.events.bus import Bus
+from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.saga.engine import Engine
+from switchgear.serve.cors import Cors
+from switchgear.serve.dispatch import Before, Dispatcher
+from switchgear.serve.idempotency import Idempotency, unit
+from switchgear.serve.rest import Rest
+
+if TYPE_CHECKING:
+    from switchgear.app.door import Door
+    from switchgear.app.service import Reaction, Service
+
+__all__ = ["Connect", "Runtime"]
+
+_log = logging.getLogger("switchgear")
+_PLACEHOLDERS: Final = re.compile(
+    r"\{(?!(?:blob|serial|real)\})|(?<!\{blob)(?<!\{serial)(?<!\{real)\}"
+)
+_PROBE: Final = 1.0
+"""Seconds that `/readyz` waits for the database."""
+
+Connect = Callable[[Sequence[Call], ServiceConfig, Config], Mapping[int, object]]
+"""Makes a client of each call, by `id(call)`; `AsyncExitStack` closes those with `aclose`."""
+
+
+class Runtime:
+    """One run of a service, from `start` to `stop`.
+
+    `config` is the system's, default `load()`; `settings` are this service's, default those that
+    `config` has. `connect` makes the clients of what the service calls, `broker` the broker: tests
+    replace both.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        config: Config | None = None,
+        *,
+        settings: ServiceConfig | None = None,
+        connect: Connect | None = None,
+        broker: Callable[[], Broker] | None = None,
+    ) -> None:
+        self.service = service
+        self.config = config or load()
+        self.settings = settings or self.config.service(service.name)
+        self.health = Health(service.name, check=self._check)
+        self._connect = connect
+        self._broker = broker
+        self._stack = AsyncExitStack()
+        self._closers: list[Callable[[float], Awaitable[None]]] = [self._close_doors]
+        self.doors: dict[str, Door] = {}
+        """The doors that are open, by `http` and `grpc`."""
+
+    # --- start ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open everything except the doors. Raises what a part raises, with all closed again."""
+        self.service.runtime = self
+        self._become("starting")
+        try:
+            await self._open()
+        except BaseException:
+            await self._close(0.0)
+            raise
+
+    async def _open(self) -> None:
+        ready = await self._resources()
+        self.database = await self._own_database(ready)
+        await self.database.migrate("service", [_escaped(step) for step in self.service.schema])
+        self._clients()
+        ready = [*ready, Provider(Database, "the service's database", value=self.database)]
+        ready = [
+            *ready,
+            Provider(type(self.database), "the service's database", value=self.database),
+        ]
+        self.bus = self._make_bus(ready)
+        self.engine = Engine(self.database)
+        for saga in self.service.declared_sagas:
+            self.engine.register(saga)
+        self.dispatcher = await self._make_dispatcher(ready)
+        self.rest: App = self._make_rest()
+        await self.bus.start()
+        self._closers.insert(1, self.bus.stop)
+        await self.engine.start()
+        self._closers.insert(1, self.engine.stop)
+
+    async def _resources(self) -> list[Provider]:
+        service = self.service
+        given = [
+            Provider(Config, "the configuration", value=self.config),
+            Provider(ServiceConfig, "its settings", value=self.settings),
+            Provider(type(service), "the service", value=service),
+        ]
+        given += [
+            Provider(call.contract.protocol, f"app.calls({call.contract.name})", value=call.callee)
+            for call in service.declared_calls
+        ]
+        resources = [Provider.of(function, scope) for function, scope, _ in service.resources]
+        return await open_all(resources, given, self._stack)
+
+    async def _own_database(self, ready: Sequence[Provider]) -> Database:
+        """Return the database that a resource is, else the one of the settings."""
+        found = [one for one in ready if one.source is not None and is_database(one.value)]
+        marked = {function for function, _, database in self.service.resources if database}
+        chosen = [one for one in found if one.source in marked] or found
+        if len(chosen) > 1:
+            raise DeclarationError(
+                f"{' and '.join(one.name for one in chosen)} are databases.",
+                where=f"service {self.service.name}",
+                fix="Mark the service's own: @app.resource(database=True).",
+            )
+        if chosen:
+            return database_of(chosen[0].value)
+        url = self.settings.database
+        database: Database
+        if url.scheme == "sqlite":
+            options: dict[str, Any] = {}
+            if "synchronous" in url.options:
+                options["synchronous"] = url.options["synchronous"].upper()
+            database = Sqlite(self.config.file_of(url), **options)
+        else:
+            database = await _postgres(
+                url.reveal(), f"services.{self.service.name}.database", self._stack
+            )
+        self._stack.push_async_callback(database.close)
+        return database
+
+    def _clients(self) -> None:
+        calls = self.service.declared_calls
+        if not calls:
+            return
+        connect = self._connect or _connect
+        clients = connect(calls, self.settings, self.config)
+        for call in calls:
+            client = clients[id(call)]
+            bind(call.callee, client)
+            self._stack.callback(bind, call.callee, None)
+            self._stack.push_async_callback(_close_client, client)
+
+    def _make_bus(self, ready: Sequence[Provider]) -> Bus:
+        broker = (self._broker or self._configured_broker)()
+        self._stack.push_async_callback(broker.close)
+        bus = Bus(broker, self.database, self.service.name)
+        for reaction in self.service.reactions:
+            bus.on(
+                reaction.event,
+                name=reaction.name,
+                on_failure=reaction.on_failure,
+                attempts=reaction.attempts,
+                concurrency=reaction.concurrency,
+                handler=self._handler(reaction, ready),
+            )
+        return bus
+
+    def _configured_broker(self) -> Broker:
+        return broker_of(self.config.system.broker.absolute(self.config.folder))
+
+    def _handler(
+        self, reaction: Reaction, ready: Sequence[Provider]
+    ) -> Callable[..., Awaitable[None]]:
+        """Return a handler as the bus calls it, with what it needs injected."""
+        needs = reaction.needs
+        taken = [need.name for need in needs if need.type is Transaction]
+        given = inject([need for need in needs if need.name not in taken], ready)
+
+        async def handle(event: Message, inner: Any) -> None:
+            tx = Transaction(inner, self.bus, self.engine)
+            await reaction.function(event, **given, **dict.fromkeys(taken, tx))
+            await tx.flush()
+
+        return handle
+
+    async def _make_dispatcher(self, ready: Sequence[Provider]) -> Dispatcher:
+        handlers = [
+            handler(**inject(needs_of(handler, scope), ready))
+            for handler, scope in self.service.handlers
+        ]
+        hooks: list[Before] = []
+        for hook, scope in self.service.hooks:
+            given = inject(needs_of(hook, scope, skip=1), ready)
+            hooks.append(partial(hook, **given) if given else hook)
+        idempotency = Idempotency(self.database)
+        await idempotency.migrate()
+        self._stack.push_async_callback(idempotency.close)
+        return Dispatcher(handlers, before=hooks, idempotency=idempotency)
+
+    def _make_rest(self) -> Rest:
+        origins = self.settings.cors
+        return Rest(
+            self.dispatcher,
+            title=self.service.name,
+            version=self.service.version,
+            cors=Cors(origins=origins) if origins else None,
+            ready=lambda: self.health.ready,
+        )
+
+    # --- doors ----------------------------------------------------------------------------
+
+    async def open_doors(self) -> None:
+        """Listen where the settings say, then be ready. Raises `OperationError`, all closed."""
+        from switchgear.app.door import GrpcDoor, HttpDoor  # noqa: PLC0415  they need the extras
+
+        where = f"services.{self.service.name}"
+        settings = self.settings
+        if settings.grpc is not None:
+            tls = settings.tls
+            self.doors["grpc"] = GrpcDoor(self.dispatcher, settings.grpc, f"{where}.grpc", tls)
+        if settings.http is not None:
+            app = with_health(self.rest, self.health)
+            self.doors["http"] = HttpDoor(app, settings.http, f"{where}.http", settings.tls)
+        try:
+            for door in self.doors.values():
+                await door.open()
+        except BaseException:
+            await self._close(0.0)
+            raise
+        self._become("ready")
+
+    def ready(self) -> None:
+        """Say that work may be sent, through a door that is not ours."""
+        self._become("ready")
+
+    # --- while it runs --------------------------------------------------------------------
+
+    def transaction(
+        self, connection: object | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction, or add to the one that is open on `connection`."""
+        return self._added(connection) if connection is not None else self._opened()
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Transaction]:
+        async with unit(self.database) as inner:
+            tx = Transaction(inner, self.bus, self.engine)
+            yield tx
+            await tx.flush()
+
+    @asynccontextmanager
+    async def _added(self, connection: object) -> AsyncIterator[Transaction]:
+        tx = Transaction(joined(connection), self.bus, self.engine)
+        yield tx
+        await tx.flush()
+
+    async def _check(self) -> None:
+        """Look whether the database answers, for `/readyz`."""
+        try:
+            async with asyncio.timeout(_PROBE):
+                if isinstance(self.database, Sqlite):
+                    await self.database.read(lambda connection: connection.execute("SELECT 1"))
+                else:
+                    async with self.database.transaction() as tx:
+                        await tx.run("SELECT 1")
+        except Exception as error:  # noqa: BLE001  whatever it is, it is what the page shows
+            self.health.parts["database"] = f"{type(error).__name__}: {error}"
+        else:
+            self.health.parts["database"] = "ok"
+
+    # --- stop -----------------------------------------------------------------------------
+
+    async def stop(self, within: float | None = None) -> None:
+        """Drain and close everything, in reverse, within `within` seconds (default: `drain`)."""
+        self._become("draining")
+        await self._close(self.settings.drain if within is None else within)
+
+    async def _close(self, within: float) -> None:
+        until = monotonic() + within
+        try:
+            for close in self._closers:
+                try:
+                    await close(max(0.0, until - monotonic()))
+                except Exception:  # noqa: BLE001  the rest has to close all the same
+                    _log.exception("a part of %s did not close", self.service.name)
+            await self._stack.aclose()
+        finally:
+            self._become("stopped")
+            self.service.runtime = None
+
+    async def _close_doors(self, within: float) -> None:
+        await asyncio.gather(*(door.close(within) for door in self.doors.values()))
+
+    def _become(self, state: str) -> None:
+        self.health.state = state
+        if listening():
+            emit(Signal(SignalKind.SERVICE_STATE, self.service.name, {"state": state}))
+
+
+def _escaped(step: str) -> str:
+    """Double the braces of the team's own SQL: migrations fill in three names and nothing else."""
+    return _PLACEHOLDERS.sub(lambda match: match[0] * 2, step)
+
+
+async def _postgres(url: str, setting: str, stack: AsyncExitStack) -> Database:
+    from switchgear.database.postgres import Postgres  # noqa: PLC0415  an optional dependency
+
+    try:
+        import asyncpg  # noqa: PLC0415  an optional dependency
+    except ImportError as error:
+        raise MissingExtra("asyncpg", "postgres") from error
+    try:
+        pool = await stack.enter_async_context(asyncpg.create_pool(url))
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise OperationError(
+            f"the database cannot be reached: {error}.",
+            where=setting,
+            fix="Check that it runs, and the host, user and password in the URL.",
+        ) from error
+    return Postgres(pool)
+
+
+def _connect(
+    calls: Sequence[Call], settings: ServiceConfig, config: Config
+) -> Mapping[int, object]:
+    """Make the real clients. They connect by themselves when they are first used."""
+    from switchgear.app.connect import connect  # noqa: PLC0415  tests do without
+
+    return connect(calls, settings, config)
+
+
+async def _close_client(client: object) -> None:
+    from switchgear.call.client import close  # noqa: PLC0415  tests do without
+
+    await close(client)

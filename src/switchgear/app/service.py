@@ -1,0 +1,348 @@
+"""A service: what it serves, calls, reacts to and keeps, declared; then started as one thing.
+
+Declaring connects to nothing and starts nothing, so that tools can import a service and read its
+edges. What runs is in `runtime.py`; every part works without `Service` as well.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
+
+from switchgear.app.callee import Call, Callee, ServiceNotRunning
+from switchgear.app.health import App, Receive, Send
+from switchgear.app.health import Scope as AsgiScope
+from switchgear.app.resources import Need, Scope, needs_of
+from switchgear.app.transaction import Transaction
+from switchgear.config import Config
+from switchgear.contract.event import EventContract, event_of
+from switchgear.contract.message import Message
+from switchgear.contract.service import contract_of, contracts_of
+from switchgear.errors import ContractError, DeclarationError, EventDeclarationError
+from switchgear.model.edge import Edge, Pattern
+from switchgear.policy.policy import Policy
+
+if TYPE_CHECKING:
+    from switchgear.app.runtime import Runtime
+    from switchgear.saga.definition import Saga
+    from switchgear.saga.engine import Engine
+
+__all__ = ["OnFailure", "Reaction", "Service"]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+H = TypeVar("H", bound=type[Any])
+OnFailure = Literal["block_key", "park_key", "skip"]
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """A handler of one kind of event, as declared."""
+
+    event: type[Message]
+    contract: EventContract
+    name: str
+    on_failure: OnFailure
+    attempts: int
+    concurrency: int
+    function: Callable[..., Awaitable[None]] = field(repr=False)
+    scope: Scope = field(repr=False)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What it wants besides the event, which is its first parameter."""
+        return needs_of(self.function, self.scope, skip=1)
+
+
+class Service:
+    """One service of a system, by its name in `switchgear.toml`.
+
+    `schema` holds the steps that lead to the service's own tables, oldest first; a step that has
+    been released never changes. Statements end with `;`. `{blob}`, `{serial}` and `{real}` stand
+    for the database's types.
+    """
+
+    def __init__(self, name: str, *, schema: Sequence[str] = (), version: str = "") -> None:
+        if not _NAME.fullmatch(name):
+            raise DeclarationError(
+                f"{name!r} is not a name for a service.",
+                where=f"Service({name!r})",
+                fix="Use small letters, digits, and single - or _ between them.",
+            )
+        self.name = name
+        self.version = version
+        self.schema = tuple(schema)
+        self.declared_calls: list[Call] = []
+        self.resources: list[tuple[Callable[..., Any], Scope, bool]] = []
+        self.handlers: list[tuple[type[Any], Scope]] = []
+        self.reactions: list[Reaction] = []
+        self.hooks: list[tuple[Callable[..., Any], Scope]] = []
+        self.declared_sagas: list[Saga] = []
+        self._runtime: Runtime | None = None
+
+    def __repr__(self) -> str:
+        return f"<service {self.name}>"
+
+    # --- declaring ------------------------------------------------------------------------
+
+    def calls(
+        self, contract: Callable[..., T], policy: Policy | None = None, *, url: str | None = None
+    ) -> T:
+        """Return a client of another service, typed as its contract.
+
+        It is connected when the service starts: to `url`, else to what `[services.NAME.calls]`
+        says, else to the service of the system that serves the contract. Without a `policy` it
+        gets the default one. Raises `ContractError` if `contract` is none.
+        """
+        found = contract_of(contract)
+        callee = Callee(self.name, found)
+        self.declared_calls.append(Call(found, policy, url, callee))
+        return cast("T", callee)
+
+    @overload
+    def resource(self, function: F) -> F: ...
+    @overload
+    def resource(self, *, database: bool) -> Callable[[F], F]: ...
+    def resource(
+        self, function: Callable[..., Any] | None = None, *, database: bool = False
+    ) -> Any:
+        """Declare something that the service keeps while it runs; see `resources.py`.
+
+        An asyncpg pool, an AsyncEngine or a `Sqlite` becomes the service's database, in place of
+        the embedded one; where there are several, `database=True` marks the one.
+        """
+        scope = Scope.here()
+
+        def declare(found: Callable[..., Any]) -> Callable[..., Any]:
+            self.resources.append((found, scope, database))
+            return found
+
+        return declare if function is None else declare(function)
+
+    def serves(self, handler: H) -> H:
+        """Serve the contracts that a class implements; it is made at start, with what it needs.
+
+        Usable as a decorator. Raises `ContractError` if the class implements none, or misses a
+        method.
+        """
+        where = f"{handler.__module__}.{handler.__qualname__}"
+        if not contracts_of(handler):
+            raise ContractError(
+                "it implements no contract.",
+                where=where,
+                fix='Derive it from a Protocol that is decorated with @service("package").',
+            )
+        missing = sorted(getattr(handler, "__abstractmethods__", ()))
+        if missing:
+            raise ContractError(
+                f"it does not implement {', '.join(missing)}.", where=where, fix="Write them."
+            )
+        self.handlers.append((handler, Scope.here()))
+        return handler
+
+    def on(
+        self,
+        event: type[Message],
+        *,
+        name: str,
+        on_failure: OnFailure,
+        attempts: int = 5,
+        concurrency: int = 16,
+    ) -> Callable[[F], F]:
+        """React to events: `async def mark_paid(event: PaymentTaken, tx: Transaction) -> None`.
+
+        What it writes in `tx` commits together with the note that the event was handled. Further
+        parameters are injected by type. Service and `name` are the identity of the subscription:
+        never change them; several kinds of event under one name keep their order.
+
+        `on_failure` says what happens to an event that failed `attempts` times: `block_key` tries
+        on and lets nothing of its key pass, `park_key` sets it aside with what follows of its key,
+        `skip` sets it aside alone. Raises `EventDeclarationError`.
+        """
+        contract = event_of(event)
+        scope = Scope.here()
+
+        def declare(function: F) -> F:
+            where = f"{function.__module__}.{function.__qualname__}"
+            _check_reaction(function, where)
+            reaction = Reaction(
+                event, contract, name, on_failure, attempts, concurrency, function, scope
+            )
+            for other in self.reactions:
+                _check_together(reaction, other, where)
+            self.reactions.append(reaction)
+            return function
+
+        return declare
+
+    def before(self, hook: F) -> F:
+        """Run `hook` before every request: `async def authenticate(arrival: Arrival) -> str`.
+
+        It returns who asks (`current().caller`), a whole `Context`, or None, or raises `Rejected`.
+        Further parameters are injected by type. Usable as a decorator.
+        """
+        self.hooks.append((hook, Scope.here()))
+        return hook
+
+    def runs(self, saga: Saga) -> Saga:
+        """Declare a saga, so that this service resumes it after a restart."""
+        self.declared_sagas.append(saga)
+        return saga
+
+    def edges(self) -> tuple[Edge, ...]:
+        """Return what the service depends on: calls, events, and the steps of its sagas.
+
+        Read from the declarations: nothing has to run. The callee of a call is named by the
+        contract, of an event by its topic.
+        """
+        calls = [
+            Edge(
+                caller=self.name,
+                callee=call.contract.full_name,
+                operation=operation.full_name,
+                pattern=operation.pattern,
+                policy=(call.policy or Policy()).describe(),
+                keyed=operation.keyed,
+            )
+            for call in self.declared_calls
+            for operation in call.contract.operations.values()
+        ]
+        events = [
+            Edge(
+                caller=f"{self.name}/{reaction.name}",
+                callee=reaction.contract.topic,
+                operation=reaction.contract.type,
+                pattern=Pattern.EVENT,
+            )
+            for reaction in self.reactions
+        ]
+        steps = [
+            Edge(self.name, self.name, f"{saga.name}/{step}", Pattern.SAGA, keyed=True)
+            for saga in self.declared_sagas
+            for step in saga.steps
+        ]
+        return (*calls, *events, *steps)
+
+    # --- running --------------------------------------------------------------------------
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs. Raises `ServiceNotRunning` before the start and after the stop."""
+        if self._runtime is None:
+            raise ServiceNotRunning(
+                f"the service {self.name} is not running.",
+                fix="Run it (switchgear run, or its lifespan), or test it with switchgear.testing.",
+            )
+        return self._runtime
+
+    @runtime.setter
+    def runtime(self, runtime: Runtime | None) -> None:
+        if runtime is not None and self._runtime is not None:
+            raise DeclarationError(
+                f"the service {self.name} is already running in this process.",
+                fix="Stop the first before starting it again.",
+            )
+        self._runtime = runtime
+
+    def transaction(
+        self, connection: object | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction of the service's own database, for one block.
+
+        In a keyed request it commits together with the stored reply. With `connection`, a
+        transaction that the team opened itself (an AsyncSession, an asyncpg connection), the block
+        adds to that one, and the team commits. Raises `DatabaseUnavailable` if nothing was
+        committed, `Unknown` if that is not certain.
+        """
+        return self.runtime.transaction(connection)
+
+    @property
+    def sagas(self) -> Engine:
+        """The engine that runs the service's sagas."""
+        return self.runtime.engine
+
+    @asynccontextmanager
+    async def lifespan(
+        self, _: object = None, *, config: Config | None = None
+    ) -> AsyncIterator[None]:
+        """Start the service for the body of an `async with`, without doors of its own.
+
+        For an application in which `asgi` is mounted: `FastAPI(lifespan=app.lifespan)`.
+        """
+        from switchgear.app.runtime import Runtime  # noqa: PLC0415  declaring needs none of it
+
+        runtime = Runtime(self, config)
+        await runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+
+    @property
+    def asgi(self) -> App:
+        """The REST door as an ASGI application: for any ASGI server, which starts and stops it.
+
+        Mounted in another application it is not told of start and stop: give that application
+        `lifespan`.
+        """
+        return self._asgi
+
+    async def _asgi(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(self.lifespan(), receive, send)
+            return
+        await self.runtime.rest(scope, receive, send)
+
+
+async def _live(manager: AbstractAsyncContextManager[None], receive: Receive, send: Send) -> None:
+    """Start and stop a service as an ASGI server says."""
+    await receive()
+    try:
+        await manager.__aenter__()
+    except Exception as error:
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        raise
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    try:
+        await manager.__aexit__(None, None, None)
+    except Exception as error:
+        await send({"type": "lifespan.shutdown.failed", "message": str(error)})
+        raise
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def _check_reaction(function: Callable[..., Any], where: str) -> None:
+    if not inspect.iscoroutinefunction(function):
+        raise EventDeclarationError(
+            "it is not async.", where=where, fix="Write: async def name(event: Event, ...)."
+        )
+    if not inspect.signature(function).parameters:
+        raise EventDeclarationError(
+            "it takes no event.", where=where, fix="Let its first parameter be the event."
+        )
+
+
+def _check_together(one: Reaction, other: Reaction, where: str) -> None:
+    """Refuse what cannot share one subscription."""
+    if one.name != other.name:
+        return
+    if one.event is other.event:
+        raise EventDeclarationError(
+            f"{other.function.__qualname__} handles {one.contract.type} under {one.name!r} too.",
+            where=where,
+            fix="Choose another name: each name gets every event once.",
+        )
+    if one.on_failure != other.on_failure:
+        raise EventDeclarationError(
+            f"it says {one.on_failure}, and {other.function.__qualname__} says "
+            f"{other.on_failure} under the same name {one.name!r}.",
+            where=where,
+            fix="Handlers of one name share a subscription: let them say the same.",
+        )

@@ -1,0 +1,77 @@
+"""One transaction of the service's own database, with events and sagas in the same commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from switchgear.contract.message import Message
+from switchgear.database.port import Dialect, Row, Value
+from switchgear.database.port import Transaction as DatabaseTransaction
+
+if TYPE_CHECKING:
+    from switchgear.events.bus import Bus
+    from switchgear.saga.definition import Saga
+    from switchgear.saga.engine import Engine, Run
+
+__all__ = ["Transaction"]
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """What `app.transaction()` opens, and what a handler of events gets.
+
+    Statements, events and sagas of the block become true together when it ends, or not at all.
+    """
+
+    def __init__(self, inner: DatabaseTransaction, bus: Bus, engine: Engine) -> None:
+        self._inner = inner
+        self._bus = bus
+        self._engine = engine
+        self._events: list[Any] = []  # rows as the bus prepares them, which nobody else reads
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which SQL the database speaks: `sqlite` or `postgres`."""
+        return self._inner.dialect
+
+    @property
+    def connection(self) -> Any:
+        """The driver's own object: an asyncpg connection, an AsyncSession, a sqlite3 connection."""
+        return self._inner.connection
+
+    async def execute(self, sql: str, *args: Any) -> list[Row]:
+        """Run one statement with the database's own placeholders and return its rows."""
+        return await self._inner.execute(sql, *args)
+
+    async def run(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement, with `?` for its arguments, and return its rows."""
+        return await self._inner.run(sql, *args)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the transaction has been committed, and never if it is not."""
+        self._inner.after_commit(callback)
+
+    def publish(self, *events: Message, deadline: datetime | None = None) -> None:
+        """Publish events with the commit: they leave once it has happened, in this order.
+
+        `deadline` is when they stop being of interest. Raises `EventDeclarationError` for a
+        message that is not an event.
+        """
+        self._events.extend(self._bus.prepare(event, deadline=deadline) for event in events)
+
+    async def start(self, saga: Saga, input: T, *, id: str) -> Run:  # noqa: A002  as sagas call it
+        """Start a saga with the commit. Its `id` names it; starting it twice is one saga.
+
+        `await run.result(within=seconds)`, after the block, waits for its end.
+        Raises `SagaConflict` if the id belongs to another saga or another input.
+        """
+        return await self._engine.start(self._inner, saga, input, id=id)
+
+    async def flush(self) -> None:
+        """Write the events published so far into the outbox; the end of the block does it too."""
+        events, self._events = self._events, []
+        if events:
+            await self._bus.flush(self._inner, events)

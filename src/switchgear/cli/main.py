@@ -1,0 +1,33 @@
+"""The entry point: what goes wrong on the way is one line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from switchgear.app.report import exit_code, one_line
+from switchgear.errors import MissingExtra, SwitchgearError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process: 0 done, 1 failed, 2 wrongly asked, 130 stopped."""
+    sys.exit(_main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    try:
+        try:
+            from switchgear.cli.commands import command  # noqa: PLC0415  optional dependencies
+        except ModuleNotFoundError as error:
+            if error.name in ("typer", "rich"):
+                raise MissingExtra(error.name, "cli") from error
+            raise
+        command(arguments)
+    except SwitchgearError as error:
+        print(one_line(error), file=sys.stderr)
+        return exit_code(error)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
