@@ -102,6 +102,10 @@ def _exact_size(messages: list[type[Message]]) -> bool:
     )
 
 
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
 def _is_flat(cls: type[Message]) -> bool:
     return all(field.type.shape is Shape.ONE for field in fields_of(cls).values())
 
@@ -214,30 +218,36 @@ class _Generator:
         return name
 
     def writer(self, index: int, cls: type[Message]) -> list[str]:
-        lines = [f"def write_{index}(m, p):"]
-        for field in fields_of(cls).values():
-            lines += [f"    {line}" for line in self.write(field)]
-        lines += ["    if m.__unknown__ is not None:", "        p.MergeFromString(m.__unknown__)"]
-        return lines
+        return [f"def write_{index}(m, p):", *_indented(self.fill(cls, "m", "p"))]
 
-    def write(self, field: Field) -> list[str]:
-        name = field.name
+    def fill(self, cls: type[Message], holder: str, target: str) -> list[str]:
+        """Return the lines that move every field of `holder` into `target`."""
+        lines: list[str] = []
+        for field in fields_of(cls).values():
+            lines += self.write(field, f"{holder}.{field.name}", f"{target}.{field.name}")
+        unknown = f"{holder}.__unknown__"
+        return [*lines, f"if {unknown} is not None:", f"    {target}.MergeFromString({unknown})"]
+
+    def write(self, field: Field, source: str, target: str) -> list[str]:
         if field.type.shape is Shape.ONE:
-            lines = self.write_one(field.kind, f"m.{name}", f"p.{name}")
+            lines = self.write_one(field.kind, source, target)
             if not field.type.optional:
                 return lines
-            return [f"if m.{name} is not None:", *(f"    {line}" for line in lines)]
+            return [f"if {source} is not None:", *_indented(lines)]
         scalar = self.scalar(field.kind, "i")
         if field.type.key is not None:
             if scalar == "i":
-                return [f"p.{name}.update(m.{name})"]
-            lines = self.write_one(field.kind, "i", f"p.{name}[k]")
-            return [f"for k, i in m.{name}.items():", *(f"    {line}" for line in lines)]
+                return [f"{target}.update({source})"]
+            lines = self.write_one(field.kind, "i", f"{target}[k]")
+            return [f"for k, i in {source}.items():", *_indented(lines)]
         if scalar is not None:
-            values = f"m.{name}" if scalar == "i" else f"[{scalar} for i in m.{name}]"
-            return [f"if m.{name}:", f"    p.{name}.extend({values})"]
-        write = self.submessage(field.kind)
-        return [f"add = p.{name}.add", f"for i in m.{name}:", f"    {write}(i, add())"]
+            values = source if scalar == "i" else f"[{scalar} for i in {source}]"
+            return [f"if {source}:", f"    {target}.extend({values})"]
+        if field.kind.name == "message" and _is_flat(field.kind.python):
+            lines = ["e = add()", *self.fill(field.kind.python, "i", "e")]
+        else:
+            lines = [f"{self.submessage(field.kind)}(i, add())"]
+        return [f"add = {target}.add", f"for i in {source}:", *_indented(lines)]
 
     def write_one(self, kind: Kind, source: str, target: str) -> list[str]:
         scalar = self.scalar(kind, source)
