@@ -8,8 +8,8 @@ HALF_OPEN   Exactly `probes` calls may be in flight. When that many have succeed
             failure opens it again.
 
 RAMP is the first `ramp` seconds of CLOSED: a share of the calls passes that grows from nothing to
-all, and besides it always as many in flight as there were probes (so a caller with little traffic
-does not notice). It ends the episode: the next opening lasts the shortest time again.
+all, and at least `probes` of them in each second (so a caller with little traffic does not notice).
+When it is over, so is the episode: the next opening lasts the shortest time again.
 
 | state     | success                    | failure             | rejected, cancelled |
 | --------- | -------------------------- | ------------------- | ------------------- |
@@ -86,8 +86,11 @@ class Breaker:
 
     threshold: float = 0.5
     """The share of failed calls that is too much; above 0, below 1 (1: with `confidence=None`)."""
-    confidence: float | None = 0.95
-    """How sure to be that the rate is above the threshold; 0.5 to 0.9999. None: the plain rate."""
+    confidence: float | None = 0.975
+    """How sure to be that the rate is above the threshold; 0.5 to 0.9999. None: the plain rate.
+
+    The default puts the lower end of the usual two-sided 95% interval above the threshold.
+    """
     evidence: tuple[Evidence, ...] = (Evidence(1.0, 20), Evidence(10.0, 10))
     """The windows; any one of them opens the breaker."""
     consecutive: int | None = None
@@ -157,20 +160,16 @@ class State(StrEnum):
 
 
 class Ticket:
-    """The right to make one attempt; in CLOSED after the ramp all share one."""
+    """The right to make one attempt. A probe has one of its own; in CLOSED all share one."""
 
-    __slots__ = ("counted", "expires", "generation")
+    __slots__ = ("expires", "generation")
 
-    def __init__(
-        self, generation: int, expires: float = math.inf, *, counted: bool = False
-    ) -> None:
+    def __init__(self, generation: int, expires: float = math.inf) -> None:
         self.generation = generation
         self.expires = expires
-        self.counted = counted
-        """Whether it takes one of the places of half-open or of the ramp."""
 
 
-# let through although the breaker said no: by observation only, so its result changes nothing
+# let through although the breaker said no, because it only observes: its result changes nothing
 _FREE = Ticket(-1)
 
 
@@ -208,7 +207,7 @@ class Circuit:
     """The state of one breaker, shared by every call of an edge."""
 
     __slots__ = (
-        "_lengths",
+        "_closed",
         "_lost_after",
         "_random",
         "_report",
@@ -221,6 +220,8 @@ class Circuit:
         "proved",
         "ramp_began",
         "ramp_ends",
+        "ramp_passed",
+        "ramp_second",
         "row",
         "settings",
         "standing",
@@ -245,15 +246,19 @@ class Circuit:
         """Quick and slow calls."""
         self.state = State.CLOSED
         self.generation = 0
-        self.standing: Ticket | None = None if settings.mode == "open" else Ticket(0)
-        """The ticket of everybody while CLOSED after the ramp; else None: ask `admit`."""
+        self._closed = Ticket(0)
+        """The ticket of this CLOSED."""
+        self.standing: Ticket | None = None if settings.mode == "open" else self._closed
+        """The ticket of everybody while CLOSED and not in the ramp; else None: ask `admit`."""
         self.until = 0.0
         """When OPEN ends."""
         self.episode = 0
         """How many times it has opened since it was last well."""
         self.ramp_began = self.ramp_ends = 0.0
+        self.ramp_second = self.ramp_passed = 0
+        """The second of the ramp, and how many calls have passed in it."""
         self.flights: set[Ticket] = set()
-        """Tickets that take a place of half-open or of the ramp."""
+        """Probes in flight."""
         self.proved = 0
         """Successful probes of this half-open."""
         self.row = 0
@@ -261,13 +266,12 @@ class Circuit:
 
     def admit(self, now: float) -> Ticket | None:
         """Draw a ticket for one attempt; None: turned away."""
-        if self.state is State.CLOSED and now >= self.ramp_ends and self.settings.mode != "open":
-            return self.standing or self._recover()
-        if self._passes(now):
-            ticket = Ticket(self.generation, now + self._lost_after, counted=True)
-            self.flights.add(ticket)
-            return ticket
-        return _FREE if self.settings.mode == "observe" else None
+        if self.standing is not None:
+            return self.standing
+        if self.settings.mode == "open":
+            return None
+        ticket = self._ramp(now) if self.state is State.CLOSED else self._probe(now)
+        return _FREE if ticket is None and self.settings.mode == "observe" else ticket
 
     def admits(self, now: float) -> bool:
         """Tell whether `admit` could let a call in now. Changes nothing and draws nothing."""
@@ -298,8 +302,6 @@ class Circuit:
                 if self.proved >= self.settings.probes:
                     self._close(now)
             return
-        if ticket.counted:
-            self.flights.discard(ticket)
         self.row = 0
         self.tally.add_good(now)
         if self.tardy is not None:
@@ -313,8 +315,6 @@ class Circuit:
             if self._give_back(ticket):
                 self._open(now, "probe", {})
             return
-        if ticket.counted:
-            self.flights.discard(ticket)
         self.row += 1
         self.tally.add_bad(now)
         if self.settings.consecutive is not None and self.row >= self.settings.consecutive:
@@ -332,20 +332,34 @@ class Circuit:
             return max(0.0, self.until - now)
         return None
 
-    def _passes(self, now: float) -> bool:
-        """Move on with time; tell whether one more call passes."""
-        if self.settings.mode == "open":
-            return False
-        if self.state is State.CLOSED:
-            share = (now - self.ramp_began) / (self.ramp_ends - self.ramp_began)
-            return self._place_free(now) or self._random() < share
+    def _ramp(self, now: float) -> Ticket | None:
+        """Let a share of the calls pass that grows with the time since it closed."""
+        if now >= self.ramp_ends:
+            self.episode = 0
+            self.standing = self._closed
+            return self._closed
+        since = now - self.ramp_began
+        if int(since) != self.ramp_second:
+            self.ramp_second, self.ramp_passed = int(since), 0
+        share = since / (self.ramp_ends - self.ramp_began)
+        if self.ramp_passed >= self.settings.probes and self._random() >= share:
+            return None
+        self.ramp_passed += 1
+        return self._closed
+
+    def _probe(self, now: float) -> Ticket | None:
+        """Let a probe pass if it is time, and a place is free."""
         if self.state is State.OPEN:
             if now < self.until:
-                return False
+                return None
             self._turn(State.HALF_OPEN)
             self.proved = 0
             self._report(SignalKind.BREAKER_HALF_OPENED, {"probes": self.settings.probes})
-        return self._place_free(now)
+        if not self._place_free(now):
+            return None
+        ticket = Ticket(self.generation, now + self._lost_after)
+        self.flights.add(ticket)
+        return ticket
 
     def _place_free(self, now: float) -> bool:
         if len(self.flights) >= self.settings.probes:
@@ -404,14 +418,9 @@ class Circuit:
         self.row = 0
         self.ramp_began = now
         self.ramp_ends = now + seconds(self.settings.ramp)
+        self.ramp_second = self.ramp_passed = 0
+        self._closed = Ticket(self.generation)
         self._report(SignalKind.BREAKER_CLOSED, {"ramp": seconds(self.settings.ramp)})
-
-    def _recover(self) -> Ticket:
-        """End the ramp: everybody passes, and all share the ticket that is returned."""
-        self.episode = 0
-        self.flights.clear()
-        self.standing = Ticket(self.generation)
-        return self.standing
 
     def _turn(self, state: State) -> None:
         self.state = state
