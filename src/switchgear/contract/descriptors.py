@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message as ProtoMessage
 
-__all__ = ["descriptor", "descriptor_pool", "file_descriptors", "file_of", "message_class"]
+__all__ = [
+    "descriptor",
+    "descriptor_pool",
+    "file_descriptors",
+    "file_of",
+    "message_class",
+    "sorted_roots",
+]
 
 TIMESTAMP_FILE: Final = "google/protobuf/timestamp.proto"
 DURATION_FILE: Final = "google/protobuf/duration.proto"
@@ -96,7 +103,7 @@ def file_descriptors(*roots: type[Any] | ServiceContract) -> FileDescriptorSet:
         from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 - an extra
     except ImportError:
         raise MissingExtra("protobuf", "grpc") from None
-    services, messages = _sorted_roots(roots)
+    services, messages = sorted_roots(roots)
     files = _Files()
     for cls in reach(*messages):
         files.add_type(cls)
@@ -105,9 +112,10 @@ def file_descriptors(*roots: type[Any] | ServiceContract) -> FileDescriptorSet:
     return FileDescriptorSet(file=files.finish())
 
 
-def _sorted_roots(
-    roots: tuple[type[Any] | ServiceContract, ...],
+def sorted_roots(
+    roots: Iterable[type[Any] | ServiceContract],
 ) -> tuple[list[ServiceContract], list[type[Message]]]:
+    """Return the services among `roots`, and the messages that all of them are made of."""
     services: dict[str, ServiceContract] = {}
     messages: list[type[Message]] = []
     for root in roots:
