@@ -179,6 +179,7 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
             if listening():
                 attempt_ended(step, outcome, now)
             step = call.ended(now, step, outcome)
+            del outcome
         if isinstance(step, Instead):
             step = await _instead(step)
     except BaseException as error:
@@ -191,7 +192,7 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
     try:
         raise step
     finally:
-        # the exception's trace holds this frame: without this, the two keep each other alive
+        # its trace holds this frame: if the frame held it too, only the collector would free them
         del step, call
 
 

@@ -78,7 +78,7 @@ def drive(
     try:
         raise step
     finally:
-        # the exception's trace holds this frame: without this, the two keep each other alive
+        # its trace holds this frame: if the frame held it too, only the collector would free them
         del step, call
 
 
@@ -91,7 +91,10 @@ def _made(call: Call, step: Attempt, attempt: Callable[[Attempt], Outcome[T]]) -
     now = monotonic()
     if listening():
         attempt_ended(step, outcome, now)
-    return call.ended(now, step, outcome)
+    try:
+        return call.ended(now, step, outcome)
+    finally:
+        del outcome
 
 
 def _paused(call: Call, step: Wait | Queue) -> Decision:

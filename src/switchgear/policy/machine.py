@@ -375,6 +375,8 @@ class Call:
                 return self._refused(now, outcome)
             if machine.shelf is not None and self.cache_key is not None:
                 machine.shelf.keep(now, self.cache_key, outcome.value)
+            if self.made > 1:
+                self.failure = self.doubt = None
             return Answer(outcome.value, False, None, self.made)
         finally:
             lock.release()
@@ -513,6 +515,7 @@ class Call:
         if self.doubt is not None and self.key is not None and isinstance(outcome, Rejected):
             self.doubt.__cause__ = outcome
             return self._over(now, self.doubt)
+        self.failure = self.doubt = None
         return outcome
 
     def _over(self, now: float, outcome: Unavailable | Unknown) -> Decision:
@@ -522,6 +525,8 @@ class Call:
             if self.doubt.__cause__ is None and not isinstance(outcome, Unknown):
                 self.doubt.__cause__ = outcome
             outcome = self.doubt
+        # a failure's trace holds the attempt and with it this call: they would free each other late
+        self.failure = self.doubt = None
         outcome.attempts = self.made
         retry = machine.policy.retry
         if (
