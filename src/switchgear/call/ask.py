@@ -1,0 +1,103 @@
+"""Saying more about one call, and hearing more of its answer.
+
+    answer = await ask(inventory.stock, GetStock(sku="tea"), deadline=0.2)
+    answer.value, answer.degraded, answer.age, answer.attempts
+
+`ask_sync` is the same from threads that have no event loop (Flask, Django, Celery). The calls of
+all threads run on one event loop in the background, so they share connections, breakers and budgets
+with each other; deadline and context are those of the calling thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from switchgear.call.answer import Answer
+from switchgear.call.client import core_of
+from switchgear.call.core import AskedWrongly
+from switchgear.contract.message import Message
+
+__all__ = ["ask", "ask_sync"]
+
+Q = TypeVar("Q", bound=Message)
+R = TypeVar("R", bound=Message)
+T = TypeVar("T")
+
+
+async def ask(
+    method: Callable[[Q], Awaitable[R]],
+    request: Q,
+    *,
+    deadline: float | timedelta | None = None,
+    key: str | None = None,
+) -> Answer[R]:
+    """Make one call of a client's `method` and return the answer with what is known about it.
+
+    deadline: for this call, in seconds, instead of the policy's; never beyond the caller's own.
+    key: the idempotency key of a keyed command; the same key again is the same command.
+
+    Raises what the plain call raises, and `AskedWrongly` for what is not a method of a client.
+    """
+    core = core_of(getattr(method, "__self__", None))
+    seconds = deadline.total_seconds() if isinstance(deadline, timedelta) else deadline
+    name: str = method.__name__
+    return await core.call(name, request, deadline=seconds, key=key)
+
+
+def ask_sync(
+    method: Callable[[Q], Awaitable[R]],
+    request: Q,
+    *,
+    deadline: float | timedelta | None = None,
+    key: str | None = None,
+) -> Answer[R]:
+    """Do what `ask` does, from a thread without an event loop; the thread waits.
+
+    Raises `AskedWrongly` inside an event loop, which it would bring to a halt.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _background().run(ask(method, request, deadline=deadline, key=key))
+    raise AskedWrongly(
+        "ask_sync waits, and this thread runs an event loop.", fix="Write: await ask(...)."
+    )
+
+
+class _Background:
+    """One event loop in a thread of its own, for all callers of `ask_sync`."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._loop.run_forever, name="switchgear-ask", daemon=True)
+        thread.start()
+        atexit.register(self._loop.call_soon_threadsafe, self._loop.stop)
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        # the task is made in a copy of the calling thread's context
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+_one: _Background | None = None
+_lock = threading.Lock()
+
+
+def _background() -> _Background:
+    global _one  # noqa: PLW0603  the loop belongs to the process
+    with _lock:
+        # a forked process has the object, and not the thread
+        if _one is None or _one.process != os.getpid():
+            _one = _Background()
+        return _one

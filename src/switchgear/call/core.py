@@ -1,0 +1,234 @@
+"""What is behind the methods of a client: an operation, its policy at work, and a wire.
+
+`Wire` is the port: a way to ask one service once. `http.py` and `grpc.py` are two; a test may give
+its own, which calls a handler in the same process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, TypeVar
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+from switchgear.call import aio
+from switchgear.call.answer import Answer, inherited, new_machine
+from switchgear.call.tls import Secret, Tls
+from switchgear.contract.codec import to_json
+from switchgear.contract.message import Message
+from switchgear.contract.service import Operation, ServiceContract
+from switchgear.database.port import committed
+from switchgear.errors import CallError
+from switchgear.model.context import Context, derived_key
+from switchgear.model.edge import Edge, Pattern
+from switchgear.model.outcome import Outcome, Refused, Status, Unavailable, Unknown
+from switchgear.model.wire import Verdict
+from switchgear.policy.machine import Attempt, Machine
+from switchgear.policy.policy import Policy
+
+__all__ = ["AskedWrongly", "Core", "Replies", "Settings", "Wire"]
+
+T = TypeVar("T")
+
+
+Replies: TypeAlias = AsyncGenerator[Message, None]
+"""The replies of a stream. Whoever iterates closes it."""
+
+
+class AskedWrongly(CallError):
+    """A call was made in a way that its contract does not allow; nothing was sent."""
+
+    code = "SG401"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every wire is told besides the target."""
+
+    caller: str | None = None
+    tls: Tls | None = None
+    token: Secret | None = None
+    treat: Mapping[int | Status, Verdict] = field(default_factory=dict)
+
+
+class Wire(Protocol):
+    """A way to reach one service. Made and used inside one event loop."""
+
+    async def send(
+        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+    ) -> Outcome[Any]:
+        """Ask once, and say how it went. Each outcome that is an exception is a new object.
+
+        It is cancelled when the attempt's deadline has passed.
+        """
+        ...
+
+    async def open(
+        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+    ) -> Outcome[Replies]:
+        """Begin a stream once: `Ok` once its first reply is there, or it ended without one.
+
+        The stream is bounded by the deadline of the context, not of the attempt; it raises the
+        outcome if it fails later. Closing the iterator gives it up.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release the connections."""
+        ...
+
+
+class _Line:
+    """One operation of a client, with the state of its policy."""
+
+    __slots__ = ("edge", "machine", "operation", "stale")
+
+    def __init__(self, operation: Operation, policy: Policy, edge: Edge) -> None:
+        self.operation = operation
+        self.edge = edge
+        self.machine: Machine = new_machine(edge.name, policy)
+        self.stale = policy.fallback is not None and policy.fallback.stale is not None
+
+
+class Core:
+    """What is behind the methods of one client."""
+
+    def __init__(
+        self,
+        contract: ServiceContract,
+        wire: Callable[[], Wire],
+        policies: Callable[[Operation], Policy],
+        caller: str | None,
+    ) -> None:
+        self.contract = contract
+        self._make = wire
+        self._wires: WeakKeyDictionary[asyncio.AbstractEventLoop, Wire] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._closed = False
+        self.lines: dict[str, _Line] = {}
+        for operation in contract.operations.values():
+            policy = policies(operation)
+            edge = Edge(
+                caller=caller or "?",
+                callee=contract.full_name,
+                operation=operation.full_name,
+                pattern=operation.pattern,
+                policy=policy.describe(),
+                keyed=operation.keyed,
+            )
+            self.lines[operation.name] = _Line(operation, policy, edge)
+
+    async def call(
+        self, name: str, request: Message, deadline: float | None = None, key: str | None = None
+    ) -> Answer[Any]:
+        """Make one call."""
+        line = self.lines[name]
+        operation = line.operation
+        if operation.streaming:
+            raise AskedWrongly(
+                "a stream is not one answer.",
+                where=operation.full_name,
+                fix="Iterate over it: `async for reply in client.method(request)`.",
+            )
+        wire = self._wire()
+        context = inherited()
+
+        async def attempt(step: Attempt) -> Outcome[Any]:
+            return await wire.send(operation, request, step, context)
+
+        return await self._drive(line, request, attempt, context, deadline=deadline, key=key)
+
+    async def open(self, name: str, request: Message) -> Replies:
+        """Begin one stream; the policy covers the time up to its first reply."""
+        line = self.lines[name]
+        wire = self._wire()
+        context = inherited()
+
+        async def attempt(step: Attempt) -> Outcome[Replies]:
+            return await wire.open(line.operation, request, step, context)
+
+        return (await self._drive(line, request, attempt, context)).value
+
+    async def close(self) -> None:
+        """Close the wires of all event loops; calls in flight are cancelled."""
+        with self._lock:
+            self._closed = True
+            wires = list(self._wires.items())
+            self._wires.clear()
+        here = asyncio.get_running_loop()
+        for loop, wire in wires:
+            if loop is here:
+                await wire.close()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(wire.close(), loop))
+
+    def _wire(self) -> Wire:
+        loop = asyncio.get_running_loop()
+        wire = self._wires.get(loop)
+        if wire is None:
+            with self._lock:
+                if self._closed:
+                    raise AskedWrongly(
+                        "the client is closed.",
+                        where=self.contract.full_name,
+                        fix="Keep it open for the service's life.",
+                    )
+                wire = self._wires[loop] = self._make()
+        return wire
+
+    async def _drive(
+        self,
+        line: _Line,
+        request: Message,
+        attempt: Callable[[Attempt], Awaitable[Outcome[T]]],
+        context: Context,
+        *,
+        deadline: float | None = None,
+        key: str | None = None,
+    ) -> Answer[T]:
+        operation = line.operation
+        if not isinstance(request, operation.request):
+            raise AskedWrongly(
+                f"the request is {type(request).__name__}, not {operation.request.__name__}.",
+                where=operation.full_name,
+            )
+        if operation.keyed:
+            # a key of its own makes the attempts of this call safe, though not a call made again
+            key = key or derived_key(operation.full_name) or uuid4().hex
+        elif key is not None:
+            raise AskedWrongly(
+                "a key is for commands that are declared with keyed=True.",
+                where=operation.full_name,
+                fix="Declare it so, or leave the key out.",
+            )
+        try:
+            answer = await aio.drive(
+                line.machine,
+                attempt,
+                repeatable=operation.repeatable,
+                key=key,
+                context=context,
+                deadline=deadline,
+                cache_key=to_json(request) if line.stale else None,
+            )
+        except (Refused, Unavailable, Unknown) as outcome:
+            if outcome.where is None:
+                outcome.where = operation.full_name
+            if isinstance(outcome, Unknown):
+                outcome.key = outcome.key or key
+                _note(operation)
+            raise
+        _note(operation)
+        return answer
+
+
+def _note(operation: Operation) -> None:
+    """Count a command that may have been carried out among the effects of the work in progress.
+
+    A door says that a request was not executed only where it had no effect at all.
+    """
+    if operation.pattern is Pattern.COMMAND:
+        committed()

@@ -1,0 +1,316 @@
+"""A wire over gRPC: `grpc.aio`, one channel, with its own retries turned off.
+
+gRPC answers UNAVAILABLE both where a request never left and where it was lost on the way, and does
+not tell which. So nothing is sent before the channel is known to be connected:
+
+| what happens                                            | outcome                         |
+| ------------------------------------------------------- | ------------------------------- |
+| the channel does not get connected, in time or at all   | `Unavailable(CONNECT)`          |
+| a status with the `not-executed` mark                   | `Unavailable(NOT_EXECUTED)`     |
+| any other status                                        | as `wire.grpc_verdict` says     |
+
+so UNAVAILABLE after sending is `Unknown`. Two statuses of the library itself are told by their
+words, because nothing else tells them: RESOURCE_EXHAUSTED from our own side, for a reply that is
+over the limit, is `Unknown`; from the other side, for a request that is, it is `Rejected`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from math import inf
+from time import monotonic
+from typing import Any, Final
+
+from switchgear.call.answer import headers
+from switchgear.call.core import Replies, Settings
+from switchgear.call.url import Target
+from switchgear.contract.codec import codec_of, from_proto
+from switchgear.contract.message import Message
+from switchgear.contract.service import Operation
+from switchgear.errors import InvalidMessage, MissingExtra
+from switchgear.model import wire
+from switchgear.model.context import Context
+from switchgear.model.outcome import (
+    Ok,
+    Outcome,
+    Reason,
+    Refused,
+    Rejected,
+    Status,
+    Unavailable,
+    Unknown,
+)
+from switchgear.model.wire import Verdict
+from switchgear.policy.machine import Attempt
+
+try:
+    import grpc
+    from google.protobuf.message import DecodeError
+    from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+        BadRequest,
+        ErrorInfo,
+        RetryInfo,
+    )
+    from google.rpc.status_pb2 import Status as RpcStatus  # type: ignore[import-untyped]
+except ImportError as error:
+    raise MissingExtra("grpcio", "grpc") from error
+
+__all__ = ["GrpcWire"]
+
+DETAILS: Final = "grpc-status-details-bin"
+LIMIT: Final = 64 * 1024 * 1024
+_OPTIONS: Final = (
+    # the policy retries, and nobody else
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config_disable_resolution", 1),
+    # a callee that is back is asked again soon: gRPC's own pauses go up to two minutes
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 250),
+    ("grpc.max_receive_message_length", LIMIT),
+    ("grpc.max_send_message_length", -1),
+    # two clients of one callee do not share the fate of a connection
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_CONNECT: Final = 20.0
+_READY: Final = grpc.ChannelConnectivity.READY
+_FAILED: Final = (
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.SHUTDOWN,
+)
+_STATUS: Final = {code: Status[code.name] for code in grpc.StatusCode}
+_REASONS: Final = {
+    Status.DEADLINE_EXCEEDED: Reason.TIMEOUT,
+    Status.CANCELLED: Reason.CANCELLED,
+    Status.UNAVAILABLE: Reason.RESET,
+}
+_OUR_LIMIT: Final = "CLIENT: Received message larger"
+_THEIR_LIMIT: Final = "SERVER: Received message larger"
+
+
+class GrpcWire:
+    """See `Wire`. It connects when it is first used."""
+
+    def __init__(self, target: Target, settings: Settings) -> None:
+        self._target = target
+        self._settings = settings
+        self._treat = {key: one for key, one in settings.treat.items() if isinstance(key, Status)}
+        self._channel: grpc.aio.Channel | None = None
+        self._connecting: asyncio.Task[bool] | None = None
+        # grpc.aio's callables are generic in types that are bytes here
+        self._methods: dict[str, Any] = {}
+
+    async def send(
+        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+    ) -> Outcome[Any]:
+        """Ask once; see `Wire.send`."""
+        data = codec_of(operation.request).to_proto(request)
+        channel = self._channel or self._open()
+        if channel.get_state(try_to_connect=True) is not _READY and not await self._connected(
+            attempt.deadline
+        ):
+            return self._unconnected()
+        method = self._methods.get(operation.grpc_path)
+        if method is None:
+            method = self._methods[operation.grpc_path] = channel.unary_unary(operation.grpc_path)
+        now = monotonic()
+        try:
+            reply = await method(
+                data,
+                timeout=None if attempt.deadline == inf else max(0.001, attempt.deadline - now),
+                metadata=self._metadata(attempt, context, now),
+            )
+        except grpc.aio.AioRpcError as failure:
+            return self._outcome(operation, failure)
+        try:
+            return Ok(codec_of(operation.reply).from_proto(reply))
+        except InvalidMessage as unreadable:
+            return _unreadable(unreadable)
+
+    async def open(
+        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+    ) -> Outcome[Replies]:
+        """Begin a stream; see `Wire.open`."""
+        data = codec_of(operation.request).to_proto(request)
+        channel = self._channel or self._open()
+        if channel.get_state(try_to_connect=True) is not _READY and not await self._connected(
+            attempt.deadline
+        ):
+            return self._unconnected()
+        now = monotonic()
+        begin: Any = channel.unary_stream(operation.grpc_path)
+        call = begin(
+            data,
+            timeout=None if context.deadline is None else max(0.001, context.deadline - now),
+            metadata=self._metadata(attempt, context, now),
+        )
+        try:
+            first = await call.read()
+        except grpc.aio.AioRpcError as failure:
+            return self._outcome(operation, failure)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        return Ok(self._replies(operation, call, first))
+
+    async def close(self) -> None:
+        """Close the channel."""
+        channel, self._channel = self._channel, None
+        self._methods.clear()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if channel is not None:
+            await channel.close()
+
+    async def _replies(self, operation: Operation, call: Any, first: Any) -> Replies:
+        read = codec_of(operation.reply).from_proto
+        try:
+            data = first
+            while data is not grpc.aio.EOF:
+                yield read(data)
+                data = await call.read()
+        except grpc.aio.AioRpcError as failure:
+            outcome = self._outcome(operation, failure)
+            raise outcome from failure
+        except InvalidMessage as unreadable:
+            raise _unreadable(unreadable) from unreadable
+        finally:
+            call.cancel()
+
+    def _open(self) -> grpc.aio.Channel:
+        target, tls = self._target, self._settings.tls
+        # a name that gRPC's resolver takes as it is, an IPv6 address included
+        where = f"dns:///{target.authority}"
+        options: list[tuple[str, Any]] = list(_OPTIONS)
+        if not target.secure:
+            self._channel = grpc.aio.insecure_channel(where, options=options)
+            return self._channel
+        if tls is not None and tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", tls.server_name))
+        credentials = grpc.ssl_channel_credentials() if tls is None else tls.grpc()
+        self._channel = grpc.aio.secure_channel(where, credentials, options=options)
+        return self._channel
+
+    async def _connected(self, deadline: float) -> bool:
+        """Wait until the channel is connected, for nine tenths of the time that is left.
+
+        The rest is for telling that it was not, as opposed to a timeout of the whole.
+        """
+        task = self._connecting
+        if task is None or task.done():
+            task = self._connecting = asyncio.get_running_loop().create_task(self._watch())
+        left = _CONNECT if deadline == inf else (deadline - monotonic()) * 0.9
+        done, _ = await asyncio.wait([task], timeout=max(0.0, left))
+        return bool(done) and not task.cancelled() and task.result()
+
+    async def _watch(self) -> bool:
+        """Follow the channel until it is connected or has failed to."""
+        while True:
+            channel = self._channel
+            if channel is None:
+                return False
+            state = channel.get_state(try_to_connect=True)
+            if state is _READY:
+                return True
+            if state in _FAILED:
+                return False
+            await channel.wait_for_state_change(state)
+
+    def _unconnected(self) -> Unavailable:
+        return Unavailable(f"no connection to {self._target.authority}", reason=Reason.CONNECT)
+
+    def _metadata(
+        self, attempt: Attempt, context: Context, now: float
+    ) -> tuple[tuple[str, str], ...]:
+        marks = headers(attempt, context, now, caller=self._settings.caller)
+        marks.pop(wire.TIMEOUT, None)  # gRPC has its own
+        if self._settings.token is not None:
+            marks["authorization"] = f"Bearer {self._settings.token.reveal()}"
+        return tuple(marks.items())
+
+    def _outcome(
+        self, operation: Operation, failure: grpc.aio.AioRpcError
+    ) -> Refused | Unavailable | Unknown:
+        """Return what a status means."""
+        status = _STATUS[failure.code()]
+        told = failure.details() or ""
+        trailers: Mapping[str, Any] = dict(failure.trailing_metadata() or ())
+        details = _Details(trailers.get(DETAILS))
+        refusal = details.refusal(operation)
+        if refusal is not None:
+            return refusal
+        verdict = self._treat.get(status) or wire.grpc_verdict(status)
+        if told.startswith(_OUR_LIMIT):
+            verdict = Verdict.UNKNOWN
+        elif told.startswith(_THEIR_LIMIT):
+            verdict = Verdict.REFUSED
+        what = told or str(status)
+        final = trailers.get(wire.RETRY) == wire.FINAL
+        wait = _pushback(trailers.get(wire.GRPC_PUSHBACK), details.retry_after)
+        if trailers.get(wire.OUTCOME) == wire.NOT_EXECUTED or verdict is Verdict.UNAVAILABLE:
+            return Unavailable(what, reason=Reason.NOT_EXECUTED, retry_after=wait, final=final)
+        if verdict is Verdict.REFUSED:
+            return Rejected(what, status=status, pointer=details.pointer)
+        reason = _REASONS.get(status, Reason.SERVER_ERROR)
+        return Unknown(what, reason=reason, retry_after=wait, final=final, cause=failure)
+
+
+class _Details:
+    """What `grpc-status-details-bin` says, as far as we understand it."""
+
+    def __init__(self, data: object) -> None:
+        self.pointer: str | None = None
+        self.retry_after: float | None = None
+        self._unknown: list[tuple[str, bytes]] = []
+        if not isinstance(data, bytes):
+            return
+        try:
+            for one in RpcStatus.FromString(data).details:
+                self._take(one)
+        except DecodeError:
+            return  # somebody else's idea of the header; the status says enough
+
+    def _take(self, one: Any) -> None:
+        info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
+        if one.Unpack(info):
+            self.pointer = info.metadata.get("pointer", self.pointer)
+        elif one.Unpack(retry):
+            self.retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        elif one.Unpack(bad):
+            if self.pointer is None and bad.field_violations:
+                field: str = bad.field_violations[0].field
+                self.pointer = "/" + field.replace("[", "/").replace("]", "").replace(".", "/")
+        else:
+            self._unknown.append((one.type_url.rpartition("/")[2], one.value))
+
+    def refusal(self, operation: Operation) -> Refused | None:
+        """Return the declared refusal among the details."""
+        for name, data in self._unknown:
+            declared = operation.refusal(name)
+            if declared is None:
+                continue
+            try:
+                return declared.from_message(from_proto(declared.__message__, data))
+            except InvalidMessage:
+                return Rejected(f"refused with {name}, unreadably", status=declared.status)
+        return None
+
+
+def _pushback(value: object, otherwise: float | None) -> float | None:
+    """Return the seconds that the callee asks for; negative: it asks not to be asked again."""
+    if value is None:
+        return otherwise
+    try:
+        return int(str(value)) / 1000
+    except ValueError:
+        return -1.0  # gRPC's own rule for what cannot be read
+
+
+def _unreadable(error: InvalidMessage) -> Unknown:
+    """Return what it means that the callee did it and nobody understands what it says."""
+    return Unknown(
+        f"the reply is not what the contract says: {error}",
+        reason=Reason.SERVER_ERROR,
+        final=True,
+        cause=error,
+    )

@@ -1,0 +1,378 @@
+"""A wire over HTTP: aiohttp, with its helpfulness turned off.
+
+No cookies, no redirects, and above all no repetition of its own: aiohttp silently sends a request
+again when a kept connection was lost, which for a DELETE or PUT is a command carried out twice.
+
+| what happens                                              | outcome                        |
+| --------------------------------------------------------- | ------------------------------ |
+| no connection: refused, no such name, TLS, no time for it | `Unavailable(CONNECT)`         |
+| anything lost after that                                  | `Unknown(RESET)` or `(TIMEOUT)` |
+| an answer                                                 | as `answered` says             |
+
+A connection may take nine tenths of the time that is left, so that its failure is told as such and
+not as a timeout of the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from functools import lru_cache
+from math import inf
+from time import monotonic
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from switchgear.call.answer import headers, retry_after
+from switchgear.call.core import Replies, Settings
+from switchgear.call.url import Target
+from switchgear.contract.codec import codec_of, from_json
+from switchgear.contract.message import Message
+from switchgear.contract.service import Operation
+from switchgear.errors import InvalidMessage, MissingExtra
+from switchgear.model import wire
+from switchgear.model.context import Context
+from switchgear.model.outcome import (
+    Ok,
+    Outcome,
+    Reason,
+    Refused,
+    Rejected,
+    Unavailable,
+    Unknown,
+)
+from switchgear.model.wire import Verdict
+from switchgear.policy.machine import Attempt
+
+try:
+    import aiohttp
+    from yarl import URL
+except ImportError as error:
+    raise MissingExtra("aiohttp", "http") from error
+
+__all__ = ["HttpWire", "answered"]
+
+REFUSAL: Final = "urn:switchgear:refusal:"
+_TYPE: Final = "application/json"
+_REASONS: Final = {408: Reason.TIMEOUT, 499: Reason.CANCELLED, 504: Reason.TIMEOUT}
+# Below the five seconds after which common servers drop an idle connection: a connection that is
+# dropped while a request is on its way leaves its outcome unknown.
+_KEEP_ALIVE: Final = 4.0
+_FAILED: Final = b'{"@problem"'
+_NEVER_LEFT: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.InvalidURL,
+)
+
+
+class _Problem(msgspec.Struct):
+    type: str = ""
+    title: str = ""
+    status: int = 500
+    detail: str = ""
+    pointer: str | None = None
+    refusal: msgspec.Raw | None = None
+
+
+class _LastLine(msgspec.Struct, rename={"problem": "@problem"}):
+    problem: msgspec.Raw
+
+
+_problem = msgspec.json.Decoder(_Problem).decode
+_last_line = msgspec.json.Decoder(_LastLine).decode
+
+
+class HttpWire:
+    """See `Wire`. It connects when it is first used."""
+
+    def __init__(self, target: Target, settings: Settings) -> None:
+        self._settings = settings
+        self._base = f"{target.scheme}://{target.authority}{target.prefix}"
+        self._static: dict[str, URL] = {}
+        self._treat = {
+            key: verdict for key, verdict in settings.treat.items() if key in range(1000)
+        }
+        self._session: aiohttp.ClientSession | None = None
+        self._tls: Any = True
+        if target.secure and settings.tls is not None:
+            self._tls = settings.tls.context()
+
+    async def send(
+        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+    ) -> Outcome[Any]:
+        """Ask once; see `Wire.send`."""
+        try:
+            response = await self._begin(operation, request, attempt, context, attempt.deadline)
+            body = await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            return _lost(error)
+        if response.status == 200:  # noqa: PLR2004
+            try:
+                return Ok(codec_of(operation.reply).from_json(body or b"{}"))
+            except InvalidMessage as error:
+                return _unreadable(error)
+        return self._outcome(operation, response, body)
+
+    async def open(
+        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+    ) -> Outcome[Replies]:
+        """Begin a stream; see `Wire.open`."""
+        deadline = inf if context.deadline is None else context.deadline
+        try:
+            response = await self._begin(operation, request, attempt, context, deadline)
+            if response.status != 200:  # noqa: PLR2004
+                return self._outcome(operation, response, await response.read())
+            replies = _replies(operation, response, deadline)
+            try:
+                first = await anext(replies)
+            except StopAsyncIteration:
+                return Ok(_empty())
+            return Ok(_after(first, replies))
+        except (Refused, Unavailable, Unknown) as outcome:
+            return outcome
+        except (aiohttp.ClientError, OSError) as error:
+            return _lost(error)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _begin(
+        self,
+        operation: Operation,
+        request: Message,
+        attempt: Attempt,
+        context: Context,
+        deadline: float,
+    ) -> aiohttp.ClientResponse:
+        session = self._session or self._open()
+        route = operation.route
+        now = monotonic()
+        marks = headers(attempt, context, now, caller=self._settings.caller)
+        if deadline == inf:
+            marks.pop(wire.TIMEOUT, None)
+        if self._settings.token is not None:
+            marks["authorization"] = f"Bearer {self._settings.token.reveal()}"
+        body: bytes | None = None
+        if not route.parameters and route.has_body:
+            url = self._static.get(route.path) or self._static.setdefault(
+                route.path, URL(self._base + route.path, encoded=True)
+            )
+            body = codec_of(operation.request).to_json(request)
+        else:
+            url, body = self._split(operation, request)
+        if body is not None:
+            marks["content-type"] = _TYPE
+        left = attempt.deadline - now
+        return await session.request(
+            route.method,
+            url,
+            data=body,
+            headers=marks,
+            allow_redirects=False,
+            timeout=_NO_TIMEOUT if left == inf else _timeout(int(left * 45)),
+        )
+
+    def _split(self, operation: Operation, request: Message) -> tuple[URL, bytes | None]:
+        """Divide a request between path, query and body."""
+        route = operation.route
+        values: dict[str, Any] = msgspec.json.decode(codec_of(operation.request).to_json(request))
+        path = route.path
+        for name in route.parameters:
+            path = path.replace(f"{{{name}}}", _segment(operation, name, _text(values.pop(name))))
+        if route.has_body:
+            return URL(self._base + path, encoded=True), msgspec.json.encode(values)
+        query = {
+            name: [_text(one) for one in value] if isinstance(value, list) else _text(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        written = f"?{urlencode(query, doseq=True)}" if query else ""
+        return URL(self._base + path + written, encoded=True), None
+
+    def _open(self) -> aiohttp.ClientSession:
+        self._session = session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_KEEP_ALIVE, ssl=self._tls, ttl_dns_cache=5
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            timeout=_NO_TIMEOUT,
+        )
+        # There is no public setting; a test counts what a lost connection makes of a GET.
+        session._retry_connection = False  # noqa: SLF001
+        return session
+
+    def _outcome(
+        self, operation: Operation, response: aiohttp.ClientResponse, body: bytes
+    ) -> Refused | Unavailable | Unknown | Ok[Any]:
+        verdict = self._treat.get(response.status) or wire.http_verdict(response.status)
+        return answered(operation, response.status, response.headers, body, verdict)
+
+
+def answered(
+    operation: Operation, code: int, marks: Mapping[str, str], body: bytes, verdict: Verdict
+) -> Outcome[Any]:
+    """Return what an HTTP answer means. `marks` are the headers, found whatever their case."""
+    problem = _read_problem(marks, body)
+    if problem.type.startswith(REFUSAL):
+        found = _refusal(operation, problem, code)
+        if found is not None:
+            return found
+    what = problem.detail or problem.title or f"answered {code}"
+    final = marks.get(wire.RETRY) == wire.FINAL
+    wait = retry_after(marks.get("retry-after"))
+    if marks.get(wire.OUTCOME) == wire.NOT_EXECUTED or verdict is Verdict.UNAVAILABLE:
+        return Unavailable(what, reason=Reason.NOT_EXECUTED, retry_after=wait, final=final)
+    if verdict is Verdict.REFUSED:
+        return Rejected(what, status=wire.status_of_http(code), pointer=problem.pointer)
+    if verdict is Verdict.OK:
+        try:
+            return Ok(from_json(operation.reply, body or b"{}"))
+        except InvalidMessage as error:
+            return _unreadable(error)
+    reason = _REASONS.get(code, Reason.SERVER_ERROR)
+    return Unknown(what, reason=reason, retry_after=wait, final=final)
+
+
+def _read_problem(marks: Mapping[str, str], body: bytes) -> _Problem:
+    if marks.get("content-type", "").startswith("application/problem+json"):
+        try:
+            return _problem(body)
+        except msgspec.DecodeError:
+            pass  # the status says enough
+    return _Problem()
+
+
+def _refusal(operation: Operation, problem: _Problem, code: int) -> Refused | None:
+    """Return the refusal that a problem is; None if it says so and is not."""
+    name = problem.type.removeprefix(REFUSAL)
+    declared = operation.refusal(name)
+    if declared is None:
+        # a newer callee; it is a definitive no all the same
+        return Rejected(f"refused with {name}: {problem.detail}", status=wire.status_of_http(code))
+    if problem.refusal is None:
+        return None
+    try:
+        return declared.from_message(from_json(declared.__message__, bytes(problem.refusal)))
+    except InvalidMessage:
+        return Rejected(f"refused with {name}, unreadably", status=wire.status_of_http(code))
+
+
+def _lost(error: Exception) -> Unavailable | Unknown:
+    """Return what an error of the connection means."""
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, _NEVER_LEFT):
+        return Unavailable(what, reason=Reason.CONNECT, cause=error)
+    timeout = isinstance(error, TimeoutError)
+    return Unknown(what, reason=Reason.TIMEOUT if timeout else Reason.RESET, cause=error)
+
+
+def _unreadable(error: InvalidMessage) -> Unknown:
+    """Return what it means that the callee did it and nobody understands what it says."""
+    return Unknown(
+        f"the reply is not what the contract says: {error}",
+        reason=Reason.SERVER_ERROR,
+        final=True,
+        cause=error,
+    )
+
+
+async def _replies(
+    operation: Operation, response: aiohttp.ClientResponse, deadline: float
+) -> Replies:
+    """Read newline-delimited replies; raises the outcome if the stream failed."""
+    read = codec_of(operation.reply).from_json
+    try:
+        async for line in _lines(response, deadline):
+            if line.startswith(_FAILED):
+                raise _told(operation, line)
+            yield read(line)
+    except (aiohttp.ClientError, OSError) as error:
+        raise _lost(error) from error
+    except InvalidMessage as error:
+        raise _unreadable(error) from error
+    finally:
+        response.close()
+
+
+async def _lines(response: aiohttp.ClientResponse, deadline: float) -> AsyncGenerator[bytes, None]:
+    rest = b""
+    chunks = aiter(response.content.iter_any())
+    while True:
+        try:
+            if deadline == inf:
+                chunk = await anext(chunks)
+            else:
+                async with asyncio.timeout(deadline - monotonic()):
+                    chunk = await anext(chunks)
+        except StopAsyncIteration:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+    if rest.strip():
+        yield rest
+
+
+def _told(operation: Operation, line: bytes) -> Refused | Unavailable | Unknown:
+    """Return the outcome that the last line of a failed stream tells."""
+    try:
+        body = bytes(_last_line(line).problem)
+        code = _problem(body).status
+    except msgspec.DecodeError:
+        body, code = b"", 500
+    marks = {"content-type": "application/problem+json"}
+    outcome = answered(operation, code, marks, body, wire.http_verdict(code))
+    return (
+        Unknown(f"answered {code}", reason=Reason.SERVER_ERROR)
+        if isinstance(outcome, Ok)
+        else outcome
+    )
+
+
+async def _after(first: Message, replies: Replies) -> Replies:
+    try:
+        yield first
+        async for reply in replies:
+            yield reply
+    finally:
+        await replies.aclose()
+
+
+async def _empty() -> Replies:
+    nothing: tuple[Message, ...] = ()
+    for reply in nothing:
+        yield reply
+
+
+def _segment(operation: Operation, name: str, text: str) -> str:
+    """Return a path parameter as a segment of the path."""
+    if text in {"", ".", ".."}:
+        # what stands between would read it as another path
+        raise Rejected(
+            f"{name} is {text!r}, which cannot be part of the path {operation.route.path}.",
+            pointer=f"/{name}",
+        )
+    return quote(text, safe="")
+
+
+def _text(value: Any) -> str:
+    """Return a JSON value as a path or a query carries it."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+@lru_cache(maxsize=1024)
+def _timeout(fiftieths: int) -> aiohttp.ClientTimeout:
+    """Return the setting that bounds the connection alone: making one is not cheap."""
+    return aiohttp.ClientTimeout(total=None, connect=max(1, fiftieths) / 50)
+
+
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
