@@ -136,7 +136,8 @@ class Scope:
 class Declaration:
     """What a message class declares."""
 
-    package: str
+    stated_package: str
+    """The package that was given, or else the name of the module."""
     where: str
     specs: Mapping[str, Spec]
     reserved: tuple[int | str | range, ...]
@@ -150,6 +151,11 @@ class Declaration:
     fields: Mapping[str, Field] | None = None
     descriptor: Any = None
     """The descriptor of protobuf, once it was asked for."""
+
+    @property
+    def package(self) -> str:
+        """The protobuf package: that of the message inside whose body this one stands, if any."""
+        return declaration_of(self.owner).package if self.owner else self.stated_package
 
     @property
     def name(self) -> str:

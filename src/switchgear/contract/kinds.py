@@ -120,7 +120,8 @@ def _integer(name: str, bits: int, *, signed: bool) -> Kind:
     return Kind(name, int, low, high)
 
 
-MAX_FLOAT32: Final = float.fromhex("0x1.fffffep127")
+MAX_FLOAT32: Final = float.fromhex("0x1.fffffefffffffp127")
+"""The largest number that rounds to one of 32 bits: printers round the largest of those up."""
 
 INT64: Final = _integer("int64", 64, signed=True)
 DOUBLE: Final = Kind("double", float)

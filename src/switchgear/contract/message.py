@@ -134,7 +134,7 @@ class MessageMeta(type):
             else:
                 del namespace[key]
         declaration = namespace["__declaration__"] = Declaration(
-            package=package or module,
+            stated_package=package or module,
             where=where,
             specs=specs,
             reserved=gone,
