@@ -51,7 +51,8 @@ def load(folder: Path, text: str, environ: Mapping[str, str] | None = None, **mo
     return config.load(file, {"PAY_TOKEN": "hush", **(environ or {}), **more})
 
 
-def test_a_whole_file(tmp_path: Path) -> None:
+def test_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAY_TOKEN", "hush")
     shop = load(tmp_path, SHOP)
     assert shop.system.name == "shop"
     assert shop.system.data == tmp_path / "var"
@@ -144,7 +145,7 @@ WRONG = [
         "grpc://",
     ),
     (
-        '[services.o]\napp = "a:b"\n[services.o.calls]\n"a.B" = { token = "${env:T}" }\n',
+        '[services.o]\napp = "a:b"\n[services.o.calls]\n"a.B" = { token = "${env:PAY_TOKEN}" }\n',
         ':4: services.o.calls."a.B"',
         "no url",
     ),
@@ -218,6 +219,25 @@ database = "postgresql://orders:${file:password}@db/orders?sslkey=alsosecret"
     for hidden in ("s3same", "hush", "alsosecret"):
         assert hidden not in shown
     assert "orders:***@db" in str(database)
+
+
+def test_the_secrets_of_others_need_not_be_here(tmp_path: Path) -> None:
+    text = """\
+[services.orders]
+app = "a:b"
+database = "postgresql://orders:${env:ORDERS_PASSWORD}@db/orders"
+[services.pay]
+app = "c:d"
+database = "postgresql://pay:${env:PAY_PASSWORD}@db/pay"
+[services.pay.calls]
+"a.B" = { url = "https://b", token = "${file:none}" }
+"""
+    settings = load(tmp_path, text, {"ORDERS_PASSWORD": "s3same"})
+    assert "s3same" in settings.service("orders").database.reveal()
+    with pytest.raises(
+        ConfigError, match=r":6: services\.pay\.database: .* PAY_PASSWORD is not set"
+    ):
+        settings.service("pay")
 
 
 def test_a_complaint_masks_passwords(tmp_path: Path) -> None:

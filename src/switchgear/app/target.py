@@ -56,7 +56,7 @@ def load_target(target: str) -> object:
             found = getattr(found, attribute)
         except AttributeError as error:
             raise OperationError(
-                f"the module {module_name} has no {attribute}.",
+                f"the module {module_name} has no {attributes}.",
                 where=target,
                 fix=f"Name the variable that holds the application: {module_name}:app.",
             ) from error

@@ -87,6 +87,8 @@ class Supervisor:
                 fix="List them as [services.NAME], or begin with: switchgear new NAME",
             )
         chosen = [self.process(name) for name in (names or self._processes)]
+        for process in chosen:
+            self.config.service(process.name)  # has what it needs
         results = await asyncio.gather(*map(self._begin, chosen), return_exceptions=True)
         failed = [result for result in results if isinstance(result, BaseException)]
         if not failed:

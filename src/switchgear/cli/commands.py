@@ -98,6 +98,53 @@ def run(
     )
 
 
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Of the project; its package has the same.")],
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to write it; default: a folder of that name.")
+    ] = None,
+) -> None:
+    """Write a working system of two services, with its tests."""
+    from switchgear.app.new import new as write_new  # noqa: PLC0415  others start faster without it
+
+    target = folder or Path(name)
+    files = write_new(name, target)
+    typer.echo(f"{len(files)} files in {target}. What to do next:")
+    typer.echo(f"  cd {target} && pytest && switchgear up")
+
+
+@app.command()
+def services(config: Config = None, *, json: AsJson = False) -> None:
+    """List the services of a system: what they serve and where they listen."""
+    from switchgear.cli.system import show_services  # noqa: PLC0415  others start faster without it
+
+    show_services(load(config), as_json=json)
+
+
+@app.command()
+def edges(config: Config = None, *, json: AsJson = False) -> None:
+    """List who depends on what: calls with their policy, events, steps of sagas."""
+    from switchgear.cli.system import show_edges  # noqa: PLC0415  others start faster without it
+
+    show_edges(load(config), as_json=json)
+
+
+@app.command()
+def drill(
+    names: Annotated[list[str], typer.Argument(help="Drills by name, or all.")],
+    json: Annotated[
+        Path | None, typer.Option("--json", help="A file for one JSON object a line and drill.")
+    ] = None,
+) -> None:
+    """Break something on purpose, measure, and check the books."""
+    from rich.console import Console  # noqa: PLC0415  others start faster without it
+
+    from switchgear.drills.main import run as run_drills  # noqa: PLC0415  likewise
+
+    raise typer.Exit(run_drills(names, json, Console()))
+
+
 def _address(text: str | None, option: str) -> Address | None:
     if text is None:
         return None

@@ -7,7 +7,7 @@ import json
 import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import cycle
 from typing import Final
 
@@ -51,7 +51,13 @@ class Lines:
     def say(self, service: str | None, message: str, *, style: str = "bold") -> None:
         """Show what the supervisor has to say itself."""
         if self.json_lines:
-            told = {"service": service, "logger": "switchgear.up", "message": message}
+            told = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "level": "info",
+                "service": service,
+                "logger": "switchgear.up",
+                "message": message,
+            }
             self._write(json.dumps({key: value for key, value in told.items() if value}))
             return
         text = self._prefix(service) if service else Text()

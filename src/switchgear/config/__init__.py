@@ -9,14 +9,13 @@ from switchgear.config.settings import (
     SystemConfig,
     Tls,
 )
-from switchgear.config.values import Address, Secret, Url, masked
+from switchgear.config.values import Address, Url, masked
 
 __all__ = [
     "Address",
     "CallConfig",
     "Config",
     "Objective",
-    "Secret",
     "ServiceConfig",
     "SystemConfig",
     "Tls",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -101,6 +102,8 @@ def _system(section: Section) -> SystemConfig:
         log=section.get("log", _LEVELS, "info"),
     )
     section.finish()
+    if section.unset is not None:
+        raise section.unset
     return system
 
 
@@ -120,12 +123,13 @@ def _service(name: str, section: Section, system: SystemConfig) -> ServiceConfig
         url=section.get("url", _REACH, None),
         database=section.get("database", _DATABASE, _embedded(system.data / f"{name}.db")),
         serves=section.get("serves", texts, ()),
-        calls={k: _call(section, k, v) for k, v in section.entries("calls").items()},
+        calls=_calls(section),
         tls=_tls(section, clients=True),
         cors=section.get("cors", texts, ()),
         drain=section.get("drain", seconds, system.drain),
-        env={k: v.text("a text in quotes") for k, v in section.entries("env").items()},
+        env=_environment(section),
     )
+    service = replace(service, unset=section.unset)
     section.finish()
     if service.app and service.asgi:
         raise section.complaint(
@@ -159,21 +163,39 @@ def _tls(section: Section, *, clients: bool = False) -> Tls | None:
     raise section.complaint(there, f"{there} is set and {missing} is not.", fix=f"Add {missing}.")
 
 
+def _calls(section: Section) -> dict[str, CallConfig]:
+    calls = {}
+    for name, value in section.entries("calls").items():
+        call = section.read(value, partial(_call, section, name), None)
+        if call is not None:
+            calls[name] = call
+    return calls
+
+
 def _call(section: Section, name: str, value: Value) -> CallConfig:
     if not isinstance(value.raw, dict):
         return CallConfig(url=_REACH(value))
     inner = section.source.section(*section.path, "calls", name)
     reach = inner.get("url", _REACH, None)
+    token = inner.get("token", secret, None)
+    ca = inner.get("ca", path, None)
+    tls = _tls(inner)
+    inner.finish()
+    if inner.unset is not None:
+        raise inner.unset
     if reach is None:
         raise ConfigError("it has no url.", where=value.where, fix='Add url = "grpcs://host:port".')
-    call = CallConfig(
-        url=reach,
-        token=inner.get("token", secret, None),
-        ca=inner.get("ca", path, None),
-        tls=_tls(inner),
-    )
-    inner.finish()
-    return call
+    return CallConfig(url=reach, token=token, ca=ca, tls=tls)
+
+
+def _environment(section: Section) -> dict[str, str]:
+    values = section.entries("env").items()
+    found = {name: section.read(value, _text, None) for name, value in values}
+    return {name: content for name, content in found.items() if content is not None}
+
+
+def _text(value: Value) -> str:
+    return value.text("a text in quotes")
 
 
 def _objective(section: Section) -> Objective:

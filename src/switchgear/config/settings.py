@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from switchgear.config.values import Address, Secret, Url
+from switchgear.call.tls import Secret
+from switchgear.config.values import Address, Url
+from switchgear.errors import ConfigError
 
 __all__ = ["CallConfig", "Config", "Objective", "ServiceConfig", "SystemConfig", "Tls"]
 
@@ -84,6 +86,8 @@ class ServiceConfig:
     """As in `[system]`, for this service alone."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables of its process in `switchgear up`."""
+    unset: ConfigError | None = field(default=None, repr=False, compare=False)
+    """The first value that refers to a variable or a file that is not there; it has its default."""
 
     def reach(self, contract: str) -> CallConfig | None:
         """Return how it reaches the contract with this full name, if its settings say so."""
@@ -118,8 +122,14 @@ class Config:
     """Makes the settings of a service that the file does not list, from the environment alone."""
 
     def service(self, name: str) -> ServiceConfig:
-        """Return the settings of a service; one that is not listed gets the defaults."""
-        return self.services.get(name) or self.unlisted(name)
+        """Return the settings of a service that is to run; one not listed gets the defaults.
+
+        Raises `ConfigError` if a value refers to a variable or a file that is not there.
+        """
+        service = self.services.get(name) or self.unlisted(name)
+        if service.unset is not None:
+            raise service.unset
+        return service
 
     def file_of(self, url: Url) -> Path:
         """Return the file behind a `sqlite:///` URL of this configuration."""

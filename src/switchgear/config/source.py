@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from switchgear.config.lines import lines_of
-from switchgear.config.values import Value
+from switchgear.config.values import Unset, Value
 from switchgear.errors import ConfigError
 
 __all__ = ["PREFIX", "Section", "Source", "variable"]
@@ -104,12 +104,22 @@ class Section:
         self.path = path
         self.table = table
         self.known: list[str] = []
+        self.unset: Unset | None = None
+        """The first value that refers to what is not there."""
 
     def get(self, key: str, parse: Callable[[Value], T], default: D) -> T | D:
         """Return the setting `key` as `parse` reads it, or `default` where it is not set."""
         self.known.append(key)
         value = self.value(key)
-        return default if value is None else parse(value)
+        return default if value is None else self.read(value, parse, default)
+
+    def read(self, value: Value, parse: Callable[[Value], T], default: D) -> T | D:
+        """Return a value as `parse` reads it; `default` if it refers to what is not there."""
+        try:
+            return parse(value)
+        except Unset as complaint:
+            self.unset = self.unset or complaint
+            return default
 
     def value(self, key: str) -> Value | None:
         """Return what is written for `key`, the environment first."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from switchgear.call.tls import Secret
 from switchgear.errors import ConfigError
 
 __all__ = [
     "Address",
-    "Secret",
+    "Unset",
     "Url",
     "Value",
     "address",
@@ -47,29 +48,11 @@ def masked(text: str) -> str:
     return _PARAMETER.sub(r"\g<before>***", _PASSWORD.sub(r"\g<before>***", text))
 
 
-class Secret:
-    """A text that is never printed: `reveal()` is the only way to see it."""
+class Unset(ConfigError):
+    """A value refers to a variable or a file that is not there: wrong only for who needs it.
 
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text itself."""
-        return self._text
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
+    The settings of a system name the secrets of every service, and each service has its own alone.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +152,7 @@ class Value:
         kind, name = match["kind"], match["name"]
         if kind == "env":
             if name not in self.environ:
-                raise ConfigError(
+                raise Unset(
                     f"the environment variable {name} is not set.",
                     where=self.where,
                     fix=f"Set {name}, or write the value in another way.",
@@ -180,7 +163,7 @@ class Value:
                 return (self.folder / name).read_text(encoding="utf-8").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
                 reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-                raise ConfigError(
+                raise Unset(
                     f"the file {name} cannot be read: {reason}.",
                     where=self.where,
                     fix="Check its path (relative to switchgear.toml) and its permissions.",
@@ -204,11 +187,17 @@ def texts(value: Value) -> tuple[str, ...]:
 
 
 def secret(value: Value) -> Secret:
-    """Read a secret, which has to come from the environment or a file."""
-    expected = "${env:NAME} or ${file:PATH}: a secret is not written in this file"
-    if value.written and isinstance(value.raw, str) and not _REFERENCE.search(value.raw):
-        raise ConfigError(f"expected {expected}.", where=value.where)
-    return Secret(value.text(expected))
+    """Read where a secret is: in the environment or in a file."""
+    raw = value.raw if isinstance(value.raw, str) else ""
+    match = _REFERENCE.fullmatch(raw)
+    if match is None or match["kind"] not in ("env", "file"):
+        raise ConfigError(
+            "expected ${env:NAME} or ${file:PATH}: a secret is not written down here.",
+            where=value.where,
+        )
+    value.text("a secret")  # it is there
+    kind, name = match["kind"], match["name"]
+    return Secret.env(name) if kind == "env" else Secret.file(value.folder / name)
 
 
 def seconds(value: Value) -> float:

@@ -1,0 +1,118 @@
+"""`switchgear services` and `switchgear edges`: what a system's modules declare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from switchgear.app.directory import served_by
+from switchgear.app.service import Service
+from switchgear.app.target import add_to_path, import_path, load_target
+from switchgear.config import Config
+from switchgear.errors import OperationError
+from switchgear.model.edge import Edge
+
+__all__ = ["show_edges", "show_services", "table"]
+
+
+def table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None
+) -> None:
+    """Print rows under their titles; long values are folded, never cut."""
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        shown.add_column(title, overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    (console or Console()).print(shown)
+
+
+def show_services(config: Config, *, as_json: bool) -> None:
+    """Print each service, its addresses, and the contracts that it serves."""
+    _require(config)
+    add_to_path(import_path(config))
+    found: list[dict[str, Any]] = [  # rows for JSON and for the table alike
+        {
+            "service": service.name,
+            "runs": service.app or service.asgi or "",
+            "http": str(service.http or ""),
+            "grpc": str(service.grpc or ""),
+            "database": str(service.database) if service.app else "",
+            "serves": sorted(served_by(service)),
+        }
+        for service in config.services.values()
+    ]
+    if as_json:
+        for service in found:
+            print(json.dumps(service))
+        return
+    table(
+        ("service", "runs", "http", "grpc", "serves"),
+        [
+            [one["service"], one["runs"], one["http"], one["grpc"], ", ".join(one["serves"])]
+            for one in found
+        ],
+    )
+
+
+def show_edges(config: Config, *, as_json: bool) -> None:
+    """Print each edge that the services declare."""
+    _require(config)
+    add_to_path(import_path(config))
+    found = list(_edges(config))
+    if as_json:
+        for edge in found:
+            told = {
+                "caller": edge.caller,
+                "callee": edge.callee,
+                "operation": edge.operation,
+                "pattern": edge.pattern,
+                "keyed": edge.keyed,
+                "policy": edge.policy,
+            }
+            print(json.dumps(told, default=str))
+        return
+    rows = [
+        [
+            edge.caller,
+            edge.operation,
+            edge.pattern + (" (keyed)" if edge.keyed else ""),
+            _brief(edge.policy),
+        ]
+        for edge in found
+    ]
+    table(("caller", "operation", "pattern", "policy"), rows)
+
+
+def _edges(config: Config) -> Iterator[Edge]:
+    for service in config.services.values():
+        if service.app is None:
+            continue
+        app = load_target(service.app)
+        if isinstance(app, Service):
+            yield from app.edges()
+
+
+def _brief(policy: Mapping[str, object]) -> str:
+    """Say in a few words what a policy has."""
+    if not policy:
+        return ""
+    if policy.get("unguarded"):
+        return f"none: {policy['unguarded']}"
+    deadline = policy.get("deadline")
+    first = f"deadline {deadline:g} s" if isinstance(deadline, int | float) else "no deadline"
+    parts = [name for name in ("retry", "breaker", "limit", "fallback") if policy.get(name)]
+    return ", ".join([first, *parts])
+
+
+def _require(config: Config) -> None:
+    if not config.services:
+        raise OperationError(
+            "there is no service.",
+            where=str(config.file or config.folder / "switchgear.toml"),
+            fix="Name the file with --config, or begin with: switchgear new NAME",
+        )
