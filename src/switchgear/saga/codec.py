@@ -28,24 +28,26 @@ class Codec(Generic[T]):
 
     def __init__(self, declared: Any) -> None:
         self.declared = declared
-        self._encode = msgspec.json.Encoder().encode
+        self._encode = msgspec.json.Encoder(order="deterministic").encode
         self._decoder: msgspec.json.Decoder[T] | None = None
 
-    def encode(self, value: T) -> bytes:
-        """Return the JSON of `value`. Raises `UnrecordableResult`, which names the types."""
+    def record(self, value: T) -> tuple[bytes, T]:
+        """Return the JSON of `value`, and what is read back from it.
+
+        Raises `UnrecordableResult`, which names the types.
+        """
         try:
             data = self._encode(value)
-            self.decode(data)
+            return data, self.decode(data)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise UnrecordableResult(
                 f"a value of type {type(value).__module__}.{type(value).__qualname__} cannot be "
-                f"recorded as {type_name(self.declared)}: {error}. Return a Message, a dataclass, "
-                "a msgspec Struct or a builtin type."
+                f"recorded as {type_name(self.declared)}: {error}. Use a Message, a dataclass, a "
+                "msgspec Struct or a builtin type."
             ) from error
-        return data
 
     def decode(self, data: bytes) -> T:
-        """Return the value that `encode` wrote. Raises `msgspec.MsgspecError` for another's."""
+        """Return the value that was recorded. Raises `MsgspecError` if it is none of this type."""
         if self._decoder is None:
             self._decoder = msgspec.json.Decoder(self.declared)
         return self._decoder.decode(data)

@@ -1,0 +1,245 @@
+"""Drives one saga: asks the machine, attempts, writes a line, and asks again.
+
+Every line is durable before anything that follows from it begins. A saga that has nothing to do
+now (its next attempt is later, it waits for a person, the worker stops) is released in the same
+commit as the line that said so, and is claimed again when it is due: nothing waits in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from switchgear.model.outcome import Unavailable, Unknown
+from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.saga import machine
+from switchgear.saga.attempt import Answer, Attempts, Instance
+from switchgear.saga.plan import Side
+from switchgear.saga.state import (
+    Answered,
+    Entry,
+    Expired,
+    Happening,
+    Left,
+    Next,
+    Run,
+    State,
+    What,
+)
+from switchgear.saga.stores.port import Line, NewItem, Store, Turn, Write
+from switchgear.saga.stores.units import Units
+
+__all__ = ["ENDED", "Driver"]
+
+T = TypeVar("T")
+ENDED = frozenset({"done", "undone"})
+
+_log = logging.getLogger("switchgear.saga")
+_FIRST_WAIT, _MOST_WAIT = 0.05, 1.0
+
+
+class Driver:
+    """Drives `instance` until it ends, rests, waits for a person, or is lost to another worker."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        store: Store,
+        units: Units,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random,
+    ) -> None:
+        self.instance = instance
+        self._store = store
+        self._units = units
+        self._clock = clock
+        self._rng = rng
+        self._attempts = Attempts(instance, clock)
+        self._flying: dict[str, tuple[Run, asyncio.Task[Answer]]] = {}
+        self._stopping = False
+        self._halted = False
+        self._cut = False
+
+    def stop(self) -> None:
+        """Begin no further attempt; release the saga when the running ones have ended."""
+        self._stopping = True
+
+    def halt(self) -> None:
+        """Cut running attempts short; they count as interrupted, and the saga is released."""
+        self._stopping = self._halted = True
+        self._attempts.halt()
+
+    async def run(self) -> None:
+        """Go on until there is nothing more that this worker can do now."""
+        if self.instance.story.seq == 0:
+            self._report(SignalKind.SAGA_STARTED)
+        try:
+            while await self._advance():
+                pass
+        finally:
+            # only if the lease was lost, or the database: another worker goes on
+            for _, task in self._flying.values():
+                task.cancel()
+
+    async def _advance(self) -> bool:
+        """Do the next thing; False when the saga is no longer in this worker's hands."""
+        if self._halted and self._flying:
+            return await self._land(None)
+        now = self._clock()
+        if self._cut:
+            entry = Entry(What.INTERRUPTED, Next.AGAIN, now)
+            return await self._write(Line(entry, None, None))
+        happening = self._happening(now)
+        if happening is not None:
+            return await self._tell(happening)
+        todo = machine.runs(self.instance.saga.plan, self.instance.story.state)
+        waiting = [run for run in todo if run.step not in self._flying]
+        ready = [] if self._stopping else [run for run in waiting if run.due <= now]
+        if not self._flying and not ready:
+            return await self._rest(waiting, now)
+        if not self._flying and len(waiting) == 1:
+            # the usual case, without a task of its own
+            return await self._answered(ready[0], await self._attempts.run(ready[0]))
+        for run in ready:
+            task = asyncio.create_task(self._attempts.run(run), name=f"{run.step} {run.side}")
+            self._flying[run.step] = run, task
+        later = [run.due - now for run in waiting if run.step not in self._flying]
+        return await self._land(min(later) if later and not self._stopping else None)
+
+    def _happening(self, now: float) -> Happening | None:
+        """Return what happened without an attempt: the deadline passed, or nobody answers."""
+        plan, state = self.instance.saga.plan, self.instance.story.state
+        if machine.expired(plan, state, now, self._flying):
+            return Expired()
+        idle = [name for name in machine.awaited(state) if name not in self._flying]
+        return Left(idle[0]) if idle else None
+
+    async def _land(self, seconds: float | None) -> bool:
+        """Wait for the first running attempt to end, and write down those that have."""
+        tasks = [task for _, task in self._flying.values()]
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for run, task in list(self._flying.values()):
+            if task.done():
+                del self._flying[run.step]
+                if not await self._answered(run, task.result()):
+                    return False
+        return True
+
+    async def _answered(self, run: Run, answer: Answer) -> bool:
+        if answer.what is None:
+            self._cut = True
+            return True
+        answered = Answered(
+            run.step, run.side, answer.what, partial=answer.partial, retry_after=answer.retry_after
+        )
+        return await self._tell(answered, began=answer.began, data=answer.data)
+
+    async def _tell(
+        self, happening: Happening, *, began: float | None = None, data: bytes | None = None
+    ) -> bool:
+        entry = machine.decide(
+            self.instance.saga.plan,
+            self.instance.story.state,
+            happening,
+            now=self._clock(),
+            draw=self._rng.random(),
+        )
+        return await self._write(Line(entry, began, data))
+
+    async def _write(self, line: Line) -> bool:
+        """Write a line, and what follows from it for the saga's row; False if it was released."""
+        instance, story = self.instance, self.instance.story
+        before = story.status
+        state = machine.evolve(instance.saga.plan, story.state, line.entry)
+        turn = self._turn(line.entry, state)
+        item = self._item(line.entry) if line.entry.next is Next.QUEUE else None
+        row = instance.row
+        write = Write(row.id, row.fence, story.seq + 1, line, turn, item)
+        if not await self._patiently(lambda: self._store.record(write)):
+            _log.warning("saga %s is held by another worker now; leaving it", row.id)
+            return False
+        story.add(line, state)
+        if listening():
+            self._report_line(line, before)
+        return turn is None or not turn.release
+
+    def _turn(self, entry: Entry, state: State) -> Turn | None:
+        plan = self.instance.saga.plan
+        status = machine.status(plan, state)
+        if status in ENDED:
+            return Turn(status, release=True, ended=entry.at)
+        if status == "queued":
+            return Turn(status, release=True)
+        if not self._flying and not machine.awaited(state):
+            due = min(run.due for run in machine.runs(plan, state))
+            if self._stopping or due > entry.at:
+                return Turn(status, release=True, wake=max(due - entry.at, 0.0))
+        return Turn(status) if status != self.instance.story.status else None
+
+    def _item(self, entry: Entry) -> NewItem:
+        """Return the work item for the half step of `entry`, with the runbook as it is now."""
+        step = self.instance.saga.steps[entry.step]
+        asked = step.undo if entry.side is Side.UNDO and step.undo else step
+        runbook = asked.runbook
+        if runbook is None:
+            return NewItem(asked.name, "", "")
+        try:
+            text = runbook.text()
+        except OSError as error:
+            text = f"The runbook {runbook.name} cannot be read: {error}"
+        return NewItem(asked.name, runbook.name, text)
+
+    async def _rest(self, waiting: list[Run], now: float) -> bool:
+        """Release a saga that was claimed before it was due, or whose worker stops."""
+        due = min((run.due for run in waiting), default=now)
+        row, status = self.instance.row, self.instance.story.status
+        units, wake = self._units, max(due - now, 0.0)
+        await self._patiently(
+            lambda: self._store.write(units.release(row.id, row.fence, status, wake))
+        )
+        return False
+
+    async def _patiently(self, operation: Callable[[], Awaitable[T]]) -> T | None:
+        """Repeat `operation` until the database answers; None if the worker is halted first."""
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                return await operation()
+            except (Unavailable, Unknown) as error:
+                if self._halted:
+                    return None
+                _log.warning("saga %s cannot be written now: %s", self.instance.row.id, error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _MOST_WAIT)
+
+    def _report(self, kind: SignalKind, **detail: str | float | None) -> None:
+        if listening():
+            row = self.instance.row
+            saga = self.instance.saga
+            emit(Signal(kind, saga.name, {"id": row.id, "version": saga.version, **detail}))
+
+    def _report_line(self, line: Line, before: str) -> None:
+        entry, status = line.entry, self.instance.story.status
+        if entry.side is not None:
+            took = None if line.began is None else entry.at - line.began
+            self._report(
+                SignalKind.SAGA_STEP,
+                step=entry.step,
+                side=entry.side,
+                attempt=entry.attempt,
+                what=entry.what,
+                next=entry.next,
+                seconds=took,
+            )
+        if before == "running" and entry.next is Next.UNDO:
+            self._report(SignalKind.SAGA_COMPENSATING, step=entry.step, what=entry.what)
+        if entry.next is Next.QUEUE:
+            self._report(SignalKind.SAGA_QUEUED, step=entry.step, side=entry.side)
+        if status in ENDED:
+            self._report(
+                SignalKind.SAGA_ENDED, status=status, seconds=entry.at - self.instance.row.began
+            )

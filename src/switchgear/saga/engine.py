@@ -1,0 +1,330 @@
+"""Runs sagas: starts them inside a team's transaction, and drives those that are due.
+
+An engine belongs to one service and its database. Any number of processes may run engines on one
+database: a saga is held by one of them at a time, by a lease that the engine extends while it
+lives. What a worker held when it was killed is taken up when the lease has run out, or at once
+where the worker was a process of this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from switchgear.database.joined import joined, joined_sync
+from switchgear.database.port import Database
+from switchgear.database.sqlite import Sqlite
+from switchgear.errors import SagaError
+from switchgear.model.context import current
+from switchgear.saga.attempt import Carried, Instance
+from switchgear.saga.definition import Saga
+from switchgear.saga.driver import ENDED
+from switchgear.saga.errors import NotCommitted, SagaConflict, SagaUnfinished, UnrecordableResult
+from switchgear.saga.run import Done, Run, RunState, undone
+from switchgear.saga.stores import store_of
+from switchgear.saga.stores.port import NewSaga, SagaRow, drive, drive_sync
+from switchgear.saga.stores.units import COMPONENT, STEPS, Units
+from switchgear.saga.story import Story, read_story
+from switchgear.saga.worker import Worker
+
+__all__ = ["Engine"]
+
+_ASK_FIRST, _ASK_MOST = 0.01, 0.25
+_MOST_ID = 200
+
+
+class Engine:
+    """Starts and drives the sagas of one service.
+
+    `sagas` are the definitions that this process knows; list an old version beside the new one
+    until its last saga has ended. `concurrency` is how many sagas are driven at once, `lease` how
+    many seconds another worker waits for a worker that is gone, and `poll` how often, in seconds,
+    it looks for work that another process left (default: 0.05 on SQLite, where looking is nearly
+    free, 0.5 elsewhere). `clock` gives epoch seconds for deadlines and waits; leases are by the
+    database's clock.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        sagas: Iterable[Saga] = (),
+        *,
+        concurrency: int = 64,
+        lease: float = 10.0,
+        poll: float | None = None,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._database = database
+        self._sagas = {saga.plan.id: saga for saga in sagas}
+        self._clock = clock
+        self._store = store_of(database)
+        self._units = Units(database.dialect)
+        self._waiters: dict[str, list[asyncio.Future[Story]]] = {}
+        self._prepared = False
+        self._task: asyncio.Task[None] | None = None
+        self._worker = Worker(
+            database,
+            self._store,
+            self._units,
+            self._sagas,
+            concurrency=concurrency,
+            lease=lease,
+            poll=poll or (0.05 if isinstance(database, Sqlite) else 0.5),
+            clock=clock,
+            rng=rng or random.Random(),  # noqa: S311  it spreads retries
+            ended=self._ended,
+        )
+
+    # --- starting ------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Create or update the tables. Do it at start-up, before the first `start`."""
+        if self._prepared:
+            return
+        await self._database.migrate(COMPONENT, STEPS)
+        for definition, saga in self._sagas.items():
+            plan = msgspec.json.encode(saga.plan)
+            await self._store.write(self._units.keep_plan(definition, plan))
+        self._prepared = True
+
+    async def start(self, tx: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
+        """Start `saga` inside the transaction `tx`: it runs if and only if `tx` commits.
+
+        `tx` is a `Transaction`, or what `switchgear.database.joined` takes (an asyncpg connection,
+        an AsyncSession). `id` says what the saga is about, such as the order's id; it is unique in
+        the database. Starting the same saga with the same id and input again gives the same run.
+
+        Raises `SagaConflict` if the id is that of another saga or input, and `SagaError` if the
+        saga is not one of this engine's or the input is not of its type.
+        """
+        new = self._new(saga, input, id)
+        transaction = joined(tx)
+        # the team's own connection cannot tell when it has been committed: leave it to polling
+        hooked = transaction is tx
+        owner = self._worker.owner if hooked and self._worker.has_room() else None
+        existing = await drive(transaction, self._units.start(new, owner, self._worker.lease))
+        if existing is not None:
+            self._check_same(saga, new, existing)
+        elif hooked:
+            transaction.after_commit(lambda: self._begun(saga, new, held=owner is not None))
+        return Run(self, id)
+
+    def start_sync(self, connection: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
+        """Do what `start` does on a connection that does not await.
+
+        `connection` is a sqlite3 connection, or an SQLAlchemy Session or Connection, with an open
+        transaction. It may be called from any thread.
+        """
+        new = self._new(saga, input, id)
+        transaction = joined_sync(connection)
+        if transaction is None:
+            raise SagaError(
+                f"{type(connection).__qualname__} is not a connection that does not await.",
+                fix="Give start_sync a sqlite3 connection or an SQLAlchemy Session, or use start.",
+            )
+        unit = self._units.start(new, None, 0.0)
+        existing = drive_sync(lambda sql, args: transaction.run(sql, *args), unit)
+        if existing is not None:
+            self._check_same(saga, new, existing)
+        return Run(self, id)
+
+    def get(self, id: str) -> Run:  # noqa: A002  it is called that everywhere
+        """Return the run of the saga `id`, which may have been started anywhere."""
+        return Run(self, id)
+
+    def _new(self, saga: Saga, given: object, saga_id: str) -> NewSaga:
+        if not self._prepared:
+            raise SagaError(
+                "the engine's tables have not been prepared.",
+                where=f"start of saga {saga.name}",
+                fix="Call `await engine.prepare()` when the service starts.",
+            )
+        if saga.plan.id not in self._sagas:
+            raise SagaError(
+                f"version {saga.version} of saga {saga.name} is not one of this engine's.",
+                fix="List it in Engine(database, sagas=[...]).",
+            )
+        if not saga_id or len(saga_id) > _MOST_ID or not saga_id.isprintable():
+            raise SagaError(
+                f"{saga_id!r} is not an id.",
+                where=f"start of saga {saga.name}",
+                fix=f"Use 1 to {_MOST_ID} printable characters, such as the order's id.",
+            )
+        declared = saga.input.declared
+        where = f"start of saga {saga.name}"
+        if isinstance(declared, type) and not isinstance(given, declared):
+            raise SagaError(
+                f"its input is a {type(given).__qualname__}.",
+                where=where,
+                fix=f"Give it a {declared.__qualname__}.",
+            )
+        try:
+            data, _ = saga.input.record(given)
+        except UnrecordableResult as error:
+            raise SagaError(f"its input cannot be recorded: {error.what}", where=where) from error
+        now = self._clock()
+        deadline = None if saga.deadline is None else now + saga.deadline.total_seconds()
+        context = current()
+        carried = Carried(
+            correlation=context.correlation or saga_id,
+            priority=context.priority,
+            traceparent=context.traceparent,
+            tracestate=context.tracestate,
+        )
+        return NewSaga(saga_id, saga.plan.id, data, msgspec.json.encode(carried), now, deadline)
+
+    def _check_same(self, saga: Saga, new: NewSaga, existing: SagaRow) -> None:
+        """Refuse an id that stands for something else."""
+        name = existing.definition.split("/", 1)[0]
+        if name != saga.name:
+            raise SagaConflict(
+                f"the id {new.id} is that of a saga {name}.",
+                where=f"start of saga {saga.name}",
+                fix=f"Ids are unique in a database: use one like {saga.name}-{new.id}.",
+            )
+        same = existing.input == new.input
+        if not same:  # an older version may have written the same input otherwise
+            with contextlib.suppress(msgspec.MsgspecError):
+                same = saga.input.record(saga.input.decode(existing.input))[0] == new.input
+        if not same:
+            raise SagaConflict(
+                f"the saga {new.id} was started with another input.",
+                where=f"start of saga {saga.name}",
+                fix="Start it with the same input, or under another id.",
+            )
+
+    def _begun(self, saga: Saga, new: NewSaga, *, held: bool) -> None:
+        """Drive a saga that was just committed if it is ours already; else look for it."""
+        if not held:
+            self._worker.wake()
+            return
+        row = SagaRow(
+            id=new.id,
+            definition=new.definition,
+            input=new.input,
+            context=new.context,
+            status="running",
+            began=new.began,
+            deadline=new.deadline,
+            ended=None,
+            fence=1,
+        )
+        self._worker.take(Instance.of(saga, row, []))
+
+    # --- asking --------------------------------------------------------------------------------
+
+    async def outcome(self, saga_id: str, within: float) -> Done:
+        """Wait for the end of a saga; see `Run.result`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        waiter: asyncio.Future[Story] = loop.create_future()
+        waiters = self._waiters.setdefault(saga_id, [])
+        waiters.append(waiter)
+        pause = _ASK_FIRST
+        try:
+            while True:
+                left = max(end - loop.time(), 0.0)
+                here = saga_id in self._worker
+                await asyncio.wait([waiter], timeout=min(_ASK_MOST if here else pause, left))
+                if waiter.done():
+                    return _end(saga_id, waiter.result())
+                row = await self._row(saga_id)
+                if row.status in {*ENDED, "queued"} or loop.time() >= end:
+                    return _end(saga_id, await self._story(row))
+                pause = min(pause * 2, _ASK_MOST)
+        finally:
+            waiters.remove(waiter)
+            if not waiters:
+                self._waiters.pop(saga_id, None)
+
+    async def state(self, saga_id: str) -> RunState:
+        """Return where a saga stands; see `Run.state`."""
+        row = await self._row(saga_id)
+        story = await self._story(row)
+        return RunState(
+            id=row.id,
+            saga=story.plan.saga,
+            version=story.plan.version,
+            status=story.status,
+            steps={name: mark.fate for name, mark in story.state.marks.items()},
+            began=row.began,
+            deadline=row.deadline,
+            ended=row.ended,
+        )
+
+    async def _row(self, saga_id: str) -> SagaRow:
+        row = await self._store.read(self._units.find(saga_id))
+        if row is None:
+            raise NotCommitted(
+                f"no saga {saga_id} has been committed.",
+                fix="Ask after the transaction that starts it has ended: outside its `async with`.",
+            )
+        return row
+
+    async def _story(self, row: SagaRow) -> Story:
+        known = self._sagas.get(row.definition)
+        return await read_story(self._store, self._units, row, known.plan if known else None)
+
+    def _ended(self, saga_id: str, story: Story) -> None:
+        for waiter in self._waiters.get(saga_id, ()):
+            if not waiter.done():
+                waiter.set_result(story)
+
+    # --- working -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Drive sagas until `stop`. If it is cancelled, running attempts are cut short.
+
+        Raises `SagaError` if it runs already, and `DatabaseError` if the tables cannot be used.
+        """
+        await self.prepare()
+        await self._worker.run()
+
+    async def stop(self, within: float | timedelta = 10.0) -> None:
+        """Begin no further attempt, and wait for the running ones at most `within` seconds.
+
+        What has not ended by then is cut short and counts as interrupted. The leases are released,
+        so that another worker goes on at once.
+        """
+        seconds = within.total_seconds() if isinstance(within, timedelta) else within
+        await self._worker.stop(seconds)
+
+    async def __aenter__(self) -> Self:
+        """Prepare the tables and work in the background during the body of the `async with`."""
+        await self.prepare()
+        self._task = asyncio.create_task(self._worker.run(), name="saga engine")
+        await asyncio.sleep(0)  # it has begun: what starts now is driven at once
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+        if self._task is not None:
+            await self._task
+
+
+def _end(saga_id: str, story: Story) -> Done:
+    """Return the end that `story` tells, or raise it."""
+    status = story.status
+    if status == "done":
+        return Done(saga_id, story.results)
+    if status == "undone":
+        raise undone(saga_id, story.turned)
+    if status == "queued":
+        told = f"saga {saga_id} waits for a person: see `switchgear saga show {saga_id}`."
+    else:
+        told = f"saga {saga_id} has not ended yet; it is {status}. Ask again by its id."
+    raise SagaUnfinished(saga_id, status=status, what=told)

@@ -1,0 +1,156 @@
+"""The port to a saga store: units of SQL, and two ways to run them.
+
+A *unit* is a generator that yields statements and is sent their rows. It is one transaction, and
+does not know how it is run: in one go inside SQLite's writer thread, or statement by statement
+over a connection that awaits. So there is one set of statements for every database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, TypeVar
+
+from switchgear.database.port import Dialect, Row, Transaction, Value
+from switchgear.saga.state import Entry
+
+__all__ = [
+    "Claimed",
+    "Line",
+    "NewItem",
+    "NewSaga",
+    "SagaRow",
+    "Statement",
+    "Store",
+    "Turn",
+    "Unit",
+    "Write",
+    "drive",
+    "drive_sync",
+]
+
+T = TypeVar("T")
+Statement: TypeAlias = tuple[str, tuple[Value, ...]]
+Unit: TypeAlias = Generator[Statement, list[Row], T]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSaga:
+    """A saga to be started. Times are epoch seconds."""
+
+    id: str
+    definition: str
+    input: bytes
+    context: bytes
+    began: float
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SagaRow:
+    """A saga as it is stored. `fence` is the number of times that it was claimed."""
+
+    id: str
+    definition: str
+    input: bytes
+    context: bytes
+    status: str
+    began: float
+    deadline: float | None
+    ended: float | None
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the journal: the entry, and what goes with it."""
+
+    entry: Entry
+    began: float | None
+    """When the attempt began."""
+    data: bytes | None
+    """A result if the entry is ok; else what failed, or who did what and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A saga that this worker now holds. `seq` is the number of journal lines."""
+
+    row: SagaRow
+    lines: list[Line]
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A change of the saga's row that goes with a line: its status, and the lease if it ends."""
+
+    status: str
+    release: bool = False
+    wake: float | None = None
+    """Seconds from now until a released saga may be claimed; None: not until someone acts."""
+    ended: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """A work item that opens. `name` is the function that a person is asked about."""
+
+    name: str
+    runbook: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One line for the journal of a saga that this worker holds."""
+
+    id: str
+    fence: int
+    seq: int
+    line: Line
+    turn: Turn | None = None
+    item: NewItem | None = None
+
+
+class Store(Protocol):
+    """Runs units on a service's own database."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which SQL the database speaks."""
+        ...
+
+    async def write(self, unit: Unit[T]) -> T:
+        """Run `unit` as one transaction; return once it is durable."""
+        ...
+
+    async def read(self, unit: Unit[T]) -> T:
+        """Run `unit`, which only reads."""
+        ...
+
+    async def record(self, write: Write) -> bool:
+        """Write one line; concurrent ones share a commit. False: the lease has been lost."""
+        ...
+
+
+def drive_sync(run: Callable[[str, tuple[Value, ...]], list[Row]], unit: Unit[T]) -> T:
+    """Run `unit` with `run`, which executes one portable statement."""
+    try:
+        sql, args = next(unit)
+        while True:
+            sql, args = unit.send(run(sql, args))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def drive(tx: Transaction, unit: Unit[T]) -> T:
+    """Run `unit` inside `tx`."""
+    try:
+        sql, args = next(unit)
+        while True:
+            sql, args = unit.send(await tx.run(sql, *args))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result

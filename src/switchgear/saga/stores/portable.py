@@ -1,0 +1,44 @@
+"""The saga store on any database of the port, a statement at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from switchgear.database.port import Database, Dialect
+from switchgear.saga.stores.group import Group
+from switchgear.saga.stores.port import Unit, Write, drive
+from switchgear.saga.stores.units import Units
+
+__all__ = ["PortableStore"]
+
+T = TypeVar("T")
+
+
+class PortableStore:
+    """Runs every unit in a transaction of its own; lines that wait together share one."""
+
+    def __init__(self, database: Database) -> None:
+        self.dialect: Dialect = database.dialect
+        self._database = database
+        self._units = Units(database.dialect)
+        self._group: Group[Write, bool] = Group(self._record)
+        # one writing transaction at a time: two that change several rows each can deadlock
+        self._lock = asyncio.Lock()
+
+    async def write(self, unit: Unit[T]) -> T:
+        """Run `unit` as one transaction; return once it is durable."""
+        async with self._lock, self._database.transaction() as tx:
+            return await drive(tx, unit)
+
+    async def read(self, unit: Unit[T]) -> T:
+        """Run `unit`, which only reads."""
+        async with self._database.transaction() as tx:
+            return await drive(tx, unit)
+
+    async def record(self, write: Write) -> bool:
+        """Write one line. False: the lease has been lost."""
+        return await self._group.put(write)
+
+    async def _record(self, writes: list[Write]) -> list[bool]:
+        return await self.write(self._units.record(writes))

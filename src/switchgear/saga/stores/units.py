@@ -1,0 +1,333 @@
+"""The statements of the saga store, as units; see `port.py`.
+
+- A saga is *claimed* by lease: `owner` holds it until `wake`, by the database's clock, and every
+  claim raises `fence`. Every write names the fence it was claimed under and writes nothing under
+  an older one; since the claim of a saga whose owner vanished writes a line itself, an old owner
+  also finds its line number taken.
+- `wake` is when a saga may be claimed: the end of its lease, or the time of its next attempt. It
+  is NULL when no worker has anything to do, so that finished sagas are in no index that is read.
+- The row is written when a saga starts, changes its status, is released or ends. In between, a
+  step costs one line of the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from switchgear.database.port import Dialect, Row, Value
+from switchgear.saga.plan import Side
+from switchgear.saga.state import Entry, Next, What
+from switchgear.saga.stores.port import Claimed, Line, NewSaga, SagaRow, Unit, Write
+
+__all__ = ["COMPONENT", "STEPS", "Units", "in_list"]
+
+COMPONENT: Final = "sagas"
+STEPS: Final = (
+    """
+    CREATE TABLE switchgear_sagas (
+        id TEXT PRIMARY KEY,
+        definition TEXT NOT NULL,
+        input {blob} NOT NULL,
+        context {blob} NOT NULL,
+        status TEXT NOT NULL,
+        began {real} NOT NULL,
+        deadline {real},
+        ended {real},
+        owner TEXT,
+        fence BIGINT NOT NULL,
+        wake {real}
+    );
+    CREATE INDEX switchgear_sagas_wake ON switchgear_sagas (definition, wake)
+        WHERE wake IS NOT NULL;
+    CREATE INDEX switchgear_sagas_owner ON switchgear_sagas (owner) WHERE owner IS NOT NULL;
+    CREATE TABLE switchgear_saga_journal (
+        id TEXT NOT NULL,
+        seq BIGINT NOT NULL,
+        fence BIGINT NOT NULL,
+        at {real} NOT NULL,
+        began {real},
+        step TEXT NOT NULL,
+        side TEXT NOT NULL,
+        attempt BIGINT NOT NULL,
+        what TEXT NOT NULL,
+        follows TEXT NOT NULL,
+        due {real},
+        doubt BIGINT NOT NULL,
+        data {blob},
+        PRIMARY KEY (id, seq)
+    );
+    CREATE TABLE switchgear_saga_items (
+        id TEXT PRIMARY KEY,
+        saga TEXT NOT NULL,
+        step TEXT NOT NULL,
+        side TEXT NOT NULL,
+        runbook TEXT NOT NULL,
+        instructions TEXT NOT NULL,
+        opened {real} NOT NULL,
+        closed {real},
+        action TEXT,
+        actor TEXT,
+        reason TEXT
+    );
+    CREATE INDEX switchgear_saga_items_open ON switchgear_saga_items (opened)
+        WHERE closed IS NULL;
+    CREATE INDEX switchgear_saga_items_saga ON switchgear_saga_items (saga);
+    CREATE TABLE switchgear_saga_plans (
+        definition TEXT PRIMARY KEY,
+        plan {blob} NOT NULL
+    );
+    """,
+)
+
+_NOW: Final = {
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+    # not clock_timestamp(), which is volatile and keeps PostgreSQL from using an index
+    "postgres": "CAST(EXTRACT(EPOCH FROM statement_timestamp()) AS DOUBLE PRECISION)",
+}
+_REAL: Final = {"sqlite": "REAL", "postgres": "DOUBLE PRECISION"}
+_BLOB: Final = {"sqlite": "BLOB", "postgres": "BYTEA"}
+# workers that claim at once must not wait for one another; SQLite has one writer anyway
+_LOCK: Final = {"sqlite": "", "postgres": " FOR UPDATE SKIP LOCKED"}
+
+_SAGA: Final = "id, definition, input, context, status, began, deadline, ended, fence"
+_LINE: Final = "at, began, step, side, attempt, what, follows, due, doubt, data"
+
+
+def in_list(values: Sequence[Value]) -> str:
+    """Return `(?, ?, ?)` with a placeholder for each of `values`."""
+    return f"({', '.join('?' * len(values))})"
+
+
+class Units:
+    """The units of one dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        now, real, blob = _NOW[dialect], _REAL[dialect], _BLOB[dialect]
+        self._now = now
+        self._lock = _LOCK[dialect]
+        self._start = (
+            f"INSERT INTO switchgear_sagas ({_SAGA}, owner, wake) "  # noqa: S608  constants
+            f"VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, {now} + ?) "
+            "ON CONFLICT (id) DO NOTHING RETURNING id"
+        )
+        self._line = (
+            f"INSERT INTO switchgear_saga_journal (id, seq, fence, {_LINE}) "  # noqa: S608
+            f"SELECT id, CAST(? AS BIGINT), fence, CAST(? AS {real}), CAST(? AS {real}), "
+            "CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS TEXT), "
+            f"CAST(? AS TEXT), CAST(? AS {real}), CAST(? AS BIGINT), CAST(? AS {blob}) "
+            "FROM switchgear_sagas WHERE id = ? AND fence = ? "
+            "ON CONFLICT (id, seq) DO NOTHING RETURNING seq"
+        )
+        self._release = (
+            "UPDATE switchgear_sagas SET status = ?, ended = ?, owner = NULL, "  # noqa: S608
+            f"wake = {now} + CAST(? AS {real}) WHERE id = ? AND fence = ?"
+        )
+
+    def start(self, saga: NewSaga, owner: str | None, lease: float) -> Unit[SagaRow | None]:
+        """Insert `saga`, held by `owner` if given. Return None, or the saga that has its id."""
+        values = (saga.id, saga.definition, saga.input, saga.context, "running", saga.began)
+        held = (1 if owner else 0, owner, lease if owner else 0.0)
+        inserted = yield self._start, (*values, saga.deadline, *held)
+        return None if inserted else (yield from self.find(saga.id))
+
+    def find(self, saga_id: str) -> Unit[SagaRow | None]:
+        """Return the row of a saga."""
+        sql = f"SELECT {_SAGA} FROM switchgear_sagas WHERE id = ?"  # noqa: S608  constants
+        rows = yield sql, (saga_id,)
+        return _saga(rows[0]) if rows else None
+
+    def lines(self, ids: Sequence[str]) -> Unit[dict[str, list[Line]]]:
+        """Return the journals of the sagas `ids`."""
+        sql = (
+            f"SELECT id, {_LINE} FROM switchgear_saga_journal "  # noqa: S608  constants
+            f"WHERE id IN {in_list(ids)} ORDER BY id, seq"
+        )
+        rows = yield sql, tuple(ids)
+        found: dict[str, list[Line]] = {saga_id: [] for saga_id in ids}
+        for saga_id, *line in rows:
+            found[saga_id].append(_line(line))
+        return found
+
+    def record(self, writes: Sequence[Write]) -> Unit[list[bool]]:
+        """Write the lines in order; False for each whose saga is held by another by now."""
+        results = []
+        for write in writes:
+            written = yield from self._record(write)
+            results.append(written)
+        return results
+
+    def _record(self, write: Write) -> Unit[bool]:
+        entry, key = write.line.entry, (write.id, write.fence)
+        inserted = yield (
+            self._line,
+            (
+                write.seq,
+                entry.at,
+                write.line.began,
+                entry.step,
+                entry.side or "",
+                entry.attempt,
+                entry.what,
+                entry.next,
+                entry.due,
+                int(entry.doubt),
+                write.line.data,
+                *key,
+            ),
+        )
+        if not inserted:
+            return (yield from self._is_mine(write))
+        turn = write.turn
+        if turn is not None and turn.release:
+            yield self._release, (turn.status, turn.ended, turn.wake, *key)
+        elif turn is not None:
+            sql = "UPDATE switchgear_sagas SET status = ? WHERE id = ? AND fence = ?"
+            yield sql, (turn.status, *key)
+        if write.item is not None:
+            yield from self._open(write)
+        return True
+
+    def _is_mine(self, write: Write) -> Unit[bool]:
+        """Tell whether the line stands already: its commit was reported lost, and was not."""
+        sql = "SELECT fence FROM switchgear_saga_journal WHERE id = ? AND seq = ?"
+        rows = yield sql, (write.id, write.seq)
+        return bool(rows) and rows[0][0] == write.fence
+
+    def _open(self, write: Write) -> Unit[None]:
+        item, entry = write.item, write.line.entry
+        if item is None:
+            return
+        sql = (
+            "INSERT INTO switchgear_saga_items "
+            "(id, saga, step, side, runbook, instructions, opened) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET opened = excluded.opened, closed = NULL, "
+            "action = NULL, actor = NULL, reason = NULL, runbook = excluded.runbook, "
+            "instructions = excluded.instructions"
+        )
+        key = (f"{write.id}/{item.name}", write.id, entry.step, entry.side or "")
+        yield sql, (*key, item.runbook, item.text, entry.at)
+
+    def release(self, saga_id: str, fence: int, status: str, wake: float) -> Unit[None]:
+        """Let another worker claim the saga in `wake` seconds."""
+        yield self._release, (status, None, wake, saga_id, fence)
+
+    def due(self, definitions: Sequence[str]) -> Unit[float | None]:
+        """Return in how many seconds the first saga may be claimed; None: there is none."""
+        sql = (
+            f"SELECT MIN(wake) - {self._now} FROM switchgear_sagas "  # noqa: S608  constants
+            f"WHERE definition IN {in_list(definitions)} AND wake IS NOT NULL"
+        )
+        rows = yield sql, tuple(definitions)
+        found: float | None = rows[0][0]
+        return found
+
+    def claim(
+        self, definitions: Sequence[str], owner: str, lease: float, limit: int, at: float
+    ) -> Unit[list[Claimed]]:
+        """Take up to `limit` sagas that may be claimed, the longest waiting first."""
+        sql = (
+            "SELECT id, owner FROM switchgear_sagas "  # noqa: S608  constants
+            f"WHERE definition IN {in_list(definitions)} AND wake <= {self._now} "
+            f"ORDER BY wake LIMIT ?{self._lock}"
+        )
+        rows = yield sql, (*definitions, limit)
+        if not rows:
+            return []
+        ids = [row[0] for row in rows]
+        sql = (
+            "UPDATE switchgear_sagas SET owner = ?, fence = fence + 1, "  # noqa: S608  constants
+            f"wake = {self._now} + ? WHERE id IN {in_list(ids)}"
+        )
+        yield sql, (owner, lease, *ids)
+        for saga_id, former in rows:
+            if former is not None:
+                yield from self._interrupt(saga_id, at)
+        return (yield from self.load(ids))
+
+    def _interrupt(self, saga_id: str, at: float) -> Unit[None]:
+        """Note that the former owner of a saga vanished while it held it."""
+        sql = "SELECT fence FROM switchgear_sagas WHERE id = ?"
+        rows = yield sql, (saga_id,)
+        line = Line(Entry(What.INTERRUPTED, Next.AGAIN, at), None, None)
+        written = False
+        while not written:  # on PostgreSQL the former owner may be committing a line right now
+            sql = "SELECT COALESCE(MAX(seq), 0) + 1 FROM switchgear_saga_journal WHERE id = ?"
+            last = yield sql, (saga_id,)
+            written = yield from self._record(Write(saga_id, rows[0][0], last[0][0], line))
+
+    def load(self, ids: Sequence[str]) -> Unit[list[Claimed]]:
+        """Return sagas that this worker holds, with their journals."""
+        sql = f"SELECT {_SAGA} FROM switchgear_sagas WHERE id IN {in_list(ids)}"  # noqa: S608
+        sagas = yield sql, tuple(ids)
+        lines = yield from self.lines(ids)
+        return [Claimed(_saga(row), lines[row[0]], len(lines[row[0]])) for row in sagas]
+
+    def extend(self, owner: str, lease: float) -> Unit[list[str]]:
+        """Extend the leases of `owner`, and return the ids of the sagas that it holds."""
+        sql = (
+            f"UPDATE switchgear_sagas SET wake = {self._now} + ? "  # noqa: S608  constants
+            "WHERE owner = ? RETURNING id"
+        )
+        rows = yield sql, (lease, owner)
+        return [row[0] for row in rows]
+
+    def give_back(self, owner: str, ids: Sequence[str]) -> Unit[None]:
+        """End the leases of sagas that `owner` holds and does not drive."""
+        sql = (
+            f"UPDATE switchgear_sagas SET wake = {self._now} "  # noqa: S608  constants
+            f"WHERE owner = ? AND id IN {in_list(ids)}"
+        )
+        yield sql, (owner, *ids)
+
+    def owners(self) -> Unit[list[str]]:
+        """Return the owners of leases."""
+        rows = yield "SELECT DISTINCT owner FROM switchgear_sagas WHERE owner IS NOT NULL", ()
+        return [row[0] for row in rows]
+
+    def expire(self, owner: str) -> Unit[None]:
+        """End the leases of an owner that is known to be dead."""
+        yield f"UPDATE switchgear_sagas SET wake = {self._now} WHERE owner = ?", (owner,)  # noqa: S608
+
+    def strangers(self, definitions: Sequence[str]) -> Unit[list[tuple[str, int]]]:
+        """Return the definitions of unfinished sagas that are not among `definitions`."""
+        sql = (
+            "SELECT definition, COUNT(*) FROM switchgear_sagas "  # noqa: S608  constants
+            f"WHERE wake IS NOT NULL AND definition NOT IN {in_list(definitions)} "
+            "GROUP BY definition"
+        )
+        rows = yield sql, tuple(definitions)
+        return [(row[0], row[1]) for row in rows]
+
+    def plan(self, definition: str) -> Unit[bytes | None]:
+        """Return a stored plan."""
+        sql = "SELECT plan FROM switchgear_saga_plans WHERE definition = ?"
+        rows = yield sql, (definition,)
+        return rows[0][0] if rows else None
+
+    def keep_plan(self, definition: str, plan: bytes) -> Unit[None]:
+        """Store a plan, so that tools can read journals without the service's code."""
+        sql = (
+            "INSERT INTO switchgear_saga_plans VALUES (?, ?) "
+            "ON CONFLICT (definition) DO UPDATE SET plan = excluded.plan"
+        )
+        yield sql, (definition, plan)
+
+
+def _saga(row: Row) -> SagaRow:
+    return SagaRow(*row)
+
+
+def _line(row: Sequence[Any]) -> Line:
+    at, began, step, side, attempt, what, follows, due, doubt, data = row
+    entry = Entry(
+        What(what),
+        Next(follows),
+        at,
+        step,
+        Side(side) if side else None,
+        attempt,
+        due,
+        bool(doubt),
+    )
+    return Line(entry, began, data)
