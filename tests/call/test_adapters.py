@@ -1,0 +1,422 @@
+"""httpx and aiohttp behind a guard, over real sockets: the wire is cut wherever it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+import time
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+import httpx
+import pytest
+
+from switchgear.call.aiohttp import AiohttpUnavailable, AiohttpUnknown
+from switchgear.call.guard import Guard
+from switchgear.call.httpx import HttpxUnavailable, HttpxUnknown
+from switchgear.model.context import Context, Priority, bind
+from switchgear.model.outcome import Reason, Unavailable, Unknown
+from switchgear.policy.breaker import Breaker, State
+from switchgear.policy.policy import Policy
+from switchgear.policy.retry import Retry
+
+
+class Server:
+    """An HTTP server that does to each connection what the script says, then answers 200.
+
+    Each entry of the script is a function of the connection, called where its name says: a
+    `before_` function instead of reading the request, any other after it was read.
+    """
+
+    def __init__(self, *script):
+        self.script = list(script)
+        self.requests = []
+        self.asked = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(5)
+                act = self.script.pop(0) if self.script else answer(200, body=b"well")
+                if act.__name__.startswith("before"):
+                    act(connection)
+                    continue
+                self.requests.append(read_request(connection))
+                self.asked.set()
+                act(connection)
+
+    def close(self):
+        # unblocks accept()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+def read_request(connection):
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    line, *lines = head.decode().split("\r\n")
+    headers = {
+        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
+    while len(body) < int(headers.get("content-length", 0)):
+        body += connection.recv(65536)
+    while headers.get("transfer-encoding") == "chunked" and not body.endswith(b"0\r\n\r\n"):
+        body += connection.recv(65536)
+    return line.split()[0], headers, body
+
+
+def answer(status, *, body=b"", **marks):
+    def reply(connection):
+        lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", "Connection: close"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in marks.items()]
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    return reply
+
+
+def reset(connection):
+    """Cut the wire after the request was read."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def before_reset(connection):
+    """Cut the wire when the request has arrived, before it was read."""
+    connection.recv(1, socket.MSG_PEEK)
+    reset(connection)
+
+
+def hang_up(connection):
+    """Close the connection in good order, without an answer."""
+
+
+def cut_in_the_body(connection):
+    """Promise more than is sent."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc")
+
+
+def slow(connection):
+    """Answer when nobody waits any more."""
+    time.sleep(0.25)
+    with suppress(OSError):
+        answer(200)(connection)
+
+
+def trickle(connection):
+    """Send the head at once and the body forever."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    for _ in range(60):
+        try:
+            connection.sendall(b"x")
+        except OSError:
+            return
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def make(*script):
+        servers.append(Server(*script))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+def guard(**parts):
+    parts.setdefault("retry", Retry(base=0.001, cap=0.001))
+    return Guard("stock", Policy(**parts), caller="shop")
+
+
+@asynccontextmanager
+async def by_httpx(g, **options):
+    async with httpx.AsyncClient(transport=g.httpx(**options)) as client:
+
+        async def send(method, url, **request):
+            response = await client.request(method, url, **request)
+            return response.status_code, response.content
+
+        yield send
+
+
+@asynccontextmanager
+async def by_httpx_sync(g, **options):
+    with httpx.Client(transport=g.httpx_sync(**options)) as client:
+
+        def sync(method, url, request):
+            response = client.request(method, url, **request)
+            return response.status_code, response.content
+
+        async def send(method, url, **request):
+            return await asyncio.to_thread(sync, method, url, request)
+
+        yield send
+
+
+@asynccontextmanager
+async def by_aiohttp(g, **options):
+    async with aiohttp.ClientSession(middlewares=[g.aiohttp(**options)]) as session:
+
+        async def send(method, url, content=None, **request):
+            async with session.request(method, url, data=content, **request) as response:
+                return response.status, await response.read()
+
+        yield send
+
+
+CLIENTS = {"httpx": by_httpx, "httpx_sync": by_httpx_sync, "aiohttp": by_aiohttp}
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request):
+    return CLIENTS[request.param]
+
+
+@pytest.fixture
+def errors(client):
+    """The errors of the client's own kind that our outcomes are."""
+    if client is by_aiohttp:
+        return aiohttp.ClientError, AiohttpUnavailable, AiohttpUnknown
+    return httpx.TransportError, HttpxUnavailable, HttpxUnknown
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+async def test_an_answer_comes_with_its_body(client, serve):
+    server = serve(answer(200, body=b"seven"))
+    async with client(guard()) as send:
+        assert await send("GET", server.url) == (200, b"seven")
+
+
+async def test_a_refused_connection_was_not_done_and_is_retried(client, errors):
+    g = guard()
+    async with client(g) as send:
+        with pytest.raises(errors[0]) as raised:
+            await send("POST", f"http://127.0.0.1:{free_port()}/orders")
+    error = raised.value
+    assert isinstance(error, errors[1])
+    assert isinstance(error, Unavailable)
+    assert (error.reason, error.attempts, error.final) == (Reason.CONNECT, 3, True)
+    assert isinstance(error.__cause__, errors[0])
+    assert "POST http://127.0.0.1" in str(error)
+
+
+@pytest.mark.parametrize("cut", [before_reset, reset, hang_up, cut_in_the_body])
+async def test_a_wire_that_is_cut_is_unknown_and_only_a_safe_method_is_repeated(
+    client, errors, serve, cut
+):
+    server = serve(cut, cut)
+    async with client(guard()) as send:
+        with pytest.raises(Unknown) as raised:
+            await send("POST", server.url, content=b"{}")
+        assert isinstance(raised.value, errors[2])
+        assert (raised.value.reason, raised.value.attempts) == (Reason.RESET, 1)
+        assert await send("GET", server.url) == (200, b"well")
+
+
+async def test_a_request_with_an_idempotency_key_is_repeated_under_it(client, serve):
+    server = serve(reset, hang_up)
+    async with client(guard()) as send:
+        headers = {"Idempotency-Key": "order-7"}
+        assert await send("POST", server.url, content=b"{}", headers=headers) == (200, b"well")
+    assert [body for _, _, body in server.requests] == [b"{}"] * 3
+    assert {sent["idempotency-key"] for _, sent, _ in server.requests} == {"order-7"}
+
+
+async def test_an_answer_that_is_too_slow_is_unknown(client, errors, serve):
+    server = serve(slow)
+    async with client(guard(deadline=0.1)) as send:
+        began = time.monotonic()
+        with pytest.raises(Unknown) as raised:
+            await send("GET", server.url)
+        assert (raised.value.reason, isinstance(raised.value, errors[2])) == (Reason.TIMEOUT, True)
+        assert time.monotonic() - began < 0.24
+
+
+async def test_a_body_that_trickles_is_bounded_by_the_deadline_too(client, serve):
+    server = serve(trickle)
+    async with client(guard(deadline=0.1)) as send:
+        with pytest.raises(Unknown) as raised:
+            await send("GET", server.url)
+        assert raised.value.reason is Reason.TIMEOUT
+
+
+async def test_503_may_have_been_done_unless_it_carries_the_mark(client, serve):
+    server = serve(
+        answer(503, body=b"busy"),
+        answer(503, body=b"not done", switchgear_outcome="not-executed"),
+    )
+    async with client(guard()) as send:
+        assert await send("POST", server.url, content=b"{}") == (503, b"busy")
+        assert await send("POST", server.url, content=b"{}") == (200, b"well")
+    assert len(server.requests) == 3
+
+
+async def test_a_layer_that_gave_up_is_not_asked_again(client, serve):
+    server = serve(answer(503, switchgear_outcome="not-executed", switchgear_retry="no"))
+    async with client(guard()) as send:
+        assert (await send("GET", server.url))[0] == 503
+    assert len(server.requests) == 1
+
+
+async def test_429_was_not_done_and_says_when_to_come_back(client, serve):
+    server = serve(answer(429, retry_after="0"), answer(429, retry_after="60"))
+    async with client(guard()) as send:
+        # the second one asks for more time than the deadline leaves
+        assert (await send("POST", server.url))[0] == 429
+    assert len(server.requests) == 2
+
+
+async def test_after_the_last_attempt_the_answer_is_what_there_is(client, serve):
+    server = serve(*(answer(500, body=b"%d" % number) for number in range(3)))
+    async with client(guard()) as send:
+        assert await send("GET", server.url) == (500, b"2")
+
+
+async def test_an_earlier_doubt_is_not_hidden_by_a_later_answer(client, serve):
+    server = serve(reset, *(answer(503, switchgear_outcome="not-executed") for _ in range(2)))
+    async with client(guard()) as send:
+        with pytest.raises(Unknown) as raised:
+            await send("GET", server.url)
+    assert (raised.value.reason, raised.value.attempts) == (Reason.RESET, 3)
+
+
+async def test_a_definitive_no_is_an_answer_and_a_success_for_the_breaker(client, serve):
+    g = guard(breaker=Breaker(consecutive=1))
+    server = serve(answer(404, body=b"no such thing"))
+    async with client(g) as send:
+        assert await send("GET", server.url) == (404, b"no such thing")
+    assert g.machine.state is State.CLOSED
+
+
+async def test_an_open_breaker_sends_nothing(client, errors, serve):
+    g = guard(breaker=Breaker(consecutive=1), retry=None)
+    server = serve(answer(500))
+    async with client(g) as send:
+        await send("GET", server.url)
+        with pytest.raises(errors[1]) as raised:
+            await send("GET", server.url)
+    assert (raised.value.reason, raised.value.attempts) == (Reason.BREAKER_OPEN, 0)
+    assert raised.value.retry_after > 20
+    assert len(server.requests) == 1
+
+
+async def test_what_is_sent_along(client, serve):
+    server = serve(answer(503, switchgear_outcome="not-executed"))
+    context = Context(
+        deadline=time.monotonic() + 0.5,
+        priority=Priority.CRITICAL,
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        tracestate="x=1",
+    )
+    async with client(guard()) as send:
+        with bind(context):
+            await send("GET", server.url)
+            await send("GET", server.url, headers={"traceparent": "mine"})
+    first, second, third = (headers for _, headers, _ in server.requests)
+    assert (first["switchgear-attempt"], second["switchgear-attempt"]) == ("1", "2")
+    assert 0 < int(second["switchgear-timeout"]) <= int(first["switchgear-timeout"]) <= 500
+    assert first["switchgear-priority"] == "critical"
+    assert first["switchgear-caller"] == "shop"
+    assert first["traceparent"] == context.traceparent
+    assert first["tracestate"] == "x=1"
+    assert third["traceparent"] == "mine"
+
+
+async def test_an_attempt_of_a_retry_above_says_so_and_is_not_retried(client, serve):
+    server = serve(answer(503, switchgear_outcome="not-executed"))
+    async with client(guard()) as send:
+        with bind(Context(attempt=2)):
+            assert (await send("GET", server.url))[0] == 503
+    assert [headers["switchgear-attempt"] for _, headers, _ in server.requests] == ["2"]
+
+
+async def test_which_methods_may_be_repeated_is_a_setting(client, serve):
+    server = serve(reset)
+    async with client(guard(), repeatable=frozenset({"PUT"})) as send:
+        assert await send("PUT", server.url, content=b"{}") == (200, b"well")
+
+
+async def test_a_failed_answer_is_read_even_where_the_body_streams(client, serve):
+    server = serve(answer(500, body=b"first"), answer(200, body=b"second"))
+    async with client(guard(), stream=True) as send:
+        assert await send("GET", server.url) == (200, b"second")
+
+
+@pytest.mark.parametrize("client", [by_httpx, by_aiohttp])
+async def test_a_body_that_can_be_sent_once_is_sent_once(client, serve):
+    async def body():
+        yield b"once"
+
+    server = serve(answer(503, switchgear_outcome="not-executed"))
+    async with client(guard()) as send:
+        assert (await send("PUT", server.url, content=body()))[0] == 503
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("client", [by_httpx, by_aiohttp])
+async def test_the_callers_cancellation_reaches_the_socket(client, serve):
+    g = guard(deadline=10)
+    server = serve(slow)
+    async with client(g) as send:
+        task = asyncio.create_task(send("GET", server.url))
+        await asyncio.to_thread(server.asked.wait, 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert g.machine.gate.in_flight == 0
+
+
+async def test_errors_of_the_clients_inside_a_guarded_function_mean_the_same(serve):
+    g = guard(retry=None)
+
+    @g
+    async def with_httpx(url):
+        async with httpx.AsyncClient() as client:
+            (await client.get(url)).raise_for_status()
+
+    @g
+    async def with_aiohttp(url):
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            response.raise_for_status()
+
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for function in (with_httpx, with_aiohttp):
+        with pytest.raises(Unavailable) as refused:
+            await function(nobody)
+        assert refused.value.reason is Reason.CONNECT
+        with pytest.raises(Unknown) as failed:
+            await function(serve(answer(503)).url)
+        assert failed.value.reason is Reason.SERVER_ERROR
+    with pytest.raises(httpx.HTTPStatusError):
+        await with_httpx(serve(answer(404)).url)
+    with pytest.raises(httpx.UnsupportedProtocol):
+        await with_httpx("gopher://old")
+
+
+async def test_a_name_that_is_not_known_was_not_done():
+    g = guard(retry=None)
+    for client in (by_httpx, by_aiohttp):
+        async with client(g) as send:
+            with pytest.raises(Unavailable) as raised:
+                await send("POST", "http://no-such-host.invalid/")
+            assert raised.value.reason is Reason.CONNECT
