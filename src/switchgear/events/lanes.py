@@ -92,9 +92,9 @@ class Lanes(Generic[P, E]):
         owned = self._partitions.get(partition)
         return owned is None or owned.running == 0
 
-    def owns(self, partition: P) -> bool:
-        """Tell whether `partition` was assigned and not revoked."""
-        return partition in self._partitions
+    def partitions(self) -> list[P]:
+        """Return the partitions that were assigned and not revoked."""
+        return list(self._partitions)
 
     # arrivals
 

@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -30,7 +30,7 @@ from switchgear.events.envelope import JSON, PROTOBUF, Envelope, Ids
 from switchgear.events.sql import write_many
 from switchgear.model.context import current
 
-__all__ = ["STEPS", "InvalidEvent", "Outbox", "Prepared"]
+__all__ = ["STEPS", "Buffers", "InvalidEvent", "Outbox", "Prepared"]
 
 STEPS: Final = (
     """
@@ -66,6 +66,14 @@ class Prepared(NamedTuple):
     headers: bytes
     data: bytes
     created: float
+
+
+@runtime_checkable
+class Buffers(Protocol):
+    """A transaction that keeps what is published until just before its commit."""
+
+    def buffer(self, rows: Sequence[Prepared]) -> None:
+        """Add rows to what `Outbox.write` will be given."""
 
 
 class Outbox:
@@ -148,7 +156,9 @@ class Outbox:
         and what `publish_sync` takes. Nothing is published unless that transaction commits.
         """
         rows = [self.prepare(event, deadline=deadline) for event in events]
-        if joined_sync(connection) is not None:
+        if isinstance(connection, Buffers):
+            connection.buffer(rows)
+        elif joined_sync(connection) is not None:
             self._write_sync(connection, rows)
         else:
             await self.write(joined(connection), rows)

@@ -3,7 +3,8 @@
 The rules:
 
 - One relay of a database publishes at a time: it holds a lease, by the database's clock, and
-  renews it. Another takes over when the lease has expired, or at once when it was given back.
+  renews it while it works. Another takes over when it finds events and the lease has expired or
+  was given back. An idle relay writes nothing.
 - Rows are read in the order of their serials among those that are *visible*, and deleted after the
   broker has them. There is no remembered position, so a transaction that commits late with an
   early serial is found by the next read. Of two events of which one was committed before the other
@@ -20,8 +21,10 @@ import asyncio
 import os
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +45,10 @@ _POLL: Final = 0.05
 _POLL_IDLE: Final = 0.25
 _PAUSE: Final = 0.1
 _PAUSE_MOST: Final = 10.0
+_WATCHED: Final = 1.0
+_FIRST_BATCH: Final = 50
+_MEMORY: Final = 8_000_000
+"""Bytes that one batch should not exceed by much, going by the size of the batch before."""
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
 
 
@@ -79,11 +86,14 @@ class Relay:
         self._holder = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._task: asyncio.Task[None] | None = None
-        self._draining = False
+        self._stopping = asyncio.Event()
         self._watch = Watch(database, self._woken.set) if isinstance(database, Sqlite) else None
         self._held_until = 0.0
         self._renew_at = 0.0
+        self._look_at = 0.0
+        self._size = _FIRST_BATCH
         self._failures = 0
         self.error: str | None = None
         """Why nothing can be published at present; None while all is well."""
@@ -91,13 +101,19 @@ class Relay:
     async def start(self) -> None:
         """Begin to publish in the background. The outbox's tables exist already."""
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         if self._watch is not None:
             self._watch.start()
         self._task = asyncio.create_task(self._run(), name="relay")
+        self._task.add_done_callback(self._ended)
 
     def wake(self) -> None:
         """Look into the outbox now. May be called from any thread."""
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is None or self._loop.is_closed():
+            return
+        if threading.get_ident() == self._thread:
+            self._woken.set()
+        else:
             self._loop.call_soon_threadsafe(self._woken.set)
 
     async def stop(self, within: float = 10.0) -> None:
@@ -105,7 +121,7 @@ class Relay:
         task, self._task = self._task, None
         if task is None:
             return
-        self._draining = True
+        self._stopping.set()
         self._woken.set()
         _, late = await asyncio.wait([task], timeout=within)
         if late:
@@ -126,6 +142,13 @@ class Relay:
         count, oldest = rows[0]
         return Backlog(count, None if oldest is None else max(0.0, oldest))
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.error = f"the relay has ended: {type(error).__qualname__}: {error}"
+            task.get_loop().call_exception_handler(
+                {"message": "the relay has ended", "exception": error}
+            )
+
     async def _run(self) -> None:
         idle = _POLL
         while True:
@@ -138,31 +161,35 @@ class Relay:
                 published = 0
                 self._failures += 1
                 self.error = str(error)
-                if self._draining:
+                if self._stopping.is_set():
                     return
                 await self._pause()
                 continue
-            if published >= self._batch:
+            if published and (self._stopping.is_set() or published >= self._size):
                 continue
-            if self._draining and published == 0:
+            if self._stopping.is_set():
                 return
             idle = _POLL if published else min(idle * 1.2, _POLL_IDLE)
             await self._sleep(idle)
 
     async def _turn(self) -> int:
         """Publish one batch, if the lease is ours; return how many events that was."""
-        clock = time.monotonic()
-        if clock >= self._renew_at and not await self._acquire():
-            return 0
-        if time.monotonic() >= self._held_until:
+        if time.monotonic() < self._look_at:
             return 0
         rows = await self._read()
         if not rows:
+            return 0
+        if time.monotonic() >= self._renew_at and not await self._acquire():
+            self._look_at = time.monotonic() + self._lease / 3
+            return 0
+        if time.monotonic() >= self._held_until:
             return 0
         await self._broker.publish(
             [Record(row[1], row[2], _HEADERS.decode(row[3]), row[4]) for row in rows]
         )
         await self._delete(rows)
+        size = sum(len(row[4]) for row in rows)
+        self._size = max(1, min(self._batch, _MEMORY * len(rows) // max(size, 1)))
         if listening():
             for row in rows:
                 _tell(row)
@@ -184,8 +211,8 @@ class Relay:
                 self._holder,
                 self._lease,
             )
-        self._renew_at = began + self._lease / 3
         if rows:
+            self._renew_at = began + self._lease / 3
             self._held_until = began + self._lease
         return bool(rows)
 
@@ -200,10 +227,10 @@ class Relay:
         sql = "SELECT id, topic, key, headers, data FROM switchgear_outbox ORDER BY id LIMIT ?"
         if isinstance(self._database, Sqlite):
             return await self._database.read(
-                lambda connection: connection.execute(sql, (self._batch,)).fetchall()
+                lambda connection: connection.execute(sql, (self._size,)).fetchall()
             )
         async with self._database.transaction() as tx:
-            return await tx.run(sql, self._batch)
+            return await tx.run(sql, self._size)
 
     async def _delete(self, rows: Sequence[Row]) -> None:
         if isinstance(self._database, Sqlite):
@@ -222,17 +249,21 @@ class Relay:
             )
 
     async def _pause(self) -> None:
-        most = min(_PAUSE * 2 ** min(self._failures - 1, 10), _PAUSE_MOST)
-        await asyncio.sleep(most * (0.5 + self._draw() / 2))
+        most = min(_PAUSE * 2.0 ** min(self._failures - 1, 10), _PAUSE_MOST)
+        await _wait(self._stopping, most * (1.0 - self._draw() / 2))
 
     async def _sleep(self, idle: float) -> None:
-        until_renewal = max(0.0, self._renew_at - time.monotonic())
-        wait = until_renewal if self._watch is not None else min(idle, until_renewal)
-        try:
-            async with asyncio.timeout(wait):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+        others = self._look_at - time.monotonic()
+        if others > 0.0:
+            await _wait(self._stopping, others)  # the lease is another's: no commit changes that
+        else:
+            await _wait(self._woken, _WATCHED if self._watch is not None else idle)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _tell(row: Row) -> None:

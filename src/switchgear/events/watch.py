@@ -3,9 +3,9 @@
 `PRAGMA data_version` is the truth: it changes when any other connection commits. Asking every few
 milliseconds would cost an idle process 2 to 5% of a core, most of it for waking up. So the kernel
 says when to ask: on Linux, inotify tells that the write-ahead log was written to, which happens
-just before a commit becomes visible. After such a hint we ask every 2 ms for a while; without
-hints we still ask four times a second. Where there is no inotify we ask every 5 ms after a change,
-and down to every 20 ms when nothing has changed for long.
+just before a commit becomes visible. After such a hint we ask every 2 ms until the change is seen;
+without hints we still ask four times a second. Where there is no inotify we ask every 5 ms after a
+change, and down to every 20 ms when nothing has changed for long.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ __all__ = ["Watch"]
 
 _QUICK: Final = 0.002
 _QUICK_FOR: Final = 0.1
+_AFTERWARDS: Final = 0.01
+"""How long to go on after a change was seen: the hint may have been for the commit behind it."""
 _HINTED_IDLE: Final = 0.25
 _BLIND: Final = 0.005
 _BLIND_IDLE: Final = 0.02
@@ -44,6 +46,7 @@ class Watch:
         self._version = -1
         self._timer: asyncio.TimerHandle | None = None
         self._quick_until = 0.0
+        self._hinted = 0.0
         self._idle = _BLIND
         self._hints: int | None = None
 
@@ -76,6 +79,7 @@ class Watch:
         if now >= self._quick_until:
             self._timer.cancel()
             self._timer = loop.call_later(0, self._ask)
+        self._hinted = now
         self._quick_until = now + _QUICK_FOR
 
     def _ask(self) -> None:
@@ -84,6 +88,8 @@ class Watch:
         changed = version != self._version
         self._version = version
         if self._hints is not None:
+            if changed:
+                self._quick_until = self._hinted + _AFTERWARDS
             wait = _QUICK if loop.time() < self._quick_until else _HINTED_IDLE
         else:
             self._idle = _BLIND if changed else min(self._idle * 1.01, _BLIND_IDLE)

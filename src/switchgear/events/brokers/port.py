@@ -145,6 +145,8 @@ class Capabilities:
     replay: bool
     """A new group reads from the oldest record that is kept."""
     exact_lag: bool
+    retention: float | None
+    """Seconds for which a record is kept after it was read; None: for ever."""
     max_bytes: int | None
     """Largest record, headers and value together; None: no limit."""
 

@@ -72,6 +72,7 @@ class SqliteBroker:
             groups=True,
             replay=True,
             exact_lag=True,
+            retention=retention.total_seconds(),
             max_bytes=max_bytes,
         )
         self.path = Path(path)

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -38,6 +40,7 @@ from switchgear.events.brokers.port import (
 __all__ = ["Beat", "SqliteSubscription", "View", "beat", "leave"]
 
 _UNSETTLED: Final = 0.1
+_PHASE: Final = random.random()  # noqa: S311  processes beat at different moments
 _CERTAIN: Final = 0.8
 """The part of a lease during which its owner acts on it without asking again."""
 
@@ -382,12 +385,16 @@ class SqliteSubscription:
         return kept
 
     async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            try:
-                async with asyncio.timeout(self._lease / 3 if self._settled else _UNSETTLED):
+            pause = _UNSETTLED
+            if self._settled:
+                # all members of a process beat at the same moments, and so share one commit
+                interval = self._lease / 3
+                pause = interval - (loop.time() - _PHASE * interval) % interval
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
                     await self._beat_now.wait()
-            except TimeoutError:
-                pass
             try:
                 await self._beat()
             except BrokerUnavailable:

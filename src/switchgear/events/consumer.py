@@ -1,0 +1,476 @@
+"""The consumer: drives one subscription, its lanes and its handlers.
+
+It polls, hands events to the lanes, carries out what they ask for (`runner.py`), and commits their
+watermarks, a few times a second at most. The lanes decide; this module waits.
+
+- Quick handlers share a transaction, and on SQLite one transaction runs at a time. Handlers that
+  are not quick run beside each other, each in its own, up to `concurrency`.
+- When partitions are to be given up, nothing of them is begun any more; what runs may finish within
+  `handover` seconds, is then cancelled, and the watermark is committed before the release.
+- When partitions are lost, what runs for them is cancelled, and the runner commits nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from switchgear.database.port import Database, DatabaseUnavailable
+from switchgear.database.sqlite import Sqlite
+from switchgear.events.brokers.port import (
+    Broker,
+    BrokerUnavailable,
+    LeaseLost,
+    Partition,
+    Polled,
+    Subscription,
+)
+from switchgear.events.handling import HandlerTransaction, shares
+from switchgear.events.inbox import Inbox
+from switchgear.events.incoming import Incoming
+from switchgear.events.lanes import Kind, Lanes, Settings, State
+from switchgear.events.outbox import Outbox
+from switchgear.events.pace import Pace
+from switchgear.events.reaction import Reactions
+from switchgear.events.runner import (
+    Empty,
+    Failed,
+    Handled,
+    HeldBack,
+    Job,
+    Result,
+    Runner,
+)
+from switchgear.model.outcome import Unknown
+from switchgear.model.signal import Signal, SignalKind, emit, listening
+
+__all__ = ["Consumer", "Subscribed"]
+
+_POLL: Final = 500
+_WAIT: Final = 5.0
+_COMMIT_EVERY: Final = 0.1
+_STORE_EVERY: Final = 1.0
+_STORE_IN_FULL: Final = 60.0
+_LONG: Final = 0.1
+"""Seconds after which a transaction that was to be quick no longer keeps others from beginning."""
+_PAUSE: Final = 0.1
+_PAUSE_MOST: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The settings of one subscription. Times are in seconds."""
+
+    consumer: str
+    """Service and name: the group on the broker and the owner of the inbox rows."""
+    topics: Sequence[str]
+    lanes: Settings
+    concurrency: int = 16
+    lease: float = 5.0
+    handover: float = 5.0
+
+
+class Consumer:
+    """One member of a group, with the handlers of the group's events.
+
+    `wrap` makes what handlers are given out of a `HandlerTransaction`. `draw` gives numbers in
+    [0, 1) for the jitter of pauses.
+    """
+
+    def __init__(
+        self,
+        settings: Subscribed,
+        broker: Broker,
+        database: Database,
+        reactions: Reactions,
+        *,
+        outbox: Outbox,
+        wrap: Callable[[HandlerTransaction], Any] | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings
+        self._broker = broker
+        self._database = database
+        self._reactions = reactions
+        self._draw = draw
+        self._lanes: Lanes[Partition, Incoming] = Lanes(settings.lanes)
+        self._pace = Pace(256 if shares(database) else 1)
+        self._runner = Runner(
+            database,
+            Inbox(settings.consumer),
+            outbox,
+            reactions,
+            fence=self._owns,
+            wrap=wrap,
+        )
+        self._serial = isinstance(database, Sqlite)
+        self._subscription: Subscription | None = None
+        self._tasks: dict[asyncio.Task[None], tuple[float, frozenset[Partition]]] = {}
+        self._background: list[asyncio.Task[None]] = []
+        self._progress = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving: dict[Partition, float] = {}
+        self._stopping = False
+        self._troubles = 0
+        self._version = -1
+        self._acts = -1
+        self._full_at = 0.0
+        self.error: str | None = None
+        """What keeps the consumer from working at present; None while all is well."""
+
+    async def start(self) -> None:
+        """Join the group and begin. A broker that cannot be reached is tried again for ever.
+
+        Raises `BrokerError` if the broker refuses the subscription itself.
+        """
+        with suppress(BrokerUnavailable):
+            await self._join()
+        for work, name in (
+            (self._pump(), "poll"),
+            (self._commit_watermarks(), "commit"),
+            (self._watch_store(), "store"),
+        ):
+            task = asyncio.create_task(work, name=f"{name} {self.settings.consumer}")
+            task.add_done_callback(self._ended)
+            self._background.append(task)
+
+    async def stop(self, within: float = 10.0) -> None:
+        """Finish what runs, at most for `within` seconds, commit, and leave the group."""
+        self._stopping = True
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._background.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=within)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._subscription is not None:
+            with suppress(BrokerUnavailable, LeaseLost):
+                await self._commit()
+            with suppress(BrokerUnavailable):
+                await self._subscription.close()
+            self._subscription = None
+
+    def blocked(self) -> int:
+        """Return how many keys wait for their first event to be tried again."""
+        return self._lanes.blocked()
+
+    def stuck(self) -> float | None:
+        """Return for how many seconds the longest-running work has been running; None: nothing."""
+        if not self._tasks:
+            return None
+        return asyncio.get_running_loop().time() - min(began for began, _ in self._tasks.values())
+
+    # polling
+
+    async def _join(self) -> Subscription:
+        if self._subscription is None:
+            self._subscription = await self._broker.subscribe(
+                self.settings.consumer, self.settings.topics, lease=self.settings.lease
+            )
+        return self._subscription
+
+    async def _pump(self) -> None:
+        while True:
+            try:
+                subscription = await self._join()
+                room = self._lanes.room()
+                if room < self.settings.lanes.capacity // 4:
+                    self._progress.clear()
+                    polled = await subscription.poll(0, 0.0)
+                    await self._apply(polled)
+                    await _wait(self._progress, _COMMIT_EVERY)
+                else:
+                    polled = await subscription.poll(min(room, _POLL), _WAIT)
+                    await self._apply(polled)
+            except (BrokerUnavailable, DatabaseUnavailable) as error:
+                await asyncio.sleep(self._trouble(str(error)))
+
+    async def _apply(self, polled: Polled) -> None:
+        lanes, now = self._lanes, asyncio.get_running_loop().time()
+        for partition in polled.lost:
+            lanes.revoke(partition)
+            self._leaving.pop(partition, None)
+        if polled.lost:
+            self._abandon(polled.lost)
+        for partition in polled.revoking:
+            lanes.stop(partition)
+            self._leaving[partition] = now + self.settings.handover
+            self._moved.set()
+        if polled.assigned:
+            await self._assign(polled)
+        for delivery in polled.deliveries:
+            kind = delivery.headers.get("ce-type")
+            if kind and kind not in self._reactions:
+                lanes.pass_over(delivery.partition, delivery.offset)
+                continue
+            event = Incoming.of(delivery)
+            lanes.add(
+                delivery.partition, delivery.offset, event.lane, event, now, alone=event.alone
+            )
+        if polled.deliveries:
+            self._moved.set()
+            self._pause_and_resume()
+        self._dispatch()
+
+    async def _assign(self, polled: Polled) -> None:
+        """Learn which keys are in the store before any event of the partitions is handled."""
+        while True:
+            try:
+                stored = await self._stored()
+                break
+            except (DatabaseUnavailable, Unknown) as error:
+                await asyncio.sleep(self._trouble(str(error)))
+        now = asyncio.get_running_loop().time()
+        for partition, position in polled.assigned.items():
+            lanes = {
+                name: state
+                for name, state in stored.get(partition, {}).items()
+                if state is State.DRAINING or name.startswith("k:")
+            }
+            self._lanes.assign(partition, position, lanes, now)
+
+    async def _stored(self) -> dict[Partition, dict[str, State]]:
+        async with self._database.transaction() as tx:
+            return await self._runner.store.lanes(tx, self.settings.topics)
+
+    def _pause_and_resume(self) -> None:
+        if self._subscription is not None:
+            pause, resume = self._lanes.pauses()
+            if pause:
+                self._subscription.pause(pause)
+            if resume:
+                self._subscription.resume(resume)
+
+    # working
+
+    def _dispatch(self) -> None:
+        """Begin what may begin now, and arrange to be called when more may."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._stopping:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        limit = self._pace.limit()
+        while len(self._tasks) < self._allowed(limit, now):
+            jobs = self._lanes.take(now, limit)
+            if not jobs:
+                break
+            lazy = self._serial and limit == 1
+            task = asyncio.create_task(self._perform(jobs, lazy=lazy))
+            self._tasks[task] = (now, frozenset(job.partition for job in jobs))
+            task.add_done_callback(self._performed)
+        due = self._lanes.due()
+        if due is None:
+            return
+        if len(self._tasks) < self._allowed(limit, now):
+            self._timer = loop.call_at(max(due, now), self._dispatch)
+        elif len(self._tasks) < self.settings.concurrency:
+            self._timer = loop.call_at(max(due, now + _LONG), self._dispatch)
+
+    def _allowed(self, limit: int, now: float) -> int:
+        if not self._serial or limit == 1:
+            return self.settings.concurrency
+        long = any(now - began > _LONG for began, _ in self._tasks.values())
+        return self.settings.concurrency if long else 1
+
+    def _performed(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        self._progress.set()
+        self._moved.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report(error, "working")
+        self._dispatch()
+
+    async def _perform(self, jobs: Sequence[Job], *, lazy: bool) -> None:
+        loop = asyncio.get_running_loop()
+        results: list[Result] = []
+        try:
+            moves = [job for job in jobs if job.kind not in {Kind.RUN, Kind.DRAIN}]
+            fresh = [job for job in jobs if job.kind is Kind.RUN and not job.attempts]
+            again = [job for job in jobs if job.kind is Kind.RUN and job.attempts]
+            if moves:
+                results += await self._runner.move(moves)
+            if fresh:
+                began = loop.time()
+                results += await self._runner.run(fresh, lazy=lazy)
+                self._pace.took(loop.time() - began, sum(len(job.entries) for job in fresh))
+            for job in again:
+                results += await self._runner.run([job], lazy=lazy)
+            for job in jobs:
+                if job.kind is Kind.DRAIN:
+                    results.append(await self._runner.drain(job))
+            self._troubles = 0
+            self.error = None
+        except asyncio.CancelledError:
+            # a lost partition, or the end: what was not committed is handled again, by its owner
+            if self._stopping:
+                raise
+        except Exception as error:  # noqa: BLE001  reported, and tried again after a pause
+            self._report(error, "working")
+        finally:
+            self._conclude(jobs, results)
+
+    def _conclude(self, jobs: Sequence[Job], results: Sequence[Result]) -> None:
+        """Tell the lanes what came of every job."""
+        now = asyncio.get_running_loop().time()
+        answered = set()
+        pause = None
+        for result in results:
+            answered.add(result.job)
+            if isinstance(result, Handled):
+                self._lanes.done(result.job, now, result.events)
+            elif isinstance(result, Failed):
+                self._failed(result, now)
+            elif isinstance(result, Empty):
+                self._lanes.empty(result.job, now)
+            elif isinstance(result, HeldBack):
+                self._lanes.held_back(result.job, now)
+            else:
+                if pause is None:
+                    pause = self._trouble(result.why)
+                self._lanes.postponed(result.job, now, pause)
+        for job in jobs:
+            if job not in answered:
+                self._lanes.postponed(job, now, _PAUSE)
+
+    def _failed(self, result: Failed, now: float) -> None:
+        job = result.job
+        pause = self._lanes.failed(
+            job,
+            now,
+            self._draw(),
+            error=result.error,
+            handled=result.events,
+            poison=result.poison,
+        )
+        if pause is not None and listening():
+            emit(
+                Signal(
+                    SignalKind.EVENT_RETRIED,
+                    self.settings.consumer,
+                    {"lane": job.name, "error": result.error, "pause": pause},
+                )
+            )
+
+    def _owns(self, partition: Partition) -> bool:
+        return self._subscription is not None and self._subscription.owns(partition)
+
+    def _abandon(self, partitions: frozenset[Partition]) -> None:
+        for task, (_, busy) in self._tasks.items():
+            if busy & partitions:
+                task.cancel()
+
+    # committing
+
+    async def _commit_watermarks(self) -> None:
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            try:
+                await self._commit()
+                await self._hand_over()
+            except LeaseLost:
+                pass  # the next poll tells which
+            except BrokerUnavailable as error:
+                await asyncio.sleep(self._trouble(str(error)))
+                self._moved.set()
+            await asyncio.sleep(_COMMIT_EVERY)
+            if self._leaving:
+                self._moved.set()
+
+    async def _commit(self) -> None:
+        positions = self._lanes.positions()
+        if positions and self._subscription is not None:
+            await self._subscription.commit(positions)
+            self._lanes.committed(positions)
+            self._pause_and_resume()
+
+    async def _hand_over(self) -> None:
+        """Release the partitions that others wait for, once nothing of them runs."""
+        now = asyncio.get_running_loop().time()
+        late = frozenset(one for one, until in self._leaving.items() if now >= until)
+        if late:
+            self._abandon(late)
+        ready = [one for one in self._leaving if self._lanes.idle(one)]
+        if not ready or self._subscription is None:
+            return
+        await self._commit()
+        for partition in ready:
+            self._lanes.revoke(partition)
+            del self._leaving[partition]
+        await self._subscription.release(ready)
+
+    # the store
+
+    async def _watch_store(self) -> None:
+        """Notice what people release or discard; each of their acts adds to the audit."""
+        while True:
+            await asyncio.sleep(_STORE_EVERY)
+            try:
+                if not await self._acted():
+                    continue
+                stored = await self._stored()
+            except (DatabaseUnavailable, Unknown):
+                self._acts = self._version = -1
+                continue
+            now = asyncio.get_running_loop().time()
+            for partition in self._lanes.partitions():
+                lanes = stored.get(partition, {})
+                released = [name for name, state in lanes.items() if state is State.DRAINING]
+                emptied = [name for name in self._lanes.holding(partition) if name not in lanes]
+                for name in released + emptied:
+                    self._lanes.redrive(partition, name, now)
+            self._dispatch()
+
+    async def _acted(self) -> bool:
+        """Tell whether the store is to be looked at: somebody acted, or it is a minute ago."""
+        if isinstance(self._database, Sqlite):
+            version = self._database.version()
+            if version == self._version:
+                return False
+            self._version = version
+        async with self._database.transaction() as tx:
+            acts = await self._runner.store.acts(tx)
+        now = asyncio.get_running_loop().time()
+        if acts == self._acts and now < self._full_at:
+            return False
+        self._acts, self._full_at = acts, now + _STORE_IN_FULL
+        return True
+
+    # trouble
+
+    def _trouble(self, why: str) -> float:
+        """Take note that something is unavailable; return how long to wait."""
+        self._troubles += 1
+        if why:
+            self.error = why
+        most = min(_PAUSE * 2.0 ** min(self._troubles - 1, 10), _PAUSE_MOST)
+        return most * (1.0 - self._draw() / 2)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report(error, task.get_name())
+
+    def _report(self, error: BaseException, doing: str) -> None:
+        self.error = f"{doing}: {type(error).__qualname__}: {error}"
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"{self.settings.consumer}: {doing} failed", "exception": error}
+        )
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

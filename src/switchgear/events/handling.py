@@ -1,0 +1,280 @@
+"""Handling events in the consumer's transaction: the unit of work, and what a handler is given.
+
+A `Unit` is one transaction for one or several events. It claims their inbox rows, runs each event
+inside a savepoint if there are several, and commits them together. A lazy unit begins with the
+first statement: on SQLite, a handler that first asks another service then does not hold the only
+writer meanwhile.
+
+On SQLite a statement costs a few microseconds and a change of threads a hundred. While the unit has
+the writer to itself, and the writer's thread waits for it, statements run right here; one that was
+slow before goes to that thread, so that it does not hold up the event loop.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from switchgear.contract.message import Message
+from switchgear.database.port import (
+    Database,
+    DatabaseUnavailable,
+    Dialect,
+    Row,
+    Transaction,
+    Value,
+)
+from switchgear.database.postgres import Postgres
+from switchgear.database.sqlite import Sqlite, SqliteTransaction
+from switchgear.errors import DatabaseError
+from switchgear.events.inbox import Inbox
+from switchgear.events.outbox import Outbox, Prepared
+from switchgear.events.sql import write_many
+
+__all__ = ["HandlerTransaction", "Unit", "shares"]
+
+T = TypeVar("T")
+
+_SLOW: Final = 0.005
+_STRIKES: Final = 2
+_REMEMBERED: Final = 1_000
+_TRUST: Final = 1.0
+"""Seconds after a step for which the writer's thread certainly still waits for the unit."""
+_GONE: Final = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+)
+
+
+def shares(database: Database) -> bool:
+    """Tell whether several events may share a transaction of `database`.
+
+    Not on an SQLAlchemy session: what its identity map holds does not go back to a savepoint.
+    """
+    return isinstance(database, Sqlite | Postgres)
+
+
+class _Inline:
+    """The statements of a SQLite transaction, run on the calling thread. See the head."""
+
+    dialect: Dialect = "sqlite"
+
+    def __init__(self, tx: SqliteTransaction, slow: dict[str, int]) -> None:
+        self.tx = tx
+        self._slow = slow
+        self.connection = tx.connection
+        self._trusted_until = time.monotonic() + _TRUST
+
+    async def execute(self, sql: str, *args: Any) -> list[Row]:
+        """Run one statement and return its rows."""
+        return await self._do(sql, lambda one: one.execute(sql, args).fetchall())
+
+    async def run(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement and return its rows."""
+        return await self._do(sql, lambda one: one.execute(sql, args).fetchall())
+
+    async def many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        """Run one portable statement once per row."""
+        await self._do(f"{sql} /* {len(rows)} */", lambda one: one.executemany(sql, rows))
+
+    async def step(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in the writer's thread."""
+        result = await self.tx.step(work)
+        self._trusted_until = time.monotonic() + _TRUST
+        return result
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after the commit."""
+        self.tx.after_commit(callback)
+
+    async def _do(self, name: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        began = time.monotonic()
+        strikes = self._slow.get(name, 0)
+        if strikes >= _STRIKES or began > self._trusted_until:
+            result = await self.step(work)
+            if strikes and time.monotonic() - began < _SLOW:
+                self._slow[name] = strikes - 1
+            return result
+        if not self.connection.in_transaction:
+            raise DatabaseUnavailable("SQLite has rolled the transaction back.")
+        try:
+            return work(self.connection)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _GONE:
+                raise DatabaseUnavailable(f"the database: {error}", cause=error) from error
+            raise
+        finally:
+            if time.monotonic() - began > _SLOW and len(self._slow) < _REMEMBERED:
+                self._slow[name] = strikes + 1
+
+
+class Unit:
+    """One transaction for `events` (their identities) of one consumer; use it with `async with`.
+
+    Leaving the block commits; an exception rolls everything back. A unit that nobody opened
+    commits nothing.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        inbox: Inbox,
+        outbox: Outbox,
+        events: Sequence[str],
+        *,
+        slow: dict[str, int],
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._outbox = outbox
+        self._events = events
+        self._slow = slow
+        self._stack = AsyncExitStack()
+        self._rows: list[Prepared] = []
+        self._callbacks: list[Callable[[], None]] = []
+        self._fresh: set[str] = set()
+        self._shared = len(events) > 1
+        self.tx: Transaction | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which SQL the database speaks."""
+        return self._database.dialect
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None or self.tx is None:
+            await self._stack.__aexit__(kind, error, trace)
+            return
+        async with self._stack:
+            await self._outbox.write(self.tx, self._rows)
+            for callback in self._callbacks:
+                self.tx.after_commit(callback)
+
+    async def open(self) -> Transaction:
+        """Begin the transaction and claim the events, unless that is done already."""
+        if self.tx is None:
+            tx: Transaction = await self._stack.enter_async_context(self._database.transaction())
+            if isinstance(tx, SqliteTransaction) and sqlite3.threadsafety == 3:  # noqa: PLR2004
+                tx = _Inline(tx, self._slow)
+            self._fresh = await self._inbox.claim(tx, self._events)
+            self.tx = tx
+        return self.tx
+
+    async def is_fresh(self, event: str) -> bool:
+        """Claim; tell whether the event has not been handled before."""
+        await self.open()
+        return event in self._fresh
+
+    def scope(self, event: str) -> HandlerTransaction:
+        """Return what the handler of `event` is given."""
+        return HandlerTransaction(self, event, self._outbox)
+
+    async def begin(self) -> None:
+        """Begin the work of one event."""
+        if self._shared:
+            await (await self.open()).run("SAVEPOINT event")
+
+    async def keep(self, scope: HandlerTransaction) -> None:
+        """Keep the work of one event, to be committed with the others'."""
+        if self._shared:
+            await (await self.open()).run("RELEASE SAVEPOINT event")
+        self._fresh.discard(scope.event)  # a second copy of it may be among those that follow
+        self._rows += scope.rows
+        self._callbacks += scope.callbacks
+
+    async def undo(self, event: str) -> None:
+        """Undo the work of one event, its claim included; the others' stays.
+
+        Only where several share the transaction: a unit of one is undone by leaving it with an
+        exception.
+        """
+        tx = await self.open()
+        await tx.run("ROLLBACK TO SAVEPOINT event")
+        await tx.run("RELEASE SAVEPOINT event")
+        await self._inbox.disclaim(tx, event)
+
+
+class HandlerTransaction:
+    """The transaction that a handler takes part in: a `Transaction` that can also publish.
+
+    It commits together with the inbox row of the event, after the handler has returned.
+    """
+
+    def __init__(self, unit: Unit, event: str, outbox: Outbox) -> None:
+        self._unit = unit
+        self.event = event
+        self._outbox = outbox
+        self.rows: list[Prepared] = []
+        self.callbacks: list[Callable[[], None]] = []
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which SQL the database speaks."""
+        return self._unit.dialect
+
+    @property
+    def connection(self) -> Any:
+        """The driver's own object: an asyncpg connection, an AsyncSession.
+
+        On SQLite use `step`: the transaction begins with the first statement, and the connection
+        belongs to another thread.
+        """
+        if self._unit.tx is None:
+            raise DatabaseError(
+                "the transaction has not begun: on SQLite it begins with the first statement.",
+                fix="Use `await tx.step(lambda connection: ...)`.",
+            )
+        return self._unit.tx.connection
+
+    async def execute(self, sql: str, *args: Any) -> list[Row]:
+        """Run one statement, with the database's own placeholders, and return its rows."""
+        return await (await self._begun()).execute(sql, *args)
+
+    async def run(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement, with `?` placeholders, and return its rows."""
+        return await (await self._begun()).run(sql, *args)
+
+    async def many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+        """Run one portable statement once per row."""
+        await write_many(await self._begun(), sql, rows)
+
+    async def step(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """On SQLite: run `work` with the connection, in the thread that owns it."""
+        tx = await self._begun()
+        if not isinstance(tx, _Inline | SqliteTransaction):
+            raise DatabaseError("`step` is for SQLite.", fix="Use `tx.connection`.")
+        return await tx.step(work)
+
+    def publish(self, *events: Message) -> None:
+        """Publish events if and when this transaction commits, after its other writes."""
+        self.buffer([self._outbox.prepare(event) for event in events])
+
+    def buffer(self, rows: Sequence[Prepared]) -> None:
+        """Publish what `Outbox.prepare` returned, as `publish` does."""
+        self.rows += rows
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the transaction has been committed, and never if it is not."""
+        self.callbacks.append(callback)
+
+    async def _begun(self) -> Transaction:
+        if not await self._unit.is_fresh(self.event):
+            raise Duplicate(f"{self.event} was handled by another member meanwhile.")
+        return await self._unit.open()
+
+
+class Duplicate(DatabaseError):
+    """Another member has handled the event meanwhile; this handler's work is undone."""
+
+    code = "SG503"

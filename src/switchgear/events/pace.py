@@ -1,0 +1,35 @@
+"""How many events share one transaction: many quick ones, one slow one.
+
+A commit costs a flush to disk, whatever was written. Quick handlers therefore share a transaction,
+one after the other; a handler that takes long gets its own, so that it runs beside others and holds
+no lock for their sake. The measure is the mean time of recent events, newer ones counting more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["BUDGET", "Pace"]
+
+BUDGET: Final = 0.02
+"""Seconds that the events of one transaction may take together."""
+
+_WEIGHT: Final = 0.2
+_START: Final = 0.005
+
+
+class Pace:
+    """The pace of one subscription. `most` bounds how many events share a transaction."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._mean = _START
+
+    def took(self, seconds: float, events: int) -> None:
+        """Take note that so many events took so long together."""
+        if events:
+            self._mean += _WEIGHT * (seconds / events - self._mean)
+
+    def limit(self) -> int:
+        """Return how many events to give to the next transaction."""
+        return max(1, min(self._most, int(BUDGET / max(self._mean, 1e-6))))

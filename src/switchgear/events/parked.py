@@ -1,0 +1,251 @@
+"""Parked events: those that wait for a person, and those that wait behind them.
+
+They are rows in the consumer's own database, whole, with headers, reason, attempts and last error.
+The rows of one lane (one key of one consumer) are a queue in the order of the log. A queue is
+*held* until a person releases it (`redrive`) or drops events from it (`discard`), or *ready*: the
+consumer works it off from its head. Every act of a person is recorded in the audit table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+
+from switchgear.database.port import Database, Row, Transaction, Value
+from switchgear.errors import BrokerError
+from switchgear.events.sql import now
+
+__all__ = ["STEPS", "Audit", "NotParked", "Parked", "ParkedEvent"]
+
+STEPS: Final = (
+    """
+    CREATE TABLE switchgear_parked (
+        id {serial}, consumer TEXT NOT NULL, topic TEXT NOT NULL, part BIGINT NOT NULL,
+        lane TEXT NOT NULL, key TEXT, event TEXT NOT NULL, type TEXT NOT NULL,
+        headers {blob} NOT NULL, data {blob} NOT NULL, cause TEXT NOT NULL, state TEXT NOT NULL,
+        attempts BIGINT NOT NULL, error TEXT NOT NULL, at {real} NOT NULL,
+        UNIQUE (consumer, event));
+    CREATE INDEX switchgear_parked_lane ON switchgear_parked (consumer, topic, part, lane, id);
+    CREATE TABLE switchgear_parked_audit (
+        id {serial}, at {real} NOT NULL, action TEXT NOT NULL, actor TEXT NOT NULL,
+        reason TEXT NOT NULL, consumer TEXT NOT NULL, event TEXT NOT NULL, type TEXT NOT NULL,
+        key TEXT, headers {blob} NOT NULL, data {blob} NOT NULL);
+    """,
+)
+
+_COLUMNS: Final = (
+    "id, consumer, topic, part, key, event, type, headers, data, cause, state, attempts, error, "
+    "at, lane"
+)
+_HEADERS: Final = msgspec.json.Decoder(dict[str, str])
+
+
+class NotParked(BrokerError):
+    """No parked event has this number: it was handled or discarded, or never parked."""
+
+    code = "SG607"
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    """One parked event."""
+
+    id: int
+    """Its number here; events of one key are in the order of these numbers."""
+    consumer: str
+    topic: str
+    partition: int
+    key: str | None
+    event: str
+    """Source and id."""
+    type: str
+    headers: Mapping[str, str]
+    data: bytes
+    cause: Literal["failed", "poison", "blocked", "behind"]
+    """Why: it used up its attempts, cannot be read, is still being tried, or waits its turn."""
+    state: Literal["held", "ready"]
+    attempts: int
+    error: str
+    at: float
+    """When it was parked, in Unix seconds."""
+    lane: str
+    """The queue it is in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a person did to a parked event; the event itself is kept whole."""
+
+    id: int
+    at: float
+    action: Literal["redrive", "discard"]
+    actor: str
+    reason: str
+    consumer: str
+    event: str
+    type: str
+    key: str | None
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class Parked:
+    """The parked events of all consumers of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(
+        self,
+        *,
+        consumer: str | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        after: int = 0,
+    ) -> Sequence[ParkedEvent]:
+        """Return parked events in order; `after` is the id of the last one already seen."""
+        where, args = _where(consumer=consumer, key=key)
+        async with self._database.transaction() as tx:
+            rows = await tx.run(
+                f"SELECT {_COLUMNS} FROM switchgear_parked WHERE id > ?{where} ORDER BY id LIMIT ?",  # noqa: S608  constants
+                after,
+                *args,
+                limit,
+            )
+        return [_event(row) for row in rows]
+
+    async def show(self, id: int) -> ParkedEvent:  # noqa: A002  the word on the command line
+        """Return one parked event. Raises `NotParked`."""
+        async with self._database.transaction() as tx:
+            return await _find(tx, id)
+
+    async def count(self, consumer: str | None = None) -> tuple[int, int]:
+        """Return how many events wait for a person, and how many keys they are of."""
+        where, args = _where(consumer=consumer)
+        async with self._database.transaction() as tx:
+            rows = await tx.run(
+                "SELECT count(*), count(DISTINCT consumer || ' ' || topic || ' ' || lane) "  # noqa: S608  constants
+                f"FROM switchgear_parked WHERE state = 'held'{where}",
+                *args,
+            )
+        return rows[0][0], rows[0][1]
+
+    async def redrive(
+        self,
+        *,
+        id: int | None = None,  # noqa: A002  the word on the command line
+        key: str | None = None,
+        consumer: str | None = None,
+        dry_run: bool = False,
+        actor: str = "",
+        reason: str = "",
+    ) -> Sequence[ParkedEvent]:
+        """Release queues, so that the consumer handles them in order; return what is released.
+
+        With `id` the queue that this event is in, with `key` the queues of that key, otherwise all
+        (of `consumer`). A queue is always released whole: no event overtakes another of its key.
+        What is released already is not released again. `dry_run` only returns.
+        """
+        async with self._database.transaction() as tx:
+            where, args = _where(consumer=consumer, key=key)
+            if id is not None:
+                found = await _find(tx, id)
+                where += " AND consumer = ? AND topic = ? AND part = ? AND lane = ?"
+                args += [found.consumer, found.topic, found.partition, found.lane]
+            rows = await tx.run(
+                f"SELECT {_COLUMNS} FROM switchgear_parked WHERE state = 'held'{where} ORDER BY id",  # noqa: S608  constants
+                *args,
+            )
+            if dry_run:
+                return [_event(row) for row in rows]
+            for row in rows:
+                await tx.run("UPDATE switchgear_parked SET state = 'ready' WHERE id = ?", row[0])
+                await _record(tx, "redrive", row, actor=actor, reason=reason)
+        return [_event(row) for row in rows]
+
+    async def discard(self, id: int, *, reason: str, actor: str) -> ParkedEvent:  # noqa: A002  as above
+        """Drop an event for good; it stays in the audit, whole.
+
+        It counts as handled from then on, also if the broker delivers it again. Raises `NotParked`,
+        and `ValueError` without a reason.
+        """
+        if not reason.strip():
+            raise ValueError("Discarding an event needs a reason.")
+        async with self._database.transaction() as tx:
+            rows = await tx.run(
+                f"DELETE FROM switchgear_parked WHERE id = ? RETURNING {_COLUMNS}",  # noqa: S608  constant
+                id,
+            )
+            if not rows:
+                raise _missing(id)
+            row = rows[0]
+            await _record(tx, "discard", row, actor=actor, reason=reason)
+            await tx.run(
+                "INSERT INTO switchgear_inbox (consumer, event, at) VALUES (?, ?, ?) "
+                "ON CONFLICT (consumer, event) DO NOTHING",
+                row[1],
+                row[5],
+                time.time(),
+            )
+        return _event(row)
+
+    async def audit(self, *, limit: int = 100) -> Sequence[Audit]:
+        """Return what was done, the newest first."""
+        async with self._database.transaction() as tx:
+            rows = await tx.run(
+                "SELECT id, at, action, actor, reason, consumer, event, type, key, headers, data "
+                "FROM switchgear_parked_audit ORDER BY id DESC LIMIT ?",
+                limit,
+            )
+        return [Audit(*(*row[:9], _HEADERS.decode(row[9]), bytes(row[10]))) for row in rows]
+
+
+def _where(*, consumer: str | None = None, key: str | None = None) -> tuple[str, list[Value]]:
+    where = ""
+    args: list[Value] = []
+    if consumer is not None:
+        where += " AND consumer = ?"
+        args.append(consumer)
+    if key is not None:
+        where += " AND key = ?"
+        args.append(key)
+    return where, args
+
+
+async def _find(tx: Transaction, number: int) -> ParkedEvent:
+    rows = await tx.run(f"SELECT {_COLUMNS} FROM switchgear_parked WHERE id = ?", number)  # noqa: S608  constant
+    if not rows:
+        raise _missing(number)
+    return _event(rows[0])
+
+
+async def _record(tx: Transaction, action: str, row: Row, *, actor: str, reason: str) -> None:
+    await tx.run(
+        "INSERT INTO switchgear_parked_audit "  # noqa: S608  a constant
+        "(at, action, actor, reason, consumer, event, type, key, headers, data) "
+        f"VALUES ({now(tx.dialect)}, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        action,
+        actor,
+        reason,
+        row[1],
+        row[5],
+        row[6],
+        row[4],
+        row[7],
+        row[8],
+    )
+
+
+def _event(row: Row) -> ParkedEvent:
+    return ParkedEvent(*(*row[:7], _HEADERS.decode(row[7]), bytes(row[8]), *row[9:]))
+
+
+def _missing(number: int) -> NotParked:
+    return NotParked(
+        f"no parked event has the number {number}.",
+        fix="`switchgear events parked` lists them; it may have been handled meanwhile.",
+    )

@@ -1,0 +1,77 @@
+"""A reaction: the handler of one kind of event, and what it needs to be called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from switchgear.contract.codec import from_json, from_proto
+from switchgear.contract.event import EventContract
+from switchgear.contract.message import Message
+from switchgear.errors import EventDeclarationError, InvalidMessage
+from switchgear.events.envelope import JSON, PROTOBUF, Envelope
+from switchgear.events.incoming import Incoming
+
+__all__ = ["Handler", "Reaction", "Reactions"]
+
+# (event) or (event, tx); Any: the transaction's type is what the bus's `wrap` returns
+Handler = Callable[..., Awaitable[None]]
+
+_JSON_TYPES: Final = frozenset({JSON, "application/cloudevents+json", "text/json"})
+_PROTOBUF_TYPES: Final = frozenset({PROTOBUF, "application/x-protobuf"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """A handler with its event."""
+
+    contract: EventContract
+    handler: Handler
+    transactional: bool
+    """It takes the transaction as its second argument."""
+
+    @classmethod
+    def of(cls, contract: EventContract, handler: Handler) -> Reaction:
+        """Look at the handler. Raises `EventDeclarationError` if it cannot be called."""
+        name = getattr(handler, "__qualname__", repr(handler))
+        call = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004  its code is meant
+        if not inspect.iscoroutinefunction(inspect.unwrap(call)):
+            raise EventDeclarationError(
+                f"the handler {name} of {contract.type} is not asynchronous.",
+                fix="Declare it with `async def`.",
+            )
+        taken = [
+            parameter
+            for parameter in inspect.signature(handler).parameters.values()
+            if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
+            and parameter.default is parameter.empty
+        ]
+        if len(taken) not in {1, 2}:
+            raise EventDeclarationError(
+                f"the handler {name} of {contract.type} takes {len(taken)} arguments.",
+                fix="It is called as handler(event) or handler(event, tx).",
+            )
+        return cls(contract, handler, transactional=len(taken) == 2)  # noqa: PLR2004
+
+    def envelope(self, event: Incoming) -> Envelope:
+        """Read the envelope. Raises `InvalidMessage`."""
+        return Envelope.from_headers(event.headers, event.value, topic=event.partition.topic)
+
+    def message(self, envelope: Envelope) -> Message:
+        """Decode the data. Raises `InvalidMessage`."""
+        kind = envelope.datacontenttype.partition(";")[0].strip().lower()
+        if kind in _JSON_TYPES:
+            return from_json(self.contract.message, envelope.data)
+        if kind in _PROTOBUF_TYPES:
+            return from_proto(self.contract.message, envelope.data)
+        raise InvalidMessage(f"the content type {kind} is not supported.", where=envelope.type)
+
+    async def __call__(self, message: Message, tx: Any) -> None:
+        """Call the handler."""
+        await (self.handler(message, tx) if self.transactional else self.handler(message))
+
+
+Reactions = Mapping[str, Reaction]
+"""By type of event."""

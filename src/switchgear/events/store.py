@@ -1,0 +1,150 @@
+"""The store of one consumer: the queues that its lanes move to its database, and work off.
+
+It writes the table that `switchgear.events.parked` shows to people.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from switchgear.database.port import Row, Transaction
+from switchgear.events.brokers.port import Partition
+from switchgear.events.inbox import Inbox
+from switchgear.events.incoming import Incoming
+from switchgear.events.lane import Cause, State
+from switchgear.events.sql import marks, write_many
+
+__all__ = ["Head", "Store"]
+
+_INSERT: Final = (
+    "INSERT INTO switchgear_parked (consumer, topic, part, lane, key, event, type, headers, data, "
+    "cause, state, attempts, error, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (consumer, event) DO NOTHING"
+)
+_LANE: Final = "consumer = ? AND topic = ? AND part = ? AND lane = ?"
+_HEADERS: Final = msgspec.json.Decoder(dict[str, str])
+
+
+class Head(NamedTuple):
+    """The first event of a queue."""
+
+    id: int
+    held: bool
+    event: Incoming
+
+
+class Store:
+    """The queues of one consumer. All of it runs in a transaction of the caller's."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._consumer = inbox.consumer
+
+    async def append(
+        self,
+        tx: Transaction,
+        lane: str,
+        events: Sequence[Incoming],
+        *,
+        cause: Cause,
+        hold: bool,
+        attempts: int,
+        error: str,
+    ) -> None:
+        """Put events at the end of a queue, in order; `cause` and what follows is of the first.
+
+        An event that was handled, or is parked already, is left out: it was delivered again.
+        """
+        seen = await self._inbox.seen(tx, [event.identity for event in events])
+        state = "held" if hold else "ready"
+        at = time.time()
+        rows = [
+            (
+                self._consumer,
+                event.partition.topic,
+                event.partition.number,
+                lane,
+                event.key,
+                event.identity,
+                event.type,
+                msgspec.json.encode(event.headers),
+                event.value,
+                (cause if first else Cause.BEHIND).value,
+                state,
+                attempts if first else 0,
+                error if first else "",
+                at,
+            )
+            for first, event in zip([True] + [False] * len(events), events, strict=False)
+            if event.identity not in seen
+        ]
+        await write_many(tx, _INSERT, rows)
+
+    async def lanes(
+        self, tx: Transaction, topics: Sequence[str]
+    ) -> dict[Partition, dict[str, State]]:
+        """Return every queue by partition and lane, and whether it waits for a person."""
+        rows = await tx.run(
+            "SELECT topic, part, lane, state FROM switchgear_parked WHERE id IN ("  # noqa: S608  marks
+            "SELECT min(id) FROM switchgear_parked "
+            f"WHERE consumer = ? AND topic IN ({marks(len(topics))}) GROUP BY topic, part, lane)",
+            self._consumer,
+            *topics,
+        )
+        found: dict[Partition, dict[str, State]] = {}
+        for topic, number, lane, state in rows:
+            lanes = found.setdefault(Partition(topic, number), {})
+            lanes[lane] = State.HELD if state == "held" else State.DRAINING
+        return found
+
+    async def acts(self, tx: Transaction) -> int:
+        """Return a number that grows with everything that people do to parked events."""
+        rows = await tx.run("SELECT coalesce(max(id), 0) FROM switchgear_parked_audit")
+        number: int = rows[0][0]
+        return number
+
+    async def head(self, tx: Transaction, partition: Partition, lane: str) -> Head | None:
+        """Return the first event of a queue; None if it is empty."""
+        rows = await tx.run(
+            "SELECT id, state, key, event, type, headers, data FROM switchgear_parked "  # noqa: S608  constant
+            f"WHERE {_LANE} ORDER BY id LIMIT 1",
+            *self._place(partition, lane),
+        )
+        return _head(rows[0], partition, lane) if rows else None
+
+    async def remove(self, tx: Transaction, head: Head) -> bool:
+        """Take the first event off: it was handled. Tell whether it was still there."""
+        rows = await tx.run("DELETE FROM switchgear_parked WHERE id = ? RETURNING id", head.id)
+        return bool(rows)
+
+    async def failed(self, tx: Transaction, head: Head, error: str) -> None:
+        """Take note of another failure of the first event."""
+        await tx.run(
+            "UPDATE switchgear_parked SET attempts = attempts + 1, error = ? WHERE id = ?",
+            error,
+            head.id,
+        )
+
+    async def hold(self, tx: Transaction, partition: Partition, lane: str, cause: Cause) -> None:
+        """Let a queue wait for a person, because of its first event."""
+        place = self._place(partition, lane)
+        await tx.run(f"UPDATE switchgear_parked SET state = 'held' WHERE {_LANE}", *place)  # noqa: S608  constant
+        await tx.run(
+            "UPDATE switchgear_parked SET cause = ? WHERE id = ("  # noqa: S608  constant
+            f"SELECT min(id) FROM switchgear_parked WHERE {_LANE})",
+            cause.value,
+            *place,
+        )
+
+    def _place(self, partition: Partition, lane: str) -> tuple[str, str, int, str]:
+        return (self._consumer, partition.topic, partition.number, lane)
+
+
+def _head(row: Row, partition: Partition, lane: str) -> Head:
+    number, state, key, event, kind, headers, data = row
+    found = Incoming(partition, key, event, kind, _HEADERS.decode(headers), bytes(data), lane)
+    return Head(number, state == "held", found)
