@@ -206,9 +206,9 @@ def messages(cls: type[M], depth: int = 2) -> st.SearchStrategy[M]:
         return st.builds(cls, **fields)
     # All at once is slow to make up: a few of its fields differ from the example's.
     some = st.lists(st.sampled_from(list(fields)), max_size=4, unique=True)
-    return some.flatmap(lambda names: st.fixed_dictionaries({one: fields[one] for one in names})).map(
-        lambda changes: replace(a_composite(), **changes)
-    )
+    return some.flatmap(
+        lambda names: st.fixed_dictionaries({one: fields[one] for one in names})
+    ).map(lambda changes: replace(a_composite(), **changes))
 
 
 def values(one: Field, depth: int) -> st.SearchStrategy[Any]:
@@ -243,9 +243,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "bytes": st.binary(max_size=8),
     "decimal": st.decimals(allow_nan=False, allow_infinity=False),
     "timestamp": st.datetimes(timezones=st.just(UTC)),
-    "duration": st.timedeltas(
-        timedelta(seconds=-MAX_SECONDS), timedelta(seconds=MAX_SECONDS)
-    ),
+    "duration": st.timedeltas(timedelta(seconds=-MAX_SECONDS), timedelta(seconds=MAX_SECONDS)),
 }
 
 

@@ -181,6 +181,9 @@ class _Files:
 
     def finish(self) -> list[FileDescriptorProto]:
         """Return all files in the order of their imports."""
+        for message in self.owned.values():
+            # protoc meets the entries of maps where it meets the fields, after nested messages.
+            message.nested_type.sort(key=lambda one: one.options.map_entry)
         for name, file in self.files.items():
             file.dependency.extend(sorted(self.imports[name]))
             _check_names(file)

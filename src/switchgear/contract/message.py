@@ -180,12 +180,26 @@ def _adopt(cls: type[Message], nested: list[type]) -> None:
 
 
 class _Struct(msgspec.Struct, dict=True):
-    __unknown__ = None
+    __unknown__: ClassVar[bytes | None] = None
     """Unknown protobuf fields, as they came; in the dict of an instance where there are any."""
 
     def __init_subclass__(cls) -> None:
         if "__declaration__" not in vars(cls):
             raise _no_bases(f"{cls.__module__}.{cls.__qualname__}")
+
+    def __copy__(self) -> _Struct:
+        return _rebuilt(type(self), msgspec.structs.asdict(self), self.__unknown__)
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuilt, (type(self), msgspec.structs.asdict(self), self.__unknown__))
+
+
+def _rebuilt(cls: Callable[..., T], values: dict[str, Any], unknown: bytes | None) -> T:
+    made = cls(**values)
+    if unknown is not None:
+        vars(made)["__unknown__"] = unknown
+    return made
 
 
 if TYPE_CHECKING:
@@ -220,7 +234,5 @@ class Message(_Base):
 
 def replace(message: M, **changes: Any) -> M:
     """Return a copy of `message` with some fields changed, and its unknown fields kept."""
-    changed: M = msgspec.structs.replace(message, **changes)  # type: ignore[type-var]
-    if message.__unknown__ is not None:
-        vars(changed)["__unknown__"] = message.__unknown__
-    return changed
+    values = {name: getattr(message, name) for name in type(message).__declaration__.specs}
+    return _rebuilt(type(message), values | changes, message.__unknown__)

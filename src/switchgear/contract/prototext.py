@@ -199,8 +199,11 @@ class _Writer:
         return f".{full}" if full.startswith(package) or first in parts[1:] + inner else full
 
     def names_in(self, path: list[str]) -> set[str]:
-        """Return the names declared inside the messages along `path`."""
+        """Return the names declared inside the messages, or the service, along `path`."""
         names: set[str] = set()
+        for service in self._file.service:
+            if service.name == path[0]:
+                names.update(one.name for one in service.method)
         messages: Iterable[DescriptorProto] = self._file.message_type
         for part in path:
             found = next((one for one in messages if one.name == part), None)
