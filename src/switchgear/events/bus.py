@@ -5,6 +5,7 @@
     @bus.on(PaymentTaken, name="mark-paid", on_failure="park_key")
     async def mark_paid(event: PaymentTaken, tx: HandlerTransaction) -> None: ...
 
+    await bus.start()
     async with database.transaction() as tx:
         await tx.execute(...)
         await bus.publish(tx, OrderPlaced(order_id=...))   # the same commit
@@ -15,21 +16,37 @@ rows in the inbox. Several events of one topic under one name share the group, a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal, TypeVar
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, TypeVar
 
+from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.message import Message
-from switchgear.database.port import Database, Transaction
-from switchgear.events.brokers.port import Broker
+from switchgear.database.port import Database, DatabaseUnavailable, Transaction
+from switchgear.errors import EventDeclarationError
+from switchgear.events.brokers.port import Broker, BrokerUnavailable
+from switchgear.events.consumer import Consumer, Subscribed
+from switchgear.events.handling import HandlerTransaction
+from switchgear.events.inbox import KEEP, Inbox
+from switchgear.events.inbox import STEPS as INBOX
+from switchgear.events.lane import OnFailure, Settings
+from switchgear.events.outbox import STEPS as OUTBOX
+from switchgear.events.outbox import Outbox, Prepared
+from switchgear.events.parked import STEPS as PARKED
+from switchgear.events.parked import Parked
+from switchgear.events.reaction import Handler, Reaction
+from switchgear.events.relay import Relay
+from switchgear.model.outcome import Unknown
 
 __all__ = ["Bus", "Health", "SubscriptionHealth"]
 
-M = TypeVar("M", bound=Message)
-OnFailure = Literal["block_key", "park_key", "skip"]
-# (event) or (event, tx); Any: the transaction's type is what `wrap` returns
-Handler = Callable[..., Awaitable[None]]
+_H = TypeVar("_H", bound=Handler)
+
+_CLEAN_EVERY: Final = 60.0
+_CLEAN_PAUSE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +54,18 @@ class SubscriptionHealth:
     """One subscription."""
 
     lag: int
-    """Events published and not yet done; those parked are not counted."""
+    """Events published and not yet done; those moved to the database are not counted."""
     oldest: float | None
     """Age in seconds of the oldest of them; None if there is none."""
     parked: int
     """Events that wait for a person."""
     parked_keys: int
     blocked_keys: int
-    """Keys of this process whose first event is being retried."""
+    """Keys of this process whose first event is being tried again."""
     stuck: float | None
     """Seconds since the longest-running handler began; None if none runs."""
+    error: str | None
+    """What keeps it from working, while something does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +81,20 @@ class Health:
     """Why the relay cannot publish, while it cannot."""
 
 
-class Bus:
-    """Publishing and subscribing for one service, on one broker and one database."""
+@dataclass(slots=True)
+class _Group:
+    settings: Subscribed
+    reactions: dict[str, Reaction]
 
-    # filled in by the commits that follow; the signatures stay
+
+class Bus:
+    """Publishing and subscribing for one service, on one broker and one database.
+
+    `source` is the service's name. `wrap` makes what handlers are given out of the
+    `HandlerTransaction`. `format` encodes what is published. `lease` is how many seconds a member
+    of a group, or a relay, may be silent before others take over its work. `keep` bounds the
+    inbox; it has to be longer than the broker's retention, and is by default.
+    """
 
     def __init__(
         self,
@@ -73,41 +102,201 @@ class Bus:
         database: Database,
         source: str,
         *,
-        wrap: Callable[[Any], Any] | None = None,
-    ) -> None: ...
+        wrap: Callable[[HandlerTransaction], Any] | None = None,
+        format: Literal["json", "protobuf"] = "json",  # noqa: A002  the word that users expect
+        lease: float = 5.0,
+        keep: timedelta | None = None,
+    ) -> None:
+        self.source = source
+        self.broker = broker
+        self.database = database
+        self.outbox = Outbox(source, format=format, max_bytes=broker.capabilities.max_bytes)
+        self.parked = Parked(database)
+        self.relay = Relay(database, broker, lease=lease)
+        self.outbox.on_commit(self.relay.wake)
+        self._wrap = wrap
+        self._lease = lease
+        self._keep = _keep(broker, keep)
+        self._groups: dict[str, _Group] = {}
+        self._consumers: dict[str, Consumer] = {}
+        self._janitor: asyncio.Task[None] | None = None
 
     async def publish(self, tx: object, *events: Message, deadline: datetime | None = None) -> None:
-        """Put events into the outbox, in the transaction `tx` (ours or the team's own)."""
+        """Put events into the outbox, in the transaction that is open on `tx`, in order.
+
+        `tx` is a transaction of ours or the team's own: an asyncpg connection, an AsyncSession or
+        AsyncConnection, or what `publish_sync` takes. See `Outbox`.
+        """
+        await self.outbox.publish(tx, *events, deadline=deadline)
 
     def publish_sync(
         self, connection: object, *events: Message, deadline: datetime | None = None
     ) -> None:
         """Do what `publish` does on a sqlite3 connection or a synchronous SQLAlchemy Session."""
+        self.outbox.publish_sync(connection, *events, deadline=deadline)
 
-    def prepare(self, event: Message, *, deadline: datetime | None = None) -> Any:
+    def prepare(self, event: Message, *, deadline: datetime | None = None) -> Prepared:
         """Validate and encode an event now, for a `flush` later in the same transaction."""
+        return self.outbox.prepare(event, deadline=deadline)
 
-    async def flush(self, tx: Transaction, rows: Any) -> None:
+    async def flush(self, tx: Transaction, rows: Sequence[Prepared]) -> None:
         """Write what was prepared, in order, and wake the relay when `tx` has committed."""
+        await self.outbox.write(tx, rows)
 
     def on(
         self,
-        event: type[M],
+        event: type[Message],
         *,
         name: str,
         on_failure: OnFailure,
         handler: Handler | None = None,
-        attempts: int = 5,
+        attempts: int = 8,
+        backoff: float = 0.1,
         concurrency: int = 16,
     ) -> Any:
-        """React to `event`; without `handler` it is a decorator."""
+        """React to `event` with `handler(event)` or `handler(event, tx)`; decorates without one.
+
+        A handler that takes `tx` commits with the inbox: its writes take effect once. One that does
+        not runs at least once. `on_failure` says what an event does that keeps failing: `block_key`
+        tries it again for ever and only its key waits, `park_key` parks it and what follows of its
+        key after `attempts`, `skip` parks it alone. `backoff` is the first pause in seconds.
+        Raises `EventDeclarationError`.
+        """
+        contract = event_of(event)
+        settings = Settings(on_failure, attempts=attempts, backoff=backoff)
+        group = _declared(self.source, name, contract, settings, concurrency)
+
+        def register(function: _H) -> _H:
+            self._register(group, contract, function)
+            return function
+
+        return register if handler is None else register(handler)
+
+    @property
+    def subscriptions(self) -> Mapping[str, Sequence[EventContract]]:
+        """What is subscribed to, by the name of the consumer."""
+        return {
+            name: [reaction.contract for reaction in group.reactions.values()]
+            for name, group in self._groups.items()
+        }
 
     async def start(self) -> None:
         """Create the library's tables, then start the relay and every subscription."""
+        await self.database.migrate("outbox", OUTBOX)
+        if self._groups:
+            await self.database.migrate("inbox", INBOX)
+            await self.database.migrate("parked", PARKED)
+            self._janitor = asyncio.create_task(self._clean(), name=f"inbox {self.source}")
+        await self.relay.start()
+        for name, group in self._groups.items():
+            self._consumers[name] = Consumer(
+                group.settings,
+                self.broker,
+                self.database,
+                group.reactions,
+                outbox=self.outbox,
+                wrap=self._wrap,
+            )
+            await self._consumers[name].start()
 
     async def stop(self, within: float = 10.0) -> None:
-        """Finish what runs, publish what is in the outbox, give leases back; at most `within` s."""
+        """Finish what runs, publish what is in the outbox, give leases back.
+
+        All of it takes at most `within` seconds; what is not done by then is done by whoever
+        starts next. Broker and database stay open. Stopping twice is allowed.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within
+        if self._janitor is not None:
+            self._janitor.cancel()
+            await asyncio.gather(self._janitor, return_exceptions=True)
+            self._janitor = None
+        # handlers publish as they finish, so the relay stops after them
+        await asyncio.gather(*(one.stop(within) for one in self._consumers.values()))
+        self._consumers.clear()
+        await self.relay.stop(max(0.0, until - loop.time()))
 
     async def health(self) -> Health:
-        """Report lag, parked events and the outbox."""
-        return Health()
+        """Report lag, parked events and the outbox.
+
+        Raises `BrokerUnavailable` or `DatabaseUnavailable` if they cannot be asked.
+        """
+        backlog = await self.relay.backlog()
+        subscriptions = {}
+        for name, consumer in self._consumers.items():
+            lag = await self.broker.lag(name, consumer.settings.topics)
+            parked, keys = await self.parked.count(name)
+            subscriptions[name] = SubscriptionHealth(
+                lag.events,
+                lag.oldest,
+                parked,
+                keys,
+                consumer.blocked(),
+                consumer.stuck(),
+                consumer.error,
+            )
+        return Health(subscriptions, backlog.events, backlog.oldest, self.relay.error)
+
+    def _register(self, group: Subscribed, contract: EventContract, handler: Handler) -> None:
+        reaction = Reaction.of(contract, handler)
+        group = replace(group, lease=self._lease)
+        found = self._groups.get(group.consumer)
+        if found is None:
+            self._groups[group.consumer] = _Group(group, {contract.type: reaction})
+            return
+        if contract.type in found.reactions:
+            raise EventDeclarationError(
+                f"{group.consumer} reacts to {contract.type} twice.",
+                fix="Give one of the two another name, or do both in one handler.",
+            )
+        topics = [*found.settings.topics, *group.topics]
+        if replace(found.settings, topics=group.topics) != group:
+            raise EventDeclarationError(
+                f"the reactions of {group.consumer} differ in their settings.",
+                fix="They share one subscription: give all of them the same, or another name.",
+            )
+        found.settings = replace(found.settings, topics=tuple(dict.fromkeys(topics)))
+        found.reactions[contract.type] = reaction
+
+    async def _clean(self) -> None:
+        """Delete inbox rows that are older than any event can be."""
+        while True:
+            await asyncio.sleep(_CLEAN_EVERY)
+            with suppress(DatabaseUnavailable, Unknown, BrokerUnavailable):
+                while await Inbox.clean(self.database, keep=self._keep):
+                    await asyncio.sleep(_CLEAN_PAUSE)
+
+
+def _declared(
+    source: str, name: str, contract: EventContract, settings: Settings, concurrency: int
+) -> Subscribed:
+    consumer = f"{source}.{name}"
+    if not name or any(letter.isspace() or letter == "/" for letter in consumer):
+        raise EventDeclarationError(
+            f"{consumer!r} cannot name a subscription.",
+            fix="Give it a name without spaces and slashes, such as mark-paid.",
+        )
+    if settings.on_failure not in {"block_key", "park_key", "skip"}:
+        raise EventDeclarationError(
+            f"on_failure of {consumer} is {settings.on_failure!r}.",
+            fix="Choose block_key, park_key or skip; there is no default.",
+        )
+    if settings.attempts < 1 or settings.backoff <= 0 or concurrency < 1:
+        raise EventDeclarationError(
+            f"attempts and concurrency of {consumer} are at least 1, and backoff is above 0.",
+            fix="Correct the setting.",
+        )
+    return Subscribed(consumer, (contract.topic,), settings, concurrency)
+
+
+def _keep(broker: Broker, keep: timedelta | None) -> float:
+    retention = broker.capabilities.retention or 0.0
+    if keep is None:
+        return max(KEEP, retention + KEEP / 8)
+    if keep.total_seconds() <= retention:
+        raise EventDeclarationError(
+            f"the inbox forgets after {keep}, and the broker keeps events for "
+            f"{timedelta(seconds=retention)}: an event that comes again would take effect again.",
+            fix="Keep the inbox for longer than the broker keeps events.",
+        )
+    return keep.total_seconds()

@@ -94,6 +94,7 @@ class Relay:
         self._renew_at = 0.0
         self._look_at = 0.0
         self._size = _FIRST_BATCH
+        self._full = False
         self._failures = 0
         self.error: str | None = None
         """Why nothing can be published at present; None while all is well."""
@@ -165,7 +166,7 @@ class Relay:
                     return
                 await self._pause()
                 continue
-            if published and (self._stopping.is_set() or published >= self._size):
+            if self._full or (published and self._stopping.is_set()):
                 continue
             if self._stopping.is_set():
                 return
@@ -174,6 +175,7 @@ class Relay:
 
     async def _turn(self) -> int:
         """Publish one batch, if the lease is ours; return how many events that was."""
+        self._full = False
         if time.monotonic() < self._look_at:
             return 0
         rows = await self._read()
@@ -184,6 +186,7 @@ class Relay:
             return 0
         if time.monotonic() >= self._held_until:
             return 0
+        self._full = len(rows) >= self._size
         await self._broker.publish(
             [Record(row[1], row[2], _HEADERS.decode(row[3]), row[4]) for row in rows]
         )
