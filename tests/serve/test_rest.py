@@ -64,7 +64,7 @@ async def test_a_refusal_is_a_typed_problem(http):
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json() == {
-        "type": "urn:switchgear:refusal:tests.serve.world.OutOfStock",
+        "type": "urn:switchgear:refusal:acme.stock.v1.OutOfStock",
         "title": "OutOfStock",
         "status": 422,
         "detail": "There is not enough of one article.",

@@ -19,49 +19,49 @@ from switchgear.serve.grpc import Grpc
 from switchgear.serve.rest import Rest
 
 
-class Colour(Enum):
+class Colour(Enum, package="acme.stock.v1"):
     PLAIN = 0
     RED = 1
 
 
-class Line(Message):
+class Line(Message, package="acme.stock.v1"):
     sku: str = field(1)
     quantity: int = field(2)
 
 
-class Reserve(Message):
+class Reserve(Message, package="acme.stock.v1"):
     order_id: str = field(1)
     lines: list[Line] = field(2)
     colour: Colour = field(3, default=Colour.PLAIN)
 
 
-class Reservation(Message):
+class Reservation(Message, package="acme.stock.v1"):
     order_id: str = field(1)
     pieces: int = field(2)
     number: int = field(3)
 
 
-class GetStock(Message):
+class GetStock(Message, package="acme.stock.v1"):
     sku: str = field(1)
     colours: list[Colour] = field(2, default_factory=list)
     least: int = field(3, default=0)
 
 
-class Stock(Message):
+class Stock(Message, package="acme.stock.v1"):
     sku: str = field(1)
     available: int = field(2)
 
 
-class Adjust(Message):
+class Adjust(Message, package="acme.stock.v1"):
     sku: str = field(1)
     by: int = field(2)
 
 
-class Empty(Message):
+class Empty(Message, package="acme.stock.v1"):
     pass
 
 
-class Seen(Message):
+class Seen(Message, package="acme.stock.v1"):
     caller: str | None = field(1)
     key: str | None = field(2)
     attempt: int = field(3)
@@ -70,11 +70,11 @@ class Seen(Message):
     traceparent: str | None = field(6)
 
 
-class Do(Message):
+class Do(Message, package="acme.stock.v1"):
     what: str = field(1)
 
 
-class OutOfStock(Refusal):
+class OutOfStock(Refusal, package="acme.stock.v1"):
     """There is not enough of one article."""
 
     sku: str = field(1)
@@ -87,7 +87,7 @@ class Undeclared(Refusal):
     secret: str = field(1)
 
 
-@service("test.inventory.v1")
+@service("acme.inventory.v1")
 class Inventory(Protocol):
     """What is in the warehouse."""
 
