@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from switchgear.app.service import Service
     from switchgear.app.transaction import Transaction
     from switchgear.call.answer import Answer
+    from switchgear.call.ask import ask, ask_sync
+    from switchgear.call.client import client, close
     from switchgear.call.guard import Guard
     from switchgear.contract.enums import Enum
     from switchgear.contract.event import event
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from switchgear.policy.retry import Retry
     from switchgear.saga.context import StepContext
     from switchgear.saga.definition import Saga
+    from switchgear.saga.engine import Engine
     from switchgear.serve.arrival import Arrival
 
 __version__ = "0.1.0"
@@ -85,6 +88,8 @@ _PLACES: Final = {
     "app.service": ("Service",),
     "app.transaction": ("Transaction",),
     "call.answer": ("Answer",),
+    "call.ask": ("ask", "ask_sync"),
+    "call.client": ("client", "close"),
     "call.guard": ("Guard",),
     "contract.enums": ("Enum",),
     "contract.event": ("event",),
@@ -149,6 +154,7 @@ _PLACES: Final = {
     "policy.retry": ("Retry",),
     "saga.context": ("StepContext",),
     "saga.definition": ("Saga",),
+    "saga.engine": ("Engine",),
     "serve.arrival": ("Arrival",),
 }
 _HOME: Final = {name: place for place, names in _PLACES.items() for name in names}
@@ -168,6 +174,7 @@ __all__ = [
     "DatabaseUnavailable",
     "DeclarationError",
     "Edge",
+    "Engine",
     "Enum",
     "EventDeclarationError",
     "Fallback",
@@ -217,6 +224,10 @@ __all__ = [
     "Unavailable",
     "Unknown",
     "__version__",
+    "ask",
+    "ask_sync",
+    "client",
+    "close",
     "command",
     "contract_of",
     "current",

@@ -7,7 +7,7 @@ nobody has asked the service to stop.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
 __all__ = ["App", "Health", "Message", "Receive", "Scope", "Send", "with_health"]
@@ -35,7 +35,9 @@ class Health:
         self.state = "starting"
         """starting, ready, draining or stopped."""
         self.parts: dict[str, str] = {}
-        """What it consists of, each with `ok` or with what is wrong."""
+        """What it cannot work without, each with `ok` or with what is wrong."""
+        self.details: Mapping[str, object] = {}
+        """What else there is to know; it does not decide whether the service is ready."""
 
     @property
     def ready(self) -> bool:
@@ -44,10 +46,11 @@ class Health:
 
     def describe(self) -> dict[str, object]:
         """Return what `/readyz` answers."""
-        return {"service": self.service, "state": self.state, "ready": self.ready, **self._parts()}
-
-    def _parts(self) -> dict[str, object]:
-        return {"parts": dict(self.parts)} if self.parts else {}
+        told: dict[str, object] = {"service": self.service, "state": self.state}
+        told["ready"] = self.ready
+        if self.parts:
+            told["parts"] = dict(self.parts)
+        return told | dict(self.details)
 
 
 def with_health(app: App, health: Health) -> App:

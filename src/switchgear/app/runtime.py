@@ -16,7 +16,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.app.callee import Call, bind
@@ -27,9 +27,16 @@ from switchgear.config import Config, ServiceConfig, load
 from switchgear.contract.message import Message
 from switchgear.database.joined import database_of, is_database, joined
 from switchgear.database.port import Database
+from switchgear.database.port import Transaction as DatabaseTransaction
 from switchgear.database.sqlite import Sqlite
-from switchgear.errors import DeclarationError, MissingExtra, OperationError
-from switchgear.events.brokers.port import Broker
+from switchgear.errors import (
+    CallError,
+    DatabaseError,
+    DeclarationError,
+    MissingExtra,
+    OperationError,
+)
+from switchgear.events.brokers.port import BrokerUnavailable
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -60,8 +67,8 @@ class Runtime:
     """One run of a service, from `start` to `stop`.
 
     `config` is the system's, default `load()`; `settings` are this service's, default those that
-    `config` has. `connect` makes the clients of what the service calls, `broker` the broker: tests
-    replace both.
+    `config` has. For tests, `connect` makes the clients of what the service calls, `published` is
+    told of every event that a transaction has published, and `clock` tells sagas the time.
     """
 
     def __init__(
@@ -71,14 +78,16 @@ class Runtime:
         *,
         settings: ServiceConfig | None = None,
         connect: Connect | None = None,
-        broker: Callable[[], Broker] | None = None,
+        published: Callable[[Message], None] | None = None,
+        clock: Callable[[], float] = time,
     ) -> None:
         self.service = service
         self.config = config or load()
         self.settings = settings or self.config.service(service.name)
         self.health = Health(service.name, check=self._check)
         self._connect = connect
-        self._broker = broker
+        self._published = published
+        self._clock = clock
         self._stack = AsyncExitStack()
         self._closers: list[Callable[[float], Awaitable[None]]] = [self._close_doors]
         self.doors: dict[str, Door] = {}
@@ -107,14 +116,12 @@ class Runtime:
             Provider(type(self.database), "the service's database", value=self.database),
         ]
         self.bus = self._make_bus(ready)
-        self.engine = Engine(self.database)
-        for saga in self.service.declared_sagas:
-            self.engine.register(saga)
+        self.engine = Engine(self.database, self.service.declared_sagas, clock=self._clock)
         self.dispatcher = await self._make_dispatcher(ready)
         self.rest: App = self._make_rest()
         await self.bus.start()
         self._closers.insert(1, self.bus.stop)
-        await self.engine.start()
+        await self._stack.enter_async_context(self.engine)
         self._closers.insert(1, self.engine.stop)
 
     async def _resources(self) -> list[Provider]:
@@ -171,22 +178,20 @@ class Runtime:
             self._stack.push_async_callback(_close_client, client)
 
     def _make_bus(self, ready: Sequence[Provider]) -> Bus:
-        broker = (self._broker or self._configured_broker)()
-        self._stack.push_async_callback(broker.close)
-        bus = Bus(broker, self.database, self.service.name)
+        self.broker = broker_of(self.config.system.broker.absolute(self.config.folder))
+        self._stack.push_async_callback(self.broker.close)
+        bus = Bus(self.broker, self.database, self.service.name)
         for reaction in self.service.reactions:
             bus.on(
                 reaction.event,
                 name=reaction.name,
                 on_failure=reaction.on_failure,
                 attempts=reaction.attempts,
+                backoff=reaction.backoff,
                 concurrency=reaction.concurrency,
                 handler=self._handler(reaction, ready),
             )
         return bus
-
-    def _configured_broker(self) -> Broker:
-        return broker_of(self.config.system.broker.absolute(self.config.folder))
 
     def _handler(
         self, reaction: Reaction, ready: Sequence[Provider]
@@ -195,13 +200,18 @@ class Runtime:
         needs = reaction.needs
         taken = [need.name for need in needs if need.type is Transaction]
         given = inject([need for need in needs if need.name not in taken], ready)
+        function = reaction.function
 
         async def handle(event: Message, inner: Any) -> None:
-            tx = Transaction(inner, self.bus, self.engine)
-            await reaction.function(event, **given, **dict.fromkeys(taken, tx))
+            tx = self._given(inner)
+            await function(event, **given, **dict.fromkeys(taken, tx))
             await tx.flush()
 
-        return handle
+        async def handle_alone(event: Message) -> None:
+            await function(event, **given)
+
+        # the bus sees by the parameters whether the handler takes part in a transaction
+        return handle if taken else handle_alone
 
     async def _make_dispatcher(self, ready: Sequence[Provider]) -> Dispatcher:
         handlers = [
@@ -261,32 +271,51 @@ class Runtime:
         """Open a transaction, or add to the one that is open on `connection`."""
         return self._added(connection) if connection is not None else self._opened()
 
+    def _given(self, inner: DatabaseTransaction) -> Transaction:
+        return Transaction(inner, self.bus, self.engine, self._published)
+
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Transaction]:
         async with unit(self.database) as inner:
-            tx = Transaction(inner, self.bus, self.engine)
+            tx = self._given(inner)
             yield tx
             await tx.flush()
 
     @asynccontextmanager
     async def _added(self, connection: object) -> AsyncIterator[Transaction]:
-        tx = Transaction(joined(connection), self.bus, self.engine)
+        tx = self._given(joined(connection))
         yield tx
         await tx.flush()
 
     async def _check(self) -> None:
-        """Look whether the database answers, for `/readyz`."""
+        """Look how the parts are, for `/readyz`. Only the database decides."""
+        health = self.health
         try:
             async with asyncio.timeout(_PROBE):
-                if isinstance(self.database, Sqlite):
-                    await self.database.read(lambda connection: connection.execute("SELECT 1"))
-                else:
-                    async with self.database.transaction() as tx:
-                        await tx.run("SELECT 1")
-        except Exception as error:  # noqa: BLE001  whatever it is, it is what the page shows
-            self.health.parts["database"] = f"{type(error).__name__}: {error}"
-        else:
-            self.health.parts["database"] = "ok"
+                await self._probe()
+                health.parts["database"] = "ok"
+                bus = await self.bus.health()
+                health.details = {
+                    "unpublished": bus.unpublished,
+                    "relay": bus.error or "ok",
+                    "subscriptions": {
+                        name: {"lag": one.lag, "parked": one.parked, "error": one.error}
+                        for name, one in bus.subscriptions.items()
+                    },
+                }
+        except BrokerUnavailable as error:
+            health.details = {"broker": error.what}
+        except (CallError, DatabaseError, OSError, TimeoutError) as error:
+            health.parts["database"] = f"{type(error).__name__}: {error}"
+
+    async def _probe(self) -> None:
+        """Ask the database something."""
+        if isinstance(self.database, Sqlite):
+            # a reader: it does not wait for the writer
+            await self.database.read(lambda connection: connection.execute("SELECT 1"))
+            return
+        async with self.database.transaction() as tx:
+            await tx.run("SELECT 1")
 
     # --- stop -----------------------------------------------------------------------------
 

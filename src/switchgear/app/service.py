@@ -50,6 +50,7 @@ class Reaction:
     name: str
     on_failure: OnFailure
     attempts: int
+    backoff: float
     concurrency: int
     function: Callable[..., Awaitable[None]] = field(repr=False)
     scope: Scope = field(repr=False)
@@ -152,7 +153,8 @@ class Service:
         *,
         name: str,
         on_failure: OnFailure,
-        attempts: int = 5,
+        attempts: int = 8,
+        backoff: float = 0.1,
         concurrency: int = 16,
     ) -> Callable[[F], F]:
         """React to events: `async def mark_paid(event: PaymentTaken, tx: Transaction) -> None`.
@@ -161,9 +163,10 @@ class Service:
         parameters are injected by type. Service and `name` are the identity of the subscription:
         never change them; several kinds of event under one name keep their order.
 
-        `on_failure` says what happens to an event that failed `attempts` times: `block_key` tries
-        on and lets nothing of its key pass, `park_key` sets it aside with what follows of its key,
-        `skip` sets it aside alone. Raises `EventDeclarationError`.
+        `on_failure` says what happens to an event that keeps failing: `block_key` tries it again
+        for ever and only its key waits; after `attempts`, `park_key` parks it and what follows of
+        its key, `skip` parks it alone. `backoff` is the first pause in seconds, `concurrency` how
+        many keys are handled at once. Raises `EventDeclarationError`.
         """
         contract = event_of(event)
         scope = Scope.here()
@@ -172,7 +175,7 @@ class Service:
             where = f"{function.__module__}.{function.__qualname__}"
             _check_reaction(function, where)
             reaction = Reaction(
-                event, contract, name, on_failure, attempts, concurrency, function, scope
+                event, contract, name, on_failure, attempts, backoff, concurrency, function, scope
             )
             for other in self.reactions:
                 _check_together(reaction, other, where)
@@ -215,7 +218,7 @@ class Service:
         ]
         events = [
             Edge(
-                caller=f"{self.name}/{reaction.name}",
+                caller=f"{self.name}.{reaction.name}",
                 callee=reaction.contract.topic,
                 operation=reaction.contract.type,
                 pattern=Pattern.EVENT,
@@ -339,10 +342,12 @@ def _check_together(one: Reaction, other: Reaction, where: str) -> None:
             where=where,
             fix="Choose another name: each name gets every event once.",
         )
-    if one.on_failure != other.on_failure:
-        raise EventDeclarationError(
-            f"it says {one.on_failure}, and {other.function.__qualname__} says "
-            f"{other.on_failure} under the same name {one.name!r}.",
-            where=where,
-            fix="Handlers of one name share a subscription: let them say the same.",
-        )
+    for setting in ("on_failure", "attempts", "backoff", "concurrency"):
+        mine, theirs = getattr(one, setting), getattr(other, setting)
+        if mine != theirs:
+            raise EventDeclarationError(
+                f"its {setting} is {mine}, and that of {other.function.__qualname__} under the "
+                f"same name {one.name!r} is {theirs}.",
+                where=where,
+                fix="Handlers of one name share a subscription: let them say the same.",
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from switchgear.contract.message import Message
@@ -13,7 +14,8 @@ from switchgear.database.port import Transaction as DatabaseTransaction
 if TYPE_CHECKING:
     from switchgear.events.bus import Bus
     from switchgear.saga.definition import Saga
-    from switchgear.saga.engine import Engine, Run
+    from switchgear.saga.engine import Engine
+    from switchgear.saga.run import Run
 
 __all__ = ["Transaction"]
 
@@ -26,11 +28,18 @@ class Transaction:
     Statements, events and sagas of the block become true together when it ends, or not at all.
     """
 
-    def __init__(self, inner: DatabaseTransaction, bus: Bus, engine: Engine) -> None:
+    def __init__(
+        self,
+        inner: DatabaseTransaction,
+        bus: Bus,
+        engine: Engine,
+        published: Callable[[Message], None] | None = None,
+    ) -> None:
         self._inner = inner
         self._bus = bus
         self._engine = engine
-        self._events: list[Any] = []  # rows as the bus prepares them, which nobody else reads
+        self._published = published
+        self._rows: list[Any] = []  # as the bus prepares them, and nobody else reads them
 
     @property
     def dialect(self) -> Dialect:
@@ -60,7 +69,10 @@ class Transaction:
         `deadline` is when they stop being of interest. Raises `EventDeclarationError` for a
         message that is not an event.
         """
-        self._events.extend(self._bus.prepare(event, deadline=deadline) for event in events)
+        for event in events:
+            self._rows.append(self._bus.prepare(event, deadline=deadline))
+            if self._published is not None:
+                self._inner.after_commit(partial(self._published, event))
 
     async def start(self, saga: Saga, input: T, *, id: str) -> Run:  # noqa: A002  as sagas call it
         """Start a saga with the commit. Its `id` names it; starting it twice is one saga.
@@ -72,6 +84,6 @@ class Transaction:
 
     async def flush(self) -> None:
         """Write the events published so far into the outbox; the end of the block does it too."""
-        events, self._events = self._events, []
-        if events:
-            await self._bus.flush(self._inner, events)
+        rows, self._rows = self._rows, []
+        if rows:
+            await self._bus.flush(self._inner, rows)

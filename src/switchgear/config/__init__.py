@@ -1,6 +1,6 @@
 """`switchgear.toml` and the environment, with file, line and key in every complaint."""
 
-from switchgear.config.load import load
+from switchgear.config.load import load, without_file
 from switchgear.config.settings import (
     CallConfig,
     Config,
@@ -22,4 +22,5 @@ __all__ = [
     "Url",
     "load",
     "masked",
+    "without_file",
 ]

@@ -36,7 +36,7 @@ from switchgear.config.values import (
 )
 from switchgear.errors import ConfigError
 
-__all__ = ["FILE", "load"]
+__all__ = ["FILE", "load", "without_file"]
 
 FILE: Final = "switchgear.toml"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -59,8 +59,16 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
     named = path or environment.get(f"{PREFIX}CONFIG")
     file = Path(named).absolute() if named else Path.cwd() / FILE
     if named is None and not file.exists():
-        return _config(Source(None, environment, Path.cwd()))
+        return without_file(environment)
     return _config(Source(file, environment, file.parent))
+
+
+def without_file(environ: Mapping[str, str], folder: Path | None = None) -> Config:
+    """Return the defaults with the overrides of `environ`, as where there is no file.
+
+    Relative paths start from `folder`, default the current one.
+    """
+    return _config(Source(None, environ, folder or Path.cwd()))
 
 
 def _config(source: Source) -> Config:

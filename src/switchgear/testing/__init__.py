@@ -1,0 +1,6 @@
+"""What a test of a service needs: the service without a socket, fakes, time that is wound."""
+
+from switchgear.testing.service import NotQuiet, Testing, testing
+from switchgear.testing.wire import NoFake
+
+__all__ = ["NoFake", "NotQuiet", "Testing", "testing"]

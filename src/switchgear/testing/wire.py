@@ -1,0 +1,125 @@
+"""Calls without a network: a wire that hands requests to handlers in the same process.
+
+What crosses it is encoded and decoded, so that a message that could not travel fails here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from switchgear.call.core import Replies
+from switchgear.contract.codec import from_json, to_json
+from switchgear.contract.message import Message
+from switchgear.contract.service import Operation
+from switchgear.errors import OperationError
+from switchgear.model.context import Context
+from switchgear.model.outcome import Ok, Outcome, Refused, Unavailable, Unknown
+from switchgear.policy.machine import Attempt
+from switchgear.serve.arrival import Arrival
+from switchgear.serve.dispatch import Dispatcher
+
+__all__ = ["DirectWire", "NoFake", "NobodyWire"]
+
+
+class DirectWire:
+    """Hands requests to a dispatcher; the other end is `caller`, and sends `headers`."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, caller: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._caller = caller
+        self._headers: Sequence[tuple[str, str]] = tuple((headers or {}).items())
+
+    async def send(
+        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+    ) -> Outcome[Any]:
+        """Ask once; see `Wire.send`."""
+        try:
+            sent = from_json(operation.request, to_json(request))
+            reply = await self._dispatcher.handle(
+                operation, sent, self._arrival(operation, attempt, context)
+            )
+            return Ok(from_json(operation.reply, to_json(reply)))
+        except (Refused, Unavailable, Unknown) as outcome:
+            return outcome
+
+    async def open(
+        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+    ) -> Outcome[Replies]:
+        """Collect a stream; see `Wire.open`."""
+        replies: list[Message] = []
+
+        async def keep(reply: Message) -> None:
+            replies.append(from_json(operation.reply, to_json(reply)))
+
+        try:
+            sent = from_json(operation.request, to_json(request))
+            await self._dispatcher.stream(
+                operation, sent, self._arrival(operation, attempt, context), keep
+            )
+        except (Refused, Unavailable, Unknown) as outcome:
+            return outcome
+        return Ok(_streamed(replies))
+
+    async def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+    def _arrival(self, operation: Operation, attempt: Attempt, context: Context) -> Arrival:
+        arriving = replace(
+            context,
+            deadline=None if attempt.timeout is None else attempt.deadline,
+            attempt=attempt.wire_number,
+            caller=self._caller,
+            key=None,
+            causation=None,
+            sequence={},
+        )
+        return Arrival(
+            operation=operation,
+            door="direct",
+            pairs=self._headers,
+            context=arriving,
+            given_key=attempt.key,
+        )
+
+
+class NoFake(OperationError):
+    """A service under test called another one, and the test gave no fake of it."""
+
+    code = "SG222"
+
+
+class NobodyWire:
+    """Stands where a test gave no fake: whatever is sent over it raises `NoFake`."""
+
+    def __init__(self, contract: str) -> None:
+        self._contract = contract
+
+    async def send(
+        self, operation: Operation, _request: Message, _attempt: Attempt, _context: Context
+    ) -> Outcome[Any]:
+        """Say what is missing."""
+        raise self._missing(operation)
+
+    async def open(
+        self, operation: Operation, _request: Message, _attempt: Attempt, _context: Context
+    ) -> Outcome[Replies]:
+        """Say what is missing."""
+        raise self._missing(operation)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    def _missing(self, operation: Operation) -> NoFake:
+        return NoFake(
+            f"{operation.full_name} was called, and the test has no fake of it.",
+            fix=f"Write: testing(app, fakes={{{self._contract}: ...}}).",
+        )
+
+
+async def _streamed(replies: Sequence[Message]) -> AsyncGenerator[Message, None]:
+    for reply in replies:
+        yield reply
