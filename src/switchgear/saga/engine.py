@@ -137,6 +137,10 @@ class Engine:
             self._check_same(saga, new, existing)
         return Run(self, id)
 
+    def wake(self) -> None:
+        """Look for work now: after the commit of a transaction that `start_sync` was part of."""
+        self._worker.wake()
+
     def get(self, id: str) -> Run:  # noqa: A002  it is called that everywhere
         """Return the run of the saga `id`, which may have been started anywhere."""
         return Run(self, id)

@@ -74,6 +74,9 @@ class StepPlan:
     """Name of the undo; None if there is none."""
     needs: tuple[str, ...] = ()
     """Steps whose results are parameters of this one."""
+    runbook: str | None = None
+    """Path of the step's runbook, as the definition gives it."""
+    undo_runbook: str | None = None
     give_up: float | None = None
     """Time from the first attempt after which a pivot or retriable step goes to a person."""
     retry: Backoff = Backoff()

@@ -318,6 +318,8 @@ def _planned(place: Place) -> StepPlan:
         kind=step.kind,
         after=tuple(each.name for each in after),
         undo=step.undo.name if step.undo else None,
+        runbook=step.runbook.name if step.runbook else None,
+        undo_runbook=step.undo.runbook.name if step.undo else None,
         give_up=step.give_up.total_seconds() if step.give_up else None,
         retry=saga.retry,
         undo_retry=step.undo.retry if step.undo else saga.undo_retry,

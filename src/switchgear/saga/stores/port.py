@@ -59,6 +59,8 @@ class SagaRow:
     deadline: float | None
     ended: float | None
     fence: int
+    owner: str | None = None
+    """The worker that holds it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,14 @@ _REAL: Final = {"sqlite": "REAL", "postgres": "DOUBLE PRECISION"}
 _BLOB: Final = {"sqlite": "BLOB", "postgres": "BYTEA"}
 # workers that claim at once must not wait for one another; SQLite has one writer anyway
 _LOCK: Final = {"sqlite": "", "postgres": " FOR UPDATE SKIP LOCKED"}
+_HOLD: Final = {"sqlite": "", "postgres": " FOR UPDATE"}
+_VERSION: Final = "SELECT version FROM switchgear_schema WHERE component = ?"
+_SCHEMA: Final = {
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'switchgear_schema'",
+    "postgres": "SELECT 1 WHERE to_regclass('switchgear_schema') IS NOT NULL",
+}
 
-_SAGA: Final = "id, definition, input, context, status, began, deadline, ended, fence"
+_SAGA: Final = "id, definition, input, context, status, began, deadline, ended, fence, owner"
 _LINE: Final = "at, began, step, side, attempt, what, follows, due, doubt, data"
 
 
@@ -106,8 +112,10 @@ class Units:
         now, real, blob = _NOW[dialect], _REAL[dialect], _BLOB[dialect]
         self._now = now
         self._lock = _LOCK[dialect]
+        self._hold = _HOLD[dialect]
+        self._schema = _SCHEMA[dialect]
         self._start = (
-            f"INSERT INTO switchgear_sagas ({_SAGA}, owner, wake) "  # noqa: S608  constants
+            f"INSERT INTO switchgear_sagas ({_SAGA}, wake) "  # noqa: S608  constants
             f"VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, {now} + ?) "
             "ON CONFLICT (id) DO NOTHING RETURNING id"
         )
@@ -137,6 +145,18 @@ class Units:
         rows = yield sql, (saga_id,)
         return _saga(rows[0]) if rows else None
 
+    def hold(self, saga_id: str) -> Unit[SagaRow | None]:
+        """Return the row of a saga and keep it from being claimed until the unit ends."""
+        sql = f"SELECT {_SAGA} FROM switchgear_sagas WHERE id = ?{self._hold}"  # noqa: S608
+        rows = yield sql, (saga_id,)
+        return _saga(rows[0]) if rows else None
+
+    def version(self) -> Unit[int]:
+        """Return the version of the tables in this database; 0: there are none."""
+        known = yield self._schema, ()
+        rows = (yield _VERSION, (COMPONENT,)) if known else []
+        return rows[0][0] if rows else 0
+
     def lines(self, ids: Sequence[str]) -> Unit[dict[str, list[Line]]]:
         """Return the journals of the sagas `ids`."""
         sql = (
@@ -148,6 +168,12 @@ class Units:
         for saga_id, *line in rows:
             found[saga_id].append(_line(line))
         return found
+
+    def operate(self, write: Write) -> Unit[None]:
+        """Write a person's line and release the saga; its row must be held, without an owner."""
+        sql = "UPDATE switchgear_sagas SET fence = ? WHERE id = ?"
+        yield sql, (write.fence, write.id)
+        yield from self._record(write)
 
     def record(self, writes: Sequence[Write]) -> Unit[list[bool]]:
         """Write the lines in order; False for each whose saga is held by another by now."""
