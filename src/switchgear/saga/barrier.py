@@ -32,7 +32,7 @@ import functools
 import re
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any, Final, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Final, ParamSpec, TypeVar
 
 from switchgear.database.joined import joined
 from switchgear.database.port import Database, Transaction
@@ -42,6 +42,7 @@ from switchgear.model.outcome import Rejected
 from switchgear.saga.codec import Codec
 from switchgear.saga.errors import BarrierClosed
 from switchgear.saga.plan import Side
+from switchgear.saga.signature import hints_of
 
 __all__ = ["Barrier", "Passage"]
 
@@ -101,12 +102,8 @@ class Barrier:
             "RETURNING closed"
         )
         closed = (await transaction.run(sql, scope))[0][0]
-        known = await transaction.run(
-            f"SELECT 1 FROM switchgear_saga_barrier {_WHERE}",
-            scope,
-            whole,  # noqa: S608  constant
-        )
-        if known:
+        sql = f"SELECT 1 FROM switchgear_saga_barrier {_WHERE}"  # noqa: S608  constant
+        if await transaction.run(sql, scope, whole):
             return Passage.REPEATED
         if side is Side.DO and closed:
             raise BarrierClosed(f"{scope} arrived after its undo; it is not carried out any more.")
@@ -140,6 +137,8 @@ class Barrier:
     def _guarded(
         self, handler: Callable[P, Awaitable[R]], side: Side, absent: Any
     ) -> Callable[P, Awaitable[R]]:
+        codec: Codec[R] = Codec(hints_of(handler)["return"])
+
         @functools.wraps(handler)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             tx = _transaction(handler, (*args, *kwargs.values()))
@@ -150,7 +149,6 @@ class Barrier:
                     where=handler.__qualname__,
                     fix=f"Guard it with @barrier.{found}.",
                 )
-            codec: Codec[R] = _codec(handler)
             passage = await self.enter(tx)
             if passage is Passage.REPEATED:
                 sql = f"SELECT reply FROM switchgear_saga_barrier {_WHERE}"  # noqa: S608
@@ -162,11 +160,6 @@ class Barrier:
             return reply
 
         return guarded
-
-
-@functools.cache
-def _codec(handler: Callable[..., Any]) -> Codec[Any]:
-    return Codec(get_type_hints(handler, include_extras=True)["return"])
 
 
 def _parsed(key: str | None) -> tuple[str, Side, str]:

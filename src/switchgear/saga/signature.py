@@ -13,7 +13,15 @@ from switchgear.errors import SagaDefinitionError
 from switchgear.saga.context import StepContext
 from switchgear.saga.path import Path as StepPath
 
-__all__ = ["Parameter", "Signature", "place_of", "read_signature", "type_name", "without"]
+__all__ = [
+    "Parameter",
+    "Signature",
+    "hints_of",
+    "place_of",
+    "read_signature",
+    "type_name",
+    "without",
+]
 
 _VARIADIC = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
 
@@ -62,7 +70,7 @@ def read_signature(function: Callable[..., object], *, what: str) -> Signature:
             "it is not a coroutine function.", where=where, fix="Define it with `async def`."
         )
     try:
-        hints = get_type_hints(function, localns=_locals(function), include_extras=True)
+        hints = hints_of(function)
     except (NameError, TypeError, AttributeError) as error:
         raise SagaDefinitionError(
             f"an annotation cannot be resolved: {error}.",
@@ -130,6 +138,11 @@ def _parameter(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Parame
             annotation = bare
     keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY
     return Parameter(parameter.name, annotation, producer, keyword)
+
+
+def hints_of(function: Callable[..., object]) -> dict[str, Any]:
+    """Return the resolved annotations of a function that is being defined by the caller."""
+    return get_type_hints(function, localns=_locals(function), include_extras=True)
 
 
 def _locals(function: Callable[..., object]) -> dict[str, object]:
