@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Final
 
@@ -13,7 +14,7 @@ from switchgear.contract.message import Message, field
 __all__ = ["Money"]
 
 _NANO: Final = 1_000_000_000
-_LETTERS: Final = 3
+_CURRENCY: Final = re.compile("[A-Z]{3}")
 _MAX_UNITS: Final = 2**63
 _EXACT: Final = Context(prec=100, rounding=ROUND_HALF_EVEN)
 """Wide enough for any amount, whatever precision the application has set for its thread."""
@@ -43,7 +44,7 @@ class Money(Message, package="google.type"):
         Raises `ValueError` where the amount is not a number, is finer than a billionth or does not
         fit, or where the currency is not three capital letters.
         """
-        if len(currency) != _LETTERS or not (currency.isascii() and currency.isupper()):
+        if not _CURRENCY.fullmatch(currency):
             raise ValueError(f"{currency!r} is not a currency code of ISO 4217")
         try:
             exact = Decimal(amount)
@@ -58,8 +59,9 @@ class Money(Message, package="google.type"):
     @property
     def amount(self) -> Decimal:
         """The amount as an exact decimal, without trailing zeros."""
-        exact = _EXACT.normalize(_EXACT.scaleb(Decimal(self.total_nanos), -9))
-        return exact.quantize(Decimal(1)) if exact == exact.to_integral_value() else exact
+        if not self.nanos:
+            return Decimal(self.units)
+        return _EXACT.normalize(_EXACT.scaleb(Decimal(self.total_nanos), -9))
 
     @property
     def total_nanos(self) -> int:
