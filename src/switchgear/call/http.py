@@ -75,7 +75,7 @@ class _Problem(msgspec.Struct):
     status: int = 500
     detail: str = ""
     pointer: str | None = None
-    refusal: msgspec.Raw | None = None
+    refusal: msgspec.Raw = msgspec.Raw()
 
 
 class _LastLine(msgspec.Struct, rename={"problem": "@problem"}):
@@ -257,7 +257,7 @@ def _refusal(operation: Operation, problem: _Problem, code: int) -> Refused | No
     if declared is None:
         # a newer callee; it is a definitive no all the same
         return Rejected(f"refused with {name}: {problem.detail}", status=wire.status_of_http(code))
-    if problem.refusal is None:
+    if not problem.refusal:
         return None
     try:
         return declared.from_message(from_json(declared.__message__, bytes(problem.refusal)))
