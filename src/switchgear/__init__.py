@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from switchgear.app.transaction import Transaction
     from switchgear.call.answer import Answer
     from switchgear.call.ask import ask, ask_sync
-    from switchgear.call.client import client, close
+    from switchgear.call.client import client, close, connect, edges_of
     from switchgear.call.guard import Guard
+    from switchgear.call.tls import Secret, Tls
     from switchgear.contract.enums import Enum
     from switchgear.contract.event import event
     from switchgear.contract.kinds import (
@@ -55,8 +56,10 @@ if TYPE_CHECKING:
         SagaError,
         SwitchgearError,
     )
+    from switchgear.events.brokers.url import broker_of
     from switchgear.events.bus import Bus
     from switchgear.events.outbox import Outbox
+    from switchgear.events.parked import Parked
     from switchgear.model.context import Context, Priority, current, keyed
     from switchgear.model.edge import Edge, Pattern
     from switchgear.model.outcome import (
@@ -73,14 +76,22 @@ if TYPE_CHECKING:
     from switchgear.model.system import System
     from switchgear.policy.breaker import Breaker
     from switchgear.policy.budget import Budget
-    from switchgear.policy.fallback import Fallback
+    from switchgear.policy.fallback import Fallback, Stale
     from switchgear.policy.limit import Limit
     from switchgear.policy.policy import Policy
     from switchgear.policy.retry import Retry
     from switchgear.saga.context import StepContext
     from switchgear.saga.definition import Saga
     from switchgear.saga.engine import Engine
+    from switchgear.saga.errors import SagaConflict, SagaUndone, SagaUnfinished
+    from switchgear.saga.plan import Backoff
+    from switchgear.saga.run import Run
     from switchgear.serve.arrival import Arrival
+    from switchgear.serve.cors import Cors
+    from switchgear.serve.dispatch import Dispatcher
+    from switchgear.serve.idempotency import Idempotency
+    from switchgear.serve.rest import Rest
+    from switchgear.serve.tls import Certificate
 
 __version__ = "0.1.0"
 
@@ -89,8 +100,9 @@ _PLACES: Final = {
     "app.transaction": ("Transaction",),
     "call.answer": ("Answer",),
     "call.ask": ("ask", "ask_sync"),
-    "call.client": ("client", "close"),
+    "call.client": ("client", "close", "connect", "edges_of"),
     "call.guard": ("Guard",),
+    "call.tls": ("Secret", "Tls"),
     "contract.enums": ("Enum",),
     "contract.event": ("event",),
     "contract.kinds": (
@@ -131,6 +143,8 @@ _PLACES: Final = {
         "SwitchgearError",
     ),
     "events.bus": ("Bus",),
+    "events.brokers.url": ("broker_of",),
+    "events.parked": ("Parked",),
     "events.outbox": ("Outbox",),
     "model.context": ("Context", "Priority", "current", "keyed"),
     "model.edge": ("Edge", "Pattern"),
@@ -148,31 +162,43 @@ _PLACES: Final = {
     "model.system": ("System",),
     "policy.breaker": ("Breaker",),
     "policy.budget": ("Budget",),
-    "policy.fallback": ("Fallback",),
+    "policy.fallback": ("Fallback", "Stale"),
     "policy.limit": ("Limit",),
     "policy.policy": ("Policy",),
     "policy.retry": ("Retry",),
     "saga.context": ("StepContext",),
+    "saga.plan": ("Backoff",),
     "saga.definition": ("Saga",),
     "saga.engine": ("Engine",),
+    "saga.errors": ("SagaConflict", "SagaUndone", "SagaUnfinished"),
+    "saga.run": ("Run",),
     "serve.arrival": ("Arrival",),
+    "serve.cors": ("Cors",),
+    "serve.dispatch": ("Dispatcher",),
+    "serve.idempotency": ("Idempotency",),
+    "serve.rest": ("Rest",),
+    "serve.tls": ("Certificate",),
 }
 _HOME: Final = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Answer",
     "Arrival",
+    "Backoff",
     "Breaker",
     "BrokerError",
     "Budget",
     "Bus",
     "CallError",
+    "Certificate",
     "ConfigError",
     "Context",
     "ContractError",
+    "Cors",
     "DatabaseError",
     "DatabaseUnavailable",
     "DeclarationError",
+    "Dispatcher",
     "Edge",
     "Engine",
     "Enum",
@@ -182,6 +208,7 @@ __all__ = [
     "Fixed64",
     "Float32",
     "Guard",
+    "Idempotency",
     "Int32",
     "InvalidMessage",
     "Limit",
@@ -192,6 +219,7 @@ __all__ = [
     "OperationError",
     "Outbox",
     "Outcome",
+    "Parked",
     "Pattern",
     "Policy",
     "PolicyError",
@@ -201,23 +229,31 @@ __all__ = [
     "Refusal",
     "Refused",
     "Rejected",
+    "Rest",
     "Retry",
+    "Run",
     "SFixed32",
     "SFixed64",
     "SInt32",
     "SInt64",
     "Saga",
+    "SagaConflict",
     "SagaDefinitionError",
     "SagaError",
+    "SagaUndone",
+    "SagaUnfinished",
+    "Secret",
     "Service",
     "Signal",
     "SignalKind",
     "SqlAlchemy",
     "Sqlite",
+    "Stale",
     "Status",
     "StepContext",
     "SwitchgearError",
     "System",
+    "Tls",
     "Transaction",
     "UInt32",
     "UInt64",
@@ -226,12 +262,15 @@ __all__ = [
     "__version__",
     "ask",
     "ask_sync",
+    "broker_of",
     "client",
     "close",
     "command",
+    "connect",
     "contract_of",
     "current",
     "database_of",
+    "edges_of",
     "event",
     "field",
     "keyed",

@@ -23,15 +23,13 @@ from switchgear.app.callee import Call, bind
 from switchgear.app.health import App, Health, with_health
 from switchgear.app.resources import Provider, inject, needs_of, open_all
 from switchgear.app.transaction import Transaction
-from switchgear.config import Config, ServiceConfig, load
+from switchgear.config import Config, ServiceConfig, load, masked
 from switchgear.contract.message import Message
 from switchgear.database.joined import database_of, is_database, joined
 from switchgear.database.port import Database
 from switchgear.database.port import Transaction as DatabaseTransaction
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import (
-    CallError,
-    DatabaseError,
     DeclarationError,
     MissingExtra,
     OperationError,
@@ -305,8 +303,8 @@ class Runtime:
                 }
         except BrokerUnavailable as error:
             health.details = {"broker": error.what}
-        except (CallError, DatabaseError, OSError, TimeoutError) as error:
-            health.parts["database"] = f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001  whatever it is: the database does not answer
+            health.parts["database"] = masked(f"{type(error).__name__}: {error}")
 
     async def _probe(self) -> None:
         """Ask the database something."""

@@ -282,6 +282,7 @@ class Service:
 
         runtime = Runtime(self, config)
         await runtime.start()
+        runtime.ready()
         try:
             yield
         finally:
@@ -294,13 +295,20 @@ class Service:
         Mounted in another application it is not told of start and stop: give that application
         `lifespan`.
         """
-        return self._asgi
+        return _Asgi(self)
 
-    async def _asgi(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+
+class _Asgi:
+    """The ASGI application of a service; what answers is the run that is going on."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _live(self.lifespan(), receive, send)
-            return
-        await self.runtime.rest(scope, receive, send)
+            await _live(self._service.lifespan(), receive, send)
+        else:
+            await self._service.runtime.rest(scope, receive, send)
 
 
 async def _live(manager: AbstractAsyncContextManager[None], receive: Receive, send: Send) -> None:
