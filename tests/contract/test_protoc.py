@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
-import google.api
-import grpc_tools
 import pytest
 from google.protobuf import text_format
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from switchgear.contract.codec import from_proto, to_proto
 from switchgear.contract.descriptors import file_descriptors, message_class
-from switchgear.contract.export import proto_files
 from switchgear.contract.message import Message
 from tests.contract.catalogue import (
     Batch,
@@ -27,45 +18,17 @@ from tests.contract.catalogue import (
     a_composite,
     messages,
 )
-
-Protoc = Callable[..., bytes]
+from tests.contract.protoc import Protoc
 
 
 @pytest.fixture(scope="module")
 def protoc(tmp_path_factory: pytest.TempPathFactory) -> Protoc:
-    """Run protoc over the exported files; what comes out of it."""
-    root = tmp_path_factory.mktemp("proto")
-    for name, text in proto_files(Painter, Batch).items():
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    includes = [
-        root,
-        Path(grpc_tools.__file__).parent / "_proto",
-        Path(next(iter(google.api.__path__))).parents[1],
-    ]
-
-    def run(*arguments: str, given: bytes = b"") -> bytes:
-        command = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{one}" for one in includes)]
-        done = subprocess.run(
-            [*command, *arguments, "paint/v1.proto"], input=given, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        warnings = [line for line in done.stderr.decode().splitlines() if "deprecated" not in line]
-        assert not warnings
-        return done.stdout
-
-    return run
+    return Protoc(tmp_path_factory.mktemp("proto"), Painter, Batch)
 
 
-def test_the_compiled_schema_is_the_run_time_descriptors(protoc: Protoc, tmp_path: Path) -> None:
-    protoc(f"--descriptor_set_out={tmp_path / 'set'}")
-    (compiled,) = FileDescriptorSet.FromString((tmp_path / "set").read_bytes()).file
+def test_the_compiled_schema_is_the_run_time_descriptors(protoc: Protoc) -> None:
     ours = {file.name: file for file in file_descriptors(Painter, Batch).file}
-    assert text_format.MessageToString(compiled) == text_format.MessageToString(
-        ours["paint/v1.proto"]
-    )
-    assert compiled == ours["paint/v1.proto"]
+    assert protoc.compiled() == {"paint/v1.proto": ours["paint/v1.proto"]}
 
 
 def understood(protoc: Protoc, message: Message) -> bool:
@@ -105,8 +68,8 @@ def test_we_understand_what_protoc_encodes(protoc: Protoc) -> None:
     assert from_proto(Composite, encoded) == message
 
 
-def test_the_text_tells_what_people_need() -> None:
-    text = proto_files(Painter, Batch)["paint/v1.proto"]
+def test_the_text_tells_what_people_need(protoc: Protoc) -> None:
+    text = protoc.files["paint/v1.proto"]
     assert "// Paints leaves.\nservice Painter {" in text
     assert (
         "  // Find a leaf.\n  //\n  // By its name.\n  // Refuses with: paint.v1.NoSuchLeaf.\n"

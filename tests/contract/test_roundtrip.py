@@ -124,11 +124,13 @@ def damaged(draw: st.DrawFn) -> bytes:
 @given(damaged())
 def test_damaged_json_is_read_the_same_way_by_both_readers_or_by_none(data: bytes) -> None:
     first = outcome(lambda: from_json(Composite, data))
-    assert first == outcome(lambda: read_message(Composite, _exact_tree(data)))
+    second = outcome(lambda: read_message(Composite, _exact_tree(data)))
+    assert repr(first) == repr(second)  # NaN is not equal to itself
     if isinstance(first, str):
         assert resolves(first, msgspec.json.decode(data))
     else:
-        assert from_proto(Composite, to_proto(first)) == first
+        written = to_proto(first)
+        assert to_proto(from_proto(Composite, written)) == written
 
 
 def outcome(read: Callable[[], Composite]) -> Composite | str:
