@@ -251,8 +251,8 @@ async def test_calls_that_end_in_time_leave_no_timer_behind():
     for _ in range(100):
         await drive(m, replies(Ok(1)))
     await asyncio.sleep(0.05)
-    wheel = aio._wheel_of(asyncio.get_running_loop())
-    assert (wheel._buckets, wheel._due, wheel._timer) == ({}, [], None)
+    wheel = aio._wheels[asyncio.get_running_loop()]
+    assert (wheel.buckets, wheel._due, wheel._timer) == ({}, [], None)
 
 
 def test_each_event_loop_has_its_own_wheel():
@@ -261,7 +261,7 @@ def test_each_event_loop_has_its_own_wheel():
     async def one():
         with pytest.raises(Unknown):
             await drive(m, forever)
-        return aio._wheel_of(asyncio.get_running_loop())
+        return aio._wheels[asyncio.get_running_loop()]
 
     first, second = asyncio.run(one()), asyncio.run(one())
     assert first is not second

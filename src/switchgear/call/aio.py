@@ -18,17 +18,25 @@ from __future__ import annotations
 import asyncio
 import heapq
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import Context as VariableContext
 from math import inf
 from time import monotonic
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar, overload
 
-from switchgear.call.answer import Answer, abandoned, attempt_ended, call_ended, deliver, inherited
+from switchgear.call.answer import (
+    Answer,
+    Classify,
+    Failure,
+    abandoned,
+    attempt_ended,
+    call_ended,
+    deliver,
+    in_flight,
+    inherited,
+)
 from switchgear.model.context import Context
-from switchgear.model.outcome import Outcome, Reason, Refused, Unavailable, Unknown
+from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import listening
 from switchgear.policy.machine import Attempt, Call, Decision, Instead, Machine, Queue, Wait
 
@@ -38,7 +46,7 @@ T = TypeVar("T")
 
 _OUTCOMES = (Refused, Unavailable, Unknown)
 _PAUSES = (Wait, Queue)
-_SLOTS_A_SECOND = 256
+SLOTS_A_SECOND = 256
 
 Bucket = dict[Attempt, "asyncio.Task[Any]"]
 
@@ -46,26 +54,25 @@ Bucket = dict[Attempt, "asyncio.Task[Any]"]
 class Wheel:
     """The attempts in flight of one event loop, by when they are due."""
 
-    __slots__ = ("_armed", "_buckets", "_due", "_timer", "loop")
+    __slots__ = ("_armed", "_due", "_loop", "_timer", "buckets")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._buckets: dict[int, Bucket] = {}
+        self._loop = loop
+        self.buckets: dict[int, Bucket] = {}
         self._due: list[int] = []
-        """A heap of the slots in `_buckets`."""
+        """A heap of the slots in `buckets`."""
         self._armed: float = inf
         """The slot that the timer waits for."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def bucket(self, deadline: float) -> Bucket:
-        """Return where an attempt stands while it is in flight; it leaves when it ends.
+    def open(self, slot: int) -> Bucket:
+        """Return where the attempts of a slot stand while they are in flight.
 
         An attempt that is no longer there when it ends was cancelled as overdue.
         """
-        slot = int(deadline * _SLOTS_A_SECOND) + 1
-        bucket = self._buckets.get(slot)
+        bucket = self.buckets.get(slot)
         if bucket is None:
-            bucket = self._buckets[slot] = {}
+            bucket = self.buckets[slot] = {}
             heapq.heappush(self._due, slot)
             if slot < self._armed:
                 self._arm(slot)
@@ -75,16 +82,16 @@ class Wheel:
         if self._timer is not None:
             self._timer.cancel()
         self._armed = slot
-        delay = max(0.0, slot / _SLOTS_A_SECOND - monotonic())
+        delay = max(0.0, slot / SLOTS_A_SECOND - monotonic())
         # an empty context: the timer outlives the call that happens to arm it
-        self._timer = self.loop.call_later(delay, self._fire, context=VariableContext())
+        self._timer = self._loop.call_later(delay, self._fire, context=VariableContext())
 
     def _fire(self) -> None:
         self._timer, self._armed = None, inf
-        now = monotonic() * _SLOTS_A_SECOND
+        now = monotonic() * SLOTS_A_SECOND
         due = self._due
-        while due and (due[0] <= now or not self._buckets[due[0]]):
-            bucket = self._buckets.pop(heapq.heappop(due))
+        while due and (due[0] <= now or not self.buckets[due[0]]):
+            bucket = self.buckets.pop(heapq.heappop(due))
             overdue = list(bucket.values())
             bucket.clear()
             for task in overdue:
@@ -93,23 +100,19 @@ class Wheel:
             self._arm(due[0])
 
 
-class _Local(threading.local):
-    wheel: Wheel | None = None
+_wheels: dict[asyncio.AbstractEventLoop, Wheel] = {}
 
 
-_local = _Local()
-_wheels: WeakKeyDictionary[asyncio.AbstractEventLoop, Wheel] = WeakKeyDictionary()
+def _new_wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
+    # a plain dictionary is several times quicker than a weak one; who adds to it sweeps it
+    for other in list(_wheels):
+        if other.is_closed():
+            _wheels.pop(other, None)
+    return _wheels.setdefault(loop, Wheel(loop))
 
 
-def _wheel_of(loop: asyncio.AbstractEventLoop) -> Wheel:
-    wheel = _local.wheel
-    if wheel is None or wheel.loop is not loop:
-        wheel = _wheels.get(loop) or _wheels.setdefault(loop, Wheel(loop))
-        _local.wheel = wheel
-    return wheel
-
-
-async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for speed
+@overload
+async def drive(
     machine: Machine,
     attempt: Callable[[Attempt], Awaitable[Outcome[T]]],
     *,
@@ -118,7 +121,31 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
     context: Context | None = None,
     deadline: float | None = None,
     cache_key: Hashable = None,
-) -> Answer[T]:
+    classify: None = None,
+) -> Answer[T]: ...
+@overload
+async def drive(
+    machine: Machine,
+    attempt: Callable[[Attempt], Awaitable[T]],
+    *,
+    repeatable: bool = False,
+    key: str | None = None,
+    context: Context | None = None,
+    deadline: float | None = None,
+    cache_key: Hashable = None,
+    classify: Classify,
+) -> Answer[T]: ...
+async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for speed
+    machine: Machine,
+    attempt: Callable[[Attempt], Awaitable[Any]],
+    *,
+    repeatable: bool = False,
+    key: str | None = None,
+    context: Context | None = None,
+    deadline: float | None = None,
+    cache_key: Hashable = None,
+    classify: Classify | None = None,
+) -> Answer[Any]:
     """Make one call under the machine's policy.
 
     `attempt` asks the callee once and says how it went: it returns an outcome, or raises one of
@@ -130,22 +157,19 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
     context: what the call inherits; without it, `current()` and the guarded attempt around it.
     deadline: seconds from now, instead of the policy's; never beyond the context's.
     cache_key: names the question, for a fallback to stale answers; None: nothing is kept.
+    classify: for an `attempt` that knows nothing of outcomes: it returns the bare value, and what
+    it raises is looked up here, None meaning "as it is". Calls made inside inherit from it.
 
     Raises Refused, Unavailable or Unknown where nobody answered, not even the fallback.
     """
     began = monotonic()
-    call = machine.call(
-        began,
-        repeatable=repeatable,
-        key=key,
-        context=inherited() if context is None else context,
-        deadline=deadline,
-        cache_key=cache_key,
-    )
+    context = inherited() if context is None else context
+    call = Call(machine, began, repeatable, key, context, deadline, cache_key)
     loop = asyncio.get_running_loop()
     task = asyncio.current_task(loop)
     if task is None:
         raise RuntimeError("a guarded call has to be made inside a task")
+    heard = listening()
     try:
         step = call.begin(began)
         while True:
@@ -159,40 +183,62 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
             # written out here, because another coroutine would cost as much as the machine's step
             bucket: Bucket | None = None
             if step.deadline != inf:
-                bucket = _wheel_of(loop).bucket(step.deadline)
+                wheel = _wheels.get(loop) or _new_wheel(loop)
+                slot = int(step.deadline * SLOTS_A_SECOND) + 1
+                bucket = wheel.buckets.get(slot) or wheel.open(slot)
                 bucket[step] = task
             cancelling = task.cancelling()
-            outcome: Outcome[T]
+            token = None if classify is None else in_flight.set(step)
+            reply: Any = None
+            failure: Failure | None = None
             try:
-                outcome = await attempt(step)
+                reply = await attempt(step)
+                if classify is None:
+                    if isinstance(reply, Ok):
+                        reply = reply.value
+                    else:
+                        failure = reply
             except _OUTCOMES as error:
-                outcome = error
+                failure = error
             except asyncio.CancelledError:
                 if bucket is None or step in bucket or task.cancelling() - 1 > cancelling:
                     raise
-                outcome = Unknown(f"{machine.name}: no answer in time", reason=Reason.TIMEOUT)
+                failure = Unknown(f"{machine.name}: no answer in time", reason=Reason.TIMEOUT)
+            except Exception as error:
+                failure = None if classify is None else classify(error)
+                if failure is None:
+                    raise
             finally:
                 # no longer there: the wheel has cancelled it, however it took that
                 if bucket is not None and bucket.pop(step, None) is None:
                     task.uncancel()
+                if token is not None:
+                    in_flight.reset(token)
             now = monotonic()
-            if listening():
-                attempt_ended(step, outcome, now)
-            step = call.ended(now, step, outcome)
-            del outcome
+            if heard:
+                attempt_ended(step, failure, now)
+            if failure is None:
+                answer = call.answered(now, step, reply)
+                if machine.outbox:
+                    deliver(machine)
+                if heard:
+                    call_ended(call, answer, began)
+                return answer
+            step = call.ended(now, step, failure)
+            # a failure's trace holds this frame: the frame must not hold the failure
+            reply = failure = None
         if isinstance(step, Instead):
             step = await _instead(step)
     except BaseException as error:
         abandoned(call, error, began)
         raise
-    if listening():
+    if heard:
         call_ended(call, step, began)
     if isinstance(step, Answer):
         return step
     try:
         raise step
     finally:
-        # its trace holds this frame: if the frame held it too, only the collector would free them
         del step, call
 
 

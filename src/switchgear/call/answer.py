@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from asyncio import CancelledError
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,13 +19,15 @@ from time import monotonic
 
 from switchgear.model import wire
 from switchgear.model.context import Context, Priority, current
-from switchgear.model.outcome import Ok, Reason, Refused, Unavailable, Unknown
+from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 from switchgear.policy.machine import Answer, Attempt, Call, Machine
 from switchgear.policy.policy import Policy
 
 __all__ = [
     "Answer",
+    "Classify",
+    "Failure",
     "Meaning",
     "abandoned",
     "attempt_ended",
@@ -40,6 +42,9 @@ __all__ = [
     "remaining",
     "retry_after",
 ]
+
+Failure = Refused | Unavailable | Unknown
+Classify = Callable[[Exception], Failure | None]
 
 in_flight: ContextVar[Attempt | None] = ContextVar("switchgear_in_flight", default=None)
 """The attempt that the guarded function in progress is. What it calls in turn inherits from it."""
@@ -84,14 +89,14 @@ def deliver(machine: Machine) -> None:
                 item.wake()
 
 
-def attempt_ended(attempt: Attempt, outcome: object, now: float) -> None:
-    """Emit that an attempt ended. Call it only where somebody is listening."""
+def attempt_ended(attempt: Attempt, failure: Failure | None, now: float) -> None:
+    """Emit that an attempt ended; None: it was answered. Only for where somebody is listening."""
     took = now - attempt.started
-    _emit(SignalKind.ATTEMPT_ENDED, attempt.call, outcome, took, attempt.number)
+    _emit(SignalKind.ATTEMPT_ENDED, attempt.call, failure, took, attempt.number)
 
 
 def call_ended(call: Call, end: object, began: float) -> None:
-    """Emit that a call ended. Call it only where somebody is listening."""
+    """Emit that a call ended. Only for where somebody is listening."""
     _emit(SignalKind.CALL_ENDED, call, end, monotonic() - began, call.made)
 
 
@@ -107,7 +112,7 @@ def _emit(kind: SignalKind, call: Call, end: object, took: float, number: int) -
     label, reason = "raised", None
     if isinstance(end, Answer):
         label = "degraded" if end.degraded else "ok"
-    elif isinstance(end, Ok):
+    elif end is None:
         label = "ok"
     elif isinstance(end, Refused):
         label = "refused"

@@ -38,18 +38,26 @@ import inspect
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from switchgear.call import aio, threads
-from switchgear.call.answer import Answer, Meaning, in_flight, meant, new_machine
+from switchgear.call.answer import (
+    Answer,
+    Classify,
+    Failure,
+    Meaning,
+    inherited,
+    meant,
+    new_machine,
+)
 from switchgear.errors import MissingExtra, PolicyError
 from switchgear.model.context import bind, current, derived_key
 from switchgear.model.edge import Pattern
-from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
+from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
 from switchgear.policy.policy import Policy
 
@@ -63,8 +71,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
-Failure = Refused | Unavailable | Unknown
-Classify = Callable[[Exception], Failure | None]
+Scope = Callable[[], AbstractContextManager[object]]
 
 _UNREACHABLE = frozenset(
     {errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET, errno.EHOSTUNREACH, errno.EHOSTDOWN}
@@ -248,12 +255,24 @@ class Guard:
     ) -> Callable[..., Any]:
         plan = _Plan(self, function, repeatable=repeatable, keyed=keyed)
         if inspect.iscoroutinefunction(function):
+            plan.drive = plan.drive_async
+            machine, may_repeat, meaning = self.machine, plan.repeatable, self.outcome
+            usual = keyed is None and not plan.caches
 
             @functools.wraps(function)
             async def guarded(*args: Any, **kwargs: Any) -> Any:
-                return (await plan.drive_async(args, kwargs)).value
-
-            plan.drive = plan.drive_async
+                context = inherited()
+                if not usual or context.key is not None:
+                    return (await plan.drive_async(args, kwargs)).value
+                # the usual call, without the detours that it does not need
+                answer = await aio.drive(
+                    machine,
+                    lambda _: function(*args, **kwargs),
+                    repeatable=may_repeat,
+                    context=context,
+                    classify=meaning,
+                )
+                return answer.value
         else:
 
             @functools.wraps(function)
@@ -267,7 +286,18 @@ class Guard:
 class _Plan:
     """How one function is called under its guard."""
 
-    __slots__ = ("caches", "drive", "function", "guard", "keyed", "name", "repeatable", "signature")
+    __slots__ = (
+        "caches",
+        "classify",
+        "drive",
+        "function",
+        "guard",
+        "keyed",
+        "machine",
+        "name",
+        "repeatable",
+        "signature",
+    )
 
     def __init__(
         self,
@@ -278,6 +308,8 @@ class _Plan:
         keyed: str | None,
     ) -> None:
         self.guard = guard
+        self.machine = guard.machine
+        self.classify = guard.outcome
         self.function = function
         self.name = getattr(function, "__qualname__", repr(function))
         self.repeatable = guard.pattern is Pattern.QUERY if repeatable is None else repeatable
@@ -308,57 +340,50 @@ class _Plan:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Answer[Any]]:
         """Make the call under asyncio."""
-        function, guard, scope = self.function, self.guard, self._scope()
+        function, context = self.function, inherited()
 
-        async def attempt(step: Attempt) -> Outcome[Any]:
-            token = in_flight.set(step)
-            try:
-                if scope is None:
-                    return Ok(await function(*args, **kwargs))
-                with scope():
-                    return Ok(await function(*args, **kwargs))
-            except Exception as error:
-                outcome = guard.outcome(error)
-                if outcome is None:
-                    raise
-                return outcome
-            finally:
-                in_flight.reset(token)
+        def attempt(_: Attempt) -> Awaitable[Any]:
+            return function(*args, **kwargs)  # type: ignore[no-any-return]  # it is a coroutine function
 
-        key = self._key(args, kwargs)
+        key = None if self.keyed is None else self._key(args, kwargs)
         return aio.drive(
-            guard.machine,
-            attempt,
+            self.machine,
+            attempt if context.key is None else self._scoped(attempt),
             repeatable=self.repeatable or key is not None,
             key=key,
+            context=context,
             cache_key=self._cache_key(args, kwargs) if self.caches else None,
+            classify=self.classify,
         )
 
     def drive_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[Any]:
         """Make the call in this thread."""
-        function, guard, scope = self.function, self.guard, self._scope() or nullcontext
+        scope = self._scope()
 
-        def attempt(step: Attempt) -> Outcome[Any]:
-            token = in_flight.set(step)
-            try:
-                with scope():
-                    return Ok(self._finished(function(*args, **kwargs)))
-            except Exception as error:
-                outcome = guard.outcome(error)
-                if outcome is None:
-                    raise
-                return outcome
-            finally:
-                in_flight.reset(token)
+        def attempt(_: Attempt) -> Any:
+            with scope():
+                return self._finished(self.function(*args, **kwargs))
 
-        key = self._key(args, kwargs)
+        key = None if self.keyed is None else self._key(args, kwargs)
         return threads.drive(
-            guard.machine,
+            self.machine,
             attempt,
             repeatable=self.repeatable or key is not None,
             key=key,
             cache_key=self._cache_key(args, kwargs) if self.caches else None,
+            classify=self.classify,
         )
+
+    def _scoped(
+        self, attempt: Callable[[Attempt], Awaitable[Any]]
+    ) -> Callable[[Attempt], Awaitable[Any]]:
+        scope = self._scope()
+
+        async def scoped(step: Attempt) -> Any:
+            with scope():
+                return await attempt(step)
+
+        return scoped
 
     def _finished(self, value: object) -> object:
         """Refuse what has not run yet: it would run when the guard has gone."""
@@ -372,11 +397,11 @@ class _Plan:
             fix="Guard an `async def` function, or one that returns a finished value.",
         )
 
-    def _scope(self) -> Callable[[], AbstractContextManager[object]] | None:
-        """Give each attempt of keyed work the same keys to derive from; None: it has no key."""
+    def _scope(self) -> Scope:
+        """Give each attempt of keyed work the same keys to derive from."""
         context = current()
         if context.key is None:
-            return None
+            return nullcontext
         key = derived_key(self.guard.name)
         return lambda: bind(replace(context, key=key, sequence={}))
 

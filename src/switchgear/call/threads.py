@@ -16,12 +16,22 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from switchgear.call.answer import Answer, abandoned, attempt_ended, call_ended, deliver, inherited
+from switchgear.call.answer import (
+    Answer,
+    Classify,
+    Failure,
+    abandoned,
+    attempt_ended,
+    call_ended,
+    deliver,
+    in_flight,
+    inherited,
+)
 from switchgear.errors import PolicyError
 from switchgear.model.context import Context
-from switchgear.model.outcome import Outcome, Refused, Unavailable, Unknown
+from switchgear.model.outcome import Ok, Outcome, Refused, Unavailable, Unknown
 from switchgear.model.signal import listening
 from switchgear.policy.machine import Attempt, Call, Decision, Instead, Machine, Queue, Wait
 
@@ -32,6 +42,7 @@ T = TypeVar("T")
 _OUTCOMES = (Refused, Unavailable, Unknown)
 
 
+@overload
 def drive(
     machine: Machine,
     attempt: Callable[[Attempt], Outcome[T]],
@@ -41,7 +52,31 @@ def drive(
     context: Context | None = None,
     deadline: float | None = None,
     cache_key: Hashable = None,
-) -> Answer[T]:
+    classify: None = None,
+) -> Answer[T]: ...
+@overload
+def drive(
+    machine: Machine,
+    attempt: Callable[[Attempt], T],
+    *,
+    repeatable: bool = False,
+    key: str | None = None,
+    context: Context | None = None,
+    deadline: float | None = None,
+    cache_key: Hashable = None,
+    classify: Classify,
+) -> Answer[T]: ...
+def drive(
+    machine: Machine,
+    attempt: Callable[[Attempt], Any],
+    *,
+    repeatable: bool = False,
+    key: str | None = None,
+    context: Context | None = None,
+    deadline: float | None = None,
+    cache_key: Hashable = None,
+    classify: Classify | None = None,
+) -> Answer[Any]:
     """Make one call under the machine's policy, in this thread; see `aio.drive`.
 
     `attempt` has to keep `Attempt.deadline` by itself.
@@ -61,7 +96,7 @@ def drive(
             if machine.outbox:
                 deliver(machine)
             if isinstance(step, Attempt):
-                step = _made(call, step, attempt)
+                step = _made(call, step, attempt, classify)
             elif isinstance(step, Wait | Queue):
                 step = _paused(call, step)
             else:
@@ -78,23 +113,42 @@ def drive(
     try:
         raise step
     finally:
-        # its trace holds this frame: if the frame held it too, only the collector would free them
         del step, call
 
 
-def _made(call: Call, step: Attempt, attempt: Callable[[Attempt], Outcome[T]]) -> Decision:
-    outcome: Outcome[T]
+def _made(
+    call: Call, step: Attempt, attempt: Callable[[Attempt], Any], classify: Classify | None
+) -> Decision:
+    """Make one attempt, and take the next step."""
+    reply: Any = None
+    failure: Failure | None = None
+    token = None if classify is None else in_flight.set(step)
     try:
-        outcome = attempt(step)
+        reply = attempt(step)
+        if classify is None:
+            if isinstance(reply, Ok):
+                reply = reply.value
+            else:
+                failure = reply
     except _OUTCOMES as error:
-        outcome = error
+        failure = error
+    except Exception as error:
+        failure = None if classify is None else classify(error)
+        if failure is None:
+            raise
+    finally:
+        if token is not None:
+            in_flight.reset(token)
     now = monotonic()
     if listening():
-        attempt_ended(step, outcome, now)
+        attempt_ended(step, failure, now)
     try:
-        return call.ended(now, step, outcome)
+        if failure is None:
+            return call.answered(now, step, reply)
+        return call.ended(now, step, failure)
     finally:
-        del outcome
+        # a failure's trace holds this frame: the frame must not hold the failure
+        reply = failure = None
 
 
 def _paused(call: Call, step: Wait | Queue) -> Decision:

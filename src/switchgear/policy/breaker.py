@@ -288,7 +288,11 @@ class Circuit:
         if ticket is self.standing:
             # nearly every call: nothing more than the count
             self.row = 0
-            self.tally.add_good(now)
+            tally = self.tally
+            if now < tally.edge:
+                tally.good += 1
+            else:
+                tally.add_good(now)
             if self.tardy is not None:
                 self._timed(now, took)
             return

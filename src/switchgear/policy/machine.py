@@ -47,6 +47,9 @@ Steps
 `call.cancelled(now)` at any time ends it without a result. State that changed and calls whose turn
 has come are in `machine.outbox`, for the driver to report and to wake (`machine.drain()`).
 Every step is taken under the machine's lock, which is never held during an attempt.
+
+Nearly every call succeeds at once, so that path is written out here and there where a call of a
+method would do: each costs 2% of it (`benchmarks/policy.py`).
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from switchgear.model.context import Context
-from switchgear.model.outcome import Outcome, Reason, Refused, Rejected, Unavailable, Unknown
+from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Rejected, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind
 from switchgear.policy.breaker import Circuit, State, Ticket
 from switchgear.policy.budget import Account
@@ -81,8 +84,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-_FAILED = (Unavailable, Unknown)
 
 
 class Lock(Protocol):
@@ -290,7 +291,7 @@ class Call:
         "wake",
     )
 
-    def __init__(  # noqa: PLR0917  its one caller is Machine.call, and it is on the hot path
+    def __init__(  # noqa: PLR0917  `Machine.call` is the way in; drivers skip it for speed
         self,
         machine: Machine,
         now: float,
@@ -304,12 +305,9 @@ class Call:
         self.repeatable = repeatable
         self.key = key
         self.cache_key = cache_key
-        if context is None:
-            self.upstream = 1
-            self.deadline = call_deadline(now, machine.deadline, deadline, None)
-        else:
-            self.upstream = context.attempt
-            self.deadline = call_deadline(now, machine.deadline, deadline, context.deadline)
+        self.upstream = 1 if context is None else context.attempt
+        inherited = None if context is None else context.deadline
+        self.deadline = call_deadline(now, machine.deadline, deadline, inherited)
         self.made = 0
         """Attempts made so far."""
         self.attempt: Attempt | None = None
@@ -355,29 +353,50 @@ class Call:
         finally:
             lock.release()
 
-    def ended(self, now: float, attempt: Attempt, outcome: Outcome[Any]) -> Decision:
-        """Event: an attempt ended. An attempt that overran its time is `Unknown(TIMEOUT)`."""
+    def answered(self, now: float, attempt: Attempt, value: Any) -> Answer[Any]:
+        """Event: an attempt was answered with `value`; the same as `ended` with `Ok(value)`."""
         machine = self.machine
         lock = machine.lock
         lock.acquire()
         try:
+            # `_settle`, written out
             if self.attempt is not attempt:
                 raise RuntimeError(f"{attempt!r} is not in flight: it has ended before")
             self.attempt = None
-            self._leave(now)
-            if isinstance(outcome, _FAILED):
-                return self._failed(now, attempt, outcome)
-            if attempt.ticket is not None and machine.circuit is not None:
-                machine.circuit.succeeded(now, attempt.ticket, now - attempt.started)
-            if machine.account is not None:
-                machine.account.tally.add_good(now)
-            if isinstance(outcome, Refused):
-                return self._refused(now, outcome)
+            gate, circuit, account = machine.gate, machine.circuit, machine.account
+            if gate is not None:
+                if gate.waiting:
+                    self._leave(now)
+                else:
+                    gate.in_flight -= 1
+            if circuit is not None and attempt.ticket is not None:
+                circuit.succeeded(now, attempt.ticket, now - attempt.started)
+            if account is not None:
+                tally = account.tally
+                if now < tally.edge:
+                    tally.good += 1
+                else:
+                    tally.add_good(now)
             if machine.shelf is not None and self.cache_key is not None:
-                machine.shelf.keep(now, self.cache_key, outcome.value)
+                machine.shelf.keep(now, self.cache_key, value)
             if self.made > 1:
                 self.failure = self.doubt = None
-            return Answer(outcome.value, False, None, self.made)
+            return Answer(value, False, None, self.made)
+        finally:
+            lock.release()
+
+    def ended(self, now: float, attempt: Attempt, outcome: Outcome[Any]) -> Decision:
+        """Event: an attempt ended. An attempt that overran its time is `Unknown(TIMEOUT)`."""
+        if isinstance(outcome, Ok):
+            return self.answered(now, attempt, outcome.value)
+        lock = self.machine.lock
+        lock.acquire()
+        try:
+            if isinstance(outcome, Refused):
+                self._settle(now, attempt)
+                return self._refused(now, outcome)
+            self._land(now, attempt)
+            return self._failed(now, attempt, outcome)
         finally:
             lock.release()
 
@@ -410,7 +429,11 @@ class Call:
         if now >= self.deadline:
             return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
         gate = machine.gate
-        if gate is None or gate.enter():
+        if gate is None:
+            return self._launch(now)
+        if gate.in_flight < gate.concurrency:
+            gate.in_flight += 1
+            gate.full = False
             return self._launch(now)
         if machine.circuit is not None and not machine.circuit.admits(now):
             return self._rejected(now, Reason.BREAKER_OPEN, "the breaker is open")
@@ -441,6 +464,22 @@ class Call:
             deadline = self.deadline
         attempt = self.attempt = Attempt(self, self.made, now, deadline, ticket)
         return attempt
+
+    def _land(self, now: float, attempt: Attempt) -> None:
+        """Take an attempt out of flight."""
+        if self.attempt is not attempt:
+            raise RuntimeError(f"{attempt!r} is not in flight: it has ended before")
+        self.attempt = None
+        self._leave(now)
+
+    def _settle(self, now: float, attempt: Attempt) -> None:
+        """Count an attempt that was answered, if only with a no."""
+        self._land(now, attempt)
+        circuit, account = self.machine.circuit, self.machine.account
+        if circuit is not None and attempt.ticket is not None:
+            circuit.succeeded(now, attempt.ticket, now - attempt.started)
+        if account is not None:
+            account.tally.add_good(now)
 
     def _leave(self, now: float) -> None:
         """Give the place back, and let the head of the queue have it."""

@@ -57,7 +57,7 @@ class _Ring:
 class Tally:
     """Counts of good and bad events over one or more windows of the given lengths in seconds."""
 
-    __slots__ = ("_edge", "_lengths", "_rings", "bad", "good")
+    __slots__ = ("_lengths", "_rings", "bad", "edge", "good")
 
     def __init__(self, lengths: Sequence[float]) -> None:
         self._lengths = tuple(lengths)
@@ -66,25 +66,26 @@ class Tally:
     def clear(self) -> None:
         """Forget everything."""
         self._rings = tuple(_Ring(length) for length in self._lengths)
-        self._edge = 0.0
+        self.edge = 0.0
+        """Until then an event is one addition to `good` or `bad`, which callers in a hurry do."""
         self.good = 0
         self.bad = 0
 
     def add_good(self, now: float) -> None:
         """Count one good event."""
-        if now >= self._edge:
+        if now >= self.edge:
             self._advance(now)
         self.good += 1
 
     def add_bad(self, now: float) -> None:
         """Count one bad event."""
-        if now >= self._edge:
+        if now >= self.edge:
             self._advance(now)
         self.bad += 1
 
     def totals(self, now: float) -> list[tuple[int, int]]:
         """Return (good, bad) for each window, in the order of the lengths."""
-        if now >= self._edge:
+        if now >= self.edge:
             self._advance(now)
         good, bad = self.good, self.bad
         return [(ring.total_good + good, ring.total_bad + bad) for ring in self._rings]
@@ -95,4 +96,4 @@ class Tally:
             for ring in self._rings:
                 ring.add(self.good, self.bad)
             self.good = self.bad = 0
-        self._edge = min(ring.advance(now) for ring in self._rings)
+        self.edge = min(ring.advance(now) for ring in self._rings)
