@@ -240,9 +240,9 @@ class GrpcWire:
         if refusal is not None:
             return refusal
         verdict = self._treat.get(status) or wire.grpc_verdict(status)
-        if told.startswith(_OUR_LIMIT):
+        if _OUR_LIMIT in told:
             verdict = Verdict.UNKNOWN
-        elif told.startswith(_THEIR_LIMIT):
+        elif _THEIR_LIMIT in told:
             verdict = Verdict.REFUSED
         what = told or str(status)
         final = trailers.get(wire.RETRY) == wire.FINAL
