@@ -56,7 +56,7 @@ def row(*steps: StepPlan) -> Plan:
 CHECKOUT = row(
     step("reserve"), step("debit"), step("ship", Kind.PIVOT), step("confirm", Kind.RETRIABLE)
 )
-# (a | b) >> c >> pivot >> (r | q)
+# two branches that join, and two after the pivot
 BRANCHES = Plan(
     "branches",
     1,

@@ -61,7 +61,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     what: str
     reason: str | None = None
     """The `Reason` of an Unavailable or Unknown."""
-    fields: msgspec.Raw | None = None
+    fields: dict[str, Any] | None = None
     """The fields of a declared refusal."""
     trace: str | None = None
     """Where it was raised, if it is none of the outcomes: a bug in the step."""
@@ -74,7 +74,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 def failure_of(error: BaseException) -> Failure:
     """Return what the record keeps of `error`."""
     if isinstance(error, Refusal):
-        fields = msgspec.Raw(msgspec.json.encode(error.to_message()))
+        fields = msgspec.to_builtins(error.to_message())
         return Failure(error.full_name, error.what, fields=fields)
     kind = type(error).__qualname__
     if isinstance(error, Unavailable | Unknown):
@@ -89,8 +89,7 @@ def refusal_of(failure: Failure) -> Refused | None:
     """Return the declared refusal that `failure` records; None if its class is not loaded here."""
     for refusal in _loaded(Refusal):
         if refusal.full_name == failure.kind and failure.fields is not None:
-            message = msgspec.json.decode(failure.fields, type=refusal.__message__)
-            return refusal.from_message(message)
+            return refusal.from_message(msgspec.convert(failure.fields, refusal.__message__))
     return None
 
 

@@ -166,8 +166,8 @@ async def resolve(
 
     `result` is the step's result as JSON, where later steps need one.
     """
-    raw = None if result is None else msgspec.Raw(_json(result))
-    return await _operate(database, id, What.RESOLVE, Decision(actor, reason, raw))
+    given = None if result is None else _json(result)
+    return await _operate(database, id, What.RESOLVE, Decision(actor, reason, given))
 
 
 async def skip(database: Database, id: str, actor: str, reason: str) -> WorkItem:  # noqa: A002
@@ -369,10 +369,8 @@ def _attempt(line: Line, side: Side) -> AttemptEvidence:
     )
 
 
-def _json(text: str) -> bytes:
-    data = text.encode()
+def _json(text: str) -> Any:
     try:
-        value: Any = msgspec.json.decode(data)
+        return msgspec.json.decode(text)
     except msgspec.MsgspecError as error:
         raise SagaError(f"the result is not JSON: {error}.", fix="Quote it as JSON.") from error
-    return msgspec.json.encode(value)

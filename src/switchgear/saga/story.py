@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -25,8 +26,8 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
 
     actor: str
     reason: str
-    result: msgspec.Raw | None = None
-    """The result of a step that was carried out by hand."""
+    result: Any = None
+    """The result of a step that was carried out by hand, as JSON has it."""
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class Story:
             self.results[entry.step] = line.data
         elif entry.what is What.RESOLVE and entry.side is Side.DO:
             decision = msgspec.json.decode(line.data, type=Decision)
-            self.results[entry.step] = bytes(decision.result or b"null")
+            self.results[entry.step] = msgspec.json.encode(decision.result)
         elif entry.what in FAILED:
             failure = msgspec.json.decode(line.data, type=Failure)
             self.failures[entry.step, entry.side] = failure
