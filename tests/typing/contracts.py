@@ -69,6 +69,7 @@ OutOfStock(sku=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentTyp
 
 class Wrong(Message):
     number: int = field(1, default="x")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    ids: list[int] = field(2, default_factory=list[str])  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
 
 
 # Fields: readable with their types, and not to be changed.

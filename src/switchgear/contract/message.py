@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, dataclass_transform, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar, cast, dataclass_transform, overload
 
 import msgspec
 from msgspec import NODEFAULT, StructMeta
@@ -47,6 +47,17 @@ def field(
     unit: str | None = ...,
     doc: str | None = ...,
 ) -> T: ...
+@overload
+def field(  # a bare `list` would be a list of unknowns to a strict checker
+    number: int,
+    *,
+    default_factory: type[list[Never] | dict[Never, Never]],
+    presence: bool = ...,
+    strings: bool = ...,
+    deprecated: bool = ...,
+    unit: str | None = ...,
+    doc: str | None = ...,
+) -> Any: ...
 @overload
 def field(
     number: int,
