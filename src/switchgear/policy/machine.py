@@ -56,13 +56,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 from switchgear.model.context import Context
 from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Rejected, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind
-from switchgear.policy.breaker import Circuit, State, Ticket
+from switchgear.policy.breaker import Circuit, State
 from switchgear.policy.budget import Account
 from switchgear.policy.deadline import call_deadline
 from switchgear.policy.fallback import NOTHING, Shelf, covers
@@ -70,6 +69,7 @@ from switchgear.policy.limit import Gate
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import pause, worth_retrying
 from switchgear.policy.settings import seconds
+from switchgear.policy.step import Answer, Attempt, Instead, Queue, Wait
 
 __all__ = [
     "Answer",
@@ -82,8 +82,6 @@ __all__ = [
     "Queue",
     "Wait",
 ]
-
-T = TypeVar("T")
 
 
 class Lock(Protocol):
@@ -104,77 +102,6 @@ class _Unlocked:
 
     def release(self) -> None:
         pass
-
-
-@dataclass(slots=True)
-class Answer(Generic[T]):
-    """What a call that was answered brings home."""
-
-    value: T
-    degraded: bool = False
-    """Whether a fallback made it, because the callee could not be asked."""
-    age: float | None = None
-    """Seconds since a stale value was fresh; None: it is fresh, or was never the callee's."""
-    attempts: int = 1
-    """How many attempts were made."""
-
-
-class Attempt:
-    """Decision: ask the callee, once."""
-
-    __slots__ = ("call", "deadline", "number", "started", "ticket")
-
-    def __init__(
-        self, call: Call, number: int, started: float, deadline: float, ticket: Ticket | None
-    ) -> None:
-        self.call = call
-        self.number = number
-        """Which attempt of this call it is, from 1."""
-        self.started = started
-        self.deadline = deadline
-        """Monotonic time by which it must have ended; `inf`: no bound."""
-        self.ticket = ticket
-
-    @property
-    def timeout(self) -> float | None:
-        """How many seconds it may take from its start; None: no bound."""
-        return None if self.deadline == math.inf else self.deadline - self.started
-
-    @property
-    def wire_number(self) -> int:
-        """Which attempt it is counting the layers above: what goes on the wire."""
-        return self.call.upstream + self.number - 1
-
-    @property
-    def key(self) -> str | None:
-        """The idempotency key of the call; the same in each of its attempts."""
-        return self.call.key
-
-    def __repr__(self) -> str:
-        return f"Attempt(number={self.number}, timeout={self.timeout})"
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Decision: pause until then, before another attempt."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """Decision: wait for a place, at most until then; `Call.granted` says that there is one."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Instead:
-    """Decision: answer what `function` makes of the failure. The call is over."""
-
-    function: Callable[[Unavailable | Unknown], Any]
-    outcome: Unavailable | Unknown
-    attempts: int
 
 
 Decision: TypeAlias = (
@@ -428,15 +355,11 @@ class Call:
         machine = self.machine
         if now >= self.deadline:
             return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
-        gate = machine.gate
-        if gate is None:
-            return self._launch(now)
-        if gate.in_flight < gate.concurrency:
-            gate.in_flight += 1
-            gate.full = False
-            return self._launch(now)
-        if machine.circuit is not None and not machine.circuit.admits(now):
+        circuit, gate = machine.circuit, machine.gate
+        if circuit is not None and circuit.standing is None and not circuit.admits(now):
             return self._rejected(now, Reason.BREAKER_OPEN, "the breaker is open")
+        if gate is None or gate.enter():
+            return self._launch(now)
         until = min(now + seconds(gate.settings.wait), self.deadline)
         if until > now and gate.queue(self, until):
             self.queued = True
