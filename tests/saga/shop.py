@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -139,6 +139,19 @@ def checkout(book: Book, **settings: Any) -> Saga:
 
     checkout.path(reserve >> debit >> ship >> confirm)
     return checkout
+
+
+async def eventually(holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until `holds()`; real threads, files and servers are at work."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(20):
+        while True:
+            held = holds()
+            if held if isinstance(held, bool) else await held:
+                return
+            pause = loop.create_future()
+            loop.call_later(0.005, pause.set_result, None)
+            await pause
 
 
 class Clock:

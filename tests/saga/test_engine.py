@@ -43,12 +43,13 @@ from tests.saga.shop import (
     Reservation,
     Shipment,
     checkout,
+    eventually,
 )
 
 
-async def begin(engine: Engine, database: Database, saga: Saga, id: str = "o-1") -> Run:
+async def begin(engine: Engine, database: Database, saga: Saga, name: str = "o-1") -> Run:
     async with database.transaction() as tx:
-        return await engine.start(tx, saga, Order(id), id=id)
+        return await engine.start(tx, saga, Order(name), id=name)
 
 
 async def test_done(database: Sqlite, book: Book) -> None:
@@ -69,7 +70,6 @@ async def test_done(database: Sqlite, book: Book) -> None:
 async def test_n_steps_cost_n_plus_one_commits(database: Sqlite, book: Book) -> None:
     saga = checkout(book)
     async with Engine(database, [saga]) as engine:
-        await asyncio.sleep(0.01)  # the first look for work
         said: list[str] = []
         await database.write(lambda connection: connection.set_trace_callback(said.append))
         said.clear()
@@ -84,12 +84,17 @@ async def test_n_steps_cost_n_plus_one_commits(database: Sqlite, book: Book) -> 
 async def test_it_starts_only_with_its_transaction(database: Sqlite, book: Book) -> None:
     saga = checkout(book)
     async with Engine(database, [saga]) as engine:
-        with pytest.raises(ZeroDivisionError):
+
+        async def fail() -> None:
             async with database.transaction() as tx:
                 run = await engine.start(tx, saga, Order("o-1"), id="o-1")
                 with pytest.raises(NotCommitted, match="Ask after the transaction"):
                     await run.result(within=5)
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+        run = engine.get("o-1")
         with pytest.raises(NotCommitted):
             await run.result(within=5)
         with pytest.raises(NotCommitted):
@@ -390,8 +395,11 @@ class TestBranches:
         async with Engine(database, [saga]) as engine:
             run = await begin(engine, database, saga)
             await refused.wait()
-            while (await run.state()).status != "undoing":
-                await asyncio.sleep(0.01)
+
+            async def undoing() -> bool:
+                return (await run.state()).status == "undoing"
+
+            await eventually(undoing)
             assert book.names == ["hotel", "flight"]
             done.set()
             with pytest.raises(SagaUndone):
@@ -403,8 +411,7 @@ class TestBranches:
         self, database: Sqlite, book: Book
     ) -> None:
         async def wait() -> None:
-            while len(book.of("flight")) < 2:
-                await asyncio.sleep(0.001)
+            await eventually(lambda: len(book.of("flight")) == 2)
 
         book.will("hotel", wait)
         book.will("flight", UNAVAILABLE, None)
@@ -420,8 +427,9 @@ class TestBranches:
         book.will("flight", asyncio.Event(), None)
         saga = self.saga(book)
         engine = Engine(database, [saga])
-        working = asyncio.create_task(engine.run())
         await engine.prepare()
+        working = asyncio.create_task(engine.run())
+        await eventually(lambda: engine.running)
         run = await begin(engine, database, saga)
         await book.until("flight")
         await engine.stop(within=0.01)
@@ -442,11 +450,11 @@ class TestStop:
         engine = Engine(database, [saga], lease=60.0)
         await engine.prepare()
         working = asyncio.create_task(engine.run())
-        await asyncio.sleep(0)
+        await eventually(lambda: engine.running)
         run = await begin(engine, database, saga)
         await book.until("debit")
         stopping = asyncio.create_task(engine.stop(within=5))
-        await asyncio.sleep(0.01)
+        await eventually(lambda: not engine.running)
         release.set()
         await stopping
         await working
@@ -464,7 +472,7 @@ class TestStop:
         engine = Engine(database, [saga], lease=60.0)
         await engine.prepare()
         working = asyncio.create_task(engine.run())
-        await asyncio.sleep(0)
+        await eventually(lambda: engine.running)
         run = await begin(engine, database, saga)
         await book.until("debit")
         await engine.stop(within=0.01)
@@ -482,7 +490,7 @@ class TestStop:
         engine = Engine(database, [saga], lease=60.0)
         await engine.prepare()
         working = asyncio.create_task(engine.run())
-        await asyncio.sleep(0)
+        await eventually(lambda: engine.running)
         run = await begin(engine, database, saga)
         await book.until("debit")
         working.cancel()
@@ -498,7 +506,7 @@ class TestStop:
         engine = Engine(database, [saga], lease=60.0)
         await engine.prepare()
         working = asyncio.create_task(engine.run())
-        await asyncio.sleep(0)
+        await eventually(lambda: engine.running)
         run = await begin(engine, database, saga)
         await book.until("refund")
         await engine.stop(within=0.01)
@@ -579,8 +587,7 @@ class TestSharing:
                 )
             )
             go.set()
-            while "held by another worker" not in caplog.text:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: "held by another worker" in caplog.text)
             evidence = await runbook.show(database, "o-1")
         assert book.names == ["reserve", "debit"]
         assert [len(step.attempts) for step in evidence.steps] == [1, 0, 0, 0]
@@ -621,8 +628,7 @@ class TestSharing:
         await begin(starter, database, old)
         async with Engine(database, [new]) as engine:
             await (await begin(engine, database, new, "o-2")).result(within=5)
-            while "left alone" not in caplog.text:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: "left alone" in caplog.text)
             assert "1 unfinished saga(s) checkout version 1 are left alone" in caplog.text
             # a run can be asked for its state without the definition: the plan is stored
             assert (await engine.get("o-1").state()).status == "running"
@@ -637,8 +643,7 @@ class TestSharing:
         async with Engine(database, [saga], clock=clock) as engine:
             run = await begin(engine, database, saga)
             await book.until("debit")
-            while (await database.read(_owner))[0] is not None:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: database.read(_is_free))
             clock.now += 300.0
             await database.write(
                 lambda connection: connection.execute("UPDATE switchgear_sagas SET wake = 0")
@@ -646,9 +651,9 @@ class TestSharing:
             await run.result(within=5)
 
 
-def _owner(connection: sqlite3.Connection) -> tuple[str | None]:
+def _is_free(connection: sqlite3.Connection) -> bool:
     row: tuple[str | None] = connection.execute("SELECT owner FROM switchgear_sagas").fetchone()
-    return row
+    return row[0] is None
 
 
 class TestStartingElsewhere:
@@ -717,8 +722,7 @@ class TestMisuse:
             lambda connection: connection.execute("UPDATE switchgear_sagas SET input = '{}'")
         )
         async with Engine(database, [saga]):
-            while "cannot be read" not in caplog.text:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: "cannot be read" in caplog.text)
         assert not book.calls
 
 
@@ -736,8 +740,7 @@ async def test_a_locked_database_is_waited_for(
         other = sqlite3.connect(database.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         go.set()
-        while "cannot be written now" not in caplog.text:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: "cannot be written now" in caplog.text)
         other.execute("ROLLBACK")
         other.close()
         await run.result(within=5)

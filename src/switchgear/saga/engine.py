@@ -285,6 +285,11 @@ class Engine:
 
     # --- working -------------------------------------------------------------------------------
 
+    @property
+    def running(self) -> bool:
+        """Whether sagas are taken up here: between the beginning of `run` and that of `stop`."""
+        return self._worker.running
+
     async def run(self) -> None:
         """Drive sagas until `stop`. If it is cancelled, running attempts are cut short.
 

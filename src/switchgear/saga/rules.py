@@ -152,7 +152,7 @@ def check_undoes(undo: Undo[Any, Any], step: Step[..., Any]) -> None:
             fix="Give both the saga's input.",
         )
     declared = undo.signature.parameters[0]
-    if without(declared.type, Unknown) != _plain(step.signature.returns):
+    if without(declared.type, Unknown) != step.signature.returns:
         raise SagaDefinitionError(
             f"it returns {type_name(step.signature.returns)}, and undo {undo.name} takes "
             f"{declared.name}: {type_name(declared.type)}.",
@@ -281,7 +281,7 @@ def _bound(
         return Binding(parameter.name, None, parameter.keyword)
     wanted = type_name(parameter.type)
     before = [steps[name] for name in steps if name in plan.earlier[step.name]]
-    makers = [each for each in before if _plain(each.signature.returns) == parameter.type]
+    makers = [each for each in before if each.signature.returns == parameter.type]
     if parameter.producer is not None:
         makers = [each for each in makers if each is parameter.producer]
         if not makers:
@@ -342,11 +342,6 @@ def _fingerprint(planned: tuple[StepPlan, ...], steps: Mapping[str, Step[..., An
         for step in planned
     ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-
-
-def _plain(returns: object) -> object:
-    """Return a declared result with None in the one form in which unions hold it."""
-    return None if returns is type(None) else returns
 
 
 def _where(step: Step[..., Any]) -> str:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Never, Union, get_args, get_origin, get_type_hints
 
 from switchgear.errors import SagaDefinitionError
 from switchgear.saga.context import StepContext
@@ -106,12 +106,12 @@ def read_signature(function: Callable[..., object], *, what: str) -> Signature:
 
 
 def without(union: object, member: type) -> object:
-    """Return the type that is left of `union` without `member`; `union` itself if it is not in."""
+    """Return what is left of `union` without `member` (Never: nothing); `union` if it is not in."""
     members = get_args(union) if get_origin(union) in {Union, types.UnionType} else (union,)
     left = tuple(each for each in members if each is not member)
     if len(left) == len(members):
         return union
-    rest: Any = Union[left] if left else None  # noqa: UP007  the members are not known here
+    rest: Any = Union[left] if left else Never  # noqa: UP007  the members are not known here
     return rest
 
 

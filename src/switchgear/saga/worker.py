@@ -77,10 +77,14 @@ class Worker:
     def __contains__(self, saga_id: str) -> bool:
         return saga_id in self._active
 
+    @property
+    def running(self) -> bool:
+        """Whether sagas are taken up."""
+        return self._running and not self._stopping
+
     def has_room(self) -> bool:
         """Tell whether a saga that starts now can be driven here at once."""
-        busy = len(self._active) + len(self._backlog)
-        return self._running and not self._stopping and busy < self._concurrency
+        return self.running and len(self._active) + len(self._backlog) < self._concurrency
 
     def wake(self) -> None:
         """Look for work now."""
