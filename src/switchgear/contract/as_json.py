@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -22,7 +23,6 @@ from typing import Any, Final
 import msgspec
 
 from switchgear.contract.declaration import Field, fields_of, reach
-from switchgear.contract.enums import Enum
 from switchgear.contract.kinds import Shape, Unread
 from switchgear.contract.message import Message
 from switchgear.contract.reading import (
@@ -61,16 +61,19 @@ def json_codec(cls: type[Message]) -> JsonCodec:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _read(cls, _parse(cls, data))
 
+    messages = [one for one in parts if issubclass(one, Message)]
+    decimals = _closed(messages, lambda field: field.kind.name == "decimal")
+
     def decode_parts(data: bytes, parameters: Mapping[str, Any]) -> Message:
         given = read_parameters(cls, parameters)
-        try:
-            tree = msgspec.json.decode(data) | given
-            return msgspec.convert(tree, cls, dec_hook=_read_unread, str_keys=True)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
-            tree = _parse(cls, data)
-            return _read(cls, tree | given if isinstance(tree, dict) else tree)
+        if cls not in decimals:  # which would lose digits in a tree of floats
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
+                tree = msgspec.json.decode(data) | given
+                return msgspec.convert(tree, cls, dec_hook=_read_unread, str_keys=True)
+        tree = _parse(cls, data)
+        return _read(cls, tree | given if isinstance(tree, dict) else tree)
 
-    return JsonCodec(_encoder(cls, parts), decode, decode_parts)
+    return JsonCodec(_encoder(cls, messages), decode, decode_parts)
 
 
 def _read(cls: type[Message], tree: object) -> Message:
@@ -116,10 +119,7 @@ def _read_unread(annotation: type, value: Any) -> Any:
 # Writing.
 
 
-def _encoder(
-    cls: type[Message], parts: tuple[type[Message | Enum], ...]
-) -> Callable[[Message], bytes]:
-    messages = [one for one in parts if issubclass(one, Message)]
+def _encoder(cls: type[Message], messages: list[type[Message]]) -> Callable[[Message], bytes]:
     odd = _closed(messages, lambda field: _needs_tree(field) or _needs_look(field))
     if cls not in odd:
 

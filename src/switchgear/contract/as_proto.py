@@ -27,7 +27,8 @@ from switchgear.errors import InvalidMessage
 
 __all__ = ["ProtoCodec", "proto_codec"]
 
-_FAULTS: Final = (TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+_UNREADABLE: Final = (TypeError, ValueError, ArithmeticError, RecursionError)
+_UNWRITABLE: Final = (*_UNREADABLE, AttributeError)
 """What generated code and upb raise for a value that does not fit."""
 
 _Readers: TypeAlias = Mapping[type[Message], Callable[[Any], Message]]
@@ -70,7 +71,7 @@ def proto_codec(cls: type[Message]) -> ProtoCodec:
         try:
             write(message, proto)
             return serialize(proto)
-        except (*_FAULTS, EncodeError) as error:
+        except (*_UNWRITABLE, EncodeError) as error:
             raise unwritable(message, error) from None
 
     def decode(data: bytes) -> Message:
@@ -83,7 +84,7 @@ def proto_codec(cls: type[Message]) -> ProtoCodec:
             return keep(parse(data))
         except DecodeError as error:
             raise invalid(cls, f"is not protobuf: {error}", "") from None
-        except _FAULTS as error:
+        except _UNREADABLE as error:
             raise _explained(cls, parse(data), readers, error) from None
 
     return ProtoCodec(encode, decode)
@@ -332,7 +333,7 @@ def _faults(
                 yield at, f"is not a {field.kind.name} that can be told in Python"
     try:
         readers[cls](proto)
-    except _FAULTS as error:
+    except _UNREADABLE as error:
         yield pointer, f"is refused: {error}"
 
 

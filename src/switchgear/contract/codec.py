@@ -7,10 +7,11 @@ What comes from a wire is checked, and everything wrong with it is an `InvalidMe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from switchgear.contract.as_json import json_codec
-from switchgear.contract.as_proto import proto_codec
+from switchgear.contract.as_proto import ProtoCodec, proto_codec
 from switchgear.contract.message import Message
 from switchgear.contract.reading import read_message
 
@@ -38,23 +39,23 @@ class Codec:
     def __init__(self, cls: type[Message]) -> None:
         json = json_codec(cls)
         self._cls = cls
-        self.to_json: Callable[[Message], bytes] = json.encode
+        self.to_json: Callable[[Any], bytes] = json.encode
         self.from_json: Callable[[bytes], Any] = json.decode
         self.from_parts: Callable[[bytes, Mapping[str, Any]], Any] = json.decode_parts
-        self.to_proto: Callable[[Message], bytes] = self._first_to_proto
-        self.from_proto: Callable[[bytes], Any] = self._first_from_proto
 
-    def _compile(self) -> None:
-        proto = proto_codec(self._cls)
-        self.to_proto, self.from_proto = proto.encode, proto.decode
+    @cached_property
+    def _proto(self) -> ProtoCodec:
+        return proto_codec(self._cls)
 
-    def _first_to_proto(self, message: Message) -> bytes:
-        self._compile()
-        return self.to_proto(message)
+    @cached_property
+    def to_proto(self) -> Callable[[Any], bytes]:
+        """The function that writes protobuf."""
+        return self._proto.encode
 
-    def _first_from_proto(self, data: bytes) -> Any:
-        self._compile()
-        return self.from_proto(data)
+    @cached_property
+    def from_proto(self) -> Callable[[bytes], Any]:
+        """The function that reads protobuf."""
+        return self._proto.decode
 
 
 def codec_of(cls: type[Message]) -> Codec:

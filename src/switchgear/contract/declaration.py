@@ -221,6 +221,7 @@ def settle(declaration: Declaration) -> Mapping[str, Field]:
         wire = wire_type(one.type, strings=one.spec.strings)
         declaration.cls.__annotations__[name] = wire
     declaration.fields = MappingProxyType(fields)
+    declaration.scope.locals.clear()  # the variables of a function, perhaps
     return declaration.fields
 
 

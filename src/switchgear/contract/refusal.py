@@ -19,7 +19,18 @@ from switchgear.model.outcome import Refused, Status
 __all__ = ["Refusal"]
 
 _TAKEN: Final = frozenset(
-    {"args", "code", "fix", "from_message", "full_name", "status", "to_message", "what", "where"}
+    {
+        "args",
+        "code",
+        "fix",
+        "from_message",
+        "full_name",
+        "self",
+        "status",
+        "to_message",
+        "what",
+        "where",
+    }
     | {"add_note", "with_traceback"}
 )
 
