@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from switchgear.app.door import Door
     from switchgear.app.service import Reaction, Service
 
-__all__ = ["Connect", "Runtime"]
+__all__ = ["Connect", "Runtime", "open_database"]
 
 _log = logging.getLogger("switchgear")
 _PLACEHOLDERS: Final = re.compile(
@@ -149,19 +149,7 @@ class Runtime:
             )
         if chosen:
             return database_of(chosen[0].value)
-        url = self.settings.database
-        database: Database
-        if url.scheme == "sqlite":
-            options: dict[str, Any] = {}
-            if "synchronous" in url.options:
-                options["synchronous"] = url.options["synchronous"].upper()
-            database = Sqlite(self.config.file_of(url), **options)
-        else:
-            database = await _postgres(
-                url.reveal(), f"services.{self.service.name}.database", self._stack
-            )
-        self._stack.push_async_callback(database.close)
-        return database
+        return await open_database(self.settings, self.config, self._stack)
 
     def _clients(self) -> None:
         calls = self.service.declared_calls
@@ -347,6 +335,22 @@ class Runtime:
 def _escaped(step: str) -> str:
     """Double the braces of the team's own SQL: migrations fill in three names and nothing else."""
     return _PLACEHOLDERS.sub(lambda match: match[0] * 2, step)
+
+
+async def open_database(settings: ServiceConfig, config: Config, stack: AsyncExitStack) -> Database:
+    """Open the database that a service's settings name; `stack` closes it.
+
+    Raises `OperationError` where it cannot be reached.
+    """
+    url = settings.database
+    if url.scheme != "sqlite":
+        return await _postgres(url.reveal(), f"services.{settings.name}.database", stack)
+    options: dict[str, Any] = {}  # as `Sqlite` takes them, which checks nothing
+    if "synchronous" in url.options:
+        options["synchronous"] = url.options["synchronous"].upper()
+    database = Sqlite(config.file_of(url), **options)
+    stack.push_async_callback(database.close)
+    return database
 
 
 async def _postgres(url: str, setting: str, stack: AsyncExitStack) -> Database:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from switchgear import __version__
 from switchgear.config import Address, load
 from switchgear.errors import ConfigError
+
+if TYPE_CHECKING:
+    from switchgear.cli.sagas import Act
 
 __all__ = ["app", "command"]
 
@@ -30,6 +35,22 @@ Config = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+ForService = Annotated[
+    str | None, typer.Option("--service", "-s", help="One service; default: all of the system.")
+]
+WorkItem = Annotated[str, typer.Argument(help="As `saga list` shows it, or the saga's id.")]
+Event = Annotated[str, typer.Argument(help="Service and number, as `events parked` shows it.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
+Actor = Annotated[str, typer.Option(help="Who; default: the user who runs the command.")]
+Key = Annotated[str | None, typer.Option(help="Only events of this key.")]
+Consumer = Annotated[str | None, typer.Option(help="Only those of one subscription: kitchen.cook.")]
+
+saga = typer.Typer(help="Sagas that wait for a person.", no_args_is_help=True)
+events = typer.Typer(help="Events that wait for a person.", no_args_is_help=True)
+app.add_typer(saga, name="saga")
+app.add_typer(events, name="events")
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
@@ -128,6 +149,175 @@ def edges(config: Config = None, *, json: AsJson = False) -> None:
     from switchgear.cli.system import show_edges  # noqa: PLC0415  others start faster without it
 
     show_edges(load(config), as_json=json)
+
+
+@saga.command("list")
+def saga_list(
+    service: ForService = None,
+    config: Config = None,
+    *,
+    closed: Annotated[bool, typer.Option("--closed", help="Those that were dealt with.")] = False,
+    json: AsJson = False,
+) -> None:
+    """List the sagas that wait for a person."""
+    from switchgear.cli.sagas import list_items  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(list_items(load(config), service, closed=closed, as_json=json))
+
+
+@saga.command("show")
+def saga_show(
+    id: Annotated[str, typer.Argument(help="Of a saga or a work item.")],  # noqa: A002
+    service: ForService = None,
+    config: Config = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Show what is recorded about a saga, and the runbook of what waits."""
+    from switchgear.cli.sagas import show  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(show(load(config), service, id, as_json=json))
+
+
+@saga.command("retry")
+def saga_retry(
+    item: WorkItem,
+    *,
+    reason: Annotated[str, typer.Option(help="Why it should work now.")] = "tried again by hand",
+    actor: Actor = "",
+    service: ForService = None,
+    config: Config = None,
+) -> None:
+    """Attempt again what gave up."""
+    from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
+
+    action = partial(runbook.retry, actor=_me(actor), reason=reason)
+    _act(config, service, item, action)
+
+
+@saga.command("resolve")
+def saga_resolve(
+    item: WorkItem,
+    *,
+    reason: Reason,
+    result: Annotated[
+        str | None, typer.Option(help="The step's result as JSON, if later steps need it.")
+    ] = None,
+    actor: Actor = "",
+    service: ForService = None,
+    config: Config = None,
+) -> None:
+    """Say that what gave up has been carried out by hand."""
+    from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
+
+    action = partial(runbook.resolve, actor=_me(actor), reason=reason, result=result)
+    _act(config, service, item, action)
+
+
+@saga.command("skip")
+def saga_skip(
+    item: WorkItem,
+    *,
+    reason: Reason,
+    actor: Actor = "",
+    service: ForService = None,
+    config: Config = None,
+) -> None:
+    """Go on without it: what the step did, or did not, stays."""
+    from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
+
+    action = partial(runbook.skip, actor=_me(actor), reason=reason)
+    _act(config, service, item, action)
+
+
+@saga.command("abort")
+def saga_abort(
+    item: WorkItem,
+    *,
+    reason: Reason,
+    actor: Actor = "",
+    service: ForService = None,
+    config: Config = None,
+) -> None:
+    """Say that a pivot was certainly not done, so that the saga is undone."""
+    from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
+
+    action = partial(runbook.abort, actor=_me(actor), reason=reason)
+    _act(config, service, item, action)
+
+
+def _act(config: Path | None, service: str | None, item: str, action: Act) -> None:
+    from switchgear.cli.sagas import act  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(act(load(config), service, item, action))
+
+
+def _me(actor: str) -> str:
+    return actor or getpass.getuser()
+
+
+@events.command("parked")
+def events_parked(
+    service: ForService = None,
+    key: Key = None,
+    consumer: Consumer = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many of each service.")] = 100,
+    config: Config = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """List the events that wait for a person, and those that wait behind them."""
+    from switchgear.cli.events import parked  # noqa: PLC0415  others start faster without it
+
+    settings = load(config)
+    asyncio.run(parked(settings, service, key=key, consumer=consumer, limit=limit, as_json=json))
+
+
+@events.command("show")
+def events_show(event: Event, config: Config = None, *, json: AsJson = False) -> None:
+    """Show one parked event, with its headers and data."""
+    from switchgear.cli.events import show  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(show(load(config), event, as_json=json))
+
+
+@events.command("redrive")
+def events_redrive(
+    event: Annotated[
+        str | None, typer.Argument(help="Service and number: its whole queue is released.")
+    ] = None,
+    *,
+    service: ForService = None,
+    key: Key = None,
+    consumer: Consumer = None,
+    reason: Annotated[str, typer.Option(help="Why they should work now.")] = "",
+    actor: Actor = "",
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+) -> None:
+    """Let events be handled again, in order."""
+    from switchgear.cli.events import redrive  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(
+        redrive(
+            load(config),
+            event,
+            service,
+            key=key,
+            consumer=consumer,
+            actor=_me(actor),
+            reason=reason,
+            dry_run=dry_run,
+        )
+    )
+
+
+@events.command("discard")
+def events_discard(event: Event, reason: Reason, actor: Actor = "", config: Config = None) -> None:
+    """Drop one event for good. The audit keeps it, with who and why."""
+    from switchgear.cli.events import discard  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(discard(load(config), event, actor=_me(actor), reason=reason))
 
 
 @app.command()

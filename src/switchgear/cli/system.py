@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -16,19 +16,28 @@ from switchgear.config import Config
 from switchgear.errors import OperationError
 from switchgear.model.edge import Edge
 
-__all__ = ["show_edges", "show_services", "table"]
+__all__ = ["screen", "show_edges", "show_services", "table"]
+
+_PIPE: Final = 400
+"""Columns where nobody looks at a screen."""
 
 
 def table(
     titles: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None
 ) -> None:
-    """Print rows under their titles; long values are folded, never cut."""
+    """Print rows under their titles. Long values are folded, and in a pipe they are kept whole."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for title in titles:
         shown.add_column(title, overflow="fold")
     for row in rows:
         shown.add_row(*row)
-    (console or Console()).print(shown)
+    (console or screen()).print(shown)
+
+
+def screen() -> Console:
+    """Return where commands print: as wide as the terminal, or very wide in a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE)
 
 
 def show_services(config: Config, *, as_json: bool) -> None:

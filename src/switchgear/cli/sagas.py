@@ -1,0 +1,152 @@
+"""`switchgear saga`: what waits in front of a person, why, and what the person does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.rule import Rule
+
+from switchgear.cli.databases import Opened, databases, has_table
+from switchgear.cli.system import screen, table
+from switchgear.config import Config
+from switchgear.database.port import Database
+from switchgear.errors import OperationError
+from switchgear.saga import runbook
+from switchgear.saga.errors import NoSuchSaga
+from switchgear.saga.runbook import Evidence, WorkItem
+
+__all__ = ["Act", "act", "list_items", "show"]
+
+Act: TypeAlias = Callable[[Database, str], Awaitable[WorkItem]]
+"""What a person does with the work item of an id."""
+
+
+async def list_items(config: Config, service: str | None, *, closed: bool, as_json: bool) -> None:
+    """Print the work items of a system, open or closed."""
+    found: list[tuple[str, WorkItem]] = []
+    async with databases(config, service) as opened:
+        for one in await _with_sagas(opened):
+            items = await runbook.list_items(one.database, closed=closed)
+            found += [(one.service, item) for item in items]
+    if as_json:
+        for name, item in found:
+            print(json.dumps({"service": name, "saga": item.saga, **asdict(item)}))
+        return
+    if not found:
+        print("Nothing has been closed." if closed else "No saga waits for a person.")
+        return
+    titles = ["item", "service", "saga", "what gave up", "since", "runbook"]
+    rows = [
+        [
+            item.id,
+            name,
+            f"{item.saga} {item.saga_id}",
+            f"undo of {item.step}" if item.side == "undo" else item.step,
+            _ago(item.opened),
+            item.runbook,
+        ]
+        for name, item in found
+    ]
+    if closed:
+        titles += ["closed by", "why"]
+        for row, (_, item) in zip(rows, found, strict=True):
+            row += [f"{item.action} by {item.actor}", item.reason or ""]
+    table(titles, rows)
+
+
+async def show(config: Config, service: str | None, given: str, *, as_json: bool) -> None:
+    """Print everything that is recorded about a saga, with the runbook of what waits."""
+    async with databases(config, service) as opened:
+        name, evidence = await _first(await _with_sagas(opened), given, runbook.show)
+    if as_json:
+        print(json.dumps({"service": name, **_plain(asdict(evidence))}))
+        return
+    _print(name, evidence, screen())
+
+
+async def act(config: Config, service: str | None, given: str, action: Act) -> None:
+    """Carry out a person's action and say what was done."""
+    async with databases(config, service) as opened:
+        name, item = await _first(await _with_sagas(opened), given, action)
+    print(f"{item.id}: {item.action} by {item.actor} ({item.reason}). {name} goes on with it.")
+
+
+async def _with_sagas(opened: list[Opened]) -> list[Opened]:
+    """Leave out the databases of services that have no sagas."""
+    found = []
+    for one in opened:
+        async with one.database.transaction() as tx:
+            if await has_table(tx, "switchgear_sagas"):
+                found.append(one)
+    return found
+
+
+async def _first(
+    opened: list[Opened], given: str, ask: Callable[[Database, str], Awaitable[Any]]
+) -> tuple[str, Any]:
+    """Return the answer of the first database that knows a saga or item, and its service."""
+    for one in opened:
+        try:
+            return one.service, await ask(one.database, given)
+        except NoSuchSaga:
+            continue
+    raise OperationError(
+        f"no service knows a saga or a work item {given!r}.",
+        fix="List the open items: switchgear saga list",
+    )
+
+
+def _print(service: str, evidence: Evidence, console: Console) -> None:
+    console.print(
+        f"[bold]{evidence.saga} {evidence.id}[/] (version {evidence.version}, {service}): "
+        f"[bold]{evidence.status}[/], began {_ago(evidence.began)}"
+    )
+    console.print(f"input: {evidence.input}", markup=False)
+    rows = []
+    for step in evidence.steps:
+        rows.append([step.name, step.kind, step.fate, "", step.result or ""])
+        for attempt in step.attempts:
+            side = step.undo or "undo" if attempt.side == "undo" else step.name
+            said = ""
+            if attempt.failure is not None:
+                said = f"{attempt.failure.kind}: {attempt.failure.what}"
+            elif attempt.decision is not None:
+                said = f"by {attempt.decision.actor}: {attempt.decision.reason}"
+            rows.append(["", f"  {side}", attempt.what, f"{_clock(attempt.ended)}", said])
+    table(("step", "kind", "state", "at", "what is known"), rows, console)
+    for item in evidence.items:
+        if item.closed is None:
+            console.print(Rule(f"{item.id}: {item.runbook}", align="left"))
+            console.print(Markdown(item.instructions))
+            console.print(f"Then: switchgear saga retry {item.id}", style="bold", markup=False)
+
+
+def _plain(value: Any) -> Any:
+    """Make JSON of what evidence holds besides plain values."""
+    found: Any = json.loads(json.dumps(value, default=_text))
+    return found
+
+
+def _text(value: object) -> object:
+    as_dict = getattr(value, "__struct_fields__", None)
+    if as_dict is not None:
+        return {name: getattr(value, name) for name in as_dict}
+    return bytes(value).decode() if isinstance(value, bytes | memoryview) else str(value)
+
+
+def _ago(stamp: float) -> str:
+    seconds = max(0.0, (datetime.now(UTC) - datetime.fromtimestamp(stamp, UTC)).total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _clock(stamp: float) -> str:
+    return datetime.fromtimestamp(stamp, UTC).astimezone().strftime("%H:%M:%S")

@@ -1,0 +1,195 @@
+"""What a person does with sagas and events that wait: the commands, on real databases."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from switchgear import (
+    Backoff,
+    Message,
+    Rejected,
+    Saga,
+    Service,
+    StepContext,
+    Transaction,
+    Unknown,
+    event,
+    field,
+)
+from switchgear.cli.main import main
+from switchgear.config import Config, load
+from switchgear.testing import testing
+
+
+class Trip(Message):
+    town: str = field(1)
+
+
+@event("travel.trips", key="town")
+class Arrived(Message):
+    town: str = field(1)
+
+
+class Office:
+    """A service whose undo and whose handler fail while it is closed."""
+
+    def __init__(self, runbooks: Path) -> None:
+        self.closed = True
+        self.undone: list[str] = []
+        self.stamped: list[str] = []
+        (runbooks / "refund.md").write_text("# Refund by hand\n\n1. Ring the office.\n")
+        self.app = Service("office")
+        self.trip = Saga("trip", version=1, deadline=timedelta(minutes=5))
+
+        @self.trip.undo(runbook=str(runbooks / "refund.md"), retry=Backoff(first=0.001, attempts=2))
+        async def refund(order: Trip, done: Unknown | None, ctx: StepContext) -> None:
+            if self.closed:
+                raise OSError("nobody answers")
+            self.undone.append(order.town)
+
+        @refund.undoes
+        async def pay(order: Trip, ctx: StepContext) -> None: ...
+
+        @self.trip.read
+        async def look(order: Trip, ctx: StepContext) -> None:
+            raise Rejected("no such town")
+
+        self.trip.path(pay >> look)
+        self.app.runs(self.trip)
+
+        @self.app.on(Arrived, name="stamp", on_failure="park_key", attempts=1)
+        async def stamp(event: Arrived, tx: Transaction) -> None:
+            if self.closed:
+                raise ValueError("no ink")
+            self.stamped.append(event.town)
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "switchgear.toml").write_text(
+        '[services.office]\napp = "office:app"\n[services.other]\napp = "other:app"\n'
+    )
+    return load()
+
+
+def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    said = capsys.readouterr()
+    assert not end.value.code, said.err
+    return said.out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+async def troubled(office: Office, config: Config) -> None:
+    """Let a saga stop at its undo and an event at its handler."""
+    async with testing(office.app, config=config) as t:
+        async with t.transaction() as tx:
+            await tx.start(office.trip, Trip(town="Ulm"), id="t-1")
+        await t.deliver(Arrived(town="Ulm"), Arrived(town="Ulm"), Arrived(town="Bonn"))
+
+
+def test_a_saga_waits_and_is_retried(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    office = Office(tmp_path)
+    asyncio.run(troubled(office, config))
+
+    (line,) = typed(capsys, "saga", "list", "--json").splitlines()
+    item = json.loads(line)
+    assert (item["service"], item["saga_id"], item["side"]) == ("office", "t-1", "undo")
+    assert item["id"] in typed(capsys, "saga", "list")
+
+    shown = typed(capsys, "saga", "show", "t-1")
+    assert "queued" in shown
+    assert "OSError: nobody answers" in shown
+    assert "Ring the office" in shown
+    assert f"switchgear saga retry {item['id']}" in shown
+    evidence = json.loads(typed(capsys, "saga", "show", "t-1", "--json"))
+    assert [step["fate"] for step in evidence["steps"]] == ["done", "not done"]
+
+    office.closed = False
+    said = typed(capsys, "saga", "retry", item["id"], "--actor", "ann")
+    assert f"{item['id']}: retry by ann (tried again by hand)" in said
+    assert "No saga waits" in typed(capsys, "saga", "list")
+    assert "retry by ann" in typed(capsys, "saga", "list", "--closed")
+
+    async def carried_on() -> str:
+        async with testing(office.app, config=config) as t:
+            await t.settle()
+            return (await office.app.sagas.get("t-1").state()).status
+
+    assert asyncio.run(carried_on()) == "undone"
+    assert office.undone == ["Ulm"]
+    assert "is closed: retry" in refused(capsys, "saga", "skip", item["id"], "--reason", "x")
+    assert "no service knows a saga" in refused(capsys, "saga", "show", "t-9")
+
+
+def test_an_event_waits_and_is_redriven(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    office = Office(tmp_path)
+    asyncio.run(troubled(office, config))
+
+    lines = [json.loads(line) for line in typed(capsys, "events", "parked", "--json").splitlines()]
+    assert sorted((one["key"], one["cause"]) for one in lines) == [
+        ("Bonn", "failed"),
+        ("Ulm", "behind"),
+        ("Ulm", "failed"),
+    ]
+    names = {one["key"]: f"office/{one['id']}" for one in reversed(lines)}
+    listed = typed(capsys, "events", "parked", "--key", "Ulm")
+    assert names["Ulm"] in listed
+    assert names["Bonn"] not in listed
+    assert "ValueError: no ink" in typed(capsys, "events", "show", names["Ulm"])
+    assert json.loads(typed(capsys, "events", "show", names["Bonn"], "--json"))["key"] == "Bonn"
+
+    assert "would be released" in typed(capsys, "events", "redrive", names["Ulm"], "--dry-run")
+    office.closed = False
+    released = typed(capsys, "events", "redrive", names["Ulm"], "--reason", "bought ink")
+    assert (
+        released
+        == "released: "
+        + ", ".join(
+            f"office/{one['id']}" for one in lines if one["key"] == "Ulm" and one["state"] == "held"
+        )
+        + "\n"
+    )
+    assert "discarded: travel.trips.Arrived of Bonn" in typed(
+        capsys, "events", "discard", names["Bonn"], "--reason", "too late"
+    )
+
+    async def carried_on() -> None:
+        async with testing(office.app, config=config) as t:
+            async with asyncio.timeout(5):
+                while len(office.stamped) < 2:  # noqa: ASYNC110  a handler of another task
+                    await asyncio.sleep(0.01)
+            await t.settle()
+
+    asyncio.run(carried_on())
+    assert office.stamped == ["Ulm", "Ulm"]
+    assert "No event waits" in typed(capsys, "events", "parked")
+    assert "no parked event has the number" in refused(capsys, "events", "show", names["Bonn"])
+
+
+def test_what_cannot_be_found_is_said(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "No saga waits" in typed(capsys, "saga", "list")
+    assert "No event waits" in typed(capsys, "events", "parked")
+    assert "office has no database yet" in refused(capsys, "saga", "list", "-s", "office")
+    assert "has no service 'nobody'" in refused(capsys, "events", "parked", "-s", "nobody")
+    assert "'12' is not an event" in refused(capsys, "events", "show", "12")
+    assert "does not say which events" in refused(capsys, "events", "redrive")
