@@ -19,8 +19,8 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
-from switchgear.call import threads
 from switchgear.call.aio import drive
 from switchgear.call.answer import new_machine
 from switchgear.call.guard import Guard
@@ -141,8 +141,8 @@ def stack(
 async def measure(subjects: dict[str, Subject], rounds: int) -> dict[str, list[float]]:
     """Return the seconds per call of each subject in each round."""
     took: dict[str, list[float]] = {name: [] for name in subjects}
-    for name in subjects:
-        await subjects[name](CALLS // 10)
+    for subject in subjects.values():
+        await subject(CALLS // 10)
     for number in range(rounds):
         print(f"\r  round {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
         for name in random.sample(sorted(subjects), len(subjects)):
@@ -167,8 +167,18 @@ def report(title: str, took: dict[str, list[float]], base: str) -> None:
         print(f"  {name:46} {micros:>22}   {ratio}")
 
 
-def rejections(rounds: int) -> None:
-    """What it costs to be turned away by an open breaker."""
+def rejecting(function: Callable[[], object], *errors: type[Exception]) -> Callable[[], None]:
+    """Ask so many times, and take the no."""
+
+    def loop() -> None:
+        for _ in range(CALLS):
+            with suppress(*errors):
+                function()
+
+    return loop
+
+
+def rejection_subjects() -> dict[str, Callable[[], None]]:
     circuit = Circuit(Breaker(consecutive=1), random.random, lambda *_: None)
     ticket = circuit.admit(0.0)
     assert ticket is not None
@@ -181,44 +191,22 @@ def rejections(rounds: int) -> None:
         for _ in range(CALLS):
             circuit.admit(1.0)
 
-    def step() -> None:
+    def decided() -> None:
         for _ in range(CALLS):
             machine.call(1.0, repeatable=False).begin(1.0)
 
-    def driven() -> None:
-        for _ in range(CALLS):
-            try:
-                threads.drive(machine, lambda _: Ok(1))
-            except Unavailable:
-                pass
-
-    def guarded() -> None:
-        for _ in range(CALLS):
-            try:
-                protected()
-            except Unavailable:
-                pass
-
     subjects = {
         "switchgear: the breaker's decision": breaker_alone,
-        "switchgear: the machine's decision, an outcome": step,
-        "switchgear: threads.drive, raised": driven,
-        "switchgear: @guard, raised": guarded,
+        "switchgear: the machine's decision, an outcome": decided,
+        "switchgear: @guard, raised": rejecting(protected, Unavailable),
     }
     if installed("pybreaker"):
         import pybreaker
 
         peer = pybreaker.CircuitBreaker(fail_max=1, reset_timeout=1000)
         peer.open()
-
-        def pybreaker_rejects() -> None:
-            for _ in range(CALLS):
-                try:
-                    peer.call(int)
-                except pybreaker.CircuitBreakerError:
-                    pass
-
-        subjects["pybreaker, raised"] = pybreaker_rejects
+        error = pybreaker.CircuitBreakerError
+        subjects["pybreaker, raised"] = rejecting(lambda: peer.call(int), error)
     if installed("circuitbreaker"):
         import circuitbreaker
 
@@ -226,14 +214,15 @@ def rejections(rounds: int) -> None:
         def broken() -> None:
             raise OSError
 
-        def circuitbreaker_rejects() -> None:
-            for _ in range(CALLS):
-                try:
-                    broken()
-                except (circuitbreaker.CircuitBreakerError, OSError):
-                    pass
+        subjects["circuitbreaker, raised"] = rejecting(
+            broken, circuitbreaker.CircuitBreakerError, OSError
+        )
+    return subjects
 
-        subjects["circuitbreaker, raised"] = circuitbreaker_rejects
+
+def rejections(rounds: int) -> None:
+    """What it costs to be turned away by an open breaker."""
+    subjects = rejection_subjects()
     took: dict[str, list[float]] = {name: [] for name in subjects}
     for _ in range(rounds):
         for name in random.sample(sorted(subjects), len(subjects)):
