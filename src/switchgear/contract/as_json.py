@@ -26,15 +26,15 @@ from switchgear.contract.declaration import Field, fields_of, reach
 from switchgear.contract.kinds import Shape, Unread
 from switchgear.contract.message import Message
 from switchgear.contract.reading import (
-    MAX_SECONDS,
     invalid,
     read_kind,
     read_message,
     read_parameters,
+    split_duration,
 )
 from switchgear.contract.verify import unwritable
 
-__all__ = ["JsonCodec", "json_codec"]
+__all__ = ["JsonCodec", "duration_text", "json_codec"]
 
 _encode: Final = msgspec.json.Encoder().encode
 _exact_tree: Final = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -182,7 +182,7 @@ def _generate(odd: list[type[Message]]) -> dict[str, Any]:
         "isfinite": isfinite,
         "real": _real,
         "moment": _moment,
-        "length": _length,
+        "length": duration_text,
     }
     lines: list[str] = []
     for index, cls in enumerate(odd):
@@ -246,10 +246,10 @@ def _moment(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
-def _length(value: timedelta) -> str:
-    micros = value // timedelta(microseconds=1)
-    seconds, fraction = divmod(abs(micros), 1_000_000)
-    if seconds > MAX_SECONDS:
-        raise ValueError("a duration is too long")
-    digits = f".{fraction:06}".rstrip("0") if fraction else ""
-    return f"{'-' if micros < 0 else ''}{seconds}{digits}s"
+def duration_text(value: timedelta) -> str:
+    """Return a duration as ProtoJSON writes it: `1.5s`."""
+    seconds, micros = split_duration(value)
+    if not micros:
+        return f"{seconds}s"
+    sign = "-" if seconds < 0 or micros < 0 else ""
+    return f"{sign}{abs(seconds)}.{abs(micros):06}".rstrip("0") + "s"

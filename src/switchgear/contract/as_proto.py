@@ -21,7 +21,7 @@ from switchgear.contract.descriptors import message_class
 from switchgear.contract.enums import Enum, numbers_of, open_member
 from switchgear.contract.kinds import Kind, Shape
 from switchgear.contract.message import Message
-from switchgear.contract.reading import MAX_SECONDS, escaped, invalid
+from switchgear.contract.reading import MAX_SECONDS, escaped, invalid, split_duration
 from switchgear.contract.verify import unwritable
 from switchgear.errors import InvalidMessage
 
@@ -296,13 +296,8 @@ def _read_duration(proto: Any) -> timedelta:
 
 
 def _write_duration(value: timedelta, proto: Any) -> None:
-    micros = value // timedelta(microseconds=1)
-    seconds, rest = divmod(abs(micros), 1_000_000)
-    if seconds > MAX_SECONDS:
-        raise ValueError("a duration is too long")
-    sign = -1 if micros < 0 else 1
-    proto.seconds = sign * seconds
-    proto.nanos = sign * rest * 1000
+    proto.seconds, micros = split_duration(value)
+    proto.nanos = micros * 1000
 
 
 def _explained(

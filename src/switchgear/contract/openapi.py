@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import NODEFAULT
 
+from switchgear.contract.as_json import duration_text
 from switchgear.contract.declaration import Field, fields_of, full_name, reach
 from switchgear.contract.enums import Enum
 from switchgear.contract.kinds import Kind, Shape
@@ -213,9 +214,7 @@ def _kind_schema(kind: Kind, names: _Names, *, strings: bool) -> Json:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():f}".rstrip("0").rstrip(".") + "s"
-    return msgspec.to_builtins(value)
+    return duration_text(value) if isinstance(value, timedelta) else msgspec.to_builtins(value)
 
 
 def _told(schema: Json, doc: str) -> Json:

@@ -26,7 +26,16 @@ from switchgear.contract.message import Message
 from switchgear.contract.money import Money
 from switchgear.errors import InvalidMessage
 
-__all__ = ["Misfit", "escaped", "invalid", "read_kind", "read_message", "read_parameters", "told"]
+__all__ = [
+    "Misfit",
+    "escaped",
+    "invalid",
+    "read_kind",
+    "read_message",
+    "read_parameters",
+    "split_duration",
+    "told",
+]
 
 M = TypeVar("M", bound=Message)
 
@@ -39,6 +48,16 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4
 _DURATION: Final = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
 _SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
 _Moment: Final = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+def split_duration(value: timedelta) -> tuple[int, int]:
+    """Return seconds and microseconds of one sign; raises `ValueError` beyond protobuf's range."""
+    seconds, micros = value.days * 86_400 + value.seconds, value.microseconds
+    if seconds < 0 and micros:
+        seconds, micros = seconds + 1, micros - 1_000_000
+    if not -MAX_SECONDS <= seconds <= MAX_SECONDS:
+        raise ValueError("a duration is too long")
+    return seconds, micros
 
 
 class Misfit(ValueError):
@@ -246,12 +265,12 @@ def _read_duration(_kind: Kind, value: object) -> timedelta:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise Misfit(f"expected a duration such as 1.5s, got {told(value)}")
-    sign, seconds, fraction = found.groups(default="")
-    if int(seconds) > MAX_SECONDS:
+    sign, whole, fraction = found.groups()
+    seconds = int(whole)
+    if seconds > MAX_SECONDS:
         raise Misfit("is out of range for duration")
-    micros = (int(fraction.ljust(9, "0")) + 500) // 1000
-    length = timedelta(0, int(seconds), micros)
-    return -length if sign else length
+    micros = (int(fraction.ljust(9, "0")) + 500) // 1000 if fraction else 0
+    return timedelta(0, -seconds, -micros) if sign else timedelta(0, seconds, micros)
 
 
 def _read_enum(kind: Kind, value: object) -> Enum:
