@@ -1,0 +1,55 @@
+"""A process that carries out keyed requests on a database that it shares with another.
+
+    keyed_worker.py KIND PLACE KEYS [DIE_AT]
+
+Each request writes its key and answers with this process's id. With DIE_AT, the process kills itself
+with SIGKILL inside the handler of that key, after it has written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+
+from switchgear.serve.idempotency import Idempotency, InProgress, Keyed, Stored, digest, unit
+from tests.serve.conftest import opened
+
+
+async def main(kind: str, place: str, keys: int, die_at: int) -> None:
+    async with opened(kind, place) as database:
+        idempotency = Idempotency(database, wait=5)
+        await idempotency.migrate()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        replies: dict[str, str] = {}
+
+        async def buy(number: int) -> None:
+            async def work() -> Stored:
+                await asyncio.sleep(random.random() / 100)
+                async with unit(database) as tx:
+                    await tx.run("INSERT INTO done VALUES (?)", f"{number}")
+                    if number == die_at:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return Stored(str(os.getpid()).encode())
+
+            request = Keyed(digest(f"{number}"), "Shop/buy", f"{number}", b"same", 60.0)
+            while True:
+                try:
+                    stored = await idempotency.run(request, work)
+                    break
+                except InProgress:
+                    continue
+            replies[f"{number}"] = stored.body.decode()
+
+        order = random.sample(range(keys), keys)
+        for begin in range(0, keys, 4):
+            await asyncio.gather(*(buy(number) for number in order[begin : begin + 4]))
+        print(json.dumps(replies), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

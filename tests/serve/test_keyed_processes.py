@@ -1,0 +1,72 @@
+"""Two processes, one database, the same keys; and a process that dies in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.serve.conftest import KINDS, opened
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@asynccontextmanager
+async def working(kind, place, keys, die_at=-1):
+    words = ["-m", "tests.serve.keyed_worker", kind, place, str(keys), str(die_at)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *words,
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert (await process.stdout.readline()) == b"ready\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def end(process):
+    out, _ = await process.communicate(b"\n")
+    return json.loads(out) if out else None
+
+
+async def done(database):
+    async with database.transaction() as tx:
+        return sorted(int(row[0]) for row in await tx.run("SELECT what FROM done"))
+
+
+async def test_two_processes_do_each_once_and_say_the_same(kind, place):
+    async with opened(kind, place) as database:
+        async with database.transaction() as tx:
+            await tx.run("CREATE TABLE done (what TEXT)")
+        async with working(kind, place, 40) as one, working(kind, place, 40) as two:
+            first, second = await asyncio.gather(end(one), end(two))
+        assert first == second
+        assert set(first.values()) == {str(one.pid), str(two.pid)}
+        assert await done(database) == list(range(40))
+
+
+async def test_what_a_killed_process_had_begun_is_begun_anew(kind, place):
+    async with opened(kind, place) as database:
+        async with database.transaction() as tx:
+            await tx.run("CREATE TABLE done (what TEXT)")
+        async with working(kind, place, 10, die_at=5) as killed:
+            assert await end(killed) is None
+            assert killed.returncode == -9
+        async with working(kind, place, 10) as other:
+            assert set(await end(other)) == {str(number) for number in range(10)}
+        assert await done(database) == list(range(10))
