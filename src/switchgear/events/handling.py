@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -203,6 +203,17 @@ class Unit:
         await tx.run("ROLLBACK TO SAVEPOINT event")
         await tx.run("RELEASE SAVEPOINT event")
         await self._inbox.disclaim(tx, event)
+
+    async def give_back(self, events: Iterable[str]) -> None:
+        """Take back the claims of events that this unit does not get to.
+
+        All are claimed when it begins; a claim that is committed without the work would lose them.
+        """
+        tx = await self.open()
+        for event in events:
+            if event in self._fresh:  # else it was handled before: that row stays
+                self._fresh.discard(event)
+                await self._inbox.disclaim(tx, event)
 
 
 class HandlerTransaction:

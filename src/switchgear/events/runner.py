@@ -149,7 +149,9 @@ class Runner:
                 began = time.monotonic()
                 for job in jobs:
                     if results and time.monotonic() - began > 2 * BUDGET:
-                        results.append(Handled(job, 0))  # slower than expected: next time
+                        # slower than expected: next time
+                        await unit.give_back(event.identity for _, event in job.entries)
+                        results.append(Handled(job, 0))
                     else:
                         results.append(await self._entries(job, unit, notes))
                 self._check(jobs)
@@ -294,6 +296,7 @@ class Runner:
             failure = await self._one(event, unit, notes)
             if failure is not None:
                 await unit.undo(event.identity)
+                await unit.give_back(later.identity for _, later in job.entries[index + 1 :])
                 return Failed(job, index, *failure)
         return Handled(job, len(job.entries))
 
