@@ -1,0 +1,211 @@
+"""Five services in a row, each answering 99.9% of what it is asked.
+
+Nothing is broken but the arithmetic that people do in their heads. Availabilities multiply, and
+the quantile of a sum is not the sum of quantiles. One service is measured alone; from that alone
+the chain is predicted, and then measured. At last the same question goes out as one event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from switchgear.drills.chain_events import Publisher
+from switchgear.drills.load import Answer, Sample, Visitors, at_random, offer
+from switchgear.drills.report import Report
+from switchgear.drills.stand import Stand, System, until
+from switchgear.drills.statistics import (
+    Interval,
+    in_a_row,
+    quantile,
+    quantile_interval,
+    share_interval,
+    sum_quantiles,
+)
+from switchgear.model.signal import SignalKind
+
+__all__ = ["drill"]
+
+SERVICES: Final = 5
+AVAILABLE: Final = 0.999
+WORK: Final = 0.04
+"""Mean of each service's own work in seconds."""
+SEED: Final = "7"
+
+ALONE: Final = 800
+REQUESTS: Final = 1600
+RATE_ALONE: Final = 130.0
+RATE: Final = 80.0
+EVENTS: Final = 300
+EVENT_RATE: Final = 60.0
+CERTAIN: Final = 0.999
+"""The confidence with which a prediction is called wrong."""
+NEAR: Final = 0.25
+"""How far a predicted quantile may be from the measured one: a share of it."""
+WITHIN: Final = 20.0
+
+SHARES: Final = {"p50": 0.5, "p99": 0.99}
+
+
+async def drill(stand: Stand) -> Report:
+    """Predict a chain from one of its services, and measure it."""
+    report = Report(
+        "long-chain",
+        f"each of {SERVICES} services fails {1 - AVAILABLE:.1%} of its requests; retries are off",
+    )
+    chance = Random(SEED)  # noqa: S311  no secret
+    env = {
+        "CHAIN_RETRIES": "off",
+        "CHAIN_FAILS": f"{1 - AVAILABLE:g}",
+        "CHAIN_WORK": str(WORK),
+        "CHAIN_SEED": SEED,
+        "DRILL_KINDS": f"{SignalKind.EVENT_HANDLED},{SignalKind.EVENT_RETRIED}",
+    }
+    links = [f"link{number}" for number in range(1, SERVICES + 1)]
+    async with (
+        stand.system("chain", env=dict.fromkeys(links, env), faulty=links) as chain,
+        Visitors() as visitors,
+    ):
+
+        async def ask(link: str, number: int) -> Answer:
+            return await visitors.get(chain.url(link, f"/v1/answer/{number}"))
+
+        await asyncio.gather(*(ask("link1", number) for number in range(50)))
+        stand.say(f"{ALONE} requests to one service alone")
+        alone = await offer(at_random(RATE_ALONE, ALONE, chance), lambda n: ask(links[-1], n))
+        stand.say(f"{REQUESTS} requests through all {SERVICES}")
+        whole = await offer(at_random(RATE, REQUESTS, chance), lambda n: ask(links[0], n))
+        stand.say(f"{EVENTS} times the same as one event")
+        events = await _publish(chain, links, chance)
+    _in_a_row(report, alone, whole)
+    _as_event(report, events)
+    report.shows = (
+        "Five times 99.9% is 99.5%, and a chain's slow answers are rarer than adding up each "
+        "service's says; as an event nobody waits for the others, and a failure is tried again."
+    )
+    return report
+
+
+def _in_a_row(report: Report, alone: list[Sample], whole: list[Sample]) -> None:
+    """Put the prediction from one service beside what the chain did."""
+    answered = sum(sample.answer.good for sample in whole)
+    predicted = in_a_row([AVAILABLE] * SERVICES)
+    report.figure("requests", len(alone), variant="one service")
+    report.figure("requests", len(whole), variant="measured")
+    report.figure("availability", AVAILABLE, "share", variant="one service")
+    report.figure("availability", predicted, "share", variant="predicted")
+    report.figure(
+        "availability",
+        answered / len(whole),
+        "share",
+        variant="measured",
+        interval=share_interval(answered, len(whole)),
+    )
+    certain = share_interval(answered, len(whole), CERTAIN)
+    report.check(
+        f"availabilities multiply: {AVAILABLE:g}^{SERVICES} = {predicted:.4f}",
+        certain.holds(predicted),
+        f"measured {answered} of {len(whole)}, {CERTAIN:.1%} interval "
+        f"{certain.low:.4f} to {certain.high:.4f}",
+    )
+    one = [sample.took for sample in alone if sample.answer.good]
+    chain = [sample.took for sample in whole if sample.answer.good]
+    sums = sum_quantiles([one] * SERVICES, list(SHARES.values()))
+    for (name, share), of_sum in zip(SHARES.items(), sums, strict=True):
+        single, measured = quantile(one, share), quantile(chain, share)
+        interval = quantile_interval(chain, share)
+        report.figure(f"latency, {name}", single, "s", variant="one service")
+        report.figure(f"latency, {name}", of_sum, "s", variant="predicted")
+        report.figure(f"latency, {name}", SERVICES * single, "s", variant="sum of five")
+        report.figure(f"latency, {name}", measured, "s", variant="measured", interval=interval)
+        report.check(
+            f"the {name} of the chain is that of the sum of five, within {NEAR:.0%}",
+            _near(of_sum, interval),
+            f"predicted {of_sum * 1000:.0f} ms, measured {measured * 1000:.0f} ms",
+        )
+    tail = quantile(chain, SHARES["p99"])
+    wrong = SERVICES * quantile(one, SHARES["p99"])
+    report.check(
+        "adding up five p99 is far off",
+        wrong > 1.3 * tail,
+        f"it says {wrong * 1000:.0f} ms, measured {tail * 1000:.0f} ms",
+    )
+
+
+def _near(predicted: float, measured: Interval) -> bool:
+    return measured.low * (1 - NEAR) <= predicted <= measured.high * (1 + NEAR)
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """What became of the events."""
+
+    published: Mapping[str, float]
+    """When each was published, by its key."""
+    waits: Sequence[float]
+    """How long the publisher waited for each."""
+    last: Mapping[str, float]
+    """When the last of the links had handled it, for those that all have handled."""
+    retried: int
+
+
+async def _publish(chain: System, links: Sequence[str], chance: Random) -> _Events:
+    """Publish the question as an event that all links hear, and see when the last has reacted."""
+    published: dict[str, float] = {}
+    waits: list[float] = []
+    async with Publisher(chain) as publisher:
+
+        async def publish(number: int) -> Answer:
+            began = published[str(number)] = time.time()
+            await publisher.ask(number)
+            waits.append(time.time() - began)
+            return Answer(202)
+
+        await offer(at_random(EVENT_RATE, EVENTS, chance), publish)
+
+        async def all_handled() -> bool:
+            return all(len(_handled(chain, link)) >= EVENTS for link in links)
+
+        await until(all_handled, WITHIN)
+    handled = [_handled(chain, link) for link in links]
+    last = {
+        key: max(found[key] for found in handled)
+        for key in published
+        if all(key in found for found in handled)
+    }
+    retried = sum(
+        entry.kind == SignalKind.EVENT_RETRIED for link in links for entry in chain.signals(link)
+    )
+    return _Events(published, waits, last, retried)
+
+
+def _as_event(report: Report, events: _Events) -> None:
+    """Say how the same question goes as one event."""
+    variant = "one event"
+    took = [at - events.published[key] for key, at in events.last.items()]
+    share = len(events.last) / len(events.published)
+    report.figure("requests", len(events.published), variant=variant)
+    report.figure("availability", share, "share", variant=variant)
+    for name, of in SHARES.items():
+        report.figure(f"latency, {name}", quantile(took, of), "s", variant=variant)
+    for name, of in SHARES.items():
+        report.figure(f"the caller waits, {name}", quantile(events.waits, of), "s", variant=variant)
+    report.figure("failures tried again", events.retried, variant=variant)
+    report.check(
+        "as an event, every question is handled by all five in the end",
+        len(events.last) == len(events.published),
+        f"{len(events.last)} of {len(events.published)}, {events.retried} failures tried again",
+    )
+
+
+def _handled(chain: System, link: str) -> dict[str, float]:
+    """Return when a link had handled each event, by its key."""
+    return {
+        str(entry.detail["key"]): entry.at
+        for entry in chain.signals(link)
+        if entry.kind == SignalKind.EVENT_HANDLED
+    }
