@@ -19,6 +19,7 @@ from switchgear.saga.context import StepContext, key_of
 from switchgear.saga.definition import Saga, Step
 from switchgear.saga.errors import UnrecordableResult
 from switchgear.saga.plan import Kind, Side
+from switchgear.saga.run import undone
 from switchgear.saga.state import Fate, Run, What
 from switchgear.saga.stores.port import Line, SagaRow
 from switchgear.saga.story import Story
@@ -155,9 +156,17 @@ class Attempts:
     async def _undo(self, step: Step[..., Any], ctx: StepContext) -> None:
         if step.undo is None:
             raise LookupError(f"step {step.name} has no undo")
+        if step.kind is Kind.START:
+            await step.undo.function(self._instance.given, self._why(), ctx)
+            return
         sure = self._instance.story.state.marks[step.name].fate is Fate.DONE
         done = self._instance.result(step.name) if sure else self._unknown(step)
         await step.undo.function(self._instance.given, done, ctx)
+
+    def _why(self) -> str:
+        """Return what turned the saga round."""
+        told = undone(self._instance.row.id, self._instance.story.turned)
+        return f"{told.step}: {told.why}" if told.step else told.why
 
     def _unknown(self, step: Step[..., Any]) -> Unknown:
         """Return what an undo is given for a step that may have been done."""

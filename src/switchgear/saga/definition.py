@@ -71,9 +71,10 @@ class Step(Path, Generic[P, R]):
         undo: Undo[Any, Any] | None = None,
         give_up: timedelta | None = None,
         runbook: Runbook | None = None,
+        name: str | None = None,
     ) -> None:
         self.saga = saga
-        self.name = function.__name__
+        self.name = name or function.__name__
         self.function = function
         self.kind = kind
         self.signature = signature
@@ -101,6 +102,7 @@ class Undo(Generic[In_contra, Done]):
         *,
         runbook: Runbook,
         retry: Backoff,
+        start: bool = False,
     ) -> None:
         self.saga = saga
         self.name = function.__name__
@@ -110,7 +112,7 @@ class Undo(Generic[In_contra, Done]):
         self.signature = read_signature(function, what=f"undo {self.name}")
         self.step: Step[..., Any] | None = None
         self.__doc__ = function.__doc__
-        rules.check_undo(self)
+        (rules.check_undone if start else rules.check_undo)(self)
 
     def __repr__(self) -> str:
         return f"<undo {self.name} of saga {self.saga.name}>"
@@ -145,6 +147,22 @@ class _MakesUndo:
         undo: Undo[I, R | Unknown] = Undo(self._saga, function, runbook=runbook, retry=self._retry)
         self._saga._check_name(undo)  # noqa: SLF001  its own kind
         self._saga._undos[undo.name] = undo  # noqa: SLF001
+        return undo
+
+
+class _MakesUndone:
+    def __init__(self, saga: Saga, runbook: str | None, retry: Backoff) -> None:
+        self._saga = saga
+        self._runbook = runbook
+        self._retry = retry
+
+    def __call__(self, function: Callable[[I, str, StepContext], Awaitable[None]]) -> Undo[I, str]:
+        saga = self._saga
+        runbook = saga._runbook(self._runbook, function, f"undone {function.__name__}")  # noqa: SLF001
+        undo: Undo[I, str] = Undo(saga, function, runbook=runbook, retry=self._retry, start=True)
+        saga._check_name(undo)  # noqa: SLF001  its own kind
+        saga._undos[undo.name] = undo  # noqa: SLF001
+        saga._start(undo)  # noqa: SLF001
         return undo
 
 
@@ -214,6 +232,15 @@ class Saga:
         """
         return _MakesUndo(self, runbook, retry or self.undo_retry)
 
+    def undone(self, *, runbook: str | None = None, retry: Backoff | None = None) -> _MakesUndone:
+        """Define the undo of the start: `async def cancel(order, why: str, ctx) -> None`.
+
+        It takes back what was committed together with the start of the saga, and is the place to
+        tell others. It runs last, when every step has been undone, and is attempted, recorded and
+        handed to a person like any undo. `why` says in a sentence what turned the saga round.
+        """
+        return _MakesUndone(self, runbook, retry or self.undo_retry)
+
     @overload
     def pivot(self, *, give_up: timedelta, runbook: str) -> _MakesStep: ...
     @overload
@@ -252,7 +279,9 @@ class Saga:
             raise SagaDefinitionError(
                 "it has a path already.", where=repr(self), fix="Join all steps in one path."
             )
-        self._laid = rules.lay_out(self, path, self._steps, self._undos.values())
+        start = self._steps.get(rules.START)
+        whole = path if start is None or start.kind is not Kind.START else start >> path
+        self._laid = rules.lay_out(self, whole, self._steps, self._undos.values())
 
     @property
     def steps(self) -> Mapping[str, Step[..., Any]]:
@@ -308,6 +337,15 @@ class Saga:
         self._check_name(step)
         self._steps[step.name] = step
         return step
+
+    def _start(self, undo: Undo[Any, Any]) -> None:
+        nothing = Signature(undo.signature.input, (), type(None))
+        start: Step[..., None] = Step(
+            self, undo.function, Kind.START, signature=nothing, undo=undo, name=rules.START
+        )
+        self._check_name(start)
+        self._steps[start.name] = start
+        undo.step = start
 
     def _check_name(self, named: Step[..., Any] | Undo[Any, Any]) -> None:
         taken = self._steps.get(named.name) or self._undos.get(named.name)

@@ -148,9 +148,7 @@ def _undone(plan: Plan, failed: StepPlan, how: Failing) -> tuple[Undoing, ...]:
     owed = [
         each
         for each in reversed(plan.steps)
-        if each.kind is Kind.COMPENSATABLE
-        and each.name not in later
-        and (each is not failed or how == "unknown")
+        if each.undoable and each.name not in later and (each is not failed or how == "unknown")
     ]
     waves: dict[str, int] = {}
     for each in owed:

@@ -23,7 +23,9 @@ A saga goes *forward* through its steps; when that cannot go on it is *undoing*;
    running counts as attempted once more, in doubt, and is attempted again. Interruptions use up
    no attempts. Hence an undo may run for a step that never began: its worker died between the
    record that it begins and its first attempt, and then the deadline passed.
-7. A person moves an open work item: `retry` begins its attempts and its `give_up` afresh;
+7. A saga may know how to undo its start: the row that was committed together with it, say. That is
+   done when the saga begins, so it is the last to be undone.
+8. A person moves an open work item: `retry` begins its attempts and its `give_up` afresh;
    `resolve` says that it was carried out by hand; `skip` leaves it as it is (an undo, or a
    retriable step whose result nobody needs); `abort` says that a pivot was certainly not done.
 
@@ -89,7 +91,9 @@ __all__ = [
 
 def begin(plan: Plan, now: float, deadline: float | None) -> State:
     """Return the state of a saga that starts at `now`, with its first steps begun."""
-    marks = {step.name: Mark() for step in plan.steps}
+    marks = {
+        step.name: Mark(Fate.DONE) if step.kind is Kind.START else Mark() for step in plan.steps
+    }
     return State(_settle(plan, Phase.FORWARD, marks, now), marks, deadline)
 
 
@@ -234,7 +238,7 @@ def _untouched(mark: Mark) -> bool:
 
 def _owed(step: StepPlan, mark: Mark) -> bool:
     """Tell whether the step has an effect, or may have one, that an undo takes back."""
-    return step.kind is Kind.COMPENSATABLE and mark.fate in {Fate.DONE, Fate.UNSURE}
+    return step.undoable and mark.fate in {Fate.DONE, Fate.UNSURE}
 
 
 def _after_do(

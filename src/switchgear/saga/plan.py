@@ -17,6 +17,8 @@ __all__ = ["Backoff", "Kind", "Plan", "Side", "StepPlan"]
 class Kind(StrEnum):
     """What can be done about a step once it has been carried out."""
 
+    START = "start"
+    """The transaction that started the saga: done before the saga begins, undone last."""
     COMPENSATABLE = "compensatable"
     """It has an undo."""
     READ = "read"
@@ -82,6 +84,11 @@ class StepPlan:
     retry: Backoff = Backoff()
     undo_retry: Backoff = Backoff(first=0.5, most=60.0)
     attempt_timeout: float = 60.0
+
+    @property
+    def undoable(self) -> bool:
+        """Whether it has an undo."""
+        return self.kind in {Kind.START, Kind.COMPENSATABLE}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 - Compensatable steps and reads come first, then at most one pivot, then retriable steps. The
   pivot is in no parallel branch, and everything that could still refuse comes before what cannot
   be undone.
+- `start` is the name of the step that the start itself is, where the saga has an `undone`.
 - Names are unique; every step that is defined is in the path once.
 """
 
@@ -17,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.errors import SagaDefinitionError
 from switchgear.model.outcome import Unknown
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from switchgear.saga.definition import Saga, Step, Undo
 
 __all__ = [
+    "START",
     "Binding",
     "Layout",
     "check_give_up",
@@ -42,6 +44,8 @@ __all__ = [
 ]
 
 _UNDO_PARAMETERS = 2
+START: Final = "start"
+"""The name, in plans and records, of the step that the start of a saga is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,17 @@ def check_undo(undo: Undo[Any, Any]) -> None:
             where=where,
             fix=f"Declare it as {type_name(declared)} | Unknown: the step may have been done "
             "without anyone knowing its result.",
+        )
+
+
+def check_undone(undo: Undo[Any, Any]) -> None:
+    """Refuse an undo of the start whose signature is not (input, str, context)."""
+    parameters = undo.signature.parameters
+    if [each.type for each in parameters] != [str, StepContext]:
+        raise SagaDefinitionError(
+            "it does not take exactly the input, the reason, and the context.",
+            where=f"{place_of(undo.function)}: undone {undo.name}",
+            fix=f"Write: async def {undo.name}(order: Order, why: str, ctx: StepContext)",
         )
 
 
