@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,21 +37,21 @@ def _programs() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL server of our own, on a free port, with fsync on. Yields its URL."""
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
-    folder = tmp_path_factory.mktemp("postgres")
-    user: str | None = None
-    if os.geteuid() == 0:  # it refuses to run as root
-        user = "postgres"
-        entry = pwd.getpwnam(user)
-        for each in (folder, *folder.parents):
-            if each == Path("/tmp"):  # noqa: S108  where pytest keeps its folders
-                break
-            each.chmod(0o755)
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
+    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+    # not below pytest's own folder, which no other user may enter
+    with tempfile.TemporaryDirectory(prefix="saga-postgres-") as name:
+        folder = Path(name)
+        if user:
+            shutil.chown(folder, user)
+        yield from _serve(programs, folder, user)
+
+
+def _serve(programs: Path, folder: Path, user: str | None) -> Iterator[str]:
     data = folder / "data"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -62,12 +63,19 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         user=user,
     )
     options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
-    control = [programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w"]
-    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, user=user)
+
+    def control(*arguments: str) -> None:
+        command = [programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", *arguments]
+        done = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, user=user
+        )
+        assert done.returncode == 0, done.stdout.decode() + (folder / "log").read_text()
+
+    control("-o", options, "start")
     try:
         yield f"postgresql://switchgear@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([*control, "-m", "fast", "stop"], check=True, capture_output=True, user=user)
+        control("-m", "fast", "stop")
 
 
 @pytest.fixture(params=["sqlite", "postgres", "sqlalchemy-sqlite", "sqlalchemy-postgres"])
@@ -93,11 +101,25 @@ async def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
 
         if kind.endswith("sqlite"):
             engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'sagas.db'}")
+            _begin_immediate(engine)
         else:
             url = (await _emptied(request)).replace("postgresql:", "postgresql+asyncpg:")
             engine = create_async_engine(url)
         yield SqlAlchemy(engine)
         await engine.dispose()
+
+
+def _begin_immediate(engine: Any) -> None:
+    """Let transactions begin as SQLAlchemy's manual says they should on SQLite."""
+    from sqlalchemy import event
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 async def _emptied(request: pytest.FixtureRequest) -> str:

@@ -273,7 +273,7 @@ def _item(given: str) -> Unit[WorkItem]:
     found = yield from _select("WHERE i.id = ?", given)
     if found:
         return found[0]
-    found = yield from _select("WHERE i.saga = ? ORDER BY i.opened DESC", given)
+    found = yield from _select("WHERE i.saga = ? ORDER BY i.opened DESC, i.id", given)
     still_open = [item for item in found if item.closed is None]
     if len(still_open) > 1:
         names = ", ".join(item.id for item in still_open)

@@ -1,0 +1,169 @@
+"""The engine on every database of the port: PostgreSQL and SQLite, by asyncpg and SQLAlchemy."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from switchgear.database.port import Database
+from switchgear.model.outcome import Refused
+from switchgear.saga import (
+    Engine,
+    NotCommitted,
+    Run,
+    Saga,
+    SagaConflict,
+    SagaUndone,
+    SagaUnfinished,
+    Step,
+    runbook,
+)
+from switchgear.saga.stores.units import Units
+from tests.saga.shop import UNKNOWN, Book, Order, Shipment, checkout, eventually
+
+
+async def begin(engine: Engine, database: Database, saga: Saga, name: str = "o-1") -> Run:
+    async with database.transaction() as tx:
+        return await engine.start(tx, saga, Order(name), id=name)
+
+
+def engine_on(database: Database, *sagas: Saga, **settings: float) -> Engine:
+    return Engine(database, sagas, poll=0.05, **settings)  # type: ignore[arg-type]
+
+
+async def test_done(any_database: Database, book: Book) -> None:
+    saga = checkout(book)
+    async with engine_on(any_database, saga) as engine:
+        done = await (await begin(engine, any_database, saga)).result(within=10)
+    ship: Step[..., Shipment] = saga.steps["ship"]
+    assert done.result(ship) == Shipment(3)
+    assert book.names == ["reserve", "debit", "ship", "confirm"]
+
+
+async def test_undone(any_database: Database, book: Book) -> None:
+    book.will("debit", UNKNOWN, Refused("no"))
+    saga = checkout(book)
+    async with engine_on(any_database, saga) as engine:
+        with pytest.raises(SagaUndone):
+            await (await begin(engine, any_database, saga)).result(within=10)
+    assert book.names == ["reserve", "debit", "debit", "refund", "release"]
+
+
+async def test_queued_and_retried(any_database: Database, book: Book) -> None:
+    book.will("ship", Refused("no"))
+    book.will("refund", Refused("never"), None)
+    saga = checkout(book)
+    async with engine_on(any_database, saga) as engine:
+        run = await begin(engine, any_database, saga)
+        with pytest.raises(SagaUnfinished):
+            await run.result(within=10)
+        [item] = await runbook.list_items(any_database)
+        assert item.id == "o-1/refund"
+        assert (await runbook.show(any_database, item.id)).status == "queued"
+        await runbook.retry(any_database, item.id, "ann", "it is back")
+        await runbook.retry(any_database, item.id, "ann", "it is back")
+        with pytest.raises(SagaUndone):
+            await run.result(within=10)
+    assert book.names[-2:] == ["refund", "release"]
+
+
+async def test_it_starts_only_with_its_transaction(any_database: Database, book: Book) -> None:
+    saga = checkout(book)
+    async with engine_on(any_database, saga) as engine:
+
+        async def fail() -> None:
+            async with any_database.transaction() as tx:
+                await engine.start(tx, saga, Order("o-1"), id="o-1")
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+        with pytest.raises(NotCommitted):
+            await engine.get("o-1").result(within=1)
+        run = await begin(engine, any_database, saga)
+        await run.result(within=10)
+        async with any_database.transaction() as tx:
+            await engine.start(tx, saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaConflict):
+                await engine.start(tx, saga, Order("o-1", 7), id="o-1")
+    assert len(book.calls) == 4
+
+
+async def test_many_by_two_workers_each_effect_once(any_database: Database) -> None:
+    books = [Book(), Book()]
+    sagas = [checkout(each) for each in books]
+    starter = engine_on(any_database, sagas[0])
+    await starter.prepare()
+    for number in range(30):
+        await begin(starter, any_database, sagas[0], f"o-{number}")
+    async with (
+        engine_on(any_database, sagas[0], concurrency=4) as first,
+        engine_on(any_database, sagas[1], concurrency=4) as second,
+    ):
+        for number in range(30):
+            await first.get(f"o-{number}").result(within=20)
+        more = [
+            begin(engine, any_database, saga, f"p-{number}")
+            for number in range(10)
+            for engine, saga in [(first, sagas[0]), (second, sagas[1])][number % 2 :][:1]
+        ]
+        for run in await asyncio.gather(*more):
+            await run.result(within=20)
+    keys = [call.ctx.key for each in books for call in each.calls]
+    assert len(keys) == len(set(keys)) == 160
+
+
+async def test_a_worker_that_lost_its_lease_writes_nothing(
+    any_database: Database, book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = asyncio.Event()
+    book.will("debit", go, None)
+    saga = checkout(book)
+    async with engine_on(any_database, saga) as engine:
+        run = await begin(engine, any_database, saga)
+        await book.until("debit")
+        async with any_database.transaction() as tx:
+            await tx.run("UPDATE switchgear_sagas SET owner = 'x/1/1/a', fence = 9, wake = 1.0")
+        go.set()
+        await eventually(lambda: "held by another worker" in caplog.text)
+        # it is taken up under the next fence, and the step is asked again with the same key
+        await run.result(within=10)
+    assert [call.ctx.attempt for call in book.of("debit")] == [1, 2]
+    evidence = await runbook.show(any_database, "o-1")
+    assert [len(step.attempts) for step in evidence.steps] == [1, 1, 1, 1]
+    assert len(evidence.interruptions) == 1
+
+
+async def test_stopped_and_taken_up(any_database: Database, book: Book) -> None:
+    book.will("debit", asyncio.Event(), None)
+    saga = checkout(book)
+    async with engine_on(any_database, saga, lease=60.0) as engine:
+        run = await begin(engine, any_database, saga)
+        await book.until("debit")
+        await engine.stop(within=0.01)
+    async with engine_on(any_database, saga) as second:
+        await second.get(run.id).result(within=10)
+
+
+async def test_two_processes_prepare_at_once(any_database: Database, book: Book) -> None:
+    saga = checkout(book)
+    await asyncio.gather(*(engine_on(any_database, saga).prepare() for _ in range(3)))
+
+
+async def test_the_claim_uses_an_index(any_database: Database, book: Book) -> None:
+    await engine_on(any_database, checkout(book)).prepare()
+    units = Units(any_database.dialect)
+    plans = []
+    async with any_database.transaction() as tx:
+        if any_database.dialect == "postgres":
+            await tx.run("SET LOCAL enable_seqscan = off")
+        unit = units.due(["a", "b"])
+        sql, args = next(unit)
+        prefix = "EXPLAIN QUERY PLAN " if any_database.dialect == "sqlite" else "EXPLAIN "
+        plans += [str(row) for row in await tx.run(prefix + sql, *args)]
+        sql, args = next(units.extend("me", 1.0))
+        plans += [str(row) for row in await tx.run(prefix + sql, *args)]
+    told = " ".join(plans)
+    assert "switchgear_sagas_wake" in told
+    assert "switchgear_sagas_owner" in told
