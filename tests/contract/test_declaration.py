@@ -193,6 +193,13 @@ def test_messages_can_be_declared_in_functions() -> None:
     assert fields["many"].type.shape is Shape.MAP
 
 
+def test_a_field_may_be_called_like_its_type() -> None:
+    names: dict[str, Any] = {"Message": Message, "field": field, "leaf": Leaf, "__name__": "words"}
+    source = "from __future__ import annotations\nclass Tree(Message):\n  leaf: leaf = field(1)"
+    exec(compile(source, "<words>", "exec", dont_inherit=True), names)  # noqa: S102
+    assert fields_of(names["Tree"])["leaf"].kind.python is Leaf
+
+
 def test_names_on_the_wire() -> None:
     class Outer(Message, package="shop.v1"):
         class Inner(Message):

@@ -86,7 +86,7 @@ def test_a_handler_has_the_contract_of_its_protocol() -> None:
 
 
 def test_a_handler_that_misses_a_method_cannot_be_made() -> None:
-    with pytest.raises(TypeError, match="abstract methods paint, remove, watch"):
+    with pytest.raises(TypeError, match=r"abstract methods '?paint'?, '?remove"):
         Half()  # type: ignore[abstract]
 
 

@@ -14,8 +14,6 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from msgspec import NODEFAULT
-
 from switchgear.contract.declaration import Field, fields_of, reach
 from switchgear.contract.descriptors import message_class
 from switchgear.contract.enums import Enum, numbers_of, open_member
@@ -187,7 +185,7 @@ class _Generator:
             default = "None"
             if not field.has_default:
                 default = "absent()"
-            elif field.spec.factory is not NODEFAULT or not field.type.optional:
+            elif not field.type.optional:
                 default = f"Default_{index}_{name}()"
                 self.namespace[f"Default_{index}_{name}"] = field.absent
             return f"({value} if {holder}.HasField({name!r}) else {default})"

@@ -51,7 +51,7 @@ Reserved = Iterable[int | str | range]
 MAX_NUMBER: Final = 536_870_911
 IMPLEMENTATION: Final = range(19_000, 20_000)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-_CLASSVAR: Final = re.compile(r"(typing\.)?ClassVar\b")
+_CLASSVAR: Final = re.compile(r"(\w+\.)*ClassVar\b")
 _OPTIONAL: Final = re.compile(r"\|\s*None\s*$|^\s*None\s*\||^(typing\.)?Optional\[")
 
 
@@ -124,7 +124,9 @@ class Scope:
         if frame is None:  # a Python without frames: only what the class body holds is visible
             return cls({}, dict(body))
         around = frame.f_locals if frame.f_locals is not frame.f_globals else {}
-        return cls(frame.f_globals, {**around, **body})
+        # A field may be called like its type: `money: money`.
+        names = {name: value for name, value in body.items() if not isinstance(value, Spec)}
+        return cls(frame.f_globals, {**around, **names})
 
     def evaluate(self, annotation: Any) -> Any:
         """Evaluate an annotation, which may be a string. Raises `NameError` if it is too early."""

@@ -84,16 +84,6 @@ class Kind:
         """Whether protobuf puts the values of a list side by side, without a tag for each."""
         return self.is_int or self.is_float or self.name in {"bool", "enum"}
 
-    def accepts(self, value: object) -> bool:
-        """Whether a Python value can be carried as this kind."""
-        if self.low is not None and self.high is not None:
-            return type(value) is int and self.low <= value <= self.high
-        if self.python is float:
-            return isinstance(value, float | int) and not isinstance(value, bool)
-        if self.python is datetime:
-            return isinstance(value, datetime) and value.utcoffset() is not None
-        return isinstance(value, self.python)
-
     @property
     def is_key(self) -> bool:
         """Whether equal values always have one text: what can order events."""
@@ -103,6 +93,16 @@ class Kind:
     def is_submessage(self) -> bool:
         """Whether protobuf carries the value as a message, so that absence is visible."""
         return self.name in {"message", "timestamp", "duration"}
+
+    def accepts(self, value: object) -> bool:
+        """Whether a Python value can be carried as this kind."""
+        if self.low is not None and self.high is not None:
+            return type(value) is int and self.low <= value <= self.high
+        if self.python is float:
+            return isinstance(value, float | int) and not isinstance(value, bool)
+        if self.python is datetime:
+            return isinstance(value, datetime) and value.utcoffset() is not None
+        return isinstance(value, self.python)
 
 
 @dataclass(frozen=True, slots=True)

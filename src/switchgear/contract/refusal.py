@@ -18,21 +18,11 @@ from switchgear.model.outcome import Refused, Status
 
 __all__ = ["Refusal"]
 
-_TAKEN: Final = frozenset(
-    {
-        "args",
-        "code",
-        "fix",
-        "from_message",
-        "full_name",
-        "self",
-        "status",
-        "to_message",
-        "what",
-        "where",
-    }
-    | {"add_note", "with_traceback"}
-)
+_TAKEN: Final = frozenset(dir(Refused)) | {
+    *("what", "where", "fix"),
+    *("full_name", "status", "from_message", "to_message", "self"),
+}
+"""Names that a field of a refusal cannot have."""
 
 
 class RefusalMeta(type):

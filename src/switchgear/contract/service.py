@@ -60,7 +60,7 @@ _PACKAGE: Final = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
 _STREAMS: Final = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """One method of a contract."""
 
@@ -94,7 +94,7 @@ class Operation:
         return next((one for one in self.refuses if one.full_name == full_name), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ServiceContract:
     """What `@service` declares."""
 
