@@ -66,7 +66,8 @@ class Runtime:
 
     `config` is the system's, default `load()`; `settings` are this service's, default those that
     `config` has. For tests, `connect` makes the clients of what the service calls, `published` is
-    told of every event that a transaction has published, and `clock` tells sagas the time.
+    told of every event that a transaction has published, `clock` tells sagas the time, and `poll`
+    is how many seconds pass between two looks at which are due.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Runtime:
         connect: Connect | None = None,
         published: Callable[[Message], None] | None = None,
         clock: Callable[[], float] = time,
+        poll: float | None = None,
     ) -> None:
         self.service = service
         self.config = config or load()
@@ -86,6 +88,7 @@ class Runtime:
         self._connect = connect
         self._published = published
         self._clock = clock
+        self._poll = poll
         self._stack = AsyncExitStack()
         self._closers: list[Callable[[float], Awaitable[None]]] = [self._close_doors]
         self.doors: dict[str, Door] = {}
@@ -114,7 +117,9 @@ class Runtime:
             Provider(type(self.database), "the service's database", value=self.database),
         ]
         self.bus = self._make_bus(ready)
-        self.engine = Engine(self.database, self.service.declared_sagas, clock=self._clock)
+        self.engine = Engine(
+            self.database, self.service.declared_sagas, clock=self._clock, poll=self._poll
+        )
         self.dispatcher = await self._make_dispatcher(ready)
         self.rest: App = self._make_rest()
         await self.bus.start()

@@ -58,6 +58,8 @@ class NotQuiet(OperationError):
     code = "SG223"
 
 
+_FIRST_STRIDE: Final = 0.01
+_POLL: Final = 0.005
 _UNFINISHED: Final = (
     "SELECT id, owner, wake FROM switchgear_sagas WHERE status NOT IN ('done', 'undone')"
 )
@@ -69,22 +71,26 @@ class Clock:
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self.stride = _FIRST_STRIDE
 
     def __call__(self) -> float:
         return time() + self.ahead
 
     async def sagas(self, runtime: Runtime) -> str | None:
-        """Return what sagas are doing, or None; wind forward to the next that waits for a time."""
+        """Return what sagas are doing, or None; wind forward to the next that waits for a time.
+
+        It winds further each time: pauses between attempts grow and then stay as they are, and a
+        week of minutes would take a test too long.
+        """
         async with runtime.database.transaction() as tx:
             rows = await tx.run(_UNFINISHED)
-            if not rows:
-                return None
             if any(owner is not None for _, owner, _ in rows):
                 return f"saga {rows[0][0]} is running"
             due = [wake for _, _, wake in rows if wake is not None]
             if not due:
-                return None  # they wait for a person
-            self.ahead += max(0.0, min(due) - time())
+                return None  # what is left waits for a person
+            self.ahead += max(0.0, min(due) - time(), self.stride)
+            self.stride *= 2
             await tx.run(_DUE, min(due))
             return f"saga {rows[0][0]} is due"
 
@@ -129,7 +135,7 @@ class Testing:
         wire = DirectWire(self.runtime.dispatcher, caller, headers)
         return client_over(contract, wire, Policy.none(reason="a test"), caller=caller)
 
-    async def deliver(self, *events: Message, source: str = _OUTSIDE) -> None:
+    async def deliver(self, *events: Message, source: str = _OUTSIDE, within: float = 10.0) -> None:
         """Let events arrive from another service, and wait until they are handled.
 
         Raises `OperationError` for one that the service does not react to, and `NotQuiet`, with the
@@ -148,7 +154,7 @@ class Testing:
         await self.runtime.broker.publish(
             [Record(row.topic, row.key, json.loads(row.headers), row.data) for row in rows]
         )
-        await self.settle()
+        await self.settle(within)
 
     async def settle(self, within: float = 10.0) -> None:
         """Wait until nothing is left to do: no event unpublished or unhandled, no saga that moves.
@@ -157,6 +163,7 @@ class Testing:
         forward. What waits for a person is quiet. Raises `NotQuiet` after `within` seconds.
         """
         until = monotonic() + within
+        self._clock.stride = _FIRST_STRIDE
         while (why := await self._restless()) is not None:
             if monotonic() > until:
                 raise NotQuiet(
@@ -204,6 +211,7 @@ async def testing(
             connect=partial(_connect, fakes or {}),
             published=published.append,
             clock=clock,
+            poll=_POLL,
         )
         await runtime.start()
         try:

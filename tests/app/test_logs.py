@@ -1,0 +1,114 @@
+"""What a service writes: readable, or one JSON object a line, and never a secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from switchgear import Signal, SignalKind
+from switchgear.app import logs
+from switchgear.model.signal import emit, listening
+from switchgear.telemetry import LEVELS, logged, measured
+
+
+@pytest.fixture(autouse=True)
+def root() -> Iterator[None]:
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logging.captureWarnings(capture=False)
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(out: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_elsewhere_it_is_json_with_fields_and_trace() -> None:
+    out = io.StringIO()
+    logs.configure("info", service="orders", stream=out)
+    logging.getLogger("team").info("placed %s", 3, extra={"fields": {"order": "o-1", "level": "x"}})
+    logging.getLogger("team").debug("not shown")
+    try:
+        raise ValueError("postgresql://ann:sesame@db failed")  # noqa: TRY301  to be logged
+    except ValueError:
+        logging.getLogger("team").exception("lost")
+    placed, lost = lines(out)
+    assert placed == {
+        "time": placed["time"],
+        "level": "info",
+        "service": "orders",
+        "logger": "team",
+        "message": "placed 3",
+        "order": "o-1",
+    }
+    assert "sesame" not in str(lost["trace"])
+    assert "ValueError: postgresql://ann:***@db failed" in str(lost["trace"])
+
+
+def test_on_a_terminal_it_is_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    out = Terminal()
+    logs.configure("debug", service="orders", stream=out)
+    logging.getLogger("team").warning("slow amqp://u:sesame@h", extra={"fields": {"took": 3}})
+    text = out.getvalue()
+    assert "warning  orders slow amqp://u:***@h took=3" in text
+    assert text.startswith("\x1b[33m")
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = Terminal()
+    logs.configure(stream=plain)
+    logging.getLogger("team").error("plain")
+    assert "\x1b" not in plain.getvalue()
+
+
+def test_state_changes_are_logged_and_ends_of_calls_are_not() -> None:
+    out = io.StringIO()
+    logs.configure("info", stream=out)
+    with logged():
+        emit(Signal(SignalKind.BREAKER_OPENED, "orders -> pay", {"reason": "failures"}))
+        emit(Signal(SignalKind.CALL_ENDED, "orders -> pay", {"outcome": "ok"}))
+        emit(Signal(SignalKind.SAGA_QUEUED, "checkout", {"id": "o-1"}))
+    assert not listening()
+    opened, queued = lines(out)
+    assert (opened["level"], opened["message"]) == ("warning", "breaker.opened")
+    assert (opened["subject"], opened["reason"]) == ("orders -> pay", "failures")
+    assert (queued["level"], queued["id"]) == ("error", "o-1")
+    assert SignalKind.CALL_ENDED not in LEVELS
+
+
+def test_signals_are_counted_and_timed_where_opentelemetry_is() -> None:
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    metrics.set_meter_provider(provider)
+    with measured("orders"):
+        for _ in range(3):
+            detail = {"outcome": "ok", "seconds": 0.25, "caller": "many values"}
+            emit(Signal(SignalKind.CALL_ENDED, "orders -> pay", detail))
+    data = json.loads(reader.get_metrics_data().to_json())
+    found = {
+        metric["name"]: metric["data"]["data_points"][0]
+        for metric in data["resource_metrics"][0]["scope_metrics"][0]["metrics"]
+    }
+    count, duration = found["switchgear.call.ended"], found["switchgear.call.ended.duration"]
+    assert count["value"] == 3
+    assert count["attributes"] == {
+        "service": "orders",
+        "subject": "orders -> pay",
+        "outcome": "ok",
+    }
+    assert duration["sum"] == 0.75
+    provider.shutdown()
