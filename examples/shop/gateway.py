@@ -14,9 +14,20 @@ from fastapi.responses import JSONResponse
 
 from shop.contracts import EmptyOrder, GetOrder, GetStock, Inventory, Line, Orders, PlaceOrder
 from shop.euros import euros
-from switchgear import CallError, Fallback, Policy, Rejected, Retry, ask, client, close, keyed
+from switchgear import (
+    CallError,
+    Fallback,
+    Policy,
+    Rejected,
+    Retry,
+    Stale,
+    ask,
+    client,
+    close,
+    keyed,
+)
 
-PAGE = Policy(deadline=0.3, fallback=Fallback.stale(max_age=300))
+PAGE = Policy(deadline=0.3, fallback=Fallback(stale=Stale(max_age=300)))
 """What the checkout page may cost: 0.3 s a question, then what it was told last."""
 
 UNGUARDED = Policy(
@@ -37,7 +48,8 @@ orders = client(Orders, os.environ.get("ORDERS_URL", "grpc://127.0.0.1:7001"), c
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Close the clients when the gateway stops; they connect by themselves when first used."""
     yield
-    await close(inventory, orders)
+    await close(inventory)
+    await close(orders)
 
 
 api = FastAPI(title="The shop", lifespan=lifespan)

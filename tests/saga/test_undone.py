@@ -90,7 +90,7 @@ async def test_a_saga_that_goes_through_never_runs_it(world):
 async def test_it_becomes_a_work_item_when_it_fails(world):
     world.shop.shut = True
     run = await start(world, Order("a", 50))
-    with pytest.raises(SagaUnfinished, match="queued|person"):
+    with pytest.raises(SagaUnfinished, match=r"queued|person"):
         await run.result(within=3)
     [item] = await list_items(world.database)
     world.shop.shut = False
