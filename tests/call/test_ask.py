@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from tests.serve.world import Do, Empty, GetStock, Inventory, Line, OutOfStock, Reserve, serving
 
 from switchgear.call.ask import ask, ask_sync
 from switchgear.call.client import AskedWrongly, client, close
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Reason, Unknown
 from switchgear.policy.policy import Policy
-from tests.serve.world import Do, Empty, GetStock, Inventory, Line, OutOfStock, Reserve, serving
 
 POLICY = Policy(deadline=5.0, limit=None)
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, Stock
 
 from switchgear.call.client import connect
 from switchgear.call.http import answered
@@ -33,7 +34,6 @@ from switchgear.serve.embedded import HttpServer
 from switchgear.serve.grpc import Grpc
 from switchgear.serve.rest import Rest
 from switchgear.serve.tls import Certificate
-from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, Stock
 
 ONCE = Policy(deadline=1.0, retry=None, breaker=None)
 REPLY = (

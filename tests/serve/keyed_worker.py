@@ -2,8 +2,8 @@
 
     keyed_worker.py KIND PLACE KEYS [DIE_AT]
 
-Each request writes its key and answers with this process's id. With DIE_AT, the process kills itself
-with SIGKILL inside the handler of that key, after it has written.
+Each request writes its key and answers with this process's id. With DIE_AT, the process kills
+itself with SIGKILL inside the handler of that key, after it has written.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ from switchgear.serve.idempotency import Idempotency, InProgress, Keyed, Stored,
 from tests.serve.conftest import opened
 
 
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 async def main(kind: str, place: str, keys: int, die_at: int) -> None:
     async with opened(kind, place) as database:
         idempotency = Idempotency(database, wait=5)
         await idempotency.migrate()
-        print("ready", flush=True)
+        say("ready")
         sys.stdin.readline()
         replies: dict[str, str] = {}
 
@@ -48,7 +53,7 @@ async def main(kind: str, place: str, keys: int, die_at: int) -> None:
         order = random.sample(range(keys), keys)
         for begin in range(0, keys, 4):
             await asyncio.gather(*(buy(number) for number in order[begin : begin + 4]))
-        print(json.dumps(replies), flush=True)
+        say(json.dumps(replies))
 
 
 if __name__ == "__main__":

@@ -208,8 +208,7 @@ def request_with_timeout(timeout):
 
 async def test_a_client_that_cancels_cancels_the_handler(world, stub, pb):
     call = stub.Do(pb.Do(what="wait"))
-    while world.handler.ran != ["wait"]:
-        await asyncio.sleep(0.001)
+    await world.handler.began.wait()
     call.cancel()
     await asyncio.wait_for(world.handler.cancelled.wait(), 2)
 
@@ -229,11 +228,10 @@ async def test_what_rides_along(stub, pb):
 
 async def test_a_stream(world, stub, pb):
     assert [one.available async for one in stub.Watch(pb.GetStock(sku="tea"))] == [0, 1, 2]
-    seen = []
+    call = stub.Watch(pb.GetStock(sku="gone"))
+    assert [(await call.read()).available for _ in range(2)] == [0, 1]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for one in stub.Watch(pb.GetStock(sku="gone")):
-            seen.append(one.available)
-    assert seen == [0, 1]
+        await call.read()
     held = pb.OutOfStock()
     assert details_of(caught.value)[0].Unpack(held)
     call = stub.Watch(pb.GetStock(sku="endless"))
@@ -280,8 +278,7 @@ async def test_what_runs_is_finished_before_the_door_closes(pb, generated):
     port = await grpc_door.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = generated[1].InventoryStub(channel).Do(pb.Do(what="wait"))
-        while not handler.ran:
-            await asyncio.sleep(0.001)
+        await handler.began.wait()
         stopping = asyncio.create_task(grpc_door.stop(5))
         await asyncio.sleep(0.02)
         handler.release.set()

@@ -12,7 +12,6 @@ import pytest_asyncio
 
 from tests.serve.world import Handler, serving
 
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -232,13 +231,12 @@ async def test_a_deadline_cancels_the_handler(world, http):
 
 async def test_a_client_that_hangs_up_cancels_the_handler(world):
     port = int(world.http.rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
         b"POST /v1/do HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         b'content-length: 15\r\n\r\n{"what":"wait"}'
     )
-    while world.handler.ran != ["wait"]:
-        await asyncio.sleep(0.001)
+    await world.handler.began.wait()
     writer.close()
     await asyncio.wait_for(world.handler.cancelled.wait(), 2)
 

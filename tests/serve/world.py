@@ -130,6 +130,7 @@ class Handler(Inventory):
         self.ran: list[str] = []
         self.cancelled = asyncio.Event()
         self.release = asyncio.Event()
+        self.began = asyncio.Event()
 
     async def stock(self, request: GetStock) -> Stock:
         self.ran.append("stock")
@@ -173,6 +174,7 @@ class Handler(Inventory):
 
     async def do(self, request: Do) -> Empty:
         self.ran.append(request.what)
+        self.began.set()
         match request.what:
             case "raise":
                 raise ValueError("the password is hunter2")
