@@ -200,6 +200,20 @@ def test_a_field_may_be_called_like_its_type() -> None:
     assert fields_of(names["Tree"])["leaf"].kind.python is Leaf
 
 
+def test_a_nested_message_can_be_named_by_its_full_name() -> None:
+    names: dict[str, Any] = {"Message": Message, "field": field, "Tree": Leaf, "__name__": "words"}
+    source = """from __future__ import annotations
+class Tree(Message):
+    class Branch(Message):
+        branches: list[Tree.Branch] = field(1)
+    branch: Tree.Branch = field(1)
+"""
+    exec(compile(source, "<words>", "exec", dont_inherit=True), names)  # noqa: S102
+    tree = names["Tree"]
+    assert fields_of(tree)["branch"].kind.python is tree.Branch
+    assert fields_of(tree.Branch)["branches"].kind.python is tree.Branch
+
+
 def test_names_on_the_wire() -> None:
     class Outer(Message, package="shop.v1"):
         class Inner(Message):

@@ -131,7 +131,10 @@ class Scope:
     def evaluate(self, annotation: Any) -> Any:
         """Evaluate an annotation, which may be a string. Raises `NameError` if it is too early."""
         holder = SimpleNamespace(__annotations__={"it": annotation})
-        return get_type_hints(holder, self.globals, self.locals, include_extras=True)["it"]
+        try:
+            return get_type_hints(holder, self.globals, self.locals, include_extras=True)["it"]
+        except AttributeError as error:  # `Order.Line`, inside the body of `Order`
+            raise NameError(f"{error}") from None
 
 
 @dataclass(slots=True, eq=False)
