@@ -1,5 +1,6 @@
 """Orders: takes an order, and sees it through as a saga."""
 
+import os
 from datetime import timedelta
 from uuid import uuid4
 
@@ -42,6 +43,7 @@ from switchgear import (
     Unknown,
     field,
 )
+from switchgear.saga import Backoff
 
 SCHEMA = [
     """
@@ -70,7 +72,10 @@ class Order(Message):
 
 # --- the checkout: all of it, or none of it ---------------------------------------------------
 
-checkout = Saga("checkout", version=1, deadline=timedelta(minutes=15))
+UNDO = Backoff(attempts=int(os.environ.get("SHOP_UNDO_ATTEMPTS", "10")), first=0.5, most=60.0)
+"""How often an undo is tried, two minutes in all, before a person is asked."""
+
+checkout = Saga("checkout", version=1, deadline=timedelta(minutes=15), undo_retry=UNDO)
 
 
 @checkout.undo(runbook="runbooks/release.md")
@@ -113,9 +118,6 @@ async def confirm(order: Order, shipment: Shipment, ctx: StepContext) -> None:
             )
 
 
-checkout.path(reserve >> debit >> ship >> confirm)
-
-
 @checkout.undone(runbook="runbooks/cancel.md")
 async def cancel(order: Order, reason: str, ctx: StepContext) -> None:
     """Close an order of which everything was undone, and say why."""
@@ -125,6 +127,8 @@ async def cancel(order: Order, reason: str, ctx: StepContext) -> None:
                 OrderCancelled(order_id=order.order_id, customer=order.customer, reason=reason)
             )
 
+
+checkout.path(reserve >> debit >> ship >> confirm)
 
 app.runs(checkout)
 

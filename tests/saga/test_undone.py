@@ -110,3 +110,11 @@ def test_its_signature_is_checked():
 
         @saga.undone()
         async def cancel(order: Order, done: Reservation | Unknown, ctx: StepContext) -> None: ...
+
+
+def test_the_path_ends_the_definition():
+    saga = Shop().saga
+    with pytest.raises(SagaDefinitionError, match="after the path"):
+
+        @saga.undone()
+        async def late(order: Order, why: str, ctx: StepContext) -> None: ...

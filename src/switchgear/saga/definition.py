@@ -348,6 +348,12 @@ class Saga:
         undo.step = start
 
     def _check_name(self, named: Step[..., Any] | Undo[Any, Any]) -> None:
+        if self._laid is not None:
+            raise SagaDefinitionError(
+                "it comes after the path, which ends the definition.",
+                where=f"{place_of(named.function)}: {named!r}",
+                fix=f"Move {self.name}.path(...) below it.",
+            )
         taken = self._steps.get(named.name) or self._undos.get(named.name)
         rules.check_name(self, named, taken)
 
