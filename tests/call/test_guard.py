@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import socket
 import ssl
+import sys
 import threading
 import time
 
@@ -13,7 +14,7 @@ import pytest
 
 from switchgear.call.answer import Answer, headers, http_failure, inherited, remaining, retry_after
 from switchgear.call.guard import Guard, classify
-from switchgear.errors import PolicyError
+from switchgear.errors import MissingExtra, PolicyError
 from switchgear.model.context import Context, Priority, bind, current, derived_key
 from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Reason, Refused, Rejected, Unavailable, Unknown
@@ -299,6 +300,15 @@ def test_a_key_that_is_no_parameter_and_a_pattern_that_is_no_call_are_refused():
         Guard("stock", pattern=Pattern.EVENT)
 
 
+@pytest.mark.parametrize("client", ["httpx", "aiohttp"])
+def test_a_missing_client_is_named_with_the_command_that_installs_it(client, monkeypatch):
+    monkeypatch.setitem(sys.modules, client, None)
+    monkeypatch.delitem(sys.modules, f"switchgear.call.{client}", raising=False)
+    with pytest.raises(MissingExtra, match=client) as missing:
+        getattr(guard(), client)()
+    assert "pip install 'switchgear[" in str(missing.value)
+
+
 # what is inherited
 
 
@@ -396,6 +406,21 @@ def test_keyed_work_sends_the_same_keys_on_every_attempt_and_others_per_call():
     assert keys == [first, first, ("order-7/stock#2/pay", "order-7/stock#2/pay#2")]
     assert after == "order-7/pay"
     assert current().key is None
+
+
+async def test_keyed_work_does_the_same_under_asyncio():
+    g, keys = guard(), []
+
+    @g(repeatable=True)
+    async def work(failures):
+        keys.append(derived_key("pay"))
+        if failures:
+            raise failures.pop()
+
+    with bind(Context(key="order-7")):
+        await work([TimeoutError()])
+        await work([])
+    assert keys == ["order-7/stock/pay", "order-7/stock/pay", "order-7/stock#2/pay"]
 
 
 def test_tasks_and_threads_share_one_guard():

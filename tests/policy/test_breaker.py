@@ -143,6 +143,27 @@ def test_slow_answers_open_it_too_where_time_matters():
     assert log.details[0]["trigger"] == "slow"
 
 
+def test_a_failure_that_was_slow_counts_as_both():
+    breaker = circuit(slow=0.5, threshold=0.9, slow_threshold=0.5)
+    for step in range(20):
+        if breaker.state is State.CLOSED:
+            ended = breaker.succeeded if step % 2 else breaker.failed
+            ended(0, breaker.admit(0), 0.6)
+    assert breaker.state is State.OPEN
+
+
+def test_quick_calls_are_counted_as_quick_and_forgotten_when_it_closes():
+    breaker = circuit(slow=0.5, consecutive=1, probes=1, ramp=5)
+    succeed(breaker, 0.0, 3)
+    assert breaker.tardy.totals(0.0)[1] == (3, 0)
+    fail(breaker, 0.0)
+    succeed(breaker, 30.0)
+    assert breaker.tardy.totals(30.0)[1] == (0, 0)
+    # in the ramp
+    succeed(breaker, 31.0)
+    assert breaker.tardy.totals(31.0)[1] == (1, 0)
+
+
 # open, half-open, ramp
 
 

@@ -128,8 +128,9 @@ def test_an_attempt_ends_once():
     call = m.call(0.0, repeatable=True)
     step = call.begin(0.0)
     call.ended(0.1, step, Ok(1))
-    with pytest.raises(RuntimeError, match="ended before"):
-        call.ended(0.1, step, Ok(1))
+    for outcome in (Ok(1), timed_out()):
+        with pytest.raises(RuntimeError, match="ended before"):
+            call.ended(0.1, step, outcome)
 
 
 # what a call that failed says
@@ -316,6 +317,19 @@ def test_a_call_that_waited_too_long_is_turned_away():
     assert (end.reason, end.attempts) == (Reason.LIMIT, 0)
     first.ended(0.7, attempt, Ok(1))
     assert (m.gate.in_flight, m.drain()) == (0, [])
+
+
+def test_a_turn_that_comes_after_the_deadline_is_passed_on():
+    m = machine(limit=Limit(concurrency=1, queue=2, wait=5.0), deadline=1.0)
+    first, second, third = (m.call(at, repeatable=True) for at in (0.0, 0.0, 0.5))
+    attempt = first.begin(0.0)
+    second.begin(0.0)
+    third.begin(0.5)
+    first.ended(0.9, attempt, Ok(1))
+    # granted in time, but it runs again too late
+    end = second.resumed(1.0)
+    assert (end.reason, end.attempts) == (Reason.EXPIRED, 0)
+    assert third.granted
 
 
 def test_an_open_breaker_does_not_queue():

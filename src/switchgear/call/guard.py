@@ -188,7 +188,8 @@ class Guard:
                 fix="Decorate it with the guard, and pass the decorated function.",
             )
         owner = getattr(function, "__self__", None)
-        return plan.drive(args if owner is None else (owner, *args), kwargs)
+        drive = plan.drive_async if plan.is_async else plan.drive_sync
+        return drive(args if owner is None else (owner, *args), kwargs)
 
     def httpx(
         self,
@@ -254,31 +255,7 @@ class Guard:
         self, function: Callable[..., Any], *, repeatable: bool | None, keyed: str | None
     ) -> Callable[..., Any]:
         plan = _Plan(self, function, repeatable=repeatable, keyed=keyed)
-        if inspect.iscoroutinefunction(function):
-            plan.drive = plan.drive_async
-            machine, may_repeat, meaning = self.machine, plan.repeatable, self.outcome
-            usual = keyed is None and not plan.caches
-
-            @functools.wraps(function)
-            async def guarded(*args: Any, **kwargs: Any) -> Any:
-                context = inherited()
-                if not usual or context.key is not None:
-                    return (await plan.drive_async(args, kwargs)).value
-                # the usual call, without the detours that it does not need
-                answer = await aio.drive(
-                    machine,
-                    lambda _: function(*args, **kwargs),
-                    repeatable=may_repeat,
-                    context=context,
-                    classify=meaning,
-                )
-                return answer.value
-        else:
-
-            @functools.wraps(function)
-            def guarded(*args: Any, **kwargs: Any) -> Any:
-                return plan.drive_sync(args, kwargs).value
-
+        guarded = plan.wrapped_async() if plan.is_async else plan.wrapped_sync()
         guarded.__switchgear_plan__ = plan  # type: ignore[attr-defined]
         return guarded
 
@@ -289,9 +266,9 @@ class _Plan:
     __slots__ = (
         "caches",
         "classify",
-        "drive",
         "function",
         "guard",
+        "is_async",
         "keyed",
         "machine",
         "name",
@@ -314,7 +291,7 @@ class _Plan:
         self.name = getattr(function, "__qualname__", repr(function))
         self.repeatable = guard.pattern is Pattern.QUERY if repeatable is None else repeatable
         self.keyed = keyed
-        self.drive: Callable[[tuple[Any, ...], dict[str, Any]], Any] = self.drive_sync
+        self.is_async = inspect.iscoroutinefunction(function)
         self.caches = guard.machine.shelf is not None
         where = f"Guard({guard.name!r}) around {self.name}"
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -335,6 +312,37 @@ class _Plan:
                 where=where,
                 fix="Name the parameter that holds the idempotency key.",
             )
+
+    def wrapped_async(self) -> Callable[..., Any]:
+        """Return the guarded coroutine function."""
+        machine, classify, function = self.machine, self.classify, self.function
+        repeatable, usual = self.repeatable, self.keyed is None and not self.caches
+
+        @functools.wraps(function)
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
+            context = inherited()
+            if not usual or context.key is not None:
+                return (await self.drive_async(args, kwargs)).value
+            # the usual call, without the detours that it does not need
+            answer = await aio.drive(
+                machine,
+                lambda _: function(*args, **kwargs),
+                repeatable=repeatable,
+                context=context,
+                classify=classify,
+            )
+            return answer.value
+
+        return guarded
+
+    def wrapped_sync(self) -> Callable[..., Any]:
+        """Return the guarded function."""
+
+        @functools.wraps(self.function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            return self.drive_sync(args, kwargs).value
+
+        return guarded
 
     def drive_async(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
