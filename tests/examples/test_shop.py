@@ -1,6 +1,7 @@
 """The shop's services, each in a test of its own: no socket, no sleep, fakes of what it calls."""
 
 import pytest
+
 from shop import analytics, inventory, notifications, orders, payments, shipping
 from shop.contracts import (
     Debit,
@@ -34,7 +35,6 @@ from shop.contracts import (
     Wallet,
 )
 from shop.euros import cents_of, euros
-
 from switchgear import Rejected, keyed
 from switchgear.testing import testing
 
@@ -87,9 +87,7 @@ class Carrier(Shipping):
 
 
 def tea(quantity=2):
-    return PlaceOrder(
-        customer="ada", lines=[Line(sku="tea", quantity=quantity, price=euros(450))]
-    )
+    return PlaceOrder(customer="ada", lines=[Line(sku="tea", quantity=quantity, price=euros(450))])
 
 
 @pytest.fixture
