@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LEVELS", "logged", "measured"]
 
 _log = logging.getLogger("switchgear")
+_logging = False
 
 LEVELS: Final = {
     SignalKind.BREAKER_OPENED: logging.WARNING,
@@ -39,7 +40,14 @@ _LABELS: Final = frozenset({"outcome", "status", "reason", "door", "state", "gro
 
 @contextmanager
 def logged() -> Iterator[None]:
-    """Log state changes during the body of the `with`, through the logger `switchgear`."""
+    """Log state changes during the body of the `with`, through the logger `switchgear`.
+
+    Inside another `logged()` it does nothing: two services in one process log once.
+    """
+    global _logging  # noqa: PLW0603  signals are the process's, so is the choice to log them
+    if _logging:
+        yield
+        return
 
     def listen(signal: Signal) -> None:
         level = LEVELS.get(signal.kind)
@@ -47,8 +55,12 @@ def logged() -> Iterator[None]:
             fields = {"subject": signal.subject, **signal.detail}
             _log.log(level, "%s", signal.kind, extra={"fields": fields})
 
-    with subscribe(listen):
-        yield
+    _logging = True
+    try:
+        with subscribe(listen):
+            yield
+    finally:
+        _logging = False
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from switchgear import OperationError
 from switchgear.app.resources import InjectionError, Provider, Scope, inject, needs_of, open_all
 
 
@@ -73,7 +74,7 @@ async def test_what_was_opened_closes_when_a_later_one_fails() -> None:
     def cache(pool: Pool) -> Cache:
         raise OSError("no memory")
 
-    with pytest.raises(OSError, match="no memory"):
+    with pytest.raises(OperationError, match="resource cache could not be made: OSError: no mem"):
         async with AsyncExitStack() as stack:
             await opened(stack, pool, cache)
     assert happened == ["pool closes"]

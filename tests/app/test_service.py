@@ -583,6 +583,14 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         await runtime.start()
 
 
+async def test_a_broker_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    broker = f"sqlite:///{tmp_path}/file/broker.db"
+    runtime = Runtime(without_calls(), settings(tmp_path, SWITCHGEAR_SYSTEM_BROKER=broker))
+    with pytest.raises(OperationError, match=r"cannot open the database .*broker\.db.*Check that"):
+        await runtime.start()
+
+
 # --- who is called --------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ resource's function.
 from __future__ import annotations
 
 import inspect
+import logging
 import typing
 from collections.abc import (
     AsyncGenerator,
@@ -33,11 +34,22 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Annotated, Any, Final
 
-from switchgear.errors import DeclarationError
+from switchgear.errors import DeclarationError, OperationError, SwitchgearError
 
-__all__ = ["InjectionError", "Need", "Provider", "Scope", "inject", "needs_of", "open_all"]
+__all__ = [
+    "InjectionError",
+    "Need",
+    "Provider",
+    "Scope",
+    "inject",
+    "making",
+    "needs_of",
+    "open_all",
+]
 
 _STREAMS: Final = (AsyncIterator, AsyncGenerator, AsyncIterable, Iterator, Generator, Iterable)
+
+_log = logging.getLogger(__name__)
 
 # What is injected has any type: the type is data here.
 Names = Mapping[str, Any]
@@ -165,9 +177,30 @@ async def open_all(
     ready = list(given)
     for resource in _ordered(resources, given):
         arguments = inject(resource.needs, ready)
-        value = await _opened(resource.source, arguments, stack)
+        with making(f"the resource {resource.name}", resource.source):
+            value = await _opened(resource.source, arguments, stack)
         ready.append(Provider(resource.type, resource.name, resource.source, value))
     return ready
+
+
+@contextmanager
+def making(what: str, target: object) -> Iterator[None]:
+    """Say in one line what could not be made, if the body of the `with` fails.
+
+    What the library raises itself says so already, and is passed on.
+    """
+    try:
+        yield
+    except SwitchgearError:
+        raise
+    except Exception as error:
+        _log.debug("%s failed", what, exc_info=True)
+        said = str(error).partition("\n")[0]
+        raise OperationError(
+            f"{what} could not be made: {type(error).__name__}: {said}.",
+            where=_where(target),
+            fix="The whole trace is in the log at level debug.",
+        ) from error
 
 
 async def _opened(function: Any, arguments: Names, stack: AsyncExitStack) -> object:

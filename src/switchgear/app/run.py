@@ -68,6 +68,9 @@ def run(
         line.tell("failed", error=said)
         print(said, file=sys.stderr)  # noqa: T201  the log may not be set up, and this is for a person
         return exit_code(error)
+    except Exception:  # noqa: BLE001  a resource that cannot be closed, a bug: the log has it
+        _log.exception("%s ended", target)
+        return 1
 
 
 def _found(target: str, config: Config) -> tuple[ServiceConfig, object]:

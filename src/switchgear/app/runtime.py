@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.app.callee import Call, bind
 from switchgear.app.health import App, Health, with_health
-from switchgear.app.resources import Provider, inject, needs_of, open_all
+from switchgear.app.resources import Provider, inject, making, needs_of, open_all
 from switchgear.app.transaction import Transaction
 from switchgear.config import Config, ServiceConfig, load, masked
 from switchgear.contract.message import Message
@@ -56,6 +56,8 @@ _PLACEHOLDERS: Final = re.compile(
 )
 _PROBE: Final = 1.0
 """Seconds that `/readyz` waits for the database."""
+_CLOSING: Final = 1.0
+"""Seconds that closing clients and resources may take, however little of the bound is left."""
 
 Connect = Callable[[Sequence[Call], ServiceConfig, Config], Mapping[int, object]]
 """Makes a client of each call, by `id(call)`; `AsyncExitStack` closes those with `aclose`."""
@@ -122,8 +124,9 @@ class Runtime:
         )
         self.dispatcher = await self._make_dispatcher(ready)
         self.rest: App = self._make_rest()
+        await self._reach_broker()
+        self._closers.insert(1, self.bus.stop)  # also what a start that fails has begun
         await self.bus.start()
-        self._closers.insert(1, self.bus.stop)
         await self._stack.enter_async_context(self.engine)
         self._closers.insert(1, self.engine.stop)
 
@@ -184,6 +187,16 @@ class Runtime:
             )
         return bus
 
+    async def _reach_broker(self) -> None:
+        """Open the broker now, so that a place that cannot be used is told before work is taken.
+
+        One that is only away is no reason not to start: what is published waits in the outbox.
+        """
+        try:
+            await self.broker.lag(self.service.name, [])
+        except BrokerUnavailable as error:
+            _log.warning("the broker is away, events wait in the outbox: %s", error.what)
+
     def _handler(
         self, reaction: Reaction, ready: Sequence[Provider]
     ) -> Callable[..., Awaitable[None]]:
@@ -205,10 +218,11 @@ class Runtime:
         return handle if taken else handle_alone
 
     async def _make_dispatcher(self, ready: Sequence[Provider]) -> Dispatcher:
-        handlers = [
-            handler(**inject(needs_of(handler, scope), ready))
-            for handler, scope in self.service.handlers
-        ]
+        handlers = []
+        for handler, scope in self.service.handlers:
+            given = inject(needs_of(handler, scope), ready)
+            with making(f"the handler {handler.__name__}", handler):
+                handlers.append(handler(**given))
         hooks: list[Before] = []
         for hook, scope in self.service.hooks:
             given = inject(needs_of(hook, scope, skip=1), ready)
@@ -323,7 +337,10 @@ class Runtime:
                     await close(max(0.0, until - monotonic()))
                 except Exception:  # noqa: BLE001  the rest has to close all the same
                     _log.exception("a part of %s did not close", self.service.name)
-            await self._stack.aclose()
+            async with asyncio.timeout(max(_CLOSING, until - monotonic())):
+                await self._stack.aclose()
+        except TimeoutError:
+            _log.error("what %s holds open did not close in time", self.service.name)
         finally:
             self._become("stopped")
             self.service.runtime = None

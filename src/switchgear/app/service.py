@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 
+from switchgear import telemetry
 from switchgear.app.callee import Call, Callee, ServiceNotRunning
 from switchgear.app.health import App, Receive, Send
 from switchgear.app.health import Scope as AsgiScope
@@ -281,12 +282,13 @@ class Service:
         from switchgear.app.runtime import Runtime  # noqa: PLC0415  declaring needs none of it
 
         runtime = Runtime(self, config)
-        await runtime.start()
-        runtime.ready()
-        try:
-            yield
-        finally:
-            await runtime.stop()
+        with telemetry.logged(), telemetry.measured(self.name):
+            await runtime.start()
+            runtime.ready()
+            try:
+                yield
+            finally:
+                await runtime.stop()
 
     @property
     def asgi(self) -> App:

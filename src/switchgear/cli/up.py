@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import cycle
 from typing import Final
 
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
 
 from switchgear.app.process import Process, State
@@ -29,7 +30,7 @@ _SHOWN: Final = frozenset({"time", "level", "service", "logger", "message", "tra
 class Lines:
     """The logs of all services as one: coloured on a terminal, else one JSON object a line."""
 
-    def __init__(self, console: Console, names: Sequence[str], json_lines: bool) -> None:  # noqa: FBT001
+    def __init__(self, console: Console, names: Sequence[str], *, json_lines: bool) -> None:
         self.console = console
         self.json_lines = json_lines
         self._width = max(map(len, names), default=0)
@@ -67,7 +68,7 @@ class Lines:
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _prefix(self, service: str) -> Text:
-        return Text(f"{service:<{self._width}} ", style=self._colour.get(service, ""))
+        return Text().append(f"{service:<{self._width}} ", style=self._colour.get(service, ""))
 
 
 def _parsed(raw: str) -> dict[str, object] | None:
@@ -117,7 +118,7 @@ async def up(
     screen = console or Console(highlight=False)
     as_json = not screen.is_terminal if json_lines is None else json_lines
     return await _Up(
-        config, names, Lines(screen, names or list(config.services), as_json), restart
+        config, names, Lines(screen, names or list(config.services), json_lines=as_json), restart
     ).run()
 
 
@@ -137,6 +138,7 @@ class _Up:
         self._restart = restart
         self._stop = asyncio.Event()
         self._known: dict[str, State] = {}
+        self._status: Status | None = None
         self._supervisor = Supervisor(
             config, restart=restart, on_line=lines.line, on_state=self._changed
         )
@@ -172,7 +174,7 @@ class _Up:
         if any(process.running for process in self._supervisor):
             self._lines.say(None, "draining")
         await self._supervisor.stop()
-        killed = [process.name for process in self._supervisor if (process.exit_code or 0) < 0]
+        killed = [p.name for p in self._supervisor if p.exit_code == -signal.SIGKILL]
         if killed and self._stop.is_set():
             self._lines.say(None, f"killed after the bound: {', '.join(killed)}", style="bold red")
 
@@ -196,6 +198,8 @@ class _Up:
         """Say what becomes of a service that was up before."""
         before = self._known.get(process.name)
         self._known[process.name] = process.state
+        if self._status is not None:
+            self._status.update(self._waiting())
         again = process.starts > 1
         if process.state is State.READY and again:
             self._lines.say(process.name, "is ready again", style="bold green")
@@ -206,7 +210,16 @@ class _Up:
             what = f"ended with {process.end}" + ("; starting it again" if self._restart else "")
             self._lines.say(process.name, what, style="bold red")
 
-    def _spinner(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def _spinner(self) -> Iterator[None]:
+        """Show on a terminal which services are waited for."""
         if self._lines.json_lines or not self._lines.console.is_terminal:
-            return nullcontext()
-        return self._lines.console.status("starting")
+            yield
+            return
+        with self._lines.console.status("starting") as self._status:
+            yield
+        self._status = None
+
+    def _waiting(self) -> str:
+        starting = [name for name, state in self._known.items() if state is State.STARTING]
+        return f"waiting for {', '.join(starting)}" if starting else "starting"
