@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from tests.serve.embedded import HttpServer
 from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, Stock
 
 from switchgear.call.client import connect
@@ -30,7 +31,6 @@ from switchgear.model.outcome import (
 )
 from switchgear.policy.policy import Policy
 from switchgear.serve.dispatch import Dispatcher
-from switchgear.serve.embedded import HttpServer
 from switchgear.serve.grpc import Grpc
 from switchgear.serve.rest import Rest
 from switchgear.serve.tls import Certificate

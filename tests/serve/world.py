@@ -14,9 +14,9 @@ from switchgear.contract.service import command, query, service
 from switchgear.model.context import current
 from switchgear.model.outcome import Reason, Rejected, Status, Unavailable, Unknown
 from switchgear.serve.dispatch import Dispatcher
-from switchgear.serve.embedded import HttpServer
 from switchgear.serve.grpc import Grpc
 from switchgear.serve.rest import Rest
+from tests.serve.embedded import HttpServer
 
 
 class Colour(Enum, package="acme.stock.v1"):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
+
+from switchgear.serve.alarm import Interruption, alarms
 
 __all__ = [
     "App",
@@ -85,48 +88,40 @@ async def answer(
     await send({"type": "http.response.body", "body": body})
 
 
-class Watch:
-    """Cancels the task of the `async with` when the client leaves; then raises `Gone` instead.
+class Watch(Interruption):
+    """Cancels the task of the `with` block when the client leaves; then `Gone` is raised instead.
 
-    It begins to watch after `patience` seconds, because watching costs more than most requests.
+    It begins to look after `patience` seconds, because looking costs more than most requests.
     """
 
-    def __init__(self, receive: Receive, patience: float = PATIENCE) -> None:
-        self._receive = receive
-        self._patience = patience
-        self._task: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._left = False
+    __slots__ = ("_receive", "_slot", "_watcher")
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(self._patience, self._begin)
+    def __init__(self, receive: Receive, patience: float = PATIENCE) -> None:
+        super().__init__()
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        self._slot = alarms().set(monotonic() + patience, self)
+
+    def __enter__(self) -> Self:
         return self
 
-    def _begin(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._wait())
+    def __call__(self) -> None:
+        """Begin to look: the alarm rings."""
+        self._watcher = asyncio.get_running_loop().create_task(self._look())
 
-    async def _wait(self) -> None:
+    async def _look(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._task is not None:
-            self._left = True
-            self._task.cancel()
+        self.interrupt()
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        task, self._task = self._task, None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._slot.pop(self, None)
         if self._watcher is not None:
             self._watcher.cancel()
-        if self._left and task is not None:
-            # whose cancellation it was is told by the count, as asyncio.timeout does it
-            others = task.uncancel()
-            if not others and isinstance(error, asyncio.CancelledError):
-                raise Gone from error
+        if self.end(error):
+            raise Gone from error

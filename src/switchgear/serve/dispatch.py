@@ -15,12 +15,11 @@ and a COMMIT that was sent is waited for.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -41,6 +40,7 @@ from switchgear.errors import ContractError
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.serve.alarm import Interruption, alarms
 from switchgear.serve.arrival import Arrival
 from switchgear.serve.failure import alone, expired, failure_of, outcome_of, overran
 from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
@@ -174,16 +174,10 @@ class Dispatcher:
         deadline = arrival.context.deadline
         if deadline is None:
             return await self._in_context(arrival, work)
-        left = deadline - monotonic()
-        if left <= 0:
+        if deadline <= monotonic():
             raise expired()
-        try:
-            async with asyncio.timeout(left) as bound:
-                return await self._in_context(arrival, work)
-        except TimeoutError as error:
-            if not bound.expired():
-                raise
-            raise overran(error) from error
+        with _Deadline(deadline):
+            return await self._in_context(arrival, work)
 
     async def _in_context(self, arrival: Arrival, work: Callable[[], Awaitable[T]]) -> T:
         if self._before:
@@ -231,6 +225,29 @@ class Dispatcher:
         if reply is None:
             raise RuntimeError(f"{operation.full_name} has neither replied nor refused")
         return reply
+
+
+class _Deadline(Interruption):
+    """Cancels the `with` block at a monotonic time; then the outcome is that it overran."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, when: float) -> None:
+        super().__init__()
+        self._slot = alarms().set(when, self.interrupt)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._slot.pop(self.interrupt, None)
+        if self.end(error):
+            raise overran(error) from error
 
 
 def canonical(message: Message) -> bytes:

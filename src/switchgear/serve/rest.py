@@ -227,7 +227,7 @@ class Rest:
         if operation.streaming:
             await self._stream(arrival, request, receive, send, extra)
             return
-        async with asgi.Watch(receive):
+        with asgi.Watch(receive):
             reply = await self._dispatcher.handle(operation, request, arrival)
         encoded = encode(to_json, reply, operation)
         length = (b"content-length", b"%d" % len(encoded))
@@ -276,7 +276,7 @@ class Rest:
 
         try:
             # a server drops what is sent to a client that left: only watching tells
-            async with asgi.Watch(receive, patience=0):
+            with asgi.Watch(receive, patience=0):
                 await self._dispatcher.stream(arrival.operation, request, arrival, emit)
         except (Refused, Unavailable, Unknown) as outcome:
             if not started:
