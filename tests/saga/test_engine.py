@@ -12,7 +12,7 @@ import pytest
 
 from switchgear.database.port import Database
 from switchgear.database.sqlite import Sqlite
-from switchgear.errors import SagaError
+from switchgear.errors import SagaDefinitionError, SagaError
 from switchgear.model.context import Context as Bound
 from switchgear.model.context import Priority, bind, derived_key
 from switchgear.model.outcome import Reason, Refused, Rejected, Unknown
@@ -779,3 +779,50 @@ async def test_signals(database: Sqlite, book: Book) -> None:
     assert {signal.subject for signal in heard} == {"checkout"}
     ended = [signal for signal in heard if signal.kind is SignalKind.SAGA_ENDED]
     assert [signal.detail["status"] for signal in ended] == ["done"]
+
+
+class TestChangedDefinitions:
+    def changed(self, book: Book, version: int = 1) -> Saga:
+        saga = Saga("checkout", version=version, runbook="runbooks/release.md")
+
+        @saga.read
+        async def look(order: Order, ctx: Context) -> None:
+            await book.called("look", ctx)
+
+        saga.path(look)
+        return saga
+
+    async def test_under_the_same_version_it_is_refused(self, database: Sqlite, book: Book) -> None:
+        saga = checkout(book)
+        starter = Engine(database, [saga])
+        await starter.prepare()
+        await begin(starter, database, saga)
+        with pytest.raises(SagaDefinitionError, match=r"1 saga\(s\) of version 1.*version 2"):
+            await Engine(database, [self.changed(book)]).prepare()
+        async with Engine(database, [saga, self.changed(book, 2)]) as engine:
+            await engine.get("o-1").result(within=5)
+        # once they have ended, nobody minds
+        await Engine(database, [self.changed(book)]).prepare()
+
+    async def test_two_of_one_version(self, database: Sqlite, book: Book) -> None:
+        with pytest.raises(SagaDefinitionError, match="two definitions of saga checkout"):
+            Engine(database, [checkout(book), self.changed(book)])
+
+
+async def test_what_a_step_raises_is_kept_whatever_it_says(database: Sqlite, book: Book) -> None:
+    book.will("debit", ValueError("\udc80\0 " + "x" * 10_000))
+    saga = checkout(book)
+    async with Engine(database, [saga]) as engine:
+        with pytest.raises(SagaUndone):
+            await (await begin(engine, database, saga)).result(within=5)
+    failure = (await runbook.show(database, "o-1")).steps[1].attempts[0].failure
+    assert failure is not None
+    assert len(failure.what) == 4000
+
+
+async def test_a_step_that_cancels_itself_may_have_been_done(database: Sqlite, book: Book) -> None:
+    book.will("debit", asyncio.CancelledError(), None)
+    saga = checkout(book)
+    async with Engine(database, [saga]) as engine:
+        await (await begin(engine, database, saga)).result(within=5)
+    assert book.names.count("debit") == 2

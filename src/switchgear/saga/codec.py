@@ -20,7 +20,7 @@ from switchgear.saga.signature import type_name
 __all__ = ["Codec", "Failure", "failure_of", "refusal_of"]
 
 T = TypeVar("T")
-_TRACE = 4000
+_MOST = 4000
 
 
 class Codec(Generic[T]):
@@ -75,14 +75,19 @@ def failure_of(error: BaseException) -> Failure:
     """Return what the record keeps of `error`."""
     if isinstance(error, Refusal):
         fields = msgspec.to_builtins(error.to_message())
-        return Failure(error.full_name, error.what, fields=fields)
+        return Failure(error.full_name, _text(error.what), fields=fields)
     kind = type(error).__qualname__
     if isinstance(error, Unavailable | Unknown):
-        return Failure(kind, error.what, reason=error.reason)
+        return Failure(kind, _text(error.what), reason=error.reason)
     if isinstance(error, SwitchgearError):
-        return Failure(kind, error.what)
-    trace = "".join(traceback.format_exception(error))[-_TRACE:]
-    return Failure(kind, str(error) or kind, trace=trace)
+        return Failure(kind, _text(error.what))
+    trace = "".join(traceback.format_exception(error))
+    return Failure(kind, _text(str(error) or kind), trace=_text(trace))
+
+
+def _text(told: str) -> str:
+    """Return the end of a text, which says most, without what JSON cannot carry."""
+    return told[-_MOST:].encode("utf-8", "replace").decode("utf-8")
 
 
 def refusal_of(failure: Failure) -> Refused | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -43,7 +43,7 @@ class StepContext:
     """From 1. An attempt cut short by the end of its worker counts."""
     deadline: datetime | None
     """When the saga turns round; None from the point of no return on, and in an undo."""
-    find: Callable[[str], object]
+    find: Callable[[str], object] = field(repr=False, compare=False)
 
     def result(self, step: Step[..., R]) -> R:
         """Return the recorded result of `step`. Raises `LookupError` if it has none."""

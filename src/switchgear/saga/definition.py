@@ -55,7 +55,7 @@ class Runbook:
 
     def text(self) -> str:
         """Return its text as it is now."""
-        return self.file.read_text(encoding="utf-8")
+        return self.file.read_text(encoding="utf-8", errors="replace").replace("\0", "")
 
 
 class Step(Path, Generic[P, R]):

@@ -22,7 +22,7 @@ import msgspec
 from switchgear.database.joined import joined, joined_sync
 from switchgear.database.port import Database
 from switchgear.database.sqlite import Sqlite
-from switchgear.errors import SagaError
+from switchgear.errors import SagaDefinitionError, SagaError
 from switchgear.model.context import current
 from switchgear.saga.attempt import Carried, Instance
 from switchgear.saga.definition import Saga
@@ -64,7 +64,7 @@ class Engine:
         rng: random.Random | None = None,
     ) -> None:
         self._database = database
-        self._sagas = {saga.plan.id: saga for saga in sagas}
+        self._sagas = _by_definition(sagas)
         self._clock = clock
         self._store = store_of(database)
         self._units = Units(database.dialect)
@@ -87,10 +87,17 @@ class Engine:
     # --- starting ------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Create or update the tables. Do it at start-up, before the first `start`."""
+        """Create or update the tables. Do it at start-up, before the first `start`.
+
+        Raises `SagaDefinitionError` if a definition was changed under the version of sagas that
+        have not ended.
+        """
         if self._prepared:
             return
         await self._database.migrate(COMPONENT, STEPS)
+        strangers = await self._store.read(self._units.strangers(tuple(self._sagas)))
+        for definition, count in strangers:
+            _check_unchanged(definition, count, self._sagas.values())
         for definition, saga in self._sagas.items():
             plan = msgspec.json.encode(saga.plan)
             await self._store.write(self._units.keep_plan(definition, plan))
@@ -323,6 +330,32 @@ class Engine:
         await self.stop()
         if self._task is not None:
             await self._task
+
+
+def _by_definition(sagas: Iterable[Saga]) -> dict[str, Saga]:
+    known: dict[tuple[str, int], Saga] = {}
+    for saga in sagas:
+        other = known.setdefault((saga.name, saga.version), saga)
+        if other is not saga:
+            raise SagaDefinitionError(
+                f"there are two definitions of saga {saga.name} version {saga.version}.",
+                where="Engine",
+                fix="List each version once; give a changed definition the next version.",
+            )
+    return {saga.plan.id: saga for saga in known.values()}
+
+
+def _check_unchanged(definition: str, count: int, sagas: Iterable[Saga]) -> None:
+    """Refuse a definition that differs from that of the same version in the database."""
+    for saga in sagas:
+        if definition.startswith(f"{saga.name}/{saga.version}/"):
+            raise SagaDefinitionError(
+                f"the definition was changed, and {count} saga(s) of version {saga.version} that "
+                "began under the former one have not ended.",
+                where=f"saga {saga.name}",
+                fix=f"Make it version {saga.version + 1}, and keep the former definition beside "
+                "it until they have ended.",
+            )
 
 
 def _end(saga_id: str, story: Story) -> Done:

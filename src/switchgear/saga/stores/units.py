@@ -316,11 +316,11 @@ class Units:
         yield f"UPDATE switchgear_sagas SET wake = {self._now} WHERE owner = ?", (owner,)  # noqa: S608
 
     def strangers(self, definitions: Sequence[str]) -> Unit[list[tuple[str, int]]]:
-        """Return the definitions of unfinished sagas that are not among `definitions`."""
+        """Return the definitions, not among `definitions`, of sagas that are to be driven."""
+        known = f"AND definition NOT IN {in_list(definitions)} " if definitions else ""
         sql = (
             "SELECT definition, COUNT(*) FROM switchgear_sagas "  # noqa: S608  constants
-            f"WHERE wake IS NOT NULL AND definition NOT IN {in_list(definitions)} "
-            "GROUP BY definition"
+            f"WHERE wake IS NOT NULL {known}GROUP BY definition"
         )
         rows = yield sql, tuple(definitions)
         return [(row[0], row[1]) for row in rows]
