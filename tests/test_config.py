@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -388,3 +389,11 @@ def test_every_key_that_tomllib_sees_has_a_line(tables: list[tuple[str, list[str
     lines = lines_of(text)
     assert lines.keys() == paths(tree)
     assert all(1 <= line <= text.count("\n") + 1 for line in lines.values())
+
+
+def test_the_page_names_every_setting() -> None:
+    page = (Path(__file__).parents[1] / "docs/reference/config.md").read_text(encoding="utf-8")
+    kinds = (config.SystemConfig, config.ServiceConfig, config.CallConfig, config.Objective)
+    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    names = names - {"tls", "unset", "calls", "env"} | {"certificate", "key", "client_ca"}
+    assert not [name for name in sorted(names) if f"`{name}`" not in page]

@@ -31,6 +31,7 @@ from switchgear import (
     Refusal,
     Rejected,
     Saga,
+    SagaError,
     Service,
     Sqlite,
     Status,
@@ -358,6 +359,48 @@ async def test_a_client_and_the_database_can_be_injected(tmp_path: Path) -> None
     assert "switchgear_outbox" in tables
 
 
+async def test_a_resource_can_need_the_service_s_database() -> None:
+    app = Service("shop", schema=SCHEMA)
+
+    class Shelves:
+        def __init__(self, loaves: list[str]) -> None:
+            self.loaves = loaves
+
+    @app.resource
+    async def shelves(database: Sqlite) -> Shelves:
+        await database.write(lambda one: one.execute("INSERT INTO shelf (loaf) VALUES ('rye')"))
+        rows = await database.read(lambda one: one.execute("SELECT loaf FROM shelf").fetchall())
+        return Shelves([row[0] for row in rows])
+
+    @app.serves
+    class Handler(Oven):
+        def __init__(self, shelves: Shelves) -> None:
+            self.shelves = shelves
+
+        async def bake(self, request: Bake) -> Baked:
+            return Baked(loaf=request.loaf, by="")
+
+        async def shelf(self, request: GetShelf) -> Shelf:
+            return Shelf(loaves=self.shelves.loaves)
+
+    async with testing(app) as t:
+        assert await t.client(Oven).shelf(GetShelf()) == Shelf(loaves=["rye"])
+
+
+async def test_a_resource_that_cannot_be_made_is_named() -> None:
+    app = Service("shop")
+
+    @app.resource
+    async def thermometer() -> Thermometer:
+        raise ConnectionRefusedError("no such thing on the wire")
+
+    with pytest.raises(
+        OperationError, match=r"resource thermometer could not be made: ConnectionRefusedError: no"
+    ):
+        async with testing(app):
+            pass
+
+
 async def test_two_databases_need_a_mark(tmp_path: Path) -> None:
     def with_databases(*, marked: bool) -> Service:
         app = Service("shop")
@@ -433,6 +476,18 @@ def with_saga(runbooks: Path) -> tuple[Service, Saga, list[str]]:
     sale.path(take >> thank)
     app.runs(sale)
     return app, sale, happened
+
+
+async def test_a_saga_that_is_not_declared_is_not_started(tmp_path: Path) -> None:
+    _, sale, _ = with_saga(tmp_path)
+    async with testing(bakery(), fakes={Mill: FullMill()}) as t:
+
+        async def sell() -> None:
+            async with t.transaction() as tx:
+                await tx.start(sale, Order(loaf="rye"), id="1")
+
+        with pytest.raises(SagaError, match=r"does not run the saga sale.*app\.runs\(sale\)"):
+            await sell()
 
 
 async def test_a_saga_starts_with_the_commit_and_settles(tmp_path: Path) -> None:
@@ -515,7 +570,7 @@ async def test_it_is_mounted_in_fastapi(tmp_path: Path, monkeypatch: pytest.Monk
 
     async with served(api) as url, httpx.AsyncClient(base_url=url) as client:
         assert (await client.get("/mill/v1/flour/spelt")).json() == {"kilos": 5}
-        assert (await client.get("/mill/readyz")).status_code == 200
+        assert (await client.get("/mill/readyz")).json()["parts"] == {"database": "ok"}
         assert (await client.get("/")).json() == "home"
 
 

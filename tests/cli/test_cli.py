@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import typer.core
 
+from switchgear.cli.commands import app
 from switchgear.cli.main import main
 
 WEB = """
@@ -243,3 +245,13 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     version = capsys.readouterr().out.split()[1]
     assert f'version = "{version}"' in pyproject
+
+
+def test_the_page_names_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text(encoding="utf-8")
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    for name, command in group.commands.items():
+        assert f"`switchgear {name}" in page, name
+        for inner in getattr(command, "commands", {}):
+            assert f"`{inner}" in page, f"{name} {inner}"

@@ -57,7 +57,8 @@ def with_health(app: App, health: Health) -> App:
     """Return `app` with `GET /livez` and `GET /readyz` in front of it."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path")
+        # mounted in another application, the path begins with its prefix
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
         if (
             scope["type"] == "http"
             and path in (_LIVE, _READY)

@@ -110,27 +110,23 @@ class Runtime:
 
     async def _open(self) -> None:
         ready = await self._resources()
-        self.database = await self._own_database(ready)
-        await self.database.migrate("service", [_escaped(step) for step in self.service.schema])
         self._clients()
-        ready = [*ready, Provider(Database, "the service's database", value=self.database)]
-        ready = [
-            *ready,
-            Provider(type(self.database), "the service's database", value=self.database),
-        ]
+        ready = [*ready, *_provided(self.database)]
         self.bus = self._make_bus(ready)
         self.engine = Engine(
             self.database, self.service.declared_sagas, clock=self._clock, poll=self._poll
         )
         self.dispatcher = await self._make_dispatcher(ready)
-        self.rest: App = self._make_rest()
+        self.rest = self._make_rest()
         await self._reach_broker()
         self._closers.insert(1, self.bus.stop)  # also what a start that fails has begun
         await self.bus.start()
-        await self._stack.enter_async_context(self.engine)
-        self._closers.insert(1, self.engine.stop)
+        if self.service.declared_sagas:
+            await self._stack.enter_async_context(self.engine)
+            self._closers.insert(1, self.engine.stop)
 
     async def _resources(self) -> list[Provider]:
+        """Open the resources and the database, whichever of them needs the other."""
         service = self.service
         given = [
             Provider(Config, "the configuration", value=self.config),
@@ -142,10 +138,16 @@ class Runtime:
             for call in service.declared_calls
         ]
         resources = [Provider.of(function, scope) for function, scope, _ in service.resources]
-        return await open_all(resources, given, self._stack)
+        if _want_database(resources):
+            self.database = await self._migrated(await self._embedded())
+            return await open_all(resources, [*given, *_provided(self.database)], self._stack)
+        ready = await open_all(resources, given, self._stack)
+        own = self._own_database(ready)
+        self.database = await self._migrated(own or await self._embedded())
+        return ready
 
-    async def _own_database(self, ready: Sequence[Provider]) -> Database:
-        """Return the database that a resource is, else the one of the settings."""
+    def _own_database(self, ready: Sequence[Provider]) -> Database | None:
+        """Return the database that a resource is, if one is."""
         found = [one for one in ready if one.source is not None and is_database(one.value)]
         marked = {function for function, _, database in self.service.resources if database}
         chosen = [one for one in found if one.source in marked] or found
@@ -155,9 +157,14 @@ class Runtime:
                 where=f"service {self.service.name}",
                 fix="Mark the service's own: @app.resource(database=True).",
             )
-        if chosen:
-            return database_of(chosen[0].value)
+        return database_of(chosen[0].value) if chosen else None
+
+    async def _embedded(self) -> Database:
         return await open_database(self.settings, self.config, self._stack)
+
+    async def _migrated(self, database: Database) -> Database:
+        await database.migrate("service", [_escaped(step) for step in self.service.schema])
+        return database
 
     def _clients(self) -> None:
         calls = self.service.declared_calls
@@ -232,15 +239,15 @@ class Runtime:
         self._stack.push_async_callback(idempotency.close)
         return Dispatcher(handlers, before=hooks, idempotency=idempotency)
 
-    def _make_rest(self) -> Rest:
+    def _make_rest(self) -> App:
         origins = self.settings.cors
-        return Rest(
+        rest = Rest(
             self.dispatcher,
             title=self.service.name,
             version=self.service.version,
             cors=Cors(origins=origins) if origins else None,
-            ready=lambda: self.health.ready,
         )
+        return with_health(rest, self.health)
 
     # --- doors ----------------------------------------------------------------------------
 
@@ -254,8 +261,7 @@ class Runtime:
             tls = settings.tls
             self.doors["grpc"] = GrpcDoor(self.dispatcher, settings.grpc, f"{where}.grpc", tls)
         if settings.http is not None:
-            app = with_health(self.rest, self.health)
-            self.doors["http"] = HttpDoor(app, settings.http, f"{where}.http", settings.tls)
+            self.doors["http"] = HttpDoor(self.rest, settings.http, f"{where}.http", settings.tls)
         try:
             for door in self.doors.values():
                 await door.open()
@@ -277,7 +283,8 @@ class Runtime:
         return self._added(connection) if connection is not None else self._opened()
 
     def _given(self, inner: DatabaseTransaction) -> Transaction:
-        return Transaction(inner, self.bus, self.engine, self._published)
+        sagas = self.service.declared_sagas
+        return Transaction(inner, self.bus, self.engine, sagas, self._published)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Transaction]:
@@ -352,6 +359,20 @@ class Runtime:
         self.health.state = state
         if listening():
             emit(Signal(SignalKind.SERVICE_STATE, self.service.name, {"state": state}))
+
+
+def _provided(database: Database) -> list[Provider]:
+    """Return what can be injected as the service's database: by the port, and by its own type."""
+    name = "the service's database"
+    return [Provider(kind, name, value=database) for kind in (Database, type(database))]
+
+
+def _want_database(resources: Sequence[Provider]) -> bool:
+    """Tell whether a resource needs the service's database and no resource is one."""
+    kinds = (Database, Sqlite)
+    provided = [one.type for one in resources]
+    wanted = [need.type for one in resources for need in one.needs]
+    return any(kind in wanted and kind not in provided for kind in kinds)
 
 
 def _escaped(step: str) -> str:

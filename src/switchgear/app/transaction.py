@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from switchgear.contract.message import Message
 from switchgear.database.port import Dialect, Row, Value
 from switchgear.database.port import Transaction as DatabaseTransaction
+from switchgear.errors import SagaError
 
 if TYPE_CHECKING:
     from switchgear.events.bus import Bus
@@ -33,11 +34,13 @@ class Transaction:
         inner: DatabaseTransaction,
         bus: Bus,
         engine: Engine,
+        sagas: Sequence[Saga] = (),
         published: Callable[[Message], None] | None = None,
     ) -> None:
         self._inner = inner
         self._bus = bus
         self._engine = engine
+        self._sagas = sagas
         self._published = published
         self._rows: list[Any] = []  # as the bus prepares them, and nobody else reads them
 
@@ -78,8 +81,14 @@ class Transaction:
         """Start a saga with the commit. Its `id` names it; starting it twice is one saga.
 
         `await run.result(within=seconds)`, after the block, waits for its end.
-        Raises `SagaConflict` if the id belongs to another saga or another input.
+        Raises `SagaConflict` if the id belongs to another saga or another input, and `SagaError`
+        for a saga that the service does not run.
         """
+        if saga not in self._sagas:
+            raise SagaError(
+                f"the service does not run the saga {saga.name}, so nobody would carry it on.",
+                fix=f"Declare it beside the service: app.runs({saga.name}).",
+            )
         return await self._engine.start(self._inner, saga, input, id=id)
 
     async def flush(self) -> None:

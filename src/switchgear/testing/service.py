@@ -82,6 +82,8 @@ class Clock:
         It winds further each time: pauses between attempts grow and then stay as they are, and a
         week of minutes would take a test too long.
         """
+        if not runtime.service.declared_sagas:
+            return None
         async with runtime.database.transaction() as tx:
             rows = await tx.run(_UNFINISHED)
             if any(owner is not None for _, owner, _ in rows):
