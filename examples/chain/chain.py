@@ -1,9 +1,9 @@
 """N services in a row, one file: each asks the next, and the last one answers.
 
 `CHAIN_GUARDS=off` gives every link what most systems have: three attempts in a loop, and nothing
-else. `CHAIN_RETRIES=off` and `CHAIN_BREAKER=off` take one guard away. `CHAIN_FAILS` is the share of requests that a link
-fails, `CHAIN_WORK` the mean of its own work in seconds (exponential), `CHAIN_SEED` makes both
-repeatable.
+else. `CHAIN_RETRIES=off` and `CHAIN_BREAKER=off` take one guard away. `CHAIN_FAILS` is the share
+of requests that a link fails, `CHAIN_WORK` the mean of its own work in seconds (exponential),
+`CHAIN_SEED` makes both repeatable.
 """
 
 import asyncio

@@ -249,7 +249,7 @@ def told(books: Books) -> Invariant:
     return Invariant(
         "analytics, which only hears events, has counted every order once",
         books.counted == own,
-        f"counted {_told(books.counted)}; the orders say {_told(own)}",
+        f"{_told(own)}" if books.counted == own else f"{_told(books.counted)}; it is {_told(own)}",
     )
 
 

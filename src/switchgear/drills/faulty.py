@@ -1,9 +1,11 @@
 """A service of the shop with something wrong with it: what a drill starts in its place.
 
-The service itself is untouched. `switchgear.drills.faulty:app` is the `Service` that the variable
-`DRILL_TARGET` names, with a hook in front of its operations; `:api` is the ASGI application that
-it names, behind a bounded pool of workers. The other variables:
+The service itself is untouched. `switchgear.drills.faulty:inventory` is the `Service` that stands
+under `inventory` in `DRILL_TARGETS`, with a hook in front of its operations; an ASGI application
+gets a bounded pool of workers in front of it. The variables:
 
+DRILL_TARGETS   all services that are replaced, as JSON: {"inventory": "shop.inventory:app"}
+DRILL_SERVICE   which of them this process runs
 DRILL_FAULTS    file with the faults, see `control.py`; read again when it changes
 DRILL_SIGNALS   file to which signals of the process are appended
 DRILL_KINDS     the kinds of signals to append, divided by commas; default: all
@@ -13,6 +15,7 @@ DRILL_WORKERS   how many requests are worked on at once, as with processes or th
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import ExitStack, asynccontextmanager
@@ -105,10 +108,16 @@ def _pool(signals: SignalFile) -> Pool:
 
 
 def __getattr__(name: str) -> object:
-    """Make `app` or `api` when the runner asks for it, so that the import does nothing."""
-    if name not in ("app", "api"):
+    """Make the stand-in of a service when the runner asks for it, so that the import does nothing.
+
+    Other services ask as well, to see what this one serves: they get the service as it is.
+    """
+    targets: dict[str, str] = json.loads(os.environ.get("DRILL_TARGETS", "{}"))
+    if name not in targets:
         raise AttributeError(f"{__name__} has no {name}")
-    target = load_target(os.environ["DRILL_TARGET"])
+    target = load_target(targets[name])
+    if name != os.environ.get("DRILL_SERVICE"):
+        return target
     signals = SignalFile(Path(os.environ["DRILL_SIGNALS"]))
     kinds = frozenset(os.environ.get("DRILL_KINDS", ",".join(SignalKind)).split(","))
 
@@ -124,6 +133,6 @@ def __getattr__(name: str) -> object:
     elif callable(target):
         made = behind(target, pool)
     else:
-        raise TypeError(f"{os.environ['DRILL_TARGET']} is neither a Service nor an application")
+        raise TypeError(f"{targets[name]} is neither a Service nor an application")
     globals()[name] = made
     return made

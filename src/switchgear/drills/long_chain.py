@@ -48,6 +48,12 @@ NEAR: Final = 0.25
 """How far a predicted quantile may be from the measured one: a share of it."""
 WITHIN: Final = 20.0
 
+ONE: Final = "one alone"
+PREDICTED: Final = "predicted"
+ADDED: Final = "added up"
+MEASURED: Final = "measured"
+EVENT: Final = "one event"
+
 SHARES: Final = {"p50": 0.5, "p99": 0.99}
 
 
@@ -57,6 +63,7 @@ async def drill(stand: Stand) -> Report:
         "long-chain",
         f"each of {SERVICES} services fails {1 - AVAILABLE:.1%} of its requests; retries are off",
     )
+    report.columns = (ONE, PREDICTED, ADDED, MEASURED, EVENT)
     chance = Random(SEED)  # noqa: S311  no secret
     env = {
         "CHAIN_RETRIES": "off",
@@ -94,15 +101,14 @@ def _in_a_row(report: Report, alone: list[Sample], whole: list[Sample]) -> None:
     """Put the prediction from one service beside what the chain did."""
     answered = sum(sample.answer.good for sample in whole)
     predicted = in_a_row([AVAILABLE] * SERVICES)
-    report.figure("requests", len(alone), variant="one service")
-    report.figure("requests", len(whole), variant="measured")
-    report.figure("availability", AVAILABLE, "share", variant="one service")
-    report.figure("availability", predicted, "share", variant="predicted")
+    report.figure("requests", len(alone), variant=ONE)
+    report.figure("requests", len(whole), variant=MEASURED)
+    report.figure("availability", predicted, "share", variant=PREDICTED)
     report.figure(
         "availability",
         answered / len(whole),
         "share",
-        variant="measured",
+        variant=MEASURED,
         interval=share_interval(answered, len(whole)),
     )
     certain = share_interval(answered, len(whole), CERTAIN)
@@ -118,10 +124,10 @@ def _in_a_row(report: Report, alone: list[Sample], whole: list[Sample]) -> None:
     for (name, share), of_sum in zip(SHARES.items(), sums, strict=True):
         single, measured = quantile(one, share), quantile(chain, share)
         interval = quantile_interval(chain, share)
-        report.figure(f"latency, {name}", single, "s", variant="one service")
-        report.figure(f"latency, {name}", of_sum, "s", variant="predicted")
-        report.figure(f"latency, {name}", SERVICES * single, "s", variant="sum of five")
-        report.figure(f"latency, {name}", measured, "s", variant="measured", interval=interval)
+        report.figure(f"latency, {name}", single, "s", variant=ONE)
+        report.figure(f"latency, {name}", of_sum, "s", variant=PREDICTED)
+        report.figure(f"latency, {name}", SERVICES * single, "s", variant=ADDED)
+        report.figure(f"latency, {name}", measured, "s", variant=MEASURED, interval=interval)
         report.check(
             f"the {name} of the chain is that of the sum of five, within {NEAR:.0%}",
             _near(of_sum, interval),
@@ -185,7 +191,7 @@ async def _publish(chain: System, links: Sequence[str], chance: Random) -> _Even
 
 def _as_event(report: Report, events: _Events) -> None:
     """Say how the same question goes as one event."""
-    variant = "one event"
+    variant = EVENT
     took = [at - events.published[key] for key, at in events.last.items()]
     share = len(events.last) / len(events.published)
     report.figure("requests", len(events.published), variant=variant)
@@ -193,8 +199,8 @@ def _as_event(report: Report, events: _Events) -> None:
     for name, of in SHARES.items():
         report.figure(f"latency, {name}", quantile(took, of), "s", variant=variant)
     for name, of in SHARES.items():
-        report.figure(f"the caller waits, {name}", quantile(events.waits, of), "s", variant=variant)
-    report.figure("failures tried again", events.retried, variant=variant)
+        report.figure(f"caller waits, {name}", quantile(events.waits, of), "s", variant=variant)
+    report.figure("tried again", events.retried, variant=variant)
     report.check(
         "as an event, every question is handled by all five in the end",
         len(events.last) == len(events.published),

@@ -8,7 +8,7 @@ runbook; the person has payments mended, retries, and the saga ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -31,6 +31,9 @@ SKU: Final = "tea"
 WITHIN: Final = 30.0
 ATTEMPTS: Final = 4
 """How often the drill's shop tries an undo before it asks a person; ten times by default."""
+
+ACT_1: Final = "refused"
+ACT_2: Final = "refused, refunds down"
 
 _REFUND: Final = "Payments/refund"
 _RELEASE: Final = "Inventory/release"
@@ -62,9 +65,10 @@ async def drill(stand: Stand) -> Report:
         Visitors() as visitors,
     ):
         customers = Customers(shop, visitors, WITHIN)
-        await _refused(stand, shop, customers, report)
-        await _refunds_down(stand, shop, customers, report)
+        first = await _refused(stand, shop, customers, report)
+        second = await _refunds_down(stand, shop, customers, report)
         books = shop.books()
+    _holding_figures(report, {ACT_1: first, ACT_2: second})
     _book_checks(report, books)
     report.shows = (
         "An undo is written before its step, runs in reverse, and where it cannot it becomes a "
@@ -73,16 +77,16 @@ async def drill(stand: Stand) -> Report:
     return report
 
 
-async def _refused(stand: Stand, shop: System, customers: Customers, report: Report) -> None:
-    variant = "refused"
+async def _refused(
+    stand: Stand, shop: System, customers: Customers, report: Report
+) -> dict[str, _Holdings]:
     before = await _Holdings.now(customers, "ann")
     stand.say("a parcel that no carrier takes")
-    order = await customers.order_cheaply("act-1", "ann", SKU, PIECES)
+    order = await customers.order_directly("act-1", "ann", {SKU: PIECES}, cents=1)
     after = await _Holdings.now(customers, "ann")
     asked = order_of(_entries(shop))
-    report.figure("undone, in this order", ", ".join(asked), variant=variant)
-    report.figure("from click to cancelled", order.took, "s", variant=variant)
-    _holding_figures(report, variant, before, None, after)
+    report.figure("undone, in this order", ", ".join(asked), variant=ACT_1)
+    report.figure("from click to cancelled", order.took, "s", variant=ACT_1)
     report.check(
         "the order is cancelled", order.state == "cancelled", f"it is {order.state or '?'}"
     )
@@ -92,20 +96,23 @@ async def _refused(stand: Stand, shop: System, customers: Customers, report: Rep
         f"payments and inventory were asked for: {', '.join(asked) or 'nothing'}",
     )
     report.check("wallet and stock are where they were", before == after, _told(before, after))
+    return {"before": before, "after": after}
 
 
-async def _refunds_down(stand: Stand, shop: System, customers: Customers, report: Report) -> None:
-    variant = "refused, refunds down"
+async def _refunds_down(
+    stand: Stand, shop: System, customers: Customers, report: Report
+) -> dict[str, _Holdings]:
     before = await _Holdings.now(customers, "bob")
     shop.faults("payments").set(refund=Faults(fail=True))
     stand.say("the same while refunds are down: the saga tries, and then asks a person")
     operator = Operator(shop)
-    ordering = asyncio.create_task(customers.order_cheaply("act-2", "bob", SKU, PIECES))
+    ordering = asyncio.create_task(customers.order_directly("act-2", "bob", {SKU: PIECES}, cents=1))
     try:
         items, waited = await until(operator.items, WITHIN)
         shown = [await operator.show(item) for item in items]
         during = await _Holdings.now(customers, "bob")
-        tried = _ended(_entries(shop), _REFUND) - 1
+        asked = order_of(_entries(shop))[2:]
+        tried = asked.count("refund")
         stand.say("refunds work again; the person retries")
         shop.faults("payments").set()
         for item in items:
@@ -114,12 +121,13 @@ async def _refunds_down(stand: Stand, shop: System, customers: Customers, report
     finally:
         ordering.cancel()
     after = await _Holdings.now(customers, "bob")
+    undone = order_of(_entries(shop))[2 + len(asked) :]
     left = await operator.items()
-    report.figure("attempts to refund before a person was asked", tried, variant=variant)
-    report.figure("time until a person was asked", waited, "s", variant=variant)
-    report.figure("runbook in front of the person", _runbook(items), variant=variant)
-    report.figure("from click to cancelled", order.took, "s", variant=variant)
-    _holding_figures(report, variant, before, during, after)
+    report.figure("undone, in this order", ", ".join(undone), variant=ACT_2)
+    report.figure("from click to cancelled", order.took, "s", variant=ACT_2)
+    report.figure("from click to a person", waited, "s", variant=ACT_2)
+    report.figure("requests for the refund by then", tried, variant=ACT_2)
+    report.figure("what the person has in hand", _runbook(items), variant=ACT_2)
     _person_checks(report, order, items, shown, left)
     report.check(
         "with refunds down, nothing was given back before the person acted",
@@ -131,6 +139,7 @@ async def _refunds_down(stand: Stand, shop: System, customers: Customers, report
         before == after,
         _told(before, after),
     )
+    return {"before": before, "while it waits": during, "after": after}
 
 
 def _person_checks(
@@ -193,10 +202,6 @@ def order_of(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _ended(entries: Sequence[Entry], operation: str) -> int:
-    return sum(entry.subject.endswith(operation) for entry in entries)
-
-
 def _runbook(items: Sequence[WorkItem]) -> str:
     return ", ".join(item.runbook for item in items) or "none"
 
@@ -208,10 +213,11 @@ def _told(before: _Holdings, after: _Holdings) -> str:
     )
 
 
-def _holding_figures(
-    report: Report, variant: str, before: _Holdings, during: _Holdings | None, after: _Holdings
-) -> None:
-    for when, holdings in (("before", before), ("while it waits", during), ("after", after)):
-        if holdings is not None:
-            report.figure(f"wallet {when}", float(holdings.wallet), "EUR", variant=variant)
-            report.figure(f"stock {when}", holdings.stock, "pieces", variant=variant)
+def _holding_figures(report: Report, acts: Mapping[str, Mapping[str, _Holdings]]) -> None:
+    for what, unit in (("wallet", "EUR"), ("stock", "pieces")):
+        for when in ("before", "while it waits", "after"):
+            for variant, holdings in acts.items():
+                if when in holdings:
+                    value = holdings[when].stock if what == "stock" else holdings[when].wallet
+                    kept = value if isinstance(value, int) else float(value)
+                    report.figure(f"{what} {when}", kept, unit, variant=variant)

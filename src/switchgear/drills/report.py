@@ -49,6 +49,8 @@ class Report:
     """One line: what is broken on purpose."""
     shows: str = ""
     """One sentence: what to learn from the table."""
+    columns: tuple[str, ...] = ()
+    """Variants in the order of the table's columns, where that is not the order of the figures."""
     figures: list[Figure] = field(default_factory=list)
     invariants: list[Invariant] = field(default_factory=list)
 
@@ -77,8 +79,8 @@ class Report:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The columns of the table, in the order in which they first appeared."""
-        return tuple(dict.fromkeys(figure.variant for figure in self.figures))
+        """The columns of the table: `columns`, then others in the order of the figures."""
+        return tuple(dict.fromkeys([*self.columns, *(one.variant for one in self.figures)]))
 
     def rows(self) -> Iterator[tuple[str, str, dict[str, Figure]]]:
         """Yield section, name and the figures by variant of every row of the table."""

@@ -41,8 +41,8 @@ WARM: Final = 1.5
 PATIENCE: Final = 3.0
 """Seconds after which a visitor of leg 2 leaves."""
 
-ONE: Final = f"1. Inventory takes {SLOW:g} s"
-TWO: Final = f"2. Inventory takes {STUCK:g} s"
+ONE: Final = f"1. Inventory takes {SLOW:g} s, and the checkout page asks it three times"
+TWO: Final = f"2. Inventory takes {STUCK:g} s, and both have {WORKERS} workers"
 VARIANTS: Final = ("healthy", "naive", "guarded")
 _UNSEEN: Final = "nobody"
 
@@ -97,11 +97,11 @@ def _page_figures(report: Report, variant: str, samples: Sequence[Sample]) -> No
     good = [sample for sample in samples if sample.answer.good]
     old = [sample for sample in good if sample.answer.body["degraded"]]
     for name, value, unit in (
-        ("checkout pages", len(samples), ""),
+        ("pages", len(samples), ""),
         ("p50", quantile(took, 0.5), "s"),
         ("p99", quantile(took, 0.99), "s"),
         ("answered", len(good) / len(samples), "share"),
-        ("degraded: stock as last seen", len(old) / max(1, len(good)), "share"),
+        ("of these with older stock", len(old) / max(1, len(good)), "share"),
     ):
         report.figure(name, value, unit, variant=variant, section=ONE)
 
@@ -203,7 +203,7 @@ def _busy_figures(report: Report, variant: str, watch: _Watch, shop: System) -> 
         entries = [entry for entry in shop.signals(service) if entry.kind == BUSY]
         counts = busy_at(entries, [watch.began + second for second in range(1, int(WATCHED) + 1)])
         report.figure(
-            f"{service}: workers busy, of {WORKERS}",
+            f"{service} workers busy, by second",
             " ".join(map(str, counts)),
             variant=variant,
             section=TWO,
@@ -225,7 +225,7 @@ def busy_at(entries: Sequence[Entry], times: Sequence[float]) -> list[int]:
 def _first_to_see(watch: _Watch, gateway: Sequence[Entry]) -> tuple[str, float]:
     """Tell who noticed first that something was wrong, and how many seconds after it began."""
     seen = [
-        (sample.due + sample.took, f"a visitor, left {page}")
+        (sample.due + sample.took, "a visitor, who left")
         for page, samples in (("/checkout", watch.checkout), ("/imprint", watch.imprint))
         for sample in samples
         if not sample.answer.good

@@ -12,6 +12,7 @@ the folder. A service named in `faulty` is started behind `switchgear.drills.fau
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import tempfile
 import time
@@ -152,9 +153,12 @@ class Stand:
         plain = load(file, {})
         overrides = dict(_SETTINGS)
         variables = {service: dict(env.get(service, {})) for service in plain.services}
+        targets = json.dumps({service: _target(plain.services[service]) for service in faulty})
+        for own in variables.values():
+            own["DRILL_TARGETS"] = targets  # they look at one another to see who serves what
         for service in faulty:
             overrides |= _in_its_place(plain.services[service])
-            variables[service] |= _control(plain.services[service], folder)
+            variables[service] |= _control(service, folder)
         with (folder / "log.txt").open("w", encoding="utf-8") as log:
             supervisor = Supervisor(
                 isolated(file, folder, overrides),
@@ -170,16 +174,19 @@ class Stand:
 
 def _in_its_place(service: ServiceConfig) -> dict[str, str]:
     """Return the override that starts the faulty stand-in of a service."""
-    kind, door = ("APP", "app") if service.app else ("ASGI", "api")
-    return {
-        f"SWITCHGEAR_SERVICES_{service.name.upper()}_{kind}": f"switchgear.drills.faulty:{door}"
-    }
+    kind = "APP" if service.app else "ASGI"
+    stand_in = f"switchgear.drills.faulty:{service.name}"
+    return {f"SWITCHGEAR_SERVICES_{service.name.upper()}_{kind}": stand_in}
 
 
-def _control(service: ServiceConfig, folder: Path) -> dict[str, str]:
-    """Return the variables by which the stand-in knows the service and its files."""
+def _target(service: ServiceConfig) -> str:
+    return service.app or service.asgi or ""
+
+
+def _control(service: str, folder: Path) -> dict[str, str]:
+    """Return the variables by which the stand-in knows which service it is, and its files."""
     return {
-        "DRILL_TARGET": service.app or service.asgi or "",
-        "DRILL_FAULTS": str(folder / f"{service.name}.faults.json"),
-        "DRILL_SIGNALS": str(folder / f"{service.name}.signals"),
+        "DRILL_SERVICE": service,
+        "DRILL_FAULTS": str(folder / f"{service}.faults.json"),
+        "DRILL_SIGNALS": str(folder / f"{service}.signals"),
     }
