@@ -79,7 +79,8 @@ class Reason(StrEnum):
     """A failure after the request was sent that does not say whether it was carried out."""
 
 
-@dataclass(frozen=True, slots=True)
+# not frozen: a frozen dataclass costs several times as much to make, and one is made per call
+@dataclass(slots=True)
 class Ok(Generic[T]):
     """The call was carried out and answered with `value`."""
 
