@@ -27,7 +27,7 @@ from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.message import Message
 from switchgear.database.port import Database, DatabaseUnavailable, Transaction
 from switchgear.errors import EventDeclarationError
-from switchgear.events.brokers.port import Broker, BrokerUnavailable
+from switchgear.events.brokers.port import Broker
 from switchgear.events.consumer import Consumer, Subscribed
 from switchgear.events.handling import HandlerTransaction
 from switchgear.events.inbox import KEEP, Inbox
@@ -259,12 +259,14 @@ class Bus:
         found.reactions[contract.type] = reaction
 
     async def _clean(self) -> None:
-        """Delete inbox rows that are older than any event can be."""
+        """Delete inbox rows that are older than any event can be, a few at a time."""
+        pause = _CLEAN_EVERY
         while True:
-            await asyncio.sleep(_CLEAN_EVERY)
-            with suppress(DatabaseUnavailable, Unknown, BrokerUnavailable):
-                while await Inbox.clean(self.database, keep=self._keep):
-                    await asyncio.sleep(_CLEAN_PAUSE)
+            await asyncio.sleep(pause)
+            pause = _CLEAN_EVERY
+            with suppress(DatabaseUnavailable, Unknown):
+                if await Inbox.clean(self.database, keep=self._keep):
+                    pause = _CLEAN_PAUSE
 
 
 def _declared(

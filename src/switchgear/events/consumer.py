@@ -55,7 +55,7 @@ _WAIT: Final = 5.0
 _COMMIT_EVERY: Final = 0.1
 _STORE_EVERY: Final = 1.0
 _STORE_IN_FULL: Final = 60.0
-_LONG: Final = 0.1
+_LONG: Final = 0.25
 """Seconds after which a transaction that was to be quick no longer keeps others from beginning."""
 _PAUSE: Final = 0.1
 _PAUSE_MOST: Final = 5.0
@@ -104,6 +104,7 @@ class Consumer:
             Inbox(settings.consumer),
             outbox,
             reactions,
+            pace=self._pace,
             fence=self._owns,
             wrap=wrap,
         )
@@ -294,7 +295,6 @@ class Consumer:
         self._dispatch()
 
     async def _perform(self, jobs: Sequence[Job], *, lazy: bool) -> None:
-        loop = asyncio.get_running_loop()
         results: list[Result] = []
         try:
             moves = [job for job in jobs if job.kind not in {Kind.RUN, Kind.DRAIN}]
@@ -303,9 +303,7 @@ class Consumer:
             if moves:
                 results += await self._runner.move(moves)
             if fresh:
-                began = loop.time()
                 results += await self._runner.run(fresh, lazy=lazy)
-                self._pace.took(loop.time() - began, sum(len(job.entries) for job in fresh))
             for job in again:
                 results += await self._runner.run([job], lazy=lazy)
             for job in jobs:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -33,7 +33,7 @@ from switchgear.database.sqlite import Sqlite, SqliteTransaction
 from switchgear.errors import DatabaseError
 from switchgear.events.inbox import Inbox
 from switchgear.events.outbox import Outbox, Prepared
-from switchgear.events.sql import write_many
+from switchgear.events.sql import execute_many, write_many
 
 __all__ = ["HandlerTransaction", "Unit", "shares"]
 
@@ -70,15 +70,15 @@ class _Inline:
 
     async def execute(self, sql: str, *args: Any) -> list[Row]:
         """Run one statement and return its rows."""
-        return await self._do(sql, lambda one: one.execute(sql, args).fetchall())
+        return await self._do(sql, _fetch, sql, args)
 
     async def run(self, sql: str, *args: Value) -> list[Row]:
         """Run one portable statement and return its rows."""
-        return await self._do(sql, lambda one: one.execute(sql, args).fetchall())
+        return await self._do(sql, _fetch, sql, args)
 
     async def many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
         """Run one portable statement once per row."""
-        await self._do(f"{sql} /* {len(rows)} */", lambda one: one.executemany(sql, rows))
+        await self._do(f"{sql} /* {len(rows)} */", execute_many, sql, rows)
 
     async def step(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in the writer's thread."""
@@ -90,18 +90,24 @@ class _Inline:
         """Call `callback` after the commit."""
         self.tx.after_commit(callback)
 
-    async def _do(self, name: str, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _do(
+        self,
+        name: str,
+        work: Callable[[sqlite3.Connection, str, Sequence[Any]], T],
+        sql: str,
+        args: Sequence[Any],
+    ) -> T:
         began = time.monotonic()
         strikes = self._slow.get(name, 0)
         if strikes >= _STRIKES or began > self._trusted_until:
-            result = await self.step(work)
+            result = await self.step(lambda connection: work(connection, sql, args))
             if strikes and time.monotonic() - began < _SLOW:
                 self._slow[name] = strikes - 1
             return result
         if not self.connection.in_transaction:
             raise DatabaseUnavailable("SQLite has rolled the transaction back.")
         try:
-            return work(self.connection)
+            return work(self.connection, sql, args)
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _GONE:
                 raise DatabaseUnavailable(f"the database: {error}", cause=error) from error
@@ -111,11 +117,15 @@ class _Inline:
                 self._slow[name] = strikes + 1
 
 
+def _fetch(connection: sqlite3.Connection, sql: str, args: Sequence[Any]) -> list[Row]:
+    return connection.execute(sql, args).fetchall()
+
+
 class Unit:
     """One transaction for `events` (their identities) of one consumer; use it with `async with`.
 
-    Leaving the block commits; an exception rolls everything back. A unit that nobody opened
-    commits nothing.
+    Leaving the block commits what was handled, and gives back the claims of what was not; an
+    exception rolls everything back. A unit that nobody opened commits nothing.
     """
 
     def __init__(
@@ -135,9 +145,12 @@ class Unit:
         self._stack = AsyncExitStack()
         self._rows: list[Prepared] = []
         self._callbacks: list[Callable[[], None]] = []
-        self._fresh: set[str] = set()
+        self._unhandled: set[str] = set()
+        """Claimed by this unit and not handled in it, so far."""
         self._shared = len(events) > 1
         self.tx: Transaction | None = None
+        self.waited = 0.0
+        """Seconds that it took to begin."""
 
     @property
     def dialect(self) -> Dialect:
@@ -157,6 +170,9 @@ class Unit:
             await self._stack.__aexit__(kind, error, trace)
             return
         async with self._stack:
+            # a claim committed without the work would lose the event
+            for event in self._unhandled:
+                await self._inbox.disclaim(self.tx, event)
             await self._outbox.write(self.tx, self._rows)
             for callback in self._callbacks:
                 self.tx.after_commit(callback)
@@ -164,17 +180,23 @@ class Unit:
     async def open(self) -> Transaction:
         """Begin the transaction and claim the events, unless that is done already."""
         if self.tx is None:
+            began = time.monotonic()
             tx: Transaction = await self._stack.enter_async_context(self._database.transaction())
             if isinstance(tx, SqliteTransaction) and sqlite3.threadsafety == 3:  # noqa: PLR2004
                 tx = _Inline(tx, self._slow)
-            self._fresh = await self._inbox.claim(tx, self._events)
+            self._unhandled = await self._inbox.claim(tx, self._events)
             self.tx = tx
+            self.waited = time.monotonic() - began
         return self.tx
 
     async def is_fresh(self, event: str) -> bool:
         """Claim; tell whether the event has not been handled before."""
         await self.open()
-        return event in self._fresh
+        return event in self._unhandled
+
+    def claims(self, event: str) -> bool:
+        """Tell whether the unit has begun and the event is its own to handle."""
+        return event in self._unhandled
 
     def scope(self, event: str) -> HandlerTransaction:
         """Return what the handler of `event` is given."""
@@ -189,12 +211,19 @@ class Unit:
         """Keep the work of one event, to be committed with the others'."""
         if self._shared:
             await (await self.open()).run("RELEASE SAVEPOINT event")
-        self._fresh.discard(scope.event)  # a second copy of it may be among those that follow
+        self.handled(scope.event)
         self._rows += scope.rows
         self._callbacks += scope.callbacks
 
-    async def undo(self, event: str) -> None:
-        """Undo the work of one event, its claim included; the others' stays.
+    def handled(self, event: str) -> None:
+        """Take note that the work of one event is done: its claim is committed.
+
+        A second copy of it, later in the same unit, is no longer fresh.
+        """
+        self._unhandled.discard(event)
+
+    async def undo(self) -> None:
+        """Undo the work of one event since `begin`; the others' stays.
 
         Only where several share the transaction: a unit of one is undone by leaving it with an
         exception.
@@ -202,18 +231,6 @@ class Unit:
         tx = await self.open()
         await tx.run("ROLLBACK TO SAVEPOINT event")
         await tx.run("RELEASE SAVEPOINT event")
-        await self._inbox.disclaim(tx, event)
-
-    async def give_back(self, events: Iterable[str]) -> None:
-        """Take back the claims of events that this unit does not get to.
-
-        All are claimed when it begins; a claim that is committed without the work would lose them.
-        """
-        tx = await self.open()
-        for event in events:
-            if event in self._fresh:  # else it was handled before: that row stays
-                self._fresh.discard(event)
-                await self._inbox.disclaim(tx, event)
 
 
 class HandlerTransaction:
@@ -280,6 +297,9 @@ class HandlerTransaction:
         self.callbacks.append(callback)
 
     async def _begun(self) -> Transaction:
+        tx = self._unit.tx
+        if tx is not None and self._unit.claims(self.event):
+            return tx
         if not await self._unit.is_fresh(self.event):
             raise Duplicate(f"{self.event} was handled by another member meanwhile.")
         return await self._unit.open()

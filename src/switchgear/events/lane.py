@@ -110,9 +110,11 @@ class Track(Generic[P, E]):
             self.finished.remove(self.outstanding.popleft())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Work(Generic[P, E]):
     """One piece of work. Its result is told by exactly one of the methods of `Lanes`."""
+
+    # not frozen: it would cost twice as much to make, and one is made for each event
 
     kind: Kind
     partition: P
@@ -202,6 +204,8 @@ class Lane(Generic[P, E]):
 
     def when(self, now: float, *, pressed: bool) -> float | None:
         """Return when there is work to begin; None: not before something happens to the lane."""
+        if self.failing_since is None and self.state is State.OPEN:
+            return self.hold_off if self.entries else None
         if self.verdict is not None:
             return self.hold_off
         if not self.entries and self.state is not State.DRAINING:
@@ -220,6 +224,8 @@ class Lane(Generic[P, E]):
         if when is None or when > now:
             return None
         everything = len(self.entries)
+        if self.failing_since is None and self.state is State.OPEN:
+            return self._work(Kind.RUN, min(limit, everything))
         if self.verdict is not None:
             size = {Kind.HOLD: 0, Kind.STORE_ALONE: 1}.get(self.verdict, everything)
             return self._work(self.verdict, size, hold=True)

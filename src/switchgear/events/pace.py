@@ -2,7 +2,9 @@
 
 A commit costs a flush to disk, whatever was written. Quick handlers therefore share a transaction,
 one after the other; a handler that takes long gets its own, so that it runs beside others and holds
-no lock for their sake. The measure is the mean time of recent events, newer ones counting more.
+no lock for their sake. The measure is the mean time that recent handlers took, newer ones counting
+more, without the time for which they waited for the database's writer: that waiting is what slow
+commits cause, and sharing them is the cure.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ __all__ = ["BUDGET", "Pace"]
 BUDGET: Final = 0.02
 """Seconds that the events of one transaction may take together."""
 
-_WEIGHT: Final = 0.2
+_WEIGHT: Final = 0.05
 _START: Final = 0.005
 
 
@@ -25,10 +27,9 @@ class Pace:
         self._most = most
         self._mean = _START
 
-    def took(self, seconds: float, events: int) -> None:
-        """Take note that so many events took so long together."""
-        if events:
-            self._mean += _WEIGHT * (seconds / events - self._mean)
+    def took(self, seconds: float) -> None:
+        """Take note that the handler of one event took so long."""
+        self._mean += _WEIGHT * (seconds - self._mean)
 
     def limit(self) -> int:
         """Return how many events to give to the next transaction."""

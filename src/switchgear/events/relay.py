@@ -34,7 +34,7 @@ from switchgear.database.port import Database, Row
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.port import Broker, Record
-from switchgear.events.sql import marks, now
+from switchgear.events.sql import execute_many, marks, now
 from switchgear.events.watch import Watch
 from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -239,11 +239,8 @@ class Relay:
         if isinstance(self._database, Sqlite):
             # serials are in the order of the commits here: nothing unread is in between
             span = (rows[0][0], rows[-1][0])
-            await self._database.write(
-                lambda connection: connection.execute(
-                    "DELETE FROM switchgear_outbox WHERE id BETWEEN ? AND ?", span
-                )
-            )
+            sql = "DELETE FROM switchgear_outbox WHERE id BETWEEN ? AND ?"
+            await self._database.write(lambda one: execute_many(one, sql, [span]))
             return
         async with self._database.transaction() as tx:
             await tx.run(

@@ -23,7 +23,7 @@ from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.lane import Cause, Kind, Work
 from switchgear.events.outbox import Outbox
-from switchgear.events.pace import BUDGET
+from switchgear.events.pace import BUDGET, Pace
 from switchgear.events.reaction import Reaction, Reactions
 from switchgear.events.store import Head, Store
 from switchgear.model.context import Context, bind
@@ -118,6 +118,7 @@ class Runner:
         outbox: Outbox,
         reactions: Reactions,
         *,
+        pace: Pace,
         fence: Callable[[Partition], bool],
         wrap: Callable[[HandlerTransaction], Any] | None = None,
     ) -> None:
@@ -126,6 +127,7 @@ class Runner:
         self._inbox = inbox
         self._outbox = outbox
         self._reactions = reactions
+        self._pace = pace
         self._fence = fence
         self._wrap = wrap
         self._slow: dict[str, int] = {}
@@ -149,9 +151,7 @@ class Runner:
                 began = time.monotonic()
                 for job in jobs:
                     if results and time.monotonic() - began > 2 * BUDGET:
-                        # slower than expected: next time
-                        await unit.give_back(event.identity for _, event in job.entries)
-                        results.append(Handled(job, 0))
+                        results.append(Handled(job, 0))  # slower than expected: next time
                     else:
                         results.append(await self._entries(job, unit, notes))
                 self._check(jobs)
@@ -273,7 +273,7 @@ class Runner:
         if not self.transactional:
             seen = await self._inbox.look_up(self._database, [event.identity])
             if not seen:
-                failure = await self._plain(event, notes)
+                failure = await self._call(event, None, notes)
             if failure is not None:
                 return failure
         try:
@@ -281,6 +281,8 @@ class Runner:
                 await unit.open()
                 if self.transactional:
                     failure = await self._one(event, unit, notes)
+                else:
+                    unit.handled(event.identity)
                 if failure is not None:
                     raise _Undo  # noqa: TRY301  the way out of the transaction
                 if not await self.store.remove(await unit.open(), head):
@@ -295,8 +297,7 @@ class Runner:
         for index, (_, event) in enumerate(job.entries):
             failure = await self._one(event, unit, notes)
             if failure is not None:
-                await unit.undo(event.identity)
-                await unit.give_back(later.identity for _, later in job.entries[index + 1 :])
+                await unit.undo()
                 return Failed(job, index, *failure)
         return Handled(job, len(job.entries))
 
@@ -306,7 +307,9 @@ class Runner:
         for index, (_, event) in enumerate(job.entries):
             if event.identity in seen:
                 continue
-            failure = await self._plain(event, notes)
+            began = time.monotonic()
+            failure = await self._call(event, None, notes)
+            self._pace.took(time.monotonic() - began)
             if failure is not None:
                 return Failed(job, index, *failure)
             seen.add(event.identity)
@@ -321,14 +324,13 @@ class Runner:
         scope = unit.scope(event.identity)
         await unit.begin()
         given = self._wrap(scope) if self._wrap is not None else scope
+        began, waited = time.monotonic(), unit.waited
         failure = await self._call(event, given, notes)
+        self._pace.took(time.monotonic() - began - (unit.waited - waited))
         # a lazy unit learns only now whether another member was quicker
         if failure is None and await unit.is_fresh(event.identity):
             await unit.keep(scope)
         return failure
-
-    async def _plain(self, event: Incoming, notes: list[_Note]) -> _Failure | None:
-        return await self._call(event, None, notes)
 
     async def _call(self, event: Incoming, tx: Any, notes: list[_Note]) -> _Failure | None:
         """Decode the event and call its handler, with the context that goes with it."""

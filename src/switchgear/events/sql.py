@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Final, Protocol, runtime_checkable
 
@@ -9,7 +10,7 @@ from switchgear.database.port import Dialect, Transaction, Value, placeholders
 from switchgear.database.postgres import PostgresTransaction
 from switchgear.database.sqlite import SqliteTransaction
 
-__all__ = ["Many", "marks", "now", "write_many"]
+__all__ = ["Many", "execute_many", "marks", "now", "write_many"]
 
 _NOW: Final[dict[Dialect, str]] = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
@@ -23,6 +24,15 @@ class Many(Protocol):
 
     async def many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
         """Run one portable statement once per row."""
+
+
+def execute_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> None:
+    """Run one statement once per row, and close the cursor in the thread that runs it.
+
+    A cursor that another thread lets go of resets its statement there, in the middle of whatever
+    the owner of the connection does with it by then.
+    """
+    connection.executemany(sql, rows).close()
 
 
 def now(dialect: Dialect) -> str:
@@ -40,7 +50,7 @@ async def write_many(tx: Transaction, sql: str, rows: Sequence[Sequence[Value]])
     if isinstance(tx, Many):
         await tx.many(sql, rows)
     elif isinstance(tx, SqliteTransaction) and len(rows) > 1:
-        await tx.step(lambda connection: connection.executemany(sql, rows))
+        await tx.step(lambda connection: execute_many(connection, sql, rows))
     elif isinstance(tx, PostgresTransaction) and len(rows) > 1:
         await tx.connection.executemany(placeholders(sql, "$"), rows)
     else:
