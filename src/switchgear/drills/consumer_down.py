@@ -94,7 +94,7 @@ async def _catch_up(shop: System, missing: int) -> tuple[int, float]:
     service = shop["notifications"]
     began = time.monotonic()
     await service.start()
-    await until(lambda: _written(shop, before + missing // 4), WITHIN, every=0.002)
+    await until(lambda: _written(shop, before + 1), WITHIN, every=0.001)
     service.kill()
     await service.wait()
     halfway = _count(shop.folder) - before
