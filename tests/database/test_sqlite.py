@@ -226,6 +226,8 @@ async def test_a_closed_database_and_an_unwritable_folder_say_so(db, tmp_path):
     await db.close()
     with pytest.raises(DatabaseError, match="closed"):
         await db.write(insert(1))
+    with pytest.raises(DatabaseError, match="closed"):
+        await values(db)
     (tmp_path / "file").write_text("")
     with pytest.raises(OperationError, match="cannot open the database"):
         await Sqlite(tmp_path / "file" / "a.db").write(insert(1))

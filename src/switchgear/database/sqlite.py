@@ -197,7 +197,7 @@ class Sqlite:
         if self._pool is None:
             self._start()
         pool = self._pool
-        if pool is None:
+        if pool is None or self._closed:
             raise self._closed_error()
         return await asyncio.get_running_loop().run_in_executor(pool, self._read, work)
 
