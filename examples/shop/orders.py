@@ -164,7 +164,7 @@ class Handler(Orders):
 
     async def place(self, request: PlaceOrder) -> Accepted:
         if not request.lines or any(line.quantity < 1 for line in request.lines):
-            raise EmptyOrder()
+            raise EmptyOrder
         order_id = str(uuid4())
         cents = sum(cents_of(line.price) * line.quantity for line in request.lines)
         order = Order(

@@ -18,7 +18,7 @@ def tree(cls):
 
 
 def declared():
-    """Every class of ours in the tree, by its code. Refusals that a contract declares have none of their own."""
+    """Every class of ours in the tree, by its code."""
     for module in pkgutil.walk_packages(switchgear.__path__, "switchgear."):
         if not module.name.endswith("__main__") and ".examples" not in module.name:
             importlib.import_module(module.name)

@@ -86,6 +86,8 @@ class RefusalMeta(type):
 if TYPE_CHECKING:
 
     class _Refused(Refused):
+        # what mypy takes for the constructor of a refusal without fields
+        def __init__(self) -> None: ...
         def __init_subclass__(
             cls,
             *,
