@@ -36,6 +36,8 @@ def _gone() -> tuple[type[BaseException], ...]:
         OSError,
         TimeoutError,
         asyncpg.InterfaceError,
+        # what asyncpg makes of a connection that the server ended between two statements
+        asyncpg.InternalClientError,
         asyncpg.PostgresConnectionError,
         asyncpg.CannotConnectNowError,
         asyncpg.AdminShutdownError,
@@ -103,20 +105,29 @@ class Postgres:
             try:
                 yield transaction
             except self._errors as error:
-                if not connection.is_closed():
-                    await outer.rollback()
+                await self._abandon(connection, outer)
                 raise DatabaseUnavailable(
                     f"the database was lost before the commit: {error}", cause=error
                 ) from error
             except BaseException:
-                if not connection.is_closed():
-                    await outer.rollback()
+                await self._abandon(connection, outer)
                 raise
             await self._commit(outer)
             committed()
             transaction.committed()
         finally:
             await self.pool.release(connection)
+
+    async def _abandon(
+        self, connection: PoolConnectionProxy, outer: asyncpg.transaction.Transaction
+    ) -> None:
+        """Roll back; where that cannot be said any more, the lost connection does it."""
+        if connection.is_closed():
+            return
+        try:
+            await outer.rollback()
+        except self._errors:
+            connection.terminate()
 
     async def _commit(self, outer: asyncpg.transaction.Transaction) -> None:
         """Commit, and wait for the answer even if cancelled: a COMMIT sent cannot be recalled."""
