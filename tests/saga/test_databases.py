@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 
 import pytest
 
-from switchgear.database.port import Database
+from switchgear.database.port import Database, Transaction
+from switchgear.database.postgres import PostgresTransaction
+from switchgear.database.sqlalchemy import SqlAlchemyTransaction
+from switchgear.database.sqlite import SqliteTransaction
 from switchgear.model.outcome import Refused
 from switchgear.saga import (
     Engine,
@@ -133,6 +137,41 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(
     evidence = await runbook.show(any_database, "o-1")
     assert [len(step.attempts) for step in evidence.steps] == [1, 1, 1, 1]
     assert len(evidence.interruptions) == 1
+
+
+async def test_in_a_transaction_that_the_team_opened_itself(
+    any_database: Database, book: Book
+) -> None:
+    """Its driver does not tell when it was committed: the saga is left to whoever looks first."""
+    saga = checkout(book)
+    async with engine_on(any_database, saga) as engine:
+        async with any_database.transaction() as tx:
+            if isinstance(tx.connection, sqlite3.Connection):
+                run = await begin_by_hand(tx, engine, saga)
+            else:
+                run = await engine.start(tx.connection, saga, Order("o-1"), id="o-1")
+            [(owner,)] = await tx.run("SELECT owner FROM switchgear_sagas")
+            assert owner is None
+        await run.result(within=10)
+
+
+async def begin_by_hand(tx: Transaction, engine: Engine, saga: Saga) -> Run:
+    assert isinstance(tx, SqliteTransaction)
+    return await tx.step(
+        lambda connection: engine.start_sync(connection, saga, Order("o-1"), id="o-1")
+    )
+
+
+async def test_a_saga_whose_start_nobody_was_told_of(any_database: Database, book: Book) -> None:
+    """It is held by this worker, which finds out when it extends its leases."""
+    saga = checkout(book)
+    async with engine_on(any_database, saga, lease=0.3) as engine:
+        async with any_database.transaction() as tx:
+            run = await engine.start(tx, saga, Order("o-1"), id="o-1")
+            assert isinstance(tx, SqliteTransaction | PostgresTransaction | SqlAlchemyTransaction)
+            tx._callbacks.clear()
+        await run.result(within=10)
+    assert book.names == ["reserve", "debit", "ship", "confirm"]
 
 
 async def test_stopped_and_taken_up(any_database: Database, book: Book) -> None:

@@ -88,6 +88,7 @@ def test_the_pivot(answers: list[What], status: str) -> None:
     world = World(CHECKOUT, script(ship=answers)).finish()
     assert world.status == status
     assert world.undone == (["debit", "reserve"] if status == "undone" else [])
+    assert (world.state.marks["ship"].fate is Fate.ABSENT) == (status == "undone")
     if status == "queued":
         assert world.now >= GIVE_UP
 
@@ -181,6 +182,14 @@ class TestDeadline:
         assert not machine.expired(CHECKOUT, world.state, 9.0)
         assert world.finish().status == "done"
 
+    def test_a_pivot_that_succeeds_after_it_is_not_undone(self) -> None:
+        world = World(CHECKOUT, script(), deadline=5.0)
+        world.step()
+        world.step()
+        world.now = 9.0
+        assert world.tell(Answered("ship", Side.DO, OK)).next is Next.GO
+        assert world.finish().status == "done"
+
     def test_a_pivot_that_was_never_attempted_does_not_count(self) -> None:
         world = World(CHECKOUT, script(), deadline=5.0)
         world.step()
@@ -213,6 +222,7 @@ class TestInterruption:
         for _ in range(20):
             world.interrupt()
         assert machine.runs(CHECKOUT, world.state) == (Run("reserve", Side.DO, 21, 0.0),)
+        assert world.tell(Answered("reserve", Side.DO, UNAVAILABLE)).next is Next.AGAIN
         assert world.finish().status == "done"
 
     def test_it_puts_the_step_in_doubt(self) -> None:

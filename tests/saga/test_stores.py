@@ -1,0 +1,199 @@
+"""The store: leases, fences, lost commits, shared commits, on every database of the port."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from switchgear.database.port import Database
+from switchgear.saga.plan import Side
+from switchgear.saga.state import Entry, Next, What
+from switchgear.saga.stores import store_of
+from switchgear.saga.stores.group import Group
+from switchgear.saga.stores.port import Line, NewItem, NewSaga, Store, Turn, Write
+from switchgear.saga.stores.units import COMPONENT, STEPS, Units
+
+DEFINITION = "checkout/1/abc"
+
+
+@pytest.fixture
+async def store(any_database: Database) -> Store:
+    await any_database.migrate(COMPONENT, STEPS)
+    return store_of(any_database)
+
+
+@pytest.fixture
+def units(any_database: Database) -> Units:
+    return Units(any_database.dialect)
+
+
+def saga(name: str = "o-1") -> NewSaga:
+    return NewSaga(name, DEFINITION, b"{}", b"{}", 1.0, None)
+
+
+def line(step: str = "reserve", data: bytes | None = b"1") -> Line:
+    entry = Entry(What.OK, Next.GO, 2.5, step, Side.DO, 1, None, doubt=False)
+    return Line(entry, 2.0, data)
+
+
+async def claim(store: Store, units: Units, owner: str, lease: float = 10.0) -> list[str]:
+    claimed = await store.write(units.claim([DEFINITION], owner, lease, 10, 3.0))
+    return [each.row.id for each in claimed]
+
+
+async def test_a_line_comes_back_as_it_was_written(store: Store, units: Units) -> None:
+    await store.write(units.start(saga(), "me", 10.0))
+    odd = Line(
+        Entry(What.UNKNOWN, Next.AGAIN, 1.25, "a", Side.UNDO, 3, 9.5, doubt=True), None, None
+    )
+    assert await store.record(Write("o-1", 1, 1, line()))
+    assert await store.record(Write("o-1", 1, 2, odd))
+    assert await store.read(units.lines(["o-1", "o-2"])) == {"o-1": [line(), odd], "o-2": []}
+
+
+async def test_a_claim_raises_the_fence_and_an_older_one_writes_nothing(
+    store: Store, units: Units
+) -> None:
+    await store.write(units.start(saga(), None, 0.0))
+    assert await claim(store, units, "first", lease=0.0) == ["o-1"]
+    first = await store.read(units.find("o-1"))
+    assert first is not None
+    assert (first.owner, first.fence) == ("first", 1)
+    # the lease has run out: another worker takes it, and notes that the first one vanished
+    [claimed] = await store.write(units.claim([DEFINITION], "second", 10.0, 10, 3.0))
+    assert claimed.row.fence == 2
+    assert [each.entry.what for each in claimed.lines] == [What.INTERRUPTED]
+    assert claimed.seq == 1
+    assert not await store.record(Write("o-1", 1, 1, line()))
+    assert not await store.record(Write("o-1", 1, 2, line(), Turn("done", release=True)))
+    await store.write(units.release("o-1", 1, "done", 0.0))
+    row = await store.read(units.find("o-1"))
+    assert row is not None
+    assert (row.owner, row.status) == ("second", "running")
+    assert await store.record(Write("o-1", 2, 2, line()))
+    assert await claim(store, units, "third") == []
+
+
+async def test_a_line_whose_commit_was_reported_lost_is_written_once(
+    store: Store, units: Units
+) -> None:
+    await store.write(units.start(saga(), "me", 10.0))
+    write = Write("o-1", 1, 1, line(), Turn("done", release=True, ended=4.0))
+    assert await store.record(write)
+    assert await store.record(write)
+    assert len((await store.read(units.lines(["o-1"])))["o-1"]) == 1
+
+
+async def test_released_and_due_later(store: Store, units: Units) -> None:
+    await store.write(units.start(saga(), "me", 10.0))
+    await store.record(Write("o-1", 1, 1, line(), Turn("undoing", release=True, wake=60.0)))
+    assert await claim(store, units, "other") == []
+    due = await store.read(units.due([DEFINITION]))
+    assert due is not None
+    assert 55 < due <= 60
+    await store.write(units.release("o-1", 1, "undoing", 0.0))
+    assert await claim(store, units, "other") == ["o-1"]
+    [each] = (await store.read(units.lines(["o-1"])))["o-1"]
+    assert each.entry.what is What.OK  # nobody vanished: no interruption
+
+
+async def test_what_waits_for_nobody_is_in_no_ones_way(store: Store, units: Units) -> None:
+    await store.write(units.start(saga(), "me", 10.0))
+    item = NewItem("refund", "refund.md", "Call someone.")
+    await store.record(Write("o-1", 1, 1, line(), Turn("queued", release=True), item))
+    assert await store.read(units.due([DEFINITION])) is None
+    assert await store.read(units.strangers([])) == []
+    assert await claim(store, units, "other") == []
+
+
+async def test_only_known_definitions_are_claimed(store: Store, units: Units) -> None:
+    await store.write(units.start(saga(), None, 0.0))
+    assert await store.write(units.claim(["checkout/2/abc"], "me", 9.0, 10, 3.0)) == []
+    assert await store.read(units.strangers(["checkout/2/abc"])) == [(DEFINITION, 1)]
+    assert await store.read(units.strangers([DEFINITION])) == []
+
+
+async def test_two_that_claim_at_once_share(store: Store, units: Units) -> None:
+    for number in range(20):
+        await store.write(units.start(saga(f"o-{number}"), None, 0.0))
+    found = await asyncio.gather(*(claim(store, units, f"w-{number}") for number in range(4)))
+    names = [name for each in found for name in each]
+    assert len(names) == len(set(names))
+    for owner in ("w-0", "w-1", "w-2", "w-3"):
+        names += await claim(store, units, owner)
+    assert len(names) == len(set(names)) == 20
+
+
+async def test_leases(store: Store, units: Units) -> None:
+    await store.write(units.start(saga("o-1"), "me", 10.0))
+    await store.write(units.start(saga("o-2"), "me", 10.0))
+    assert sorted(await store.write(units.extend("me", 10.0))) == ["o-1", "o-2"]
+    assert await store.write(units.extend("other", 10.0)) == []
+    assert await store.read(units.owners()) == ["me"]
+    await store.write(units.give_back("other", ["o-1"]))
+    assert await claim(store, units, "other") == []
+    await store.write(units.give_back("me", ["o-1"]))
+    assert await claim(store, units, "other") == ["o-1"]
+    await store.write(units.expire("me"))
+    assert await claim(store, units, "other") == ["o-2"]
+
+
+async def test_many_lines_at_once_share_commits(store: Store, units: Units) -> None:
+    for number in range(30):
+        await store.write(units.start(saga(f"o-{number}"), "me", 10.0))
+    writes = [Write(f"o-{number}", 1, 1, line()) for number in range(30)]
+    lost = Write("o-1", 7, 2, line())
+    assert await asyncio.gather(*map(store.record, [*writes, lost])) == [True] * 30 + [False]
+
+
+class TestGroup:
+    async def test_what_arrives_meanwhile_goes_together(self) -> None:
+        seen: list[list[int]] = []
+        go = asyncio.Event()
+
+        async def flush(items: list[int]) -> list[int]:
+            seen.append(items)
+            await go.wait()
+            return [item * 10 for item in items]
+
+        group: Group[int, int] = Group(flush, most=3)
+        first = asyncio.create_task(group.put(1))
+        while not seen:
+            await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        rest = [asyncio.create_task(group.put(number)) for number in range(2, 7)]
+        while len(group._waiting) < 5:
+            await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        go.set()
+        assert await asyncio.gather(first, *rest) == [10, 20, 30, 40, 50, 60]
+        assert seen == [[1], [2, 3, 4], [5, 6]]
+
+    async def test_an_error_reaches_each_and_the_next_goes_on(self) -> None:
+        failing = True
+
+        async def flush(items: list[int]) -> list[int]:
+            if failing:
+                raise ZeroDivisionError
+            return items
+
+        group: Group[int, int] = Group(flush)
+        results = await asyncio.gather(group.put(1), group.put(2), return_exceptions=True)
+        assert [type(result) for result in results] == [ZeroDivisionError] * 2
+        failing = False
+        assert await group.put(3) == 3
+
+    async def test_a_caller_that_was_cancelled_does_not_disturb_the_others(self) -> None:
+        go = asyncio.Event()
+
+        async def flush(items: list[int]) -> list[int]:
+            await go.wait()
+            return items
+
+        group: Group[int, int] = Group(flush)
+        tasks = [asyncio.create_task(group.put(number)) for number in range(2)]
+        await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        tasks[0].cancel()
+        go.set()
+        await asyncio.wait(tasks)
+        assert tasks[0].cancelled()
+        assert tasks[1].result() == 1
