@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from switchgear.model.outcome import Reason, Unavailable
 
 __all__ = [
+    "Callbacks",
     "Commits",
     "Database",
     "DatabaseUnavailable",
@@ -105,6 +106,22 @@ class Database(Protocol):
     async def close(self) -> None:
         """Release connections and threads; open transactions end first."""
         ...
+
+
+class Callbacks:
+    """What to call once a transaction has been committed."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[], None]] = []
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once this transaction has been committed, and never if it is not."""
+        self._callbacks.append(callback)
+
+    def committed(self) -> None:
+        """Run the callbacks; whoever commits calls it."""
+        for callback in self._callbacks:
+            callback()
 
 
 @dataclass(slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from switchgear.database import schema
 from switchgear.database.port import (
+    Callbacks,
     DatabaseUnavailable,
     Dialect,
     Row,
@@ -49,14 +50,14 @@ def _gone() -> tuple[type[BaseException], ...]:
     )
 
 
-class PostgresTransaction:
+class PostgresTransaction(Callbacks):
     """An open transaction on an asyncpg connection; the owner begins and ends it."""
 
     dialect: Dialect = "postgres"
 
     def __init__(self, connection: asyncpg.Connection | PoolConnectionProxy) -> None:
         self.connection = connection
-        self._callbacks: list[Callable[[], None]] = []
+        super().__init__()
 
     async def execute(self, sql: str, *args: Any) -> list[Row]:
         """Run one statement with `$1` placeholders and return its rows."""
@@ -65,15 +66,6 @@ class PostgresTransaction:
     async def run(self, sql: str, *args: Value) -> list[Row]:
         """Run one portable statement and return its rows."""
         return await self.execute(placeholders(sql, "$"), *args)
-
-    def after_commit(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once this transaction has been committed."""
-        self._callbacks.append(callback)
-
-    def committed(self) -> None:
-        """Run the callbacks; whoever commits calls it."""
-        for callback in self._callbacks:
-            callback()
 
 
 class Postgres:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from switchgear.database import schema
 from switchgear.database.port import (
+    Callbacks,
     DatabaseUnavailable,
     Dialect,
     Row,
@@ -37,13 +38,13 @@ def dialect_of(dialect: EngineDialect) -> Dialect:
     )
 
 
-class SqlAlchemyTransaction:
+class SqlAlchemyTransaction(Callbacks):
     """An open transaction of an AsyncSession or AsyncConnection; the owner begins and ends it."""
 
     def __init__(self, connection: AsyncSession | AsyncConnection, dialect: Dialect) -> None:
         self.connection = connection
         self.dialect: Dialect = dialect
-        self._callbacks: list[Callable[[], None]] = []
+        super().__init__()
 
     async def execute(self, sql: str, *args: Any) -> list[Row]:
         """Run one textual statement with `:p1`, `:p2` placeholders and return its rows."""
@@ -57,15 +58,6 @@ class SqlAlchemyTransaction:
     async def run(self, sql: str, *args: Value) -> list[Row]:
         """Run one portable statement and return its rows."""
         return await self.execute(placeholders(sql, ":p"), *args)
-
-    def after_commit(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once this transaction has been committed."""
-        self._callbacks.append(callback)
-
-    def committed(self) -> None:
-        """Run the callbacks; whoever commits calls it."""
-        for callback in self._callbacks:
-            callback()
 
 
 class SqlAlchemy:

@@ -29,6 +29,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from switchgear.database import schema
 from switchgear.database.port import (
+    Callbacks,
     DatabaseUnavailable,
     Dialect,
     Row,
@@ -95,7 +96,7 @@ class _Step:
         self.future: Future[Any] = Future()
 
 
-class SqliteTransaction:
+class SqliteTransaction(Callbacks):
     """An open transaction of a `Sqlite` database, used from asyncio."""
 
     dialect: Dialect = "sqlite"
@@ -103,7 +104,7 @@ class SqliteTransaction:
     def __init__(self, session: _Session, connection: sqlite3.Connection) -> None:
         self._session = session
         self._connection = connection
-        self._callbacks: list[Callable[[], None]] = []
+        super().__init__()
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -125,15 +126,6 @@ class SqliteTransaction:
         _refuse_steps(self._session)
         result: T = await asyncio.wrap_future(step.future)
         return result
-
-    def after_commit(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once this transaction has been committed."""
-        self._callbacks.append(callback)
-
-    def committed(self) -> None:
-        """Run the callbacks; the database calls it after its commit."""
-        for callback in self._callbacks:
-            callback()
 
 
 class Sqlite:
