@@ -215,14 +215,12 @@ def wait_for(port: int) -> None:
 
 
 def cpu(process: int) -> float:
-    """Return the CPU seconds of a process and its children."""
-    stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    used = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
-    tasks = Path(f"/proc/{process}/task").iterdir()
-    children = {
-        int(one) for task in tasks for one in (task / "children").read_text().split()
-    }
-    return used + sum(cpu(one) for one in children)
+    """Return the CPU seconds of a process, its threads and its children."""
+    used = 0.0
+    for task in Path(f"/proc/{process}/task").iterdir():
+        used += int((task / "schedstat").read_text().split()[0]) / 1e9
+        used += sum(cpu(int(child)) for child in (task / "children").read_text().split())
+    return used
 
 
 class Load:

@@ -84,10 +84,12 @@ class Wire(Protocol):
 class _Line:
     """One operation of a client, with the state of its policy."""
 
-    __slots__ = ("edge", "machine", "operation", "stale")
+    __slots__ = ("command", "edge", "machine", "operation", "repeatable", "stale")
 
     def __init__(self, operation: Operation, policy: Policy, edge: Edge) -> None:
         self.operation = operation
+        self.command = operation.pattern is Pattern.COMMAND
+        self.repeatable = operation.repeatable
         self.edge = edge
         self.machine: Machine = new_machine(edge.name, policy)
         self.stale = policy.fallback is not None and policy.fallback.stale is not None
@@ -106,6 +108,7 @@ class Core:
         self.contract = contract
         self._make = wire
         self._wires: WeakKeyDictionary[asyncio.AbstractEventLoop, Wire] = WeakKeyDictionary()
+        self._latest: tuple[asyncio.AbstractEventLoop, Wire] | None = None
         self._lock = threading.Lock()
         self._closed = False
         self.lines: dict[str, _Line] = {}
@@ -133,24 +136,27 @@ class Core:
                 where=operation.full_name,
                 fix="Iterate over it: `async for reply in client.method(request)`.",
             )
-        wire = self._wire()
-        context = inherited()
-
-        async def attempt(step: Attempt) -> Outcome[Any]:
-            return await wire.send(operation, request, step, context)
-
-        return await self._drive(line, request, attempt, context, deadline=deadline, key=key)
+        send, context = self._wire().send, inherited()
+        return await self._drive(
+            line,
+            request,
+            lambda attempt: send(operation, request, attempt, context),
+            context,
+            deadline=deadline,
+            key=key,
+        )
 
     async def open(self, name: str, request: Message) -> Replies:
         """Begin one stream; the policy covers the time up to its first reply."""
         line = self.lines[name]
-        wire = self._wire()
-        context = inherited()
-
-        async def attempt(step: Attempt) -> Outcome[Replies]:
-            return await wire.open(line.operation, request, step, context)
-
-        return (await self._drive(line, request, attempt, context)).value
+        begin, context = self._wire().open, inherited()
+        answer = await self._drive(
+            line,
+            request,
+            lambda attempt: begin(line.operation, request, attempt, context),
+            context,
+        )
+        return answer.value
 
     async def close(self) -> None:
         """Close the wires of all event loops; calls in flight are cancelled."""
@@ -158,6 +164,7 @@ class Core:
             self._closed = True
             wires = list(self._wires.items())
             self._wires.clear()
+            self._latest = None
         here = asyncio.get_running_loop()
         for loop, wire in wires:
             if loop is here:
@@ -167,6 +174,9 @@ class Core:
 
     def _wire(self) -> Wire:
         loop = asyncio.get_running_loop()
+        latest = self._latest
+        if latest is not None and latest[0] is loop:
+            return latest[1]
         wire = self._wires.get(loop)
         if wire is None:
             with self._lock:
@@ -177,6 +187,7 @@ class Core:
                         fix="Keep it open for the service's life.",
                     )
                 wire = self._wires[loop] = self._make()
+        self._latest = (loop, wire)
         return wire
 
     async def _drive(
@@ -208,7 +219,7 @@ class Core:
             answer = await aio.drive(
                 line.machine,
                 attempt,
-                repeatable=operation.repeatable,
+                repeatable=line.repeatable,
                 key=key,
                 context=context,
                 deadline=deadline,
@@ -219,16 +230,11 @@ class Core:
                 outcome.where = operation.full_name
             if isinstance(outcome, Unknown):
                 outcome.key = outcome.key or key
-                _note(operation)
+                if line.command:
+                    committed()
             raise
-        _note(operation)
+        if line.command:
+            # an effect of the work in progress: a door says that a request was not executed only
+            # where it had none at all
+            committed()
         return answer
-
-
-def _note(operation: Operation) -> None:
-    """Count a command that may have been carried out among the effects of the work in progress.
-
-    A door says that a request was not executed only where it had no effect at all.
-    """
-    if operation.pattern is Pattern.COMMAND:
-        committed()

@@ -17,10 +17,10 @@ over the limit, is `Unknown`; from the other side, for a request that is, it is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from switchgear.call.answer import headers
 from switchgear.call.core import Replies, Settings
@@ -30,7 +30,7 @@ from switchgear.contract.message import Message
 from switchgear.contract.service import Operation
 from switchgear.errors import InvalidMessage, MissingExtra
 from switchgear.model import wire
-from switchgear.model.context import Context
+from switchgear.model.context import Context, Priority
 from switchgear.model.outcome import (
     Ok,
     Outcome,
@@ -88,6 +88,14 @@ _OUR_LIMIT: Final = "CLIENT: Received message larger"
 _THEIR_LIMIT: Final = "SERVER: Received message larger"
 
 
+class _Method(NamedTuple):
+    """One operation on the channel."""
+
+    call: Callable[..., Awaitable[bytes]]
+    write: Callable[[Message], bytes]
+    read: Callable[[bytes], Message]
+
+
 class GrpcWire:
     """See `Wire`. It connects when it is first used."""
 
@@ -97,33 +105,28 @@ class GrpcWire:
         self._treat = {key: one for key, one in settings.treat.items() if isinstance(key, Status)}
         self._channel: grpc.aio.Channel | None = None
         self._connecting: asyncio.Task[bool] | None = None
-        # grpc.aio's callables are generic in types that are bytes here
-        self._methods: dict[str, Any] = {}
+        self._methods: dict[str, _Method] = {}
+        caller = settings.caller
+        self._always = () if caller is None else ((wire.CALLER, caller),)
 
     async def send(
         self, operation: Operation, request: Message, attempt: Attempt, context: Context
     ) -> Outcome[Any]:
         """Ask once; see `Wire.send`."""
-        data = codec_of(operation.request).to_proto(request)
         channel = self._channel or self._open()
+        call, write, read = self._methods.get(operation.grpc_path) or self._method(operation)
+        data = write(request)
         if channel.get_state(try_to_connect=True) is not _READY and not await self._connected(
             attempt.deadline
         ):
             return self._unconnected()
-        method = self._methods.get(operation.grpc_path)
-        if method is None:
-            method = self._methods[operation.grpc_path] = channel.unary_unary(operation.grpc_path)
-        now = monotonic()
+        left = None if attempt.deadline == inf else max(0.001, attempt.deadline - monotonic())
         try:
-            reply = await method(
-                data,
-                timeout=None if attempt.deadline == inf else max(0.001, attempt.deadline - now),
-                metadata=self._metadata(attempt, context, now),
-            )
+            reply = await call(data, timeout=left, metadata=self._metadata(attempt, context))
         except grpc.aio.AioRpcError as failure:
             return self._outcome(operation, failure)
         try:
-            return Ok(codec_of(operation.reply).from_proto(reply))
+            return Ok(read(reply))
         except InvalidMessage as unreadable:
             return _unreadable(unreadable)
 
@@ -137,12 +140,12 @@ class GrpcWire:
             attempt.deadline
         ):
             return self._unconnected()
-        now = monotonic()
+        until = context.deadline
         begin: Any = channel.unary_stream(operation.grpc_path)
         call = begin(
             data,
-            timeout=None if context.deadline is None else max(0.001, context.deadline - now),
-            metadata=self._metadata(attempt, context, now),
+            timeout=None if until is None else max(0.001, until - monotonic()),
+            metadata=self._metadata(attempt, context),
         )
         try:
             first = await call.read()
@@ -219,14 +222,30 @@ class GrpcWire:
     def _unconnected(self) -> Unavailable:
         return Unavailable(f"no connection to {self._target.authority}", reason=Reason.CONNECT)
 
-    def _metadata(
-        self, attempt: Attempt, context: Context, now: float
-    ) -> tuple[tuple[str, str], ...]:
-        marks = headers(attempt, context, now, caller=self._settings.caller)
+    def _metadata(self, attempt: Attempt, context: Context) -> tuple[tuple[str, str], ...]:
+        """Return what goes out besides the message; what is the default is left out."""
+        if (
+            attempt.wire_number == 1
+            and attempt.key is None
+            and context.traceparent is None
+            and context.priority is Priority.DEFAULT
+            and self._settings.token is None
+        ):
+            return self._always
+        marks = headers(attempt, context, monotonic(), caller=self._settings.caller)
         marks.pop(wire.TIMEOUT, None)  # gRPC has its own
         if self._settings.token is not None:
             marks["authorization"] = f"Bearer {self._settings.token.reveal()}"
         return tuple(marks.items())
+
+    def _method(self, operation: Operation) -> _Method:
+        channel = self._channel or self._open()
+        # grpc.aio's callables are generic in types that are bytes here
+        call: Any = channel.unary_unary(operation.grpc_path)
+        write = codec_of(operation.request).to_proto
+        method = _Method(call, write, codec_of(operation.reply).from_proto)
+        self._methods[operation.grpc_path] = method
+        return method
 
     def _outcome(
         self, operation: Operation, failure: grpc.aio.AioRpcError

@@ -18,8 +18,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType, NoneType, TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -119,13 +120,10 @@ class Dispatcher:
         not done), or `Failed` or `InProgress` (may have been done). Cancellation passes through.
         """
         method = self._method(operation)
-
-        async def work() -> Message:
-            if operation.keyed and arrival.key is not None:
-                return await self._once(method, request, arrival, arrival.key)
-            return _reply(operation, await method(request))
-
-        return await self._around(arrival, work)
+        work: Callable[[], Awaitable[Message]] = partial(method, request)
+        if operation.keyed and arrival.given_key is not None:
+            work = partial(self._once, method, request, arrival)
+        return await self._around(arrival, work, operation.reply)
 
     async def stream(
         self, operation: Operation, request: Message, arrival: Arrival, send: Emit
@@ -137,13 +135,13 @@ class Dispatcher:
             replies = method(request)
             try:
                 async for reply in replies:
-                    await send(_reply(operation, reply))
+                    await send(_checked(operation, reply))
             finally:
                 close = getattr(replies, "aclose", None)
                 if close is not None:
                     await close()
 
-        await self._around(arrival, work)
+        await self._around(arrival, work, NoneType)
 
     def _method(self, operation: Operation) -> Method:
         method = self._methods.get(operation.full_name)
@@ -151,12 +149,18 @@ class Dispatcher:
             raise Rejected(f"{operation.full_name} is not served.", status=Status.UNIMPLEMENTED)
         return method
 
-    async def _around(self, arrival: Arrival, work: Callable[[], Awaitable[T]]) -> T:
+    async def _around(
+        self, arrival: Arrival, work: Callable[[], Awaitable[T]], expected: type[T]
+    ) -> T:
         """Run `work` in its context and its time; turn what it raises into the outcome."""
         end: BaseException | None = None
         with commits() as effects:
             try:
-                return await self._in_time(arrival, work)
+                deadline = arrival.context.deadline
+                if deadline is None:
+                    return await self._inside(arrival, work, expected)
+                with _Deadline(deadline):
+                    return await self._inside(arrival, work, expected)
             except Exception as error:
                 end = outcome_of(error, arrival.operation, committed=effects.count)
                 if end is error:
@@ -170,16 +174,9 @@ class Dispatcher:
                     emit(_ended(arrival, end))
                 del end
 
-    async def _in_time(self, arrival: Arrival, work: Callable[[], Awaitable[T]]) -> T:
-        deadline = arrival.context.deadline
-        if deadline is None:
-            return await self._in_context(arrival, work)
-        if deadline <= monotonic():
-            raise expired()
-        with _Deadline(deadline):
-            return await self._in_context(arrival, work)
-
-    async def _in_context(self, arrival: Arrival, work: Callable[[], Awaitable[T]]) -> T:
+    async def _inside(
+        self, arrival: Arrival, work: Callable[[], Awaitable[T]], expected: type[T]
+    ) -> T:
         if self._before:
             with bind(arrival.context):
                 for hook in self._before:
@@ -187,11 +184,14 @@ class Dispatcher:
         if arrival.operation.keyed:
             arrival.read_key()
         with bind(arrival.context):
-            return await work()
+            reply = await work()
+        if not isinstance(reply, expected):
+            _checked(arrival.operation, reply)
+        return reply
 
-    async def _once(self, method: Method, request: Message, arrival: Arrival, key: str) -> Message:
+    async def _once(self, method: Method, request: Message, arrival: Arrival) -> Message:
         """Carry out a keyed command, or return what its first request was answered."""
-        operation = arrival.operation
+        operation, key = arrival.operation, arrival.key or ""
         reply: Message | None = None
         refusal: Refusal | None = None
         mine: Stored | None = None
@@ -199,7 +199,7 @@ class Dispatcher:
         async def work() -> Stored:
             nonlocal reply, refusal, mine
             try:
-                reply = _reply(operation, await method(request))
+                reply = _checked(operation, await method(request))
                 mine = Stored(to_json(reply))
             except Exception as error:
                 found = alone(error)
@@ -228,11 +228,16 @@ class Dispatcher:
 
 
 class _Deadline(Interruption):
-    """Cancels the `with` block at a monotonic time; then the outcome is that it overran."""
+    """Cancels the `with` block at a monotonic time; then the outcome is that it overran.
+
+    Raises the outcome of a request that arrived too late if that time has passed.
+    """
 
     __slots__ = ("_slot",)
 
     def __init__(self, when: float) -> None:
+        if when <= monotonic():
+            raise expired()
         super().__init__()
         self._slot = alarms().set(when, self.interrupt)
 
@@ -280,8 +285,8 @@ def _without_zeros(message: Message, tree: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _reply(operation: Operation, reply: object) -> Message:
-    """Return what a handler returned, if it is what the contract says."""
+def _checked(operation: Operation, reply: object) -> Message:
+    """Return what a handler returned; raises `TypeError` if the contract says something else."""
     if not isinstance(reply, operation.reply):
         raise TypeError(
             f"{operation.full_name} returned {type(reply).__name__}, not {operation.reply.__name__}"

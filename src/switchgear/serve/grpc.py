@@ -134,14 +134,14 @@ class Grpc:
         return grpc.unary_unary_rpc_method_handler(self._unary(operation))
 
     def _unary(self, operation: Operation) -> Unary:
-        dispatcher, write = self._dispatcher, codec_of(operation.reply)
+        carry_out, written = self._dispatcher.handle, codec_of(operation.reply)
 
         async def handle(data: bytes, call: Call) -> bytes:
             try:
                 arrival = _arrival(operation, call)
                 request = _read(operation, data)
-                reply = await dispatcher.handle(operation, request, arrival)
-                return encode(write.to_proto, reply, operation)
+                reply = await carry_out(operation, request, arrival)
+                return encode(written.to_proto, reply, operation)
             except (Refused, Unavailable, Unknown) as outcome:
                 await _abort(call, outcome)
 
