@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 from tests.serve.embedded import HttpServer
-from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, Stock
+from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, OutOfStock, Reserve, Stock
 
 from switchgear.call.client import connect
 from switchgear.call.http import answered
@@ -335,6 +335,38 @@ async def test_a_reply_over_our_limit_was_carried_out(monkeypatch):
     async with foreign(behave) as port, asking("grpc", port) as inventory:
         with pytest.raises(Unknown):
             await inventory.stock(GetStock(sku="x"))
+
+
+async def test_trailers_over_our_limit_were_carried_out():
+    calls = []
+
+    async def behave(data, call):
+        calls.append(1)
+        call.set_trailing_metadata((("x-bin", b"x" * 2_000_000),))
+        return b""
+
+    async with foreign(behave) as port, asking("grpc", port) as inventory:
+        with pytest.raises(Unknown):
+            await inventory.do(Do(what="x"))
+        assert calls == [1]
+
+
+async def test_a_large_refusal_arrives():
+    class Verbose(Handler):
+        async def reserve(self, request):
+            raise OutOfStock(sku="x" * 100_000, available=1)
+
+    door = Grpc(Dispatcher([Verbose()]))
+    port = await door.start()
+    async with asking("grpc", port) as inventory:
+        with pytest.raises(OutOfStock):
+            await inventory.reserve(Reserve(order_id="1", lines=[]))
+    await door.stop(0)
+    # a door may be opened again
+    port = await door.start()
+    async with asking("grpc", port) as inventory:
+        await inventory.stock(GetStock(sku="tea"))
+    await door.stop(0)
 
 
 async def test_a_request_over_their_limit_is_rejected():

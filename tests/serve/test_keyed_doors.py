@@ -272,7 +272,7 @@ async def test_a_connection_lost_during_the_commit_is_500(postgres):
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE query LIKE 'COMMIT%' AND state = 'active'"
             )
-            while not await admin.fetch(kill):  # noqa: ASYNC110  another program's state
+            while not await admin.fetch(kill):
                 await asyncio.sleep(0.005)
             answer = await asked
             assert answer.status_code == 500

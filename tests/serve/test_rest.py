@@ -57,6 +57,11 @@ async def test_head_answers_as_get_without_a_body(http):
     assert int(answer.headers["content-length"]) == len('{"sku":"tea","available":0}')
 
 
+async def test_head_does_not_begin_a_stream(http):
+    answer = await http.head("/v1/watch/endless")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
+
+
 async def test_a_refusal_is_a_typed_problem(http):
     order = {"order_id": "1", "lines": [{"sku": "gone", "quantity": 1}]}
     answer = await http.post("/v1/reservations", json=order)

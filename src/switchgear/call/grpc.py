@@ -9,9 +9,9 @@ not tell which. So nothing is sent before the channel is known to be connected:
 | a status with the `not-executed` mark                   | `Unavailable(NOT_EXECUTED)`     |
 | any other status                                        | as `wire.grpc_verdict` says     |
 
-so UNAVAILABLE after sending is `Unknown`. Two statuses of the library itself are told by their
-words, because nothing else tells them: RESOURCE_EXHAUSTED from our own side, for a reply that is
-over the limit, is `Unknown`; from the other side, for a request that is, it is `Rejected`.
+so UNAVAILABLE after sending is `Unknown`. What gRPC's own core answers with RESOURCE_EXHAUSTED is
+told by its words, because nothing else tells it: a reply or trailers over a limit of ours are
+`Unknown`, a request over a limit of theirs is `Rejected`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 250),
     ("grpc.max_receive_message_length", LIMIT),
     ("grpc.max_send_message_length", -1),
+    # a typed refusal travels in the trailers
+    ("grpc.max_metadata_size", 256 * 1024),
+    ("grpc.absolute_max_metadata_size", 1024 * 1024),
     # two clients of one callee do not share the fate of a connection
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -84,7 +87,7 @@ _REASONS: Final = {
     Status.CANCELLED: Reason.CANCELLED,
     Status.UNAVAILABLE: Reason.RESET,
 }
-_OUR_LIMIT: Final = "CLIENT: Received message larger"
+_OUR_LIMITS: Final = ("Stream removed", "CLIENT: ", "metadata size exceeds")
 _THEIR_LIMIT: Final = "SERVER: Received message larger"
 
 
@@ -234,6 +237,8 @@ class GrpcWire:
             return self._always
         marks = headers(attempt, context, monotonic(), caller=self._settings.caller)
         marks.pop(wire.TIMEOUT, None)  # gRPC has its own
+        if attempt.wire_number == 1:
+            del marks[wire.ATTEMPT]
         if self._settings.token is not None:
             marks["authorization"] = f"Bearer {self._settings.token.reveal()}"
         return tuple(marks.items())
@@ -259,10 +264,11 @@ class GrpcWire:
         if refusal is not None:
             return refusal
         verdict = self._treat.get(status) or wire.grpc_verdict(status)
-        if _OUR_LIMIT in told:
-            verdict = Verdict.UNKNOWN
-        elif _THEIR_LIMIT in told:
-            verdict = Verdict.REFUSED
+        if status is Status.RESOURCE_EXHAUSTED:
+            if _THEIR_LIMIT in told:
+                verdict = Verdict.REFUSED
+            elif any(words in told for words in _OUR_LIMITS):
+                verdict = Verdict.UNKNOWN
         what = told or str(status)
         final = trailers.get(wire.RETRY) == wire.FINAL
         wait = _pushback(trailers.get(wire.GRPC_PUSHBACK), details.retry_after)

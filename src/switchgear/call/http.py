@@ -157,6 +157,8 @@ class HttpWire:
         marks = headers(attempt, context, now, caller=self._settings.caller)
         if deadline == inf:
             marks.pop(wire.TIMEOUT, None)
+        if attempt.wire_number == 1:
+            del marks[wire.ATTEMPT]  # the default
         if self._settings.token is not None:
             marks["authorization"] = f"Bearer {self._settings.token.reveal()}"
         body: bytes | None = None

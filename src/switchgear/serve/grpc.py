@@ -92,6 +92,7 @@ class Grpc:
         Raises `OperationError` if the address cannot be used.
         """
         server = self._server = grpc.aio.server(options=self._options)
+        self._health = health.aio.HealthServicer()
         for contract in self._dispatcher.contracts.values():
             server.add_registered_method_handlers(
                 contract.full_name,

@@ -224,6 +224,9 @@ class Rest:
             request = _request(entry, parameters, scope["query_string"], body)
         except InvalidMessage as error:
             raise Rejected(error.what, pointer=error.pointer) from error
+        if operation.streaming and scope["method"] == "HEAD":
+            await asgi.answer(send, 200, b"", [_STREAM, *extra])
+            return
         if operation.streaming:
             await self._stream(arrival, request, receive, send, extra)
             return
