@@ -124,6 +124,7 @@ class Attempts:
                 async with scope:
                     data = await (self._undo if run.side is Side.UNDO else self._do)(step, ctx)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  every end counts
+                # clients and databases count their effects; a guard only that it was called
                 partial = committed.count > 0 or sum(context.sequence.values()) > 1
                 return self._failed(error, began, scope, partial=partial)
             finally:

@@ -43,6 +43,8 @@ class Story:
     """The last failure of each half step."""
     turned: Line | None = None
     """The line at which the saga turned round."""
+    status: str = "running"
+    """running, undoing, queued, done or undone."""
 
     @classmethod
     def of(cls, plan: Plan, row: SagaRow, lines: Sequence[Line]) -> Story:
@@ -55,6 +57,7 @@ class Story:
     def add(self, line: Line, state: State) -> None:
         """Take in the next line, after which the saga is in `state`."""
         self.state = state
+        self.status = machine.status(self.plan, state)
         self.seq += 1
         entry = line.entry
         if entry.next is Next.UNDO and self.turned is None:
@@ -69,11 +72,6 @@ class Story:
         elif entry.what in FAILED:
             failure = msgspec.json.decode(line.data, type=Failure)
             self.failures[entry.step, entry.side] = failure
-
-    @property
-    def status(self) -> str:
-        """Return running, undoing, queued, done or undone."""
-        return machine.status(self.plan, self.state)
 
 
 async def read_story(store: Store, units: Units, row: SagaRow, plan: Plan | None = None) -> Story:
