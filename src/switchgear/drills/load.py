@@ -50,6 +50,8 @@ class Sample:
     took: float
     """Seconds from when it was due to the answer, or to giving up."""
     answer: Answer
+    late: float = 0.0
+    """Seconds by which it was sent later than it was due: the visitors' own machine was busy."""
 
 
 def evenly(rate: float, seconds: float) -> list[float]:
@@ -72,8 +74,9 @@ async def offer(times: Sequence[float], ask: Callable[[int], Awaitable[Answer]])
     began = clock()
 
     async def one(number: int, due: float) -> Sample:
+        late = clock() - began - due
         answer = await ask(number)
-        return Sample(due, clock() - began - due, answer)
+        return Sample(due, clock() - began - due, answer, late)
 
     tasks = []
     try:

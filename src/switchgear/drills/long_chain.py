@@ -1,8 +1,9 @@
 """Five services in a row, each answering 99.9% of what it is asked.
 
 Nothing is broken but the arithmetic that people do in their heads. Availabilities multiply, and
-the quantile of a sum is not the sum of quantiles. One service is measured alone; from that alone
-the chain is predicted, and then measured. At last the same question goes out as one event.
+the quantile of a sum is not the sum of quantiles. From what one link sees of the service behind it
+the whole chain is predicted, and put beside what a visitor sees. At last the same question goes
+out as one event.
 """
 
 from __future__ import annotations
@@ -32,23 +33,24 @@ __all__ = ["drill"]
 
 SERVICES: Final = 5
 AVAILABLE: Final = 0.999
-WORK: Final = 0.04
+WORK: Final = 0.03
 """Mean of each service's own work in seconds."""
 SEED: Final = "7"
 
-ALONE: Final = 800
-REQUESTS: Final = 1600
-RATE_ALONE: Final = 130.0
+WARM: Final = 50
+REQUESTS: Final = 2000
 RATE: Final = 80.0
 EVENTS: Final = 300
 EVENT_RATE: Final = 60.0
+BUSY: Final = 0.05
+"""Seconds that one in a hundred requests may be sent too late, or the measurement is repeated."""
 CERTAIN: Final = 0.999
 """The confidence with which a prediction is called wrong."""
 NEAR: Final = 0.25
 """How far a predicted quantile may be from the measured one: a share of it."""
 WITHIN: Final = 20.0
 
-ONE: Final = "one alone"
+ONE: Final = "one service"
 PREDICTED: Final = "predicted"
 ADDED: Final = "added up"
 MEASURED: Final = "measured"
@@ -73,22 +75,31 @@ async def drill(stand: Stand) -> Report:
         "DRILL_KINDS": f"{SignalKind.EVENT_HANDLED},{SignalKind.EVENT_RETRIED}",
     }
     links = [f"link{number}" for number in range(1, SERVICES + 1)]
+    last = links[-2]  # it has one service behind it, and sees what that one is like
+    envs = dict.fromkeys(links, env) | {
+        last: env | {"DRILL_KINDS": f"{env['DRILL_KINDS']},{SignalKind.CALL_ENDED}"}
+    }
     async with (
-        stand.system("chain", env=dict.fromkeys(links, env), faulty=links) as chain,
+        stand.system("chain", env=envs, faulty=links) as chain,
         Visitors() as visitors,
     ):
 
         async def ask(link: str, number: int) -> Answer:
             return await visitors.get(chain.url(link, f"/v1/answer/{number}"))
 
-        await asyncio.gather(*(ask("link1", number) for number in range(50)))
-        stand.say(f"{ALONE} requests to one service alone")
-        alone = await offer(at_random(RATE_ALONE, ALONE, chance), lambda n: ask(links[-1], n))
+        # the first ones open the connections
+        await asyncio.gather(*(ask(links[0], number) for number in range(WARM)))
         stand.say(f"{REQUESTS} requests through all {SERVICES}")
+        before = len(_calls_of(chain, last))
         whole = await offer(at_random(RATE, REQUESTS, chance), lambda n: ask(links[0], n))
+        if quantile([sample.late for sample in whole], 0.99) > BUSY:
+            stand.say("the machine is busy with something else: once more")
+            before = len(_calls_of(chain, last))
+            whole = await offer(at_random(RATE, REQUESTS, chance), lambda n: ask(links[0], n))
+        one = _calls_of(chain, last)[before:]
         stand.say(f"{EVENTS} times the same as one event")
         events = await _publish(chain, links, chance)
-    _in_a_row(report, alone, whole)
+    _in_a_row(report, one, whole)
     _as_event(report, events)
     report.shows = (
         "Five times 99.9% is 99.5%, and a chain's slow answers are rarer than adding up each "
@@ -97,11 +108,20 @@ async def drill(stand: Stand) -> Report:
     return report
 
 
-def _in_a_row(report: Report, alone: list[Sample], whole: list[Sample]) -> None:
+def _calls_of(chain: System, link: str) -> list[float]:
+    """Return how long the service behind a link took to answer each question, in seconds."""
+    return [
+        float(entry.detail["seconds"])
+        for entry in chain.signals(link)
+        if entry.kind == SignalKind.CALL_ENDED and entry.detail["outcome"] == "ok"
+    ]
+
+
+def _in_a_row(report: Report, one: list[float], whole: list[Sample]) -> None:
     """Put the prediction from one service beside what the chain did."""
     answered = sum(sample.answer.good for sample in whole)
     predicted = in_a_row([AVAILABLE] * SERVICES)
-    report.figure("requests", len(alone), variant=ONE)
+    report.figure("requests", len(one), variant=ONE)
     report.figure("requests", len(whole), variant=MEASURED)
     report.figure("availability", predicted, "share", variant=PREDICTED)
     report.figure(
@@ -118,7 +138,6 @@ def _in_a_row(report: Report, alone: list[Sample], whole: list[Sample]) -> None:
         f"measured {answered} of {len(whole)}, {CERTAIN:.1%} interval "
         f"{certain.low:.4f} to {certain.high:.4f}",
     )
-    one = [sample.took for sample in alone if sample.answer.good]
     chain = [sample.took for sample in whole if sample.answer.good]
     sums = sum_quantiles([one] * SERVICES, list(SHARES.values()))
     for (name, share), of_sum in zip(SHARES.items(), sums, strict=True):

@@ -34,8 +34,9 @@ LASTING: Final = 4.5
 
 WORKERS: Final = 16
 """Workers of the gateway, and of inventory, in leg 2."""
-VISITORS: Final = 12.0
-"""Visitors a second of each of the two pages in leg 2, for so many seconds:"""
+CHECKOUTS: Final = 12.0
+IMPRINTS: Final = 25.0
+"""Visitors a second of the two pages in leg 2, for so many seconds:"""
 WATCHED: Final = 6.0
 WARM: Final = 1.5
 PATIENCE: Final = 3.0
@@ -142,12 +143,14 @@ def _page_checks(report: Report, samples: dict[str, list[Sample]]) -> None:
 
 
 async def _second_leg(stand: Stand, shop: System, visitors: Visitors, report: Report) -> None:
-    await shop["inventory"].restart(DRILL_WORKERS=str(WORKERS))
     watched: dict[str, _Watch] = {}
     most: dict[str, int] = {}
     for variant, guards in (("guarded", "on"), ("naive", "off")):
         shop.faults("inventory").set()
-        await shop["gateway"].restart(SHOP_GUARDS=guards, DRILL_WORKERS=str(WORKERS))
+        await asyncio.gather(
+            shop["gateway"].restart(SHOP_GUARDS=guards, DRILL_WORKERS=str(WORKERS)),
+            shop["inventory"].restart(DRILL_WORKERS=str(WORKERS)),
+        )
         warm = await _watch(shop, visitors, WARM)
         watched.setdefault("healthy", warm)
         shop.faults("inventory").set(stock=Faults(sleep=STUCK))
@@ -178,8 +181,8 @@ async def _watch(shop: System, visitors: Visitors, seconds: float) -> _Watch:
     checkout, imprint = shop.url("gateway", "/checkout/ann"), shop.url("gateway", "/imprint")
     began = time.time()
     seen = await asyncio.gather(
-        offer(evenly(VISITORS, seconds), lambda _: visitors.get(checkout, PATIENCE)),
-        offer(evenly(VISITORS, seconds), lambda _: visitors.get(imprint, PATIENCE)),
+        offer(evenly(CHECKOUTS, seconds), lambda _: visitors.get(checkout, PATIENCE)),
+        offer(evenly(IMPRINTS, seconds), lambda _: visitors.get(imprint, PATIENCE)),
     )
     return _Watch(began, *seen)
 
@@ -203,7 +206,7 @@ def _busy_figures(report: Report, variant: str, watch: _Watch, shop: System) -> 
         entries = [entry for entry in shop.signals(service) if entry.kind == BUSY]
         counts = busy_at(entries, [watch.began + second for second in range(1, int(WATCHED) + 1)])
         report.figure(
-            f"{service} workers busy, by second",
+            f"{service} busy, by second",
             " ".join(map(str, counts)),
             variant=variant,
             section=TWO,
@@ -225,13 +228,13 @@ def busy_at(entries: Sequence[Entry], times: Sequence[float]) -> list[int]:
 def _first_to_see(watch: _Watch, gateway: Sequence[Entry]) -> tuple[str, float]:
     """Tell who noticed first that something was wrong, and how many seconds after it began."""
     seen = [
-        (sample.due + sample.took, "a visitor, who left")
+        (sample.due + sample.took, "a visitor")
         for page, samples in (("/checkout", watch.checkout), ("/imprint", watch.imprint))
         for sample in samples
         if not sample.answer.good
     ]
     seen += [
-        (entry.at - watch.began, "the gateway's guard")
+        (entry.at - watch.began, "the guard")
         for entry in gateway
         if entry.at >= watch.began
         and entry.kind in (SignalKind.FALLBACK_USED, SignalKind.BREAKER_OPENED)
@@ -245,14 +248,19 @@ def _radius_checks(report: Report, imprint: dict[str, list[Sample]], most: dict[
         variant: quantile([sample.took for sample in samples], 0.99)
         for variant, samples in imprint.items()
     }
+    answered = {
+        variant: sum(sample.answer.good for sample in samples) / len(samples)
+        for variant, samples in imprint.items()
+    }
     report.check(
         "without guards, one slow service takes a page down that never calls it",
-        slowest["naive"] > 10 * slowest["healthy"] and most["naive"] == WORKERS,
-        f"p99 {slowest['naive']:.2f} s, {most['naive']} of {WORKERS} workers busy",
+        answered["naive"] < 0.9 and most["naive"] == WORKERS,  # noqa: PLR2004  a tenth left
+        f"{1 - answered['naive']:.0%} of its visitors left; "
+        f"{most['naive']} of {WORKERS} workers busy",
     )
     report.check(
-        "with guards that page does not notice",
-        slowest["guarded"] < 0.25 and all(one.answer.good for one in imprint["guarded"]),  # noqa: PLR2004
+        "with guards every visitor of that page gets it, without a wait to speak of",
+        slowest["guarded"] < 1.0 and answered["guarded"] == 1.0,
         f"p99 {slowest['guarded'] * 1000:.0f} ms, healthy {slowest['healthy'] * 1000:.0f} ms; "
         f"at most {most['guarded']} of {WORKERS} workers busy",
     )
