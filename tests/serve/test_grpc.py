@@ -185,7 +185,17 @@ async def test_a_deadline_that_has_passed_runs_nothing(world):
         assert world.handler.ran == ran
 
 
-def request_with_timeout(timeout):
+async def test_the_server_keeps_the_deadline_by_itself(world):
+    host, port = world.grpc.removeprefix("grpc://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_with_timeout("100m", "Do", b"\x0a\x04wait"))
+    await world.handler.began.wait()
+    # nobody cancels: the client of this test only listens
+    await asyncio.wait_for(world.handler.cancelled.wait(), 2)
+    writer.close()
+
+
+def request_with_timeout(timeout, method="Stock", message=b"\x0a\x03tea"):
     """An HTTP/2 connection with one gRPC request, written by hand."""
 
     def literal(name, value):
@@ -195,14 +205,14 @@ def request_with_timeout(timeout):
         head = len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4)
         return head + payload
 
-    block = b"\x83\x86" + literal(":path", "/acme.inventory.v1.Inventory/Stock")
+    block = b"\x83\x86" + literal(":path", f"/acme.inventory.v1.Inventory/{method}")
     block += literal(":authority", "x") + literal("te", "trailers")
     block += literal("content-type", "application/grpc") + literal("grpc-timeout", timeout)
     return (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         + frame(4, 0, 0, b"")
         + frame(1, 4, 1, block)
-        + frame(0, 1, 1, b"\x00\x00\x00\x00\x05\x0a\x03tea")
+        + frame(0, 1, 1, b"\x00" + len(message).to_bytes(4) + message)
     )
 
 

@@ -159,6 +159,9 @@ class Dispatcher:
                 deadline = arrival.context.deadline
                 if deadline is None:
                     return await self._inside(arrival, work, expected)
+                if arrival.door == "grpc" and deadline > monotonic():
+                    # gRPC's own core cancels the handler then
+                    return await self._inside(arrival, work, expected)
                 with _Deadline(deadline):
                     return await self._inside(arrival, work, expected)
             except Exception as error:
@@ -329,7 +332,10 @@ def _ended(arrival: Arrival, end: BaseException | None) -> Signal:
             else "unknown"
         )
     elif end is not None:
-        outcome, status = "cancelled", Status.CANCELLED
+        deadline = arrival.context.deadline
+        late = deadline is not None and deadline <= monotonic()
+        outcome = "unknown" if late else "cancelled"
+        status = Status.DEADLINE_EXCEEDED if late else Status.CANCELLED
     return Signal(
         SignalKind.REQUEST_ENDED,
         arrival.operation.full_name,

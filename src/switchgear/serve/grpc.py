@@ -135,14 +135,18 @@ class Grpc:
         return grpc.unary_unary_rpc_method_handler(self._unary(operation))
 
     def _unary(self, operation: Operation) -> Unary:
-        carry_out, written = self._dispatcher.handle, codec_of(operation.reply)
+        carry_out = self._dispatcher.handle
+        asked, answered = codec_of(operation.request), codec_of(operation.reply)
 
         async def handle(data: bytes, call: Call) -> bytes:
             try:
                 arrival = _arrival(operation, call)
-                request = _read(operation, data)
+                try:
+                    request: Message = asked.from_proto(data)
+                except InvalidMessage as error:
+                    raise Rejected(error.what, pointer=error.pointer) from error
                 reply = await carry_out(operation, request, arrival)
-                return encode(written.to_proto, reply, operation)
+                return encode(answered.to_proto, reply, operation)
             except (Refused, Unavailable, Unknown) as outcome:
                 await _abort(call, outcome)
 
