@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -114,12 +115,12 @@ class Postgres:
         self, connection: PoolConnectionProxy, outer: asyncpg.transaction.Transaction
     ) -> None:
         """Roll back; where that cannot be said any more, the lost connection does it."""
-        if connection.is_closed():
-            return
         try:
             await outer.rollback()
         except self._errors:
-            connection.terminate()
+            # the pool may have taken a lost connection back already
+            with contextlib.suppress(*self._errors):
+                connection.terminate()
 
     async def _commit(self, outer: asyncpg.transaction.Transaction) -> None:
         """Commit, and wait for the answer even if cancelled: a COMMIT sent cannot be recalled."""
