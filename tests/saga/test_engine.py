@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -438,6 +439,30 @@ class TestBranches:
             await second.get(run.id).result(within=5)
         assert sorted(book.names) == ["flight", "flight", "hotel", "hotel"]
         assert [call.ctx.attempt for call in book.of("hotel")] == [1, 2]
+
+    async def test_one_that_ends_does_not_hide_that_the_other_was_cut_short(
+        self, database: Sqlite, book: Book
+    ) -> None:
+        async def end_when_told_to_stop() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+        book.will("hotel", asyncio.Event(), UNAVAILABLE)
+        book.will("flight", end_when_told_to_stop)
+        saga = self.saga(book)
+        engine = Engine(database, [saga])
+        await engine.prepare()
+        working = asyncio.create_task(engine.run())
+        await eventually(lambda: engine.running)
+        run = await begin(engine, database, saga)
+        await book.until("flight")
+        await engine.stop(within=0.01)
+        await working
+        async with Engine(database, [saga]) as second:
+            with pytest.raises(SagaUndone):
+                await second.get(run.id).result(within=5)
+        # in doubt, though its second and third attempt were certainly not carried out
+        assert sorted(book.names) == ["flight", "hotel", "hotel", "hotel", "leave", "walk"]
 
 
 class TestStop:

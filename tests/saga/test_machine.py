@@ -145,6 +145,12 @@ def test_retry_after_is_waited_for() -> None:
     assert entry.due == 42.0
 
 
+def test_retry_after_is_not_believed_for_ever() -> None:
+    world = World(CHECKOUT, script())
+    entry = world.tell(Answered("reserve", Side.DO, UNAVAILABLE, retry_after=1e12))
+    assert entry.due == 3600.0
+
+
 class TestDeadline:
     def test_before_the_pivot_it_compensates(self) -> None:
         world = World(CHECKOUT, script(), deadline=5.0)

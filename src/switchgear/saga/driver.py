@@ -174,7 +174,9 @@ class Driver:
             return Turn(status, release=True, ended=entry.at)
         if status == "queued":
             return Turn(status, release=True)
-        if not self._flying and not machine.awaited(state):
+        # an attempt that was cut short is still to be noted
+        noted = not self._cut or entry.what is What.INTERRUPTED
+        if noted and not self._flying and not machine.awaited(state):
             due = min(run.due for run in machine.runs(plan, state))
             if self._stopping or due > entry.at:
                 return Turn(status, release=True, wake=max(due - entry.at, 0.0))

@@ -216,6 +216,8 @@ def evolve(plan: Plan, state: State, entry: Entry) -> State:
     return State(_settle(plan, phase, marks, entry.at), marks, state.deadline)
 
 
+_PATIENCE = 3600.0
+"""Seconds up to which a callee's `retry_after` is believed."""
 _BEGUN = frozenset({Fate.BEGUN, Fate.DONE, Fate.SKIPPED})
 _BY = frozenset({Fate.DONE, Fate.SKIPPED})
 _NO = frozenset({What.REFUSED, What.REJECTED})
@@ -301,7 +303,8 @@ def _after_undo(
 
 
 def _delay(backoff: Backoff, tried: Try, answer: Answered, draw: float) -> float:
-    return max(backoff.wait(tried.failures + 1, draw), answer.retry_after or 0.0)
+    asked = min(answer.retry_after or 0.0, _PATIENCE)
+    return max(backoff.wait(tried.failures + 1, draw), asked)
 
 
 def _do_moved(step: StepPlan, mark: Mark, entry: Entry) -> Mark:
