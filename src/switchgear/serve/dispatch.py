@@ -180,10 +180,9 @@ class Dispatcher:
     async def _inside(
         self, arrival: Arrival, work: Callable[[], Awaitable[T]], expected: type[T]
     ) -> T:
-        if self._before:
+        for hook in self._before:
             with bind(arrival.context):
-                for hook in self._before:
-                    _take(arrival, await hook(arrival))
+                _take(arrival, await hook(arrival))
         if arrival.operation.keyed:
             arrival.read_key()
         with bind(arrival.context):

@@ -1,0 +1,123 @@
+"""Which operation a method and path mean; how an alarm rings."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from switchgear.errors import ConfigError, ContractError
+from switchgear.model.outcome import Rejected
+from switchgear.serve.alarm import Alarms, alarms
+from switchgear.serve.cors import Cors
+from switchgear.serve.routing import Router
+from switchgear.serve.tls import Certificate
+
+
+@pytest.fixture
+def router():
+    router = Router()
+    for method, path in (
+        ("GET", "/a/{x}/c/{y}"),
+        ("GET", "/a/b/c/{y}"),
+        ("GET", "/a/b/c/d"),
+        ("POST", "/a/{other}/c/{y}"),
+        ("DELETE", "/a/b"),
+    ):
+        router.add(method, path, f"{method} {path}")
+    return router
+
+
+def found(router, method, path):
+    match = router.find(path, method)
+    return None if match is None else (match.methods.get(method), dict(match.parameters))
+
+
+def test_the_more_literal_route_wins(router):
+    assert found(router, "GET", "/a/b/c/d") == ("GET /a/b/c/d", {})
+    assert found(router, "GET", "/a/b/c/e") == ("GET /a/b/c/{y}", {"y": "e"})
+    assert found(router, "GET", "/a/x/c/d") == ("GET /a/{x}/c/{y}", {"x": "x", "y": "d"})
+
+
+def test_each_method_names_its_parameters(router):
+    assert found(router, "POST", "/a/b/c/e") == (
+        "POST /a/{other}/c/{y}",
+        {"other": "b", "y": "e"},
+    )
+
+
+def test_a_path_without_the_method_tells_the_others(router):
+    match = router.find("/a/b/c/e", "PUT")
+    assert sorted(match.methods) == ["GET", "POST"]
+    assert sorted(router.find("/a/b", "GET").methods) == ["DELETE"]
+
+
+@pytest.mark.parametrize("path", ["", "/", "/a", "/a//c/d", "/a/b/", "/a/b/c/d/e", "a/b"])
+def test_a_path_that_leads_nowhere(router, path):
+    assert router.find(path, "GET") is None
+
+
+def test_a_parameter_is_decoded_after_the_path_was_split(router):
+    assert found(router, "GET", "/a/%2F%C3%A9/c/%25")[1] == {"x": "/é", "y": "%"}
+    with pytest.raises(Rejected) as caught:
+        router.find("/a/x/c/%FF", "GET")
+    assert caught.value.pointer == "/y"
+
+
+@given(st.text())
+def test_no_path_breaks_the_router(path):
+    router = Router()
+    router.add("GET", "/{x}", 1)
+    match = router.find("/" + path, "GET")
+    assert match is None or "x" in match.parameters
+
+
+def test_a_route_is_taken_once(router):
+    for method, path in (("GET", "/a/b/c/d"), ("GET", "/a/{z}/c/{w}")):
+        with pytest.raises(ContractError, match="Two operations"):
+            router.add(method, path, "again")
+
+
+async def test_alarms_ring_late_never_early_and_not_when_taken_out():
+    rung = []
+    own = Alarms(asyncio.get_running_loop())
+    begin = monotonic()
+
+    def bell(name):
+        return lambda: rung.append((name, monotonic() - begin))
+
+    first, second, third = bell("first"), bell("second"), bell("third")
+    own.set(begin + 0.05, second)
+    own.set(begin + 0.02, first)
+    own.set(begin + 0.03, third).pop(third)
+    own.set(begin - 1, bell("past"))
+    await asyncio.sleep(0.1)
+    assert [name for name, _ in rung] == ["past", "first", "second"]
+    for (_, when), due in zip(rung[1:], (0.02, 0.05), strict=True):
+        assert due <= when < due + 0.05
+    assert alarms() is alarms()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"origins": []}, {"origins": "*"}, {"origins": ["*"], "credentials": True}]
+)
+def test_cors_is_checked(wrong):
+    with pytest.raises(ConfigError):
+        Cors(**wrong)
+
+
+def test_cors_for_anybody_and_with_credentials():
+    anybody = dict(Cors(origins=["*"]).answer(b"https://x"))
+    assert anybody[b"access-control-allow-origin"] == b"*"
+    assert b"vary" not in anybody
+    own = dict(Cors(origins=["https://x"], credentials=True).answer(b"https://x"))
+    assert own[b"access-control-allow-credentials"] == b"true"
+    assert dict(Cors(origins=["https://x"]).answer(None)) == {b"vary": b"origin"}
+
+
+def test_a_certificate_that_is_not_there_is_said_so(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Certificate(tmp_path / "no.pem", tmp_path / "no.key")
