@@ -38,7 +38,7 @@ async def waiting(folder: Path, events: list[Noted]) -> AsyncIterator[Bus]:
 
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110  what it waits for is told by no event
+        while not true():
             await asyncio.sleep(0.01)
 
 

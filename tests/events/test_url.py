@@ -1,0 +1,52 @@
+import pytest
+
+from switchgear.events.brokers.port import UnsupportedBroker
+from switchgear.events.brokers.sqlite import SqliteBroker
+from switchgear.events.brokers.url import broker_of
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///data/broker.db", "data/broker.db"),
+        ("sqlite:////var/lib/broker.db", "/var/lib/broker.db"),
+        ("sqlite:///with%20space.db", "with space.db"),
+    ],
+)
+def test_three_slashes_are_relative_and_four_absolute(url, path):
+    broker = broker_of(url)
+    assert isinstance(broker, SqliteBroker)
+    assert str(broker.path) == path
+
+
+def test_an_unknown_scheme_is_refused_with_what_is_supported():
+    with pytest.raises(UnsupportedBroker, match="sqlite:///relative/path.db"):
+        broker_of("kafka://user:secret@host")
+
+
+def test_a_secret_in_a_refused_url_is_not_repeated():
+    with pytest.raises(UnsupportedBroker) as caught:
+        broker_of("kafka://user:secret@host")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite://host/path.db",
+        "sqlite:///a.db?partition=3",
+        "sqlite:///a.db?partitions=three",
+        "sqlite:///a.db?synchronous=maybe",
+        "broker.db",
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_refused(url):
+    with pytest.raises(UnsupportedBroker):
+        broker_of(url)
+
+
+def test_options_are_in_the_query():
+    broker = broker_of("sqlite:///a.db?partitions=3&retention=3600&synchronous=normal")
+    assert not broker.capabilities.durable
+    assert broker.capabilities.retention == 3600
