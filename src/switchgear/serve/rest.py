@@ -55,7 +55,10 @@ _MAX_PARAMETERS: Final = 1000
 _JSON: Final = (b"content-type", b"application/json")
 _STREAM: Final = (b"content-type", b"application/x-ndjson")
 _PROBLEM: Final = (b"content-type", MEDIA_TYPE.encode())
-_HTML: Final = (b"content-type", b"text/html; charset=utf-8")
+_HTML: Final = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+]
 _ENTITY: Final = ("content-type", "content-length", "content-encoding", "origin")
 _READ: Final[Mapping[bytes, str]] = {
     name.encode(): name
@@ -80,7 +83,7 @@ class _Turned(Exception):
     ) -> None:
         super().__init__(detail)
         self.code = code
-        self.failure = Failure(status, "SG303", detail)
+        self.failure = Failure(status, Rejected.code, detail)
         self.headers = headers
 
 
@@ -97,7 +100,8 @@ class _Entry:
 
 _Asked: TypeAlias = tuple[Scope, dict[str, str], Headers]
 """A request: the scope, its headers that matter, and what goes on every answer to it."""
-Page: TypeAlias = Callable[["Rest", Scope], Awaitable[tuple[int, bytes, tuple[bytes, bytes]]]]
+_Content: TypeAlias = tuple[int, bytes, Headers]
+Page: TypeAlias = Callable[["Rest", Scope], Awaitable[_Content]]
 
 
 class Rest:
@@ -193,8 +197,8 @@ class Rest:
         if isinstance(entry, _Entry):
             await self._operate(entry, match.parameters, asked, receive, send)
             return
-        status, body, media = await entry(self, scope)
-        await asgi.answer(send, status, b"" if method == "HEAD" else body, [*extra, media])
+        status, body, headers = await entry(self, scope)
+        await asgi.answer(send, status, b"" if method == "HEAD" else body, [*extra, *headers])
 
     async def _operate(
         self,
@@ -303,22 +307,22 @@ class Rest:
             headers.append((b"www-authenticate", b"Bearer"))
         await asgi.answer(send, status, b"" if scope["method"] == "HEAD" else body, headers)
 
-    async def _livez(self, _: Scope) -> tuple[int, bytes, tuple[bytes, bytes]]:
-        return 200, b'{"status":"ok"}', _JSON
+    async def _livez(self, _: Scope) -> _Content:
+        return 200, b'{"status":"ok"}', [_JSON]
 
-    async def _readyz(self, _: Scope) -> tuple[int, bytes, tuple[bytes, bytes]]:
+    async def _readyz(self, _: Scope) -> _Content:
         ready = True
         if self._ready is not None:
             told = self._ready()
             ready = await told if inspect.isawaitable(told) else told
-        return (
-            (200, b'{"status":"ok"}', _JSON) if ready else (503, b'{"status":"not ready"}', _JSON)
-        )
+        if ready:
+            return 200, b'{"status":"ok"}', [_JSON]
+        return 503, b'{"status":"not ready"}', [_JSON]
 
-    async def _openapi(self, _: Scope) -> tuple[int, bytes, tuple[bytes, bytes]]:
-        return 200, self._written(), _JSON
+    async def _openapi(self, _: Scope) -> _Content:
+        return 200, self._written(), [_JSON]
 
-    async def _docs(self, scope: Scope) -> tuple[int, bytes, tuple[bytes, bytes]]:
+    async def _docs(self, scope: Scope) -> _Content:
         prefix = scope.get("root_path", "")
         return 200, page(msgspec.json.decode(self._written()), prefix), _HTML
 
