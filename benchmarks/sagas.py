@@ -197,7 +197,11 @@ def in_process(variant: str, count: int, clients: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--one", variant, "--sagas", str(count)]
     result = subprocess.run(
         [*command, "--clients", str(clients)],
-        check=False, capture_output=True, text=True, timeout=600, env={**os.environ},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ},
     )
     if result.returncode:
         raise SystemExit(result.stderr)
@@ -238,8 +242,13 @@ def main() -> None:
                 f"{spread(ratios)} x dbos"
             )
             figures.append(
-                {"clients": clients, "variant": variant, "rates": rates, "ms": times,
-                 "ratios": ratios}
+                {
+                    "clients": clients,
+                    "variant": variant,
+                    "rates": rates,
+                    "ms": times,
+                    "ratios": ratios,
+                }
             )
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=1))
