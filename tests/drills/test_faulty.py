@@ -150,9 +150,9 @@ def test_a_workspace_is_gone_after_an_error():
     folders = []
 
     def fail() -> None:
-        with workspace("x") as folder:
-            folders.append(folder)
-            (folder / "file").write_text("books")
+        with workspace("x") as place:
+            folders.append(place.folder)
+            (place.folder / "file").write_text("books")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

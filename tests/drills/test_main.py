@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 from contextlib import closing
 from io import StringIO
@@ -70,7 +71,8 @@ def test_exit_0_and_a_json_line_when_all_holds(tmp_path):
     assert "The drill holds." in out.file.getvalue()
 
 
-def test_exit_1_when_the_books_were_tampered_with(tmp_path):
+def test_exit_1_when_the_books_were_tampered_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     out, file = console(), tmp_path / "drills.jsonl"
     drills = {"holding": holding, "failing": failing}
     assert run(["all"], file, out, drills) == 1
@@ -82,9 +84,13 @@ def test_exit_1_when_the_books_were_tampered_with(tmp_path):
     assert lines[1]["invariants"][0]["holds"] is False
     assert "✗ stock adds up" in out.file.getvalue()
     assert "1 of 2 drills do not hold: failing." in out.file.getvalue()
+    (kept,) = tmp_path.glob("switchgear-failing-*")
+    assert (kept / "inventory.db").is_file()
+    assert f"Its logs and books are kept in {kept}" in out.file.getvalue()
 
 
-def test_a_drill_that_cannot_start_says_why_in_one_line_and_the_others_run(tmp_path):
+def test_a_drill_that_cannot_start_says_why_and_the_others_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     out, file = console(), tmp_path / "drills.jsonl"
     assert run(["all"], file, out, {"unable": unable, "holding": holding}) == 1
     first, second = (json.loads(line) for line in file.read_text().splitlines())

@@ -93,6 +93,7 @@ async def drill(stand: Stand) -> Report:
             ordered = await placing
         finally:
             placing.cancel()
+            await asyncio.gather(placing, return_exceptions=True)
         await until(lambda: _heard(shop), WITHIN)
         end = _End(
             kinds=kinds,

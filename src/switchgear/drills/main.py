@@ -123,13 +123,16 @@ def _run(drills: Mapping[str, Drill], lines: TextIO | None, console: Console) ->
 
 def _reported(name: str, drill: Drill, say: Callable[[str], None]) -> Report:
     """Run one drill; what keeps it from running becomes an invariant that does not hold."""
-    try:
-        with workspace(name) as folder:
-            return asyncio.run(_interruptible(drill(Stand(folder, say))))
-    except SwitchgearError as error:
-        report = Report(name, "nothing: the drill could not be carried out")
-        report.check("the drill can be carried out", holds=False, detail=str(error))
-        return report
+    with workspace(name) as place:
+        try:
+            report = asyncio.run(_interruptible(drill(Stand(place.folder, say))))
+        except SwitchgearError as error:
+            report = Report(name, "the drill could not be carried out")
+            report.check("the drill can be carried out", holds=False, detail=str(error))
+        if not report.holds:
+            place.keep()
+            report.kept = place.folder
+    return report
 
 
 async def _interruptible(drill: Awaitable[Report]) -> Report:

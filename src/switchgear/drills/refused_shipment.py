@@ -120,6 +120,7 @@ async def _refunds_down(
         order = await ordering
     finally:
         ordering.cancel()
+        await asyncio.gather(ordering, return_exceptions=True)
     after = await _Holdings.now(customers, "bob")
     undone = order_of(_entries(shop))[2 + len(asked) :]
     left = await operator.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from switchgear.drills.statistics import Interval
 
@@ -49,6 +50,8 @@ class Report:
     """One line: what is broken on purpose."""
     shows: str = ""
     """One sentence: what to learn from the table."""
+    kept: Path | None = None
+    """The folder with the logs and books of a drill that does not hold."""
     columns: tuple[str, ...] = ()
     """Variants in the order of the table's columns, where that is not the order of the figures."""
     figures: list[Figure] = field(default_factory=list)

@@ -78,6 +78,8 @@ def show(report: Report, console: Console) -> None:
     console.print(_invariants(report))
     if report.shows:
         console.print(Padding(Text(report.shows, "italic"), (0, 0, 0, 1)))
+    if report.kept is not None:
+        console.print(f" Its logs and books are kept in {report.kept}", soft_wrap=True)
 
 
 class _Row:

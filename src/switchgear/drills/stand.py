@@ -28,7 +28,7 @@ from switchgear.drills.books import Books, read_books
 from switchgear.drills.control import Entry, FaultFile, read_signals
 from switchgear.errors import OperationError
 
-__all__ = ["Stand", "System", "examples", "until", "workspace"]
+__all__ = ["Stand", "System", "Workspace", "examples", "until", "workspace"]
 
 T = TypeVar("T")
 
@@ -54,9 +54,22 @@ def examples() -> Path:
     )
 
 
+class Workspace:
+    """The temporary folder of one drill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kept = False
+        """Whether it stays, for a person to look into it."""
+
+    def keep(self) -> None:
+        """Do not remove it at the end."""
+        self.kept = True
+
+
 @contextmanager
-def workspace(drill: str) -> Iterator[Path]:
-    """Make a temporary folder for a drill and remove it afterwards."""
+def workspace(drill: str) -> Iterator[Workspace]:
+    """Make a temporary folder for a drill and remove it afterwards, unless it is to be kept."""
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"switchgear-{drill}-"))
     except OSError as error:
@@ -65,10 +78,12 @@ def workspace(drill: str) -> Iterator[Path]:
             where=tempfile.gettempdir(),
             fix="Set TMPDIR to a folder that this user can write to.",
         ) from error
+    made = Workspace(folder)
     try:
-        yield folder
+        yield made
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not made.kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 async def until(
