@@ -2,12 +2,12 @@
 
     python benchmarks/http_client.py [--rounds N] [--calls N]
 
-Both send a ten-line order, typed, to the same server, 32 calls at once, and read a typed reply. Raw:
-one aiohttp session with its defaults, `msgspec.json.encode` and a decoder of the reply's type; no
-deadline, no policy. Ours: the contract's client with the default policy. They take turns in short
-rounds, so that whatever else the machine does hits both alike. CPU is that of the client's process,
-for one call. A ratio is the median of the ratios of each round, with the 10th and 90th percentile
-beside it. The server is ours on granian, in a process of its own.
+Both send a ten-line order, typed, to the same server, 32 calls at once, and read a typed reply.
+Raw: one aiohttp session with its defaults, `msgspec.json.encode` and a decoder of the reply's type;
+no deadline, no policy. Ours: the contract's client with the default policy. They take turns in
+short rounds, so that whatever else the machine does hits both alike. CPU is that of the client's
+process, for one call. A ratio is the median of the ratios of each round, with the 10th and 90th
+percentile beside it. The server is ours on granian, in a process of its own.
 """
 
 import argparse

@@ -10,7 +10,6 @@ server's process, for one request.
 """
 
 import argparse
-import asyncio
 import os
 import random
 import selectors
@@ -182,10 +181,32 @@ def serving(contender: str, server: str) -> Iterator[tuple[int, int]]:
         port = probe.getsockname()[1]
     target = "rest_door:application"
     command_line = {
-        "uvicorn": ["uvicorn", target, "--factory", "--port", str(port), "--log-level", "error"]
-        + ["--no-access-log", "--lifespan", "off"],
-        "granian": ["granian", target, "--factory", "--interface", "asginl", "--port", str(port)]
-        + ["--workers", "1", "--log-level", "error", "--no-ws"],
+        "uvicorn": [
+            "uvicorn",
+            target,
+            "--factory",
+            "--port",
+            str(port),
+            "--log-level",
+            "error",
+            "--no-access-log",
+            "--lifespan",
+            "off",
+        ],
+        "granian": [
+            "granian",
+            target,
+            "--factory",
+            "--interface",
+            "asginl",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+            "--log-level",
+            "error",
+            "--no-ws",
+        ],
     }[server]
     process = subprocess.Popen(
         [sys.executable, "-m", *command_line],
