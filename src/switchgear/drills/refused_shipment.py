@@ -104,7 +104,7 @@ async def _refunds_down(
 ) -> dict[str, _Holdings]:
     before = await _Holdings.now(customers, "bob")
     shop.faults("payments").set(refund=Faults(fail=True))
-    stand.say("the same while refunds are down: the saga tries, and then asks a person")
+    stand.say("the same with refunds down, until a person is asked")
     operator = Operator(shop)
     ordering = asyncio.create_task(customers.order_directly("act-2", "bob", {SKU: PIECES}, cents=1))
     try:

@@ -39,7 +39,13 @@ class Progress:
         self._drills = drills
         self._status = Status("", console=console) if console.is_terminal else None
         self._drill = ""
+        self._what = ""
         self._began = 0.0
+
+    def __rich__(self) -> Text:
+        """Return the line as it is now: the seconds run on while a drill is silent."""
+        took = time.monotonic() - self._began
+        return Text(f"{self._drill}, {took:.0f} s: {self._what} ...")
 
     def __enter__(self) -> Self:
         if self._status is not None:
@@ -62,11 +68,11 @@ class Progress:
 
     def say(self, what: str) -> None:
         """Say what the drill is doing now."""
-        line = f"{self._drill}, {time.monotonic() - self._began:.0f} s: {what} ..."
+        self._what = what
         if self._status is not None:
-            self._status.update(line)
+            self._status.update(self)
         else:
-            self._console.print(Text(line, "dim"), soft_wrap=True)
+            self._console.print(self, style="dim", soft_wrap=True)
 
 
 def show(report: Report, console: Console) -> None:
