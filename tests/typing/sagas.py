@@ -110,45 +110,45 @@ async def used(engine: Engine, database: Sqlite, run: Run, ctx: Context) -> None
 # --- refused -----------------------------------------------------------------------------------
 
 
-@checkout.undo(runbook="runbooks/a.md")  # type: ignore[arg-type]  # it does not accept Unknown
+@checkout.undo(runbook="runbooks/a.md")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async def without_unknown(order: Order, done: Reservation, ctx: Context) -> None: ...
 
 
-@checkout.undo(runbook="runbooks/a.md")  # type: ignore[arg-type]  # more than three parameters
+@checkout.undo(runbook="runbooks/a.md")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async def with_more(
     order: Order, done: Reservation | Unknown, paid: Payment, ctx: Context
 ) -> None: ...
 
 
-@checkout.undo(runbook="runbooks/a.md")  # type: ignore[arg-type]  # not a coroutine function
+@checkout.undo(runbook="runbooks/a.md")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 def not_async(order: Order, done: Reservation | Unknown, ctx: Context) -> None: ...
 
 
-@refund.undoes  # type: ignore[arg-type]  # another result than the undo's
+@refund.undoes  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async def other_result(order: Order, ctx: Context) -> Reservation:
     return Reservation(1)
 
 
-@refund.undoes  # type: ignore[arg-type]  # another input than the undo's
+@refund.undoes  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async def other_input(order: Payment, ctx: Context) -> Payment:
     return order
 
 
-@forget.undoes  # type: ignore[arg-type]  # the undo knows of no result
+@forget.undoes  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async def some_result(order: Order, ctx: Context) -> Payment:
     return Payment(1)
 
 
-checkout.pivot(runbook="runbooks/ship.md")  # type: ignore[call-overload]  # no give_up
-checkout.retriable()  # type: ignore[call-overload]  # no give_up
-Saga("checkout")  # type: ignore[call-arg]  # no version
-checkout.path(release >> reserve)  # type: ignore[operator]  # an undo is not a step
+checkout.pivot(runbook="runbooks/ship.md")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+checkout.retriable()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+Saga("checkout")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+checkout.path(release >> reserve)  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnknownArgumentType]
 
 
 async def misused(engine: Engine, done: Done, run: Run, ctx: Context) -> None:
-    await engine.start(1, checkout, Order("o-1"))  # type: ignore[call-arg]  # no id
-    await run.result()  # type: ignore[call-arg]  # no bound
-    await reserve(Payment(1), ctx)  # type: ignore[arg-type]  # not an order
-    shipped: Payment = done.result(ship)  # type: ignore[assignment]  # not what it returns
-    held: Payment = ctx.result(reserve)  # type: ignore[assignment]
+    await engine.start(1, checkout, Order("o-1"))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await run.result()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await reserve(Payment(1), ctx)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    shipped: Payment = done.result(ship)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    held: Payment = ctx.result(reserve)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     del shipped, held
