@@ -107,10 +107,27 @@ async def close(one: object) -> None:
 
 @asynccontextmanager
 async def connect(
-    contract: Callable[..., T], url: str, policy: Policy | None = None, **settings: Any
+    contract: Callable[..., T],
+    url: str,
+    policy: Policy | None = None,
+    *,
+    caller: str | None = None,
+    tls: Tls | None = None,
+    token: Secret | None = None,
+    treat: Treat | None = None,
+    operations: Mapping[str, Policy] | None = None,
 ) -> AsyncIterator[T]:
-    """Return a client for the body of an `async with`, and close it; takes what `client` takes."""
-    made = client(contract, url, policy, **settings)
+    """Return a client for the body of an `async with`, and close it after; see `client`."""
+    made = client(
+        contract,
+        url,
+        policy,
+        caller=caller,
+        tls=tls,
+        token=token,
+        treat=treat,
+        operations=operations,
+    )
     try:
         yield made
     finally:

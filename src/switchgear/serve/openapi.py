@@ -116,7 +116,15 @@ def _operation(method: str, path: str, operation: Json) -> Iterator[str]:
 
 
 def _schema(schema: Json) -> Iterator[str]:
-    yield f"<p>{_text(schema.get('description'))}</p>"
+    if "description" in schema:
+        yield f"<p>{_text(schema['description'])}</p>"
+    for part in schema.get("allOf", ()):
+        if "$ref" in part:
+            yield f"<p>All of {_type(part)}, and:</p>"
+        else:
+            yield from _schema(part)
+    if "allOf" in schema:
+        return
     properties: Json = schema.get("properties", {})
     if not properties:
         yield f"<p>{_type(schema)}</p>"
@@ -135,7 +143,7 @@ def _type(schema: Json) -> str:
     if "$ref" in schema:
         name = str(schema["$ref"]).rsplit("/", 1)[-1]
         return f'<a href="#schema-{_text(name)}">{_text(name)}</a>'
-    for many in ("anyOf", "oneOf", "allOf"):
+    for many in ("anyOf", "oneOf"):
         if many in schema:
             return " or ".join(_type(one) for one in schema[many])
     values = schema.get("enum") or ([schema["const"]] if "const" in schema else ())
