@@ -28,7 +28,7 @@ GIVE_UP = 10.0
 def step(
     name: str, kind: Kind = Kind.COMPENSATABLE, after: tuple[str, ...] = (), **more: object
 ) -> StepPlan:
-    undo = f"un{name}" if kind is Kind.COMPENSATABLE else None
+    undo = f"un{name}" if kind in {Kind.COMPENSATABLE, Kind.START} else None
     give_up = GIVE_UP if kind in {Kind.PIVOT, Kind.RETRIABLE} else None
     return StepPlan(
         name, kind, after, undo=undo, give_up=give_up, retry=FEW, undo_retry=FEW, **more
@@ -56,6 +56,8 @@ def row(*steps: StepPlan) -> Plan:
 CHECKOUT = row(
     step("reserve"), step("debit"), step("ship", Kind.PIVOT), step("confirm", Kind.RETRIABLE)
 )
+# the same, with an undo for the start itself
+STARTED = row(step("start", Kind.START), *CHECKOUT.steps)
 # two branches that join, and two after the pivot
 BRANCHES = Plan(
     "branches",
@@ -158,6 +160,7 @@ __all__ = [
     "CHECKOUT",
     "FEW",
     "GIVE_UP",
+    "STARTED",
     "Answer",
     "Kind",
     "Phase",

@@ -10,7 +10,7 @@ from switchgear.saga import NoSuchSaga
 from switchgear.saga.explain import Failing, explain
 from switchgear.saga.plan import Plan
 from switchgear.saga.state import What
-from tests.saga.plans import BRANCHES, CHECKOUT, World, row, script, step
+from tests.saga.plans import BRANCHES, CHECKOUT, STARTED, World, row, script, step
 from tests.saga.plans import Kind as PlanKind
 from tests.saga.shop import Book, checkout
 
@@ -33,8 +33,9 @@ FORK = Plan(
 )
 POINTS = [
     (plan, each.name, how)
-    for plan in (CHECKOUT, BRANCHES, READING, FORK)
+    for plan in (CHECKOUT, STARTED, BRANCHES, READING, FORK)
     for each in plan.steps
+    if each.kind is not PlanKind.START
     for how in WAYS
 ]
 
@@ -48,7 +49,7 @@ def test_it_equals_the_execution(plan: Plan, name: str, how: Failing) -> None:
     assert [each for each in undone if each in world.undone] == world.undone
     certain = {each.step for each in told.undone if each.certain}
     assert certain <= set(world.undone) <= set(undone)
-    if plan in (CHECKOUT, READING):  # no branches: nothing is left open
+    if plan in (CHECKOUT, STARTED, READING):  # no branches: nothing is left open
         assert undone == world.undone
     if told.ends == "queued":
         waited = told.give_up is not None
@@ -104,6 +105,16 @@ def test_as_json() -> None:
     }
 
 
+def test_the_undo_of_the_start_is_given_the_reason() -> None:
+    assert [each.given for each in explain(STARTED, "ship").undone] == [
+        "result",
+        "result",
+        "reason",
+    ]
+
+
 def test_an_unknown_step() -> None:
+    with pytest.raises(NoSuchSaga, match=r"no step start.*are reserve"):
+        explain(STARTED, "start")
     with pytest.raises(NoSuchSaga, match=r"no step pack.*reserve, debit, ship, confirm"):
         explain(checkout(Book()), "pack")

@@ -23,6 +23,7 @@ from tests.saga.plans import (
     BRANCHES,
     CHECKOUT,
     GIVE_UP,
+    STARTED,
     Kind,
     Run,
     Side,
@@ -417,7 +418,10 @@ def check_invariants(world: World) -> None:
     elif world.status == "undone":
         assert not [n for n, mark in marks.items() if mark.item]
         for planned in plan.steps:
-            if planned.kind is Kind.COMPENSATABLE:
+            if planned.kind is Kind.START:
+                assert fates[planned.name] is Fate.UNDONE
+                assert world.undone[-1] == planned.name
+            elif planned.kind is Kind.COMPENSATABLE:
                 assert fates[planned.name] in {Fate.WAITING, Fate.ABSENT, Fate.UNDONE}
             else:
                 assert fates[planned.name] in {Fate.WAITING, Fate.ABSENT, Fate.DONE}
@@ -448,7 +452,7 @@ def check_invariants(world: World) -> None:
 
 
 @given(
-    plan=st.sampled_from([CHECKOUT, BRANCHES]),
+    plan=st.sampled_from([CHECKOUT, STARTED, BRANCHES]),
     answers=st.dictionaries(
         st.sampled_from(
             [

@@ -86,6 +86,10 @@ async def confirm(order: Order, ctx: Context) -> None:
     assert_type(ctx.key, str)
 
 
+@checkout.undone(runbook="runbooks/cancel.md")
+async def cancel(order: Order, why: str, ctx: Context) -> None: ...
+
+
 @checkout.read
 async def look(order: Order) -> int:
     return 1
@@ -122,6 +126,10 @@ async def with_more(
 
 @checkout.undo(runbook="runbooks/a.md")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 def not_async(order: Order, done: Reservation | Unknown, ctx: Context) -> None: ...
+
+
+@checkout.undone()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+async def told_no_reason(order: Order, ctx: Context) -> None: ...
 
 
 @refund.undoes  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

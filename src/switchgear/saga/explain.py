@@ -26,8 +26,8 @@ class Undoing:
     step: str
     undo: str
     wave: int
-    given: Literal["result", "Unknown"]
-    """What the undo is given."""
+    given: Literal["result", "Unknown", "reason"]
+    """What the undo is given; the undo of the start is given the reason for which it runs."""
     certain: bool
     """False for a step in a parallel branch, which may not have been done by then."""
     runbook: str | None
@@ -115,10 +115,11 @@ def explain(
     plan = saga.plan if isinstance(saga, Saga) else saga
     name = fails if isinstance(fails, str) else fails.name
     step = plan.step.get(name)
-    if step is None:
+    if step is None or step.kind is Kind.START:
+        steps = [each.name for each in plan.steps if each.kind is not Kind.START]
         raise NoSuchSaga(
             f"saga {plan.saga} version {plan.version} has no step {name}.",
-            fix=f"Its steps are {', '.join(plan.step)}.",
+            fix=f"Its steps are {', '.join(steps)}.",
         )
     before = plan.earlier[name]
     stuck = _is_stuck(step, how)
@@ -159,12 +160,18 @@ def _undone(plan: Plan, failed: StepPlan, how: Failing) -> tuple[Undoing, ...]:
             step=each.name,
             undo=each.undo or "",
             wave=waves[each.name],
-            given="Unknown" if each is failed else "result",
+            given=_given(each, failed),
             certain=each is failed or each.name in plan.earlier[failed.name],
             runbook=each.undo_runbook,
         )
         for each in owed
     )
+
+
+def _given(step: StepPlan, failed: StepPlan) -> Literal["result", "Unknown", "reason"]:
+    if step.kind is Kind.START:
+        return "reason"
+    return "Unknown" if step is failed else "result"
 
 
 def _span(seconds: float) -> str:
