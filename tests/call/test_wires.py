@@ -240,6 +240,25 @@ async def test_a_command_over_a_lost_kept_connection_is_sent_once():
         assert requests == ["first", "lost"]
 
 
+async def test_a_prefix_stands_before_every_route():
+    asked = []
+
+    async def serve(reader, writer):
+        asked.append((await request_of(reader)).split(b"\r\n")[0].decode())
+        writer.write(REPLY.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        await writer.drain()
+
+    async with listening(serve) as port:
+        url = f"http://127.0.0.1:{port}/shop/inventory/"
+        async with connect(Inventory, url, ONCE) as inventory:
+            await inventory.stock(GetStock(sku="a b", colours=[], least=2))
+            await inventory.adjust(Adjust(sku="ä", by=1))
+    assert asked == [
+        "GET /shop/inventory/v1/stock/a%20b?least=2 HTTP/1.1",
+        "POST /shop/inventory/v1/stock/%C3%A4/adjust HTTP/1.1",
+    ]
+
+
 async def test_a_query_is_repeated_within_its_policy():
     requests = []
 

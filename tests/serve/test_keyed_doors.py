@@ -24,7 +24,7 @@ from switchgear.model.context import current
 from switchgear.model.outcome import Reason, Rejected, Unavailable, Unknown
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
-from switchgear.serve.dispatch import canonical
+from switchgear.serve import kept
 from switchgear.serve.idempotency import Idempotency, unit
 from tests.serve.conftest import opened
 from tests.serve.world import serving
@@ -295,7 +295,29 @@ async def test_two_authenticated_callers_may_choose_one_key(database):
 
 
 def test_equal_messages_have_equal_bytes():
-    assert canonical(Buy(what="tea")) == canonical(Buy(what="tea", how="")) == b'{"what":"tea"}'
-    assert canonical(replace(Buy(what="tea"), how="x")) != canonical(Buy(what="tea"))
-    assert canonical(Bought(number=0, key="")) == b'{"key":""}'
-    assert canonical(Bought(number=0, key=None)) == b"{}"
+    assert (
+        kept.canonical(Buy(what="tea"))
+        == kept.canonical(Buy(what="tea", how=""))
+        == b'{"what":"tea"}'
+    )
+    assert kept.canonical(replace(Buy(what="tea"), how="x")) != kept.canonical(Buy(what="tea"))
+    assert kept.canonical(Bought(number=0, key="")) == b'{"key":""}'
+    assert kept.canonical(Bought(number=0, key=None)) == b"{}"
+
+
+class BoughtSince(Message, package="acme.shop.v1"):
+    """What `Bought` is after the next release."""
+
+    number: int = field(1)
+    key: str | None = field(2)
+    gift: bool = field(3)
+
+
+def test_a_reply_is_kept_for_the_next_release(monkeypatch):
+    data = kept.write(Bought(number=7, key="k"))
+    assert kept.read(Bought, data) == Bought(number=7, key="k")
+    assert kept.read(BoughtSince, data) == BoughtSince(number=7, key="k", gift=False)
+    monkeypatch.setattr(kept, "_has_protobuf", lambda: False)
+    plain = kept.write(Bought(number=7, key="k"))
+    assert plain.startswith(b"j{")
+    assert kept.read(Bought, plain) == Bought(number=7, key="k")

@@ -23,11 +23,6 @@ from time import monotonic
 from types import MappingProxyType, NoneType, TracebackType
 from typing import Any, TypeAlias, TypeVar
 
-import msgspec
-
-from switchgear.contract.codec import from_json, to_json
-from switchgear.contract.declaration import fields_of
-from switchgear.contract.kinds import Shape
 from switchgear.contract.message import Message
 from switchgear.contract.refusal import Refusal
 from switchgear.contract.service import (
@@ -41,12 +36,13 @@ from switchgear.errors import ContractError
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.serve import kept
 from switchgear.serve.alarm import Interruption, alarms
 from switchgear.serve.arrival import Arrival
 from switchgear.serve.failure import alone, expired, failure_of, outcome_of, overran
 from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
 
-__all__ = ["Before", "Dispatcher", "canonical"]
+__all__ = ["Before", "Dispatcher"]
 
 T = TypeVar("T")
 
@@ -202,20 +198,20 @@ class Dispatcher:
             nonlocal reply, refusal, mine
             try:
                 reply = _checked(operation, await method(request))
-                mine = Stored(to_json(reply))
+                mine = Stored(kept.write(reply))
             except Exception as error:
                 found = alone(error)
                 if not isinstance(found, Refusal) or type(found) not in operation.refuses:
                     raise
                 refusal = found
-                mine = Stored(to_json(refusal.to_message()), refusal.full_name)
+                mine = Stored(kept.write(refusal.to_message()), refusal.full_name)
             return mine
 
         keyed = Keyed(
             id=digest(arrival.principal or "", operation.full_name, key),
             operation=operation.full_name,
             key=key,
-            fingerprint=digest(operation.full_name, canonical(request)),
+            fingerprint=digest(operation.full_name, kept.canonical(request)),
             retention=(operation.retention or DEFAULT_RETENTION).total_seconds(),
             deadline=arrival.context.deadline,
         )
@@ -257,36 +253,6 @@ class _Deadline(Interruption):
             raise overran(error) from error
 
 
-def canonical(message: Message) -> bytes:
-    """Return bytes that are equal for equal messages, whichever door they came in by.
-
-    What protobuf would leave out is left out, so that a field which a later release adds does not
-    turn a repeated message into another one.
-    """
-    tree = _without_zeros(message, msgspec.json.decode(to_json(message)))
-    return msgspec.json.encode(tree, order="deterministic")
-
-
-def _without_zeros(message: Message, tree: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name, field in fields_of(type(message)).items():
-        value, written = getattr(message, name), tree[name]
-        zero = value is None or not (field.has_presence or getattr(value, "value", value))
-        if zero:
-            continue
-        if field.kind.name != "message":
-            kept[name] = written
-        elif field.type.shape is Shape.ONE:
-            kept[name] = _without_zeros(value, written)
-        elif field.type.shape is Shape.LIST:
-            kept[name] = [_without_zeros(*pair) for pair in zip(value, written, strict=True)]
-        else:
-            kept[name] = {
-                key: _without_zeros(item, written[str(key)]) for key, item in value.items()
-            }
-    return kept
-
-
 def _checked(operation: Operation, reply: object) -> Message:
     """Return what a handler returned; raises `TypeError` if the contract says something else."""
     if not isinstance(reply, operation.reply):
@@ -299,12 +265,12 @@ def _checked(operation: Operation, reply: object) -> Message:
 def _replayed(operation: Operation, stored: Stored) -> tuple[Message | None, Refusal | None]:
     """Read a stored reply or refusal."""
     if stored.refusal is None:
-        return from_json(operation.reply, stored.body), None
+        return kept.read(operation.reply, stored.body), None
     declared = operation.refusal(stored.refusal)
     if declared is None:
         # an earlier release declared it
         raise RuntimeError(f"the stored refusal {stored.refusal} is no longer declared")
-    return None, declared.from_message(from_json(declared.__message__, stored.body))
+    return None, declared.from_message(kept.read(declared.__message__, stored.body))
 
 
 def _take(arrival: Arrival, found: str | Context | None) -> None:
