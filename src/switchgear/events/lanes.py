@@ -192,8 +192,10 @@ class Lanes(Generic[P, E]):
         elif work.kind is Kind.STORE and not work.hold:
             lane.state = State.DRAINING
         elif work.kind is Kind.STORE:
-            # an event that is alone leaves nothing to wait for: `redrive` makes the lane again
-            lane.state = State.OPEN if lane.alone else State.HELD
+            if lane.alone:
+                lane.state = State.OPEN  # nothing to wait for: `redrive` makes the lane again
+            elif lane.state is not State.DRAINING:  # else it was released meanwhile
+                lane.state = State.HELD
             lane.reset()
         elif finished or work.kind is Kind.DRAIN:
             lane.reset()

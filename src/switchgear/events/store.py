@@ -57,9 +57,12 @@ class Store:
     ) -> None:
         """Put events at the end of a queue, in order; `cause` and what follows is of the first.
 
-        An event that was handled, or is parked already, is left out: it was delivered again.
+        An event that was handled, or is parked already, is left out: it was delivered again. What
+        comes behind others shares their fate: it is ready if they were released meanwhile.
         """
         seen = await self._inbox.seen(tx, [event.identity for event in events])
+        if hold and cause is Cause.BEHIND:
+            hold = await self._ends_held(tx, events[0].partition, lane)
         state = "held" if hold else "ready"
         at = time.time()
         rows = [
@@ -139,6 +142,13 @@ class Store:
             cause.value,
             *place,
         )
+
+    async def _ends_held(self, tx: Transaction, partition: Partition, lane: str) -> bool:
+        rows = await tx.run(
+            f"SELECT state FROM switchgear_parked WHERE {_LANE} ORDER BY id DESC LIMIT 1",  # noqa: S608  constant
+            *self._place(partition, lane),
+        )
+        return bool(rows) and rows[0][0] == "held"
 
     def _place(self, partition: Partition, lane: str) -> tuple[str, str, int, str]:
         return (self._consumer, partition.topic, partition.number, lane)
