@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.conftest import KINDS, opened
+from tests.serve.conftest import opened
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["sqlite", "asyncpg"])
 def kind(request):
     return request.param
 
