@@ -20,6 +20,8 @@ from switchgear.drills.statistics import quantile
 
 __all__ = ["drill"]
 
+FIRST: Final = 5
+"""Orders that open the connections, and are not measured."""
 BEFORE: Final = 25
 MEANWHILE: Final = 100
 """Orders placed while notifications is up, and while it is down; so many a second:"""
@@ -36,13 +38,14 @@ async def drill(stand: Stand) -> Report:
     report = Report("consumer-down", "notifications is stopped while customers place orders")
     async with stand.system("shop") as shop, Visitors() as visitors:
         customers = Customers(shop, visitors)
+        await _orders(customers, "first", FIRST)
         stand.say(f"{BEFORE} orders while notifications is up")
         with_it = await _orders(customers, "up", BEFORE)
-        await until(lambda: _written(shop, BEFORE * PER_ORDER), WITHIN)
+        await until(lambda: _written(shop, (FIRST + BEFORE) * PER_ORDER), WITHIN)
         await shop["notifications"].terminate()
         stand.say(f"{MEANWHILE} orders while notifications is down")
         without = await _orders(customers, "down", MEANWHILE)
-        missing = PER_ORDER * (BEFORE + MEANWHILE) - _count(shop.folder)
+        missing = PER_ORDER * (FIRST + BEFORE + MEANWHILE) - _count(shop.folder)
         stand.say(f"notifications is back, {missing} wait for it")
         halfway, took = await _catch_up(shop, missing)
         books = shop.books()
