@@ -493,7 +493,19 @@ def pki(tmp_path_factory):
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
     new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl(*new, "-days", "2", "-subj", "/CN=test", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl(
+        *new,
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+    )
     for name in ("server", "client"):
         openssl(
             *new, "-days", "2", "-subj", f"/CN={name}", "-CA", "ca.pem", "-CAkey", "ca.key",
