@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["PostgresServer", "serving"]
+__all__ = ["PostgresServer", "emptied", "serving"]
 
 
 class PostgresServer:
@@ -59,6 +59,16 @@ class PostgresServer:
             command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, user=self._user
         )
         assert done.returncode == 0, done.stdout.decode() + log.read_text()
+
+
+async def emptied(server: PostgresServer) -> str:
+    """Return the URL of the server's database, with nothing in it."""
+    import asyncpg
+
+    connection = await asyncpg.connect(server.url)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+    return server.url
 
 
 @contextmanager

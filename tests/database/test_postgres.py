@@ -8,7 +8,6 @@ import pytest
 from switchgear.database.joined import database_of, joined
 from switchgear.database.port import DatabaseUnavailable, commits
 from switchgear.model.outcome import Unknown
-from tests.postgres_server import serving
 
 TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -16,16 +15,9 @@ TERMINATE = (
 )
 
 
-@pytest.fixture(scope="module")
-def server():
-    with serving() as server:
-        yield server
-
-
 @pytest.fixture
-async def pool(server):
-    pool = await asyncpg.create_pool(server.url, min_size=1, max_size=4)
-    await pool.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+async def pool(postgres_url):
+    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=4)
     await pool.execute("CREATE TABLE t (a BIGINT PRIMARY KEY, b TEXT)")
     yield pool
     await pool.close()
@@ -56,9 +48,9 @@ async def test_an_error_rolls_back_and_stays_what_it_is(pool):
     assert await rows(pool) == []
 
 
-async def test_a_connection_lost_before_the_commit_is_unavailable(pool, server):
+async def test_a_connection_lost_before_the_commit_is_unavailable(pool, postgres_server):
     database = database_of(pool)
-    killer = await asyncpg.connect(server.url)
+    killer = await asyncpg.connect(postgres_server.url)
     with pytest.raises(DatabaseUnavailable, match="before the commit"):
         async with database.transaction() as tx:
             await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
@@ -68,9 +60,9 @@ async def test_a_connection_lost_before_the_commit_is_unavailable(pool, server):
     await killer.close()
 
 
-async def test_a_connection_lost_during_the_commit_is_unknown(pool, server):
+async def test_a_connection_lost_during_the_commit_is_unknown(pool, postgres_server):
     database = database_of(pool)
-    killer = await asyncpg.connect(server.url)
+    killer = await asyncpg.connect(postgres_server.url)
     # a deferred constraint runs inside COMMIT, and holds it long enough to be cut
     await pool.execute(
         "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
@@ -97,15 +89,15 @@ async def test_a_connection_lost_during_the_commit_is_unknown(pool, server):
     await killer.close()
 
 
-async def test_no_server_is_unavailable(server):
-    pool = await asyncpg.create_pool(server.url, min_size=0, max_size=1)
-    server.stop()
+async def test_no_server_is_unavailable(postgres_server):
+    pool = await asyncpg.create_pool(postgres_server.url, min_size=0, max_size=1)
+    postgres_server.stop()
     try:
         with pytest.raises(DatabaseUnavailable):
             async with database_of(pool).transaction():
                 pass
     finally:
-        server.start()
+        postgres_server.start()
         await pool.close()
 
 

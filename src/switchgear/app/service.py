@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from switchgear.app.runtime import Runtime
     from switchgear.saga.definition import Saga
     from switchgear.saga.engine import Engine
+from switchgear.saga.plan import Kind
 
 __all__ = ["OnFailure", "Reaction", "Service"]
 
@@ -227,9 +228,10 @@ class Service:
             for reaction in self.reactions
         ]
         steps = [
-            Edge(self.name, self.name, f"{saga.name}/{step}", Pattern.SAGA, keyed=True)
+            Edge(self.name, self.name, f"{saga.name}/{step.name}", Pattern.SAGA, keyed=True)
             for saga in self.declared_sagas
-            for step in saga.steps
+            for step in saga.steps.values()
+            if step.kind is not Kind.START  # what the saga begins with is no line to anybody
         ]
         return (*calls, *events, *steps)
 

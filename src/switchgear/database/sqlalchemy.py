@@ -82,7 +82,9 @@ class SqlAlchemy:
         """Open a session and a transaction in it; `connection` is the AsyncSession."""
         async with self._session() as session:
             try:
-                await session.connection()
+                connection = await session.connection()
+                if self.dialect == "sqlite":
+                    await _begin_immediate(connection)
             except self._connecting as error:
                 raise DatabaseUnavailable(
                     f"no transaction could begin: {error}", cause=error
@@ -147,6 +149,19 @@ class SqlAlchemy:
 
     async def close(self) -> None:
         """Do nothing: the engine is the team's, who made it."""
+
+
+async def _begin_immediate(connection: AsyncConnection) -> None:
+    """Take SQLite's write lock now, unless the team's engine has begun a transaction already.
+
+    The driver would begin at the first write, which fails if another process has written since
+    this one read, and would run DDL outside of the transaction.
+    """
+    raw = await connection.get_raw_connection()
+    # aiosqlite's connection; its type is no part of SQLAlchemy's interface
+    driver: Any = raw.driver_connection
+    if not driver.in_transaction:
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _locked(error: Exception) -> bool:
