@@ -48,6 +48,14 @@ class PostgresServer:
         """End it as a crash would: no shutdown, no checkpoint."""
         os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
 
+    async def empty(self) -> None:
+        """Drop everything in the database."""
+        import asyncpg
+
+        connection = await asyncpg.connect(self.url)
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        await connection.close()
+
     @property
     def _data(self) -> Path:
         return self._folder / "data"

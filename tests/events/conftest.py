@@ -32,11 +32,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 async def postgres_url(postgres_server: PostgresServer) -> str:
     """The URL of an empty database."""
-    import asyncpg
-
-    connection = await asyncpg.connect(postgres_server.url)
-    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    await connection.close()
+    await postgres_server.empty()
     return postgres_server.url
 
 

@@ -17,7 +17,6 @@ BUDGET: Final = 0.02
 """Seconds that the events of one transaction may take together."""
 
 _WEIGHT: Final = 0.05
-_START: Final = 0.005
 
 
 class Pace:
@@ -25,7 +24,7 @@ class Pace:
 
     def __init__(self, most: int = 256) -> None:
         self._most = most
-        self._mean = _START
+        self._mean = BUDGET  # until it is known to be quick, each gets its own
 
     def took(self, seconds: float) -> None:
         """Take note that the handler of one event took so long."""

@@ -1,0 +1,216 @@
+"""A subscription on every kind of database: the inbox and the handler's writes commit together."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from switchgear.database.postgres import Postgres
+from switchgear.database.sqlalchemy import SqlAlchemy
+from switchgear.database.sqlite import Sqlite
+from switchgear.events.bus import Bus
+from tests.events.world import OrderPlaced, until
+
+KINDS = ["sqlite", "postgres", "sqlalchemy-postgres", "sqlalchemy-sqlite"]
+
+
+@pytest.fixture(params=KINDS)
+async def any_database(request, tmp_path):
+    kind = request.param
+    if "postgres" in kind:
+        server = request.getfixturevalue("postgres_server")
+        await server.empty()
+    if kind == "sqlite":
+        opened = Sqlite(tmp_path / "any.db")
+        yield opened
+        await opened.close()
+    elif kind == "postgres":
+        import asyncpg
+
+        async with asyncpg.create_pool(server.url, min_size=1, max_size=8) as pool:
+            yield Postgres(pool)
+    else:
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        if kind == "sqlalchemy-sqlite":
+            engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'any.db'}")
+            _begin_immediate(engine)
+        else:
+            engine = create_async_engine(server.url.replace(":", "+asyncpg:", 1))
+        yield SqlAlchemy(engine)
+        await engine.dispose()
+
+
+def _begin_immediate(engine):
+    """Let transactions begin as SQLAlchemy's manual says they should on SQLite."""
+    from sqlalchemy import event
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection, _):
+        connection.isolation_level = None
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@pytest.fixture
+async def bus(any_database, broker):
+    async with any_database.transaction() as tx:
+        await tx.run("CREATE TABLE effects (key TEXT NOT NULL, number BIGINT NOT NULL)")
+    made = Bus(broker, any_database, "service")
+    yield made
+    await made.stop()
+
+
+async def publish(bus, *events):
+    async with bus.database.transaction() as tx:
+        await bus.publish(tx, *events)
+
+
+async def effects(bus):
+    async with bus.database.transaction() as tx:
+        return [tuple(row) for row in await tx.run("SELECT key, number FROM effects")]
+
+
+def placed(key, number):
+    return OrderPlaced(order_id=key, number=number)
+
+
+INSERT = "INSERT INTO effects (key, number) VALUES (?, ?)"
+
+
+async def test_events_take_effect_once_and_in_order(bus):
+    @bus.on(OrderPlaced, name="react", on_failure="block_key")
+    async def react(event, tx):
+        await tx.run(INSERT, event.order_id, event.number)
+
+    await bus.start()
+    for first in range(0, 60, 20):
+        await publish(bus, *(placed("abcd"[n % 4], n) for n in range(first, first + 20)))
+    await until(lambda: _count(bus, 60))
+    found = await effects(bus)
+    for key in "abcd":
+        numbers = [number for name, number in found if name == key]
+        assert numbers == sorted(numbers)
+    await until(lambda: _settled(bus))
+    assert len(await effects(bus)) == 60
+
+
+async def test_the_write_of_a_failed_attempt_is_undone_and_others_stay(bus):
+    attempts = Counter()
+
+    @bus.on(OrderPlaced, name="react", on_failure="block_key", backoff=0.01)
+    async def react(event, tx):
+        attempts[event.order_id] += 1
+        await tx.run(INSERT, event.order_id, event.number)
+        if event.order_id == "b" and attempts["b"] < 3:
+            raise ConnectionError("again")
+
+    await bus.start()
+    await publish(bus, *(placed(key, 1) for key in "abcde"))
+    await until(lambda: _count(bus, 5))
+    assert attempts["b"] == 3
+    assert sorted(await effects(bus)) == [(key, 1) for key in "abcde"]
+
+
+async def test_a_statement_that_fails_is_the_events_failure(bus):
+    @bus.on(OrderPlaced, name="react", on_failure="park_key", attempts=2, backoff=0.01)
+    async def react(event, tx):
+        await tx.run(INSERT, event.order_id, event.number or None)
+
+    await bus.start()
+    await publish(bus, placed("a", 1), placed("b", 0), placed("b", 2), placed("c", 3))
+    await until(lambda: _parked(bus, 2))
+    await until(lambda: _count(bus, 2))
+    assert sorted(await effects(bus)) == [("a", 1), ("c", 3)]
+    first, second = await bus.parked.list()
+    assert (first.cause, second.cause) == ("failed", "behind")
+    assert "null" in first.error.lower()
+    await bus.parked.discard(first.id, reason="it never was", actor="me")
+    await bus.parked.redrive(consumer="service.react")
+    await until(lambda: _count(bus, 3))
+    assert await bus.parked.count() == (0, 0)
+
+
+async def test_what_a_handler_publishes_is_published_if_it_commits(bus):
+    failed = []
+
+    @bus.on(OrderPlaced, name="react", on_failure="block_key", backoff=0.01)
+    async def react(event, tx):
+        if event.number < 3:
+            tx.publish(placed(event.order_id, event.number + 1))
+        await tx.run(INSERT, event.order_id, event.number)
+        if not failed:
+            failed.append(event)
+            raise ConnectionError("again")
+
+    await bus.start()
+    await publish(bus, placed("a", 1))
+    await until(lambda: _count(bus, 3))
+    await until(lambda: _settled(bus))
+    assert await effects(bus) == [("a", 1), ("a", 2), ("a", 3)]
+
+
+async def test_slow_handlers_of_different_keys_run_beside_each_other(bus):
+    running, most = 0, 0
+
+    @bus.on(OrderPlaced, name="react", on_failure="block_key", concurrency=4)
+    async def react(event):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.1)
+        running -= 1
+
+    await bus.start()
+    await publish(bus, *(placed(f"k{number}", 1) for number in range(30)))
+    await until(lambda: _settled(bus))
+    assert most == 4
+
+
+async def test_on_postgresql_handlers_get_the_drivers_own_connection(pool, broker):
+    bus = Bus(broker, Postgres(pool), "service")
+    seen = []
+
+    @bus.on(OrderPlaced, name="react", on_failure="block_key")
+    async def react(event, tx):
+        seen.append(await tx.connection.fetchval("SELECT $1::text", event.order_id))
+
+    await bus.start()
+    await publish(bus, placed("a", 1))
+    await until(lambda: seen == ["a"])
+    await bus.stop()
+
+
+async def test_with_sqlalchemy_handlers_get_the_session(postgres_url, broker):
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+    engine = create_async_engine(postgres_url.replace(":", "+asyncpg:", 1))
+    bus = Bus(broker, SqlAlchemy(engine), "service")
+    seen = []
+
+    @bus.on(OrderPlaced, name="react", on_failure="block_key")
+    async def react(event, tx):
+        assert isinstance(tx.connection, AsyncSession)
+        seen.append((await tx.connection.execute(text("SELECT 1"))).scalar())
+
+    await bus.start()
+    await publish(bus, placed("a", 1))
+    await until(lambda: seen == [1])
+    await bus.stop()
+    await engine.dispose()
+
+
+async def _count(bus, number):
+    return len(await effects(bus)) == number
+
+
+async def _parked(bus, number):
+    return (await bus.parked.count())[0] == number
+
+
+async def _settled(bus):
+    health = await bus.health()
+    return health.unpublished == 0 and all(one.lag == 0 for one in health.subscriptions.values())

@@ -1,0 +1,281 @@
+"""The relay: in order, nothing lost, one at a time, whatever happens to it or the broker."""
+
+import asyncio
+import time
+
+import msgspec
+import pytest
+
+from switchgear.database.postgres import Postgres
+from switchgear.database.sqlite import Sqlite
+from switchgear.events.brokers.port import BrokerUnavailable
+from switchgear.events.outbox import Outbox
+from switchgear.events.relay import Relay
+from tests.events.world import OrderPlaced, until
+
+
+class Recorder:
+    """A broker that only remembers; `fails` are raised first, one for each publish."""
+
+    def __init__(self, *fails):
+        self.fails = list(fails)
+        self.records = []
+        self.calls = 0
+
+    async def publish(self, records):
+        self.calls += 1
+        if self.fails:
+            raise self.fails.pop(0)
+        self.records += records
+
+    def numbers(self, key=None):
+        return [
+            msgspec.json.decode(record.value)["number"]
+            for record in self.records
+            if key is None or record.key == key
+        ]
+
+
+def placed(number, key="a"):
+    return OrderPlaced(order_id=key, number=number)
+
+
+@pytest.fixture
+async def box(database):
+    made = Outbox("orders")
+    await made.migrate(database)
+    return made
+
+
+@pytest.fixture
+def relaying():
+    """Start relays; they are stopped at the end."""
+    started = []
+
+    async def start(database, broker, box=None, **settings):
+        relay = Relay(database, broker, **settings)
+        if box is not None:
+            box.on_commit(relay.wake)
+        await relay.start()
+        started.append(relay)
+        return relay
+
+    yield start
+    for relay in started:
+        assert relay._task is None, "stop it in the test"
+
+
+async def test_committed_events_are_published_in_order_and_deleted(database, box, relaying):
+    broker = Recorder()
+    relay = await relaying(database, broker, box)
+    for first in range(0, 30, 10):
+        async with database.transaction() as tx:
+            await box.publish(tx, *(placed(number) for number in range(first, first + 10)))
+    await relay.stop()
+    assert broker.numbers() == list(range(30))
+    assert await relay.backlog() == (await relay.backlog()).__class__(0, None)
+
+
+async def test_it_publishes_at_once_what_a_foreign_connection_commits(database, box, relaying):
+    import sqlite3
+
+    broker = Recorder()
+    relay = await relaying(database, broker)
+    await asyncio.sleep(0.3)
+    connection = sqlite3.connect(database.path)
+    with connection:
+        box.publish_sync(connection, placed(1))
+    began = time.monotonic()
+    await until(lambda: broker.records)
+    assert time.monotonic() - began < 1.0
+    connection.close()
+    await relay.stop()
+
+
+async def test_a_backlog_larger_than_a_batch_drains(database, box, relaying):
+    async with database.transaction() as tx:
+        await box.publish(tx, *(placed(number) for number in range(1234)))
+    broker = Recorder()
+    relay = await relaying(database, broker, batch=100)
+    await until(lambda: len(broker.records) == 1234)
+    assert broker.numbers() == list(range(1234))
+    assert broker.calls > 10
+    await relay.stop()
+
+
+async def test_large_events_go_in_smaller_batches(database, box, relaying):
+    text = "x" * 900_000
+    async with database.transaction() as tx:
+        await box.publish(tx, *(OrderPlaced(order_id=text, number=n) for n in range(12)))
+    broker = Recorder()
+    relay = await relaying(database, broker)
+    await relay.stop(within=30)
+    assert len(broker.records) == 12
+    assert relay._size < 10
+
+
+async def test_while_the_broker_is_down_it_waits_and_tells_why(database, box, relaying):
+    broker = Recorder(*[BrokerUnavailable("it is away") for _ in range(3)])
+    relay = await relaying(database, broker, box)
+    async with database.transaction() as tx:
+        await box.publish(tx, placed(1), placed(2))
+    await until(lambda: relay.error)
+    assert "it is away" in relay.error
+    assert (await relay.backlog()).events == 2
+    await until(lambda: broker.records)
+    assert broker.numbers() == [1, 2]
+    await until(lambda: relay.error is None)
+    await relay.stop()
+
+
+async def test_a_stop_publishes_what_is_committed(database, box, relaying):
+    broker = Recorder()
+    relay = await relaying(database, broker)
+    async with database.transaction() as tx:
+        await box.publish(tx, *(placed(number) for number in range(700)))
+    await relay.stop()
+    assert len(broker.records) == 700
+
+
+async def test_a_stop_is_bounded_while_the_broker_hangs(database, box, relaying):
+    class Hanging(Recorder):
+        async def publish(self, records):
+            await asyncio.Event().wait()
+
+    relay = await relaying(database, Hanging(), box)
+    async with database.transaction() as tx:
+        await box.publish(tx, placed(1))
+    began = time.monotonic()
+    await relay.stop(within=0.2)
+    assert time.monotonic() - began < 2.0
+    assert (await relay.backlog()).events == 1
+
+
+async def test_an_event_that_was_published_but_not_deleted_is_published_again(
+    database, box, relaying
+):
+    """A crash in between: the same event, with the same id."""
+    broker = Recorder()
+
+    class Crashing(Relay):
+        async def _delete(self, rows):
+            raise asyncio.CancelledError
+
+    async with database.transaction() as tx:
+        await box.publish(tx, placed(1), placed(2))
+    crashed = Crashing(database, broker)
+    await crashed.start()
+    await until(lambda: len(broker.records) == 2)
+    await crashed.stop()
+    relay = await relaying(database, broker)
+    await relay.stop()
+    first, second = broker.records[:2], broker.records[2:]
+    assert [one.headers["ce-id"] for one in first] == [one.headers["ce-id"] for one in second]
+
+
+async def test_one_relay_publishes_at_a_time_and_another_takes_over(tmp_path, database, box):
+    other = Sqlite(tmp_path / "service.db")
+    one_broker, two_broker = Recorder(), Recorder()
+    one, two = Relay(database, one_broker, lease=1.0), Relay(other, two_broker, lease=1.0)
+    await one.start()
+    await two.start()
+    for number in range(10):
+        async with database.transaction() as tx:
+            await box.publish(tx, placed(number))
+        await asyncio.sleep(0.02)
+    await until(lambda: len(one_broker.records) + len(two_broker.records) == 10)
+    assert 0 in {len(one_broker.records), len(two_broker.records)}
+    leader, follower = (one, two_broker) if one_broker.records else (two, one_broker)
+    await leader.stop()
+    async with database.transaction() as tx:
+        await box.publish(tx, placed(10))
+    await until(lambda: follower.records)
+    assert follower.numbers() == [10]
+    await one.stop()
+    await two.stop()
+    await other.close()
+
+
+async def test_an_idle_relay_writes_nothing(database, box, relaying):
+    relay = await relaying(database, Recorder(), box, lease=0.1)
+    async with database.transaction() as tx:
+        await box.publish(tx, placed(1))
+    await asyncio.sleep(0.1)
+    version = database.version()
+    await asyncio.sleep(0.5)
+    assert database.version() == version
+    await relay.stop()
+
+
+async def test_a_relay_that_ends_by_an_error_says_so(database, box, relaying):
+    class Broken(Recorder):
+        async def publish(self, records):
+            raise LookupError("a bug")
+
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    relay = await relaying(database, Broken(), box)
+    async with database.transaction() as tx:
+        await box.publish(tx, placed(1))
+    await until(lambda: relay.error)
+    assert "a bug" in relay.error
+    assert told
+    with pytest.raises(LookupError):
+        await relay.stop()
+
+
+# PostgreSQL
+
+
+async def test_on_postgresql_a_late_commit_with_an_early_serial_is_not_lost(pool, relaying):
+    database, broker, box = Postgres(pool), Recorder(), Outbox("orders")
+    await box.migrate(database)
+    relay = await relaying(database, broker, box)
+    async with pool.acquire() as late:
+        transaction = late.transaction()
+        await transaction.start()
+        await box.publish(late, placed(1, "late"))
+        async with database.transaction() as tx:
+            await box.publish(tx, placed(2, "early"))
+        await until(lambda: broker.numbers("early") == [2])
+        assert broker.numbers("late") == []
+        await transaction.commit()
+    await until(lambda: broker.numbers("late") == [1])
+    await relay.stop()
+    assert await pool.fetchval("SELECT count(*) FROM switchgear_outbox") == 0
+
+
+async def test_on_postgresql_events_after_a_row_lock_are_in_the_order_of_the_writes(pool, relaying):
+    """Many writers of few entities, each publishing after its write: per key, the row's order."""
+    database, broker, box = Postgres(pool), Recorder(), Outbox("orders")
+    await box.migrate(database)
+    await pool.execute("CREATE TABLE entity (id TEXT PRIMARY KEY, version BIGINT)")
+    await pool.execute("INSERT INTO entity VALUES ('a', 0), ('b', 0), ('c', 0)")
+    relay = await relaying(database, broker, box, batch=7)
+
+    async def writer():
+        for index in range(15):
+            key = "abc"[index % 3]
+            async with database.transaction() as tx:
+                rows = await tx.run(
+                    "UPDATE entity SET version = version + 1 WHERE id = ? RETURNING version", key
+                )
+                await box.publish(tx, placed(rows[0][0], key))
+
+    await asyncio.gather(*(writer() for _ in range(8)))
+    await relay.stop()
+    for key in "abc":
+        assert broker.numbers(key) == list(range(1, 41))
+
+
+async def test_on_postgresql_it_survives_a_lost_connection(pool, relaying):
+    database, broker, box = Postgres(pool), Recorder(), Outbox("orders")
+    await box.migrate(database)
+    relay = await relaying(database, broker, box)
+    await pool.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    )
+    async with database.transaction() as tx:
+        await box.publish(tx, placed(1))
+    await until(lambda: broker.records)
+    await relay.stop()
