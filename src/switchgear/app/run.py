@@ -125,9 +125,10 @@ async def _serve(found: object, service: ServiceConfig, config: Config, line: Li
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask, number)
     line.drains(service.drain)
-    if isinstance(found, Service):
-        return await _serve_service(found, service, config, line, stop)
-    return await _serve_plain(cast("App", found), service, line, stop)
+    with telemetry.logged(), telemetry.measured(service.name):
+        if isinstance(found, Service):
+            return await _serve_service(found, service, config, line, stop)
+        return await _serve_plain(cast("App", found), service, line, stop)
 
 
 async def _serve_service(
@@ -135,18 +136,17 @@ async def _serve_service(
 ) -> int:
     from switchgear.app.runtime import Runtime  # noqa: PLC0415  a plain ASGI app does without
 
-    with telemetry.logged(), telemetry.measured(app.name):
-        runtime = Runtime(app, config, settings=service)
-        await runtime.start()
-        await runtime.open_doors()
-        doors = {kind: str(door.address.reachable()) for kind, door in runtime.doors.items()}
-        line.tell("ready", **doors)
-        _log.info("ready", extra={"fields": doors})
-        await stop.wait()
-        line.tell("draining")
-        _log.info("draining", extra={"fields": {"within": service.drain}})
-        await runtime.stop()
-        _log.info("stopped")
+    runtime = Runtime(app, config, settings=service)
+    await runtime.start()
+    await runtime.open_doors()
+    doors = {kind: str(door.address.reachable()) for kind, door in runtime.doors.items()}
+    line.tell("ready", **doors)
+    _log.info("ready", extra={"fields": doors})
+    await stop.wait()
+    line.tell("draining")
+    _log.info("draining", extra={"fields": {"within": service.drain}})
+    await runtime.stop()
+    _log.info("stopped")
     return 0
 
 
