@@ -1,0 +1,133 @@
+"""Producers, relays and consumers are killed at random; then the books are compared.
+
+What was committed and what took effect have to be the same: nothing lost, nothing doubled, and in
+order per key. SOAK=seconds in the environment makes it run for longer.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from switchgear.events.brokers.url import broker_of
+from tests.events.roles import KEYS, opened, prepare
+from tests.events.world import until
+from tests.postgres_server import serving
+
+ROOT = Path(__file__).parents[2]
+SECONDS = float(os.environ.get("SOAK", "5"))
+ROLES = ["producer", "producer", "relay", "relay", "consumer", "consumer"]
+TOPIC, GROUP = "test.orders", "shop.ledger"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def databases(request, tmp_path):
+    """The URLs of the producers' and the consumers' database."""
+    if request.param == "sqlite":
+        yield [f"sqlite:///{tmp_path / name}.db" for name in ("producer", "consumer")]
+        return
+    with serving() as server:
+        asyncio.run(_create(server.url))
+        yield [server.url.replace("/postgres", f"/{name}") for name in ("producer", "consumer")]
+
+
+async def _create(url):
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    for name in ("producer", "consumer"):
+        await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+
+
+class Processes:
+    """The processes of every role; a dead one is started again."""
+
+    def __init__(self, broker, databases, dice):
+        self._broker = broker
+        self._databases = databases
+        self._dice = dice
+        self._running = {}
+        self.kills = 0
+
+    async def start(self, index):
+        role = ROLES[index]
+        url = self._databases[1 if role == "consumer" else 0]
+        self._running[index] = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.events.roles",
+            role,
+            self._broker,
+            url,
+            str(self._dice.randrange(10**9)),
+            cwd=ROOT,
+        )
+
+    async def kill(self, index):
+        process = self._running.pop(index)
+        assert process.returncode is None, f"{ROLES[index]} ended by itself"
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        self.kills += 1
+
+    async def kill_all(self, roles):
+        for index in [one for one in self._running if ROLES[one] in roles]:
+            await self.kill(index)
+
+
+async def test_the_difference_is_empty_whoever_is_killed(tmp_path, databases):
+    dice = random.Random(7)
+    url = f"sqlite:///{tmp_path / 'broker.db'}?partitions=4"
+    for one in databases:
+        async with opened(one) as database:
+            await prepare(database)
+    processes = Processes(url, databases, dice)
+    try:
+        for index in range(len(ROLES)):
+            await processes.start(index)
+        await asyncio.sleep(1.0)  # all of them are up
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            await asyncio.sleep(dice.uniform(0.05, 0.4))
+            index = dice.randrange(len(ROLES))
+            await processes.kill(index)
+            await processes.start(index)
+        await processes.kill_all({"producer"})
+        broker = broker_of(url)
+        async with opened(databases[0]) as source, opened(databases[1]) as sink:
+            await until(lambda: _finished(source, broker), within=60)
+            await processes.kill_all({"relay", "consumer"})
+            committed = await _committed(source)
+            effects = await _effects(sink)
+        await broker.close()
+    finally:
+        await processes.kill_all(set(ROLES))
+    assert processes.kills > SECONDS
+    assert sum(committed.values()) > 100
+    assert effects == {key: list(range(1, count + 1)) for key, count in committed.items()}
+
+
+async def _finished(source, broker):
+    async with source.transaction() as tx:
+        waiting = (await tx.run("SELECT count(*) FROM switchgear_outbox"))[0][0]
+    return waiting == 0 and (await broker.lag(GROUP, [TOPIC])).events == 0
+
+
+async def _committed(source):
+    async with source.transaction() as tx:
+        return dict(await tx.run("SELECT key, version FROM entity"))
+
+
+async def _effects(sink):
+    found = defaultdict(list)
+    async with sink.transaction() as tx:
+        for key, number in await tx.run("SELECT key, number FROM effects ORDER BY id"):
+            found[key].append(number)
+    return {key: found[key] for key in KEYS}
