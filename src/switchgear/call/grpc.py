@@ -110,7 +110,8 @@ class GrpcWire:
         self._connecting: asyncio.Task[bool] | None = None
         self._methods: dict[str, _Method] = {}
         caller = settings.caller
-        self._always = () if caller is None else ((wire.CALLER, caller),)
+        self._always = None if caller is None else grpc.aio.Metadata((wire.CALLER, caller))
+        """What goes out with every call; made once, because gRPC's own conversion is not cheap."""
 
     async def send(
         self, operation: Operation, request: Message, attempt: Attempt, context: Context
@@ -225,7 +226,7 @@ class GrpcWire:
     def _unconnected(self) -> Unavailable:
         return Unavailable(f"no connection to {self._target.authority}", reason=Reason.CONNECT)
 
-    def _metadata(self, attempt: Attempt, context: Context) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, attempt: Attempt, context: Context) -> grpc.aio.Metadata | None:
         """Return what goes out besides the message; what is the default is left out."""
         if (
             attempt.wire_number == 1
@@ -241,12 +242,14 @@ class GrpcWire:
             del marks[wire.ATTEMPT]
         if self._settings.token is not None:
             marks["authorization"] = f"Bearer {self._settings.token.reveal()}"
-        return tuple(marks.items())
+        return grpc.aio.Metadata(*marks.items())
 
     def _method(self, operation: Operation) -> _Method:
         channel = self._channel or self._open()
-        # grpc.aio's callables are generic in types that are bytes here
-        call: Any = channel.unary_unary(operation.grpc_path)
+        # registered as generated stubs do it; grpc.aio's callables are generic in types that are
+        # bytes here
+        make: Any = channel.unary_unary
+        call = make(operation.grpc_path, _registered_method=True)
         write = codec_of(operation.request).to_proto
         method = _Method(call, write, codec_of(operation.reply).from_proto)
         self._methods[operation.grpc_path] = method

@@ -53,6 +53,7 @@ _REFLECTION: Final = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_
 Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Unary: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]
 Streaming: TypeAlias = Callable[[bytes, Call], AsyncIterator[bytes]]
+Methods: TypeAlias = "dict[str, grpc.RpcMethodHandler[Any, Any]]"
 Options: TypeAlias = Sequence[tuple[str, Any]]
 """Channel arguments: each has a type of its own."""
 
@@ -94,11 +95,10 @@ class Grpc:
         server = self._server = grpc.aio.server(options=self._options)
         self._health = health.aio.HealthServicer()
         for contract in self._dispatcher.contracts.values():
-            server.add_registered_method_handlers(
-                contract.full_name,
-                {one.rpc_name: self._method(one) for one in contract.operations.values()},
-            )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            methods = {one.rpc_name: self._method(one) for one in contract.operations.values()}
+            _add(server, contract.full_name, methods)
+        stands_in: Any = _Generic(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, stands_in)
         if self._reflect:
             self._add_reflection(server)
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -180,7 +180,25 @@ class Grpc:
             response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
         for name in _REFLECTION:
-            server.add_registered_method_handlers(name, {"ServerReflectionInfo": method})
+            _add(server, name, {"ServerReflectionInfo": method})
+
+
+def _add(server: grpc.aio.Server, name: str, methods: Methods) -> None:
+    """Add a service, though not as a registered one.
+
+    For each call that arrives, grpc.aio touches every registered method of the server once.
+    """
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+
+
+class _Generic:
+    """Stands in for a server where generated code adds to it, and would register as well."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, name: str, methods: Methods) -> None:
+        """Do nothing: the generic handlers were added."""
 
 
 def _arrival(operation: Operation, call: Call) -> Arrival:
