@@ -29,7 +29,7 @@ async def database(kind, place):
 
 @pytest.fixture
 def idempotency(database):
-    return Idempotency(database, wait=0.3)
+    return Idempotency(database, wait=10)
 
 
 def request(key="k", body=b"body", **more):
