@@ -35,7 +35,7 @@ from switchgear.events.inbox import Inbox
 from switchgear.events.outbox import Outbox, Prepared
 from switchgear.events.sql import execute_many, write_many
 
-__all__ = ["HandlerTransaction", "Unit", "shares"]
+__all__ = ["Duplicate", "HandlerTransaction", "Undo", "Unit", "shares"]
 
 T = TypeVar("T")
 
@@ -119,6 +119,10 @@ class _Inline:
 
 def _fetch(connection: sqlite3.Connection, sql: str, args: Sequence[Any]) -> list[Row]:
     return connection.execute(sql, args).fetchall()
+
+
+class Undo(Exception):
+    """Leave the unit without committing; what is to be reported is already known."""
 
 
 class Unit:
@@ -225,9 +229,10 @@ class Unit:
     async def undo(self) -> None:
         """Undo the work of one event since `begin`; the others' stays.
 
-        Only where several share the transaction: a unit of one is undone by leaving it with an
-        exception.
+        Raises `Undo`, to be caught outside of the unit, where the event has it to itself.
         """
+        if not self._shared:
+            raise Undo
         tx = await self.open()
         await tx.run("ROLLBACK TO SAVEPOINT event")
         await tx.run("RELEASE SAVEPOINT event")

@@ -38,7 +38,7 @@ class Kind(Enum):
     STORE_ALONE = "store-alone"
     """Write the one entry to a queue of its own, which waits for a person."""
     DRAIN = "drain"
-    """Handle the head of the store's queue of the lane."""
+    """Handle the head of the store's queue of the lane, and as many after it as seems good."""
     HOLD = "hold"
     """Mark the store's queue of the lane as waiting for a person."""
 
@@ -67,6 +67,8 @@ class Settings:
     window: int = 20_000
     spill_events: int = 100
     spill_seconds: float = 30.0
+    spill_grace: float = 1.0
+    """A lane that has been failing for less stays in memory, however full it is."""
 
     def pause(self, attempts: int, draw: float) -> float:
         """Return the pause after so many failures; `draw` is in [0, 1)."""
@@ -188,21 +190,21 @@ class Lane(Generic[P, E]):
 
     def crowded(self, now: float, *, pressed: bool) -> bool:
         """Tell whether what waits behind a failing head or behind the store is to move (rule 5)."""
+        when = self._moves(pressed=pressed)
+        return when is not None and when <= now
+
+    def _moves(self, *, pressed: bool) -> float | None:
+        """Return from when on it is crowded, as things are; None: it is not."""
         opened = self.state is State.OPEN
         if not self.entries or self.verdict is not None or self.state is State.HELD:
-            return False
-        if opened and self.failing_since is None:
-            return False
-        return (
-            pressed
-            or len(self.entries) - opened > self.settings.spill_events
-            or (
-                self.failing_since is not None
-                and now >= self.failing_since + self.settings.spill_seconds
-            )
-        )
+            return None
+        full = pressed or len(self.entries) - opened > self.settings.spill_events
+        if self.failing_since is None:
+            return 0.0 if full and not opened else None
+        after = self.settings.spill_grace if full else self.settings.spill_seconds
+        return self.failing_since + after
 
-    def when(self, now: float, *, pressed: bool) -> float | None:
+    def when(self, *, pressed: bool) -> float | None:
         """Return when there is work to begin; None: not before something happens to the lane."""
         if self.failing_since is None and self.state is State.OPEN:
             return self.hold_off if self.entries else None
@@ -210,17 +212,17 @@ class Lane(Generic[P, E]):
             return self.hold_off
         if not self.entries and self.state is not State.DRAINING:
             return None
-        if self.state is State.HELD or self.crowded(now, pressed=pressed):
+        if self.state is State.HELD:
             return self.hold_off
-        when = max(self.due, self.hold_off)
-        if self.entries and self.failing_since is not None:
-            spill = self.failing_since + self.settings.spill_seconds
-            return min(when, max(spill, self.hold_off))
-        return when
+        when = self.due
+        moves = self._moves(pressed=pressed)
+        if moves is not None:
+            when = min(when, moves)
+        return max(when, self.hold_off)
 
     def next(self, now: float, limit: int, *, pressed: bool) -> Work[P, E] | None:
         """Return the work to begin now, with at most `limit` events if it is a RUN."""
-        when = self.when(now, pressed=pressed)
+        when = self.when(pressed=pressed)
         if when is None or when > now:
             return None
         everything = len(self.entries)

@@ -19,10 +19,10 @@ The rules:
     `block_key`: it is tried again for ever.
 4.  Poison (an event that cannot be read) is not tried again. Its key is HELD, also under
     `block_key`, since passing over it would break the order; under `skip` it is stored alone.
-5.  A lane whose head has failed may not hold the partition up for ever: once more than
-    `spill_events` wait behind it, or it has been failing for `spill_seconds`, or such lanes fill
-    half of memory, its events move to the store in order, the lane is DRAINING, and its head is
-    tried again from there. What arrives meanwhile joins the store under the same bounds.
+5.  A lane whose head fails may not hold the partition up for ever: once it has been failing for
+    `spill_seconds`, or for `spill_grace` while more than `spill_events` wait behind it or such
+    lanes fill half of memory, its events move to the store in order, the lane is DRAINING, and its
+    head is tried again from there. What arrives meanwhile joins the store under the same bounds.
 6.  DRAINING ends when the store has no more of the key: the lane is OPEN and goes on with what is
     in memory. Under `park_key`, a head that uses up its attempts there makes the lane HELD.
 7.  A partition's watermark is the offset below which everything is handled or stored. It never
@@ -184,7 +184,7 @@ class Lanes(Generic[P, E]):
         lane = work.lane
         if not self._end(lane):
             return
-        finished = len(work.entries) if handled is None else handled
+        finished = len(work.entries) if handled is None else min(handled, len(work.entries))
         self._finish(lane, finished)
         if work.kind is Kind.HOLD:
             lane.state = State.HELD
@@ -227,7 +227,7 @@ class Lanes(Generic[P, E]):
         if not self._end(lane):
             return None
         if handled:
-            self._finish(lane, handled)
+            self._finish(lane, min(handled, len(work.entries)))
             lane.reset()
         lane.fail(work.kind, now, error, poison=poison)
         pause = None
@@ -323,7 +323,7 @@ class Lanes(Generic[P, E]):
         """Put a lane that is not busy where it belongs: ready, waiting for a time, or nowhere."""
         if lane.busy or lane.queued or lane.gone:
             return
-        when = lane.when(now, pressed=self._pressed)
+        when = lane.when(pressed=self._pressed)
         if when is None:
             if lane.state is State.OPEN and not lane.entries:
                 del lane.partition.lanes[lane.name]
@@ -347,10 +347,12 @@ class Lanes(Generic[P, E]):
         half = self.settings.capacity / 2
         stuck: list[Lane[P, E]] = []
         if self._held >= half:
+            latest = now - self.settings.spill_grace
             stuck = [
                 lane
                 for lane in self._lanes()
-                if lane.failing_since is not None or lane.state is State.DRAINING
+                if lane.state is State.DRAINING
+                or (lane.failing_since is not None and lane.failing_since <= latest)
             ]
         self._pressed = sum(len(lane.entries) for lane in stuck) >= half
         if self._pressed:

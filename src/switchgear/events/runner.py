@@ -7,26 +7,23 @@ whether the partitions are still this member's (`fence`); if not, everything is 
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from switchgear.contract.message import Message
-from switchgear.database.port import Database, DatabaseUnavailable
-from switchgear.errors import InvalidMessage
+from switchgear.database.port import Database, DatabaseUnavailable, Transaction
 from switchgear.events.brokers.port import Partition
-from switchgear.events.envelope import Envelope
-from switchgear.events.handling import Duplicate, HandlerTransaction, Unit
+from switchgear.events.calling import Caller, Failure, Note, describe
+from switchgear.events.handling import HandlerTransaction, Undo, Unit, shares
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.lane import Cause, Kind, Work
 from switchgear.events.outbox import Outbox
 from switchgear.events.pace import BUDGET, Pace
-from switchgear.events.reaction import Reaction, Reactions
+from switchgear.events.reaction import Reactions
 from switchgear.events.store import Head, Store
-from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 
@@ -34,8 +31,8 @@ __all__ = ["Empty", "Failed", "Handled", "HeldBack", "Job", "Postponed", "Result
 
 Job = Work[Partition, Incoming]
 
-_LONGEST: Final = 2_000
-"""Characters of an error that are kept."""
+_DRAINED: Final = 50
+"""Stored events that share a transaction at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +78,6 @@ class HeldBack:
 Result = Handled | Failed | Postponed | Empty | HeldBack
 
 
-class _Failure(NamedTuple):
-    error: str
-    poison: bool = False
-
-
-class _Readable(NamedTuple):
-    reaction: Reaction
-    envelope: Envelope
-    message: Message
-
-
-class _Note(NamedTuple):
-    """What is to be told once it is committed."""
-
-    event: Incoming
-    outcome: str
-    seconds: float
-
-
-class _Undo(Exception):
-    """Leave the unit without committing; the result is already known."""
-
-
 class _Abandon(Exception):
     """Leave the unit without committing: a partition is no longer ours."""
 
@@ -126,25 +100,25 @@ class Runner:
         self._database = database
         self._inbox = inbox
         self._outbox = outbox
-        self._reactions = reactions
+        self._caller = Caller(inbox.consumer, reactions)
         self._pace = pace
         self._fence = fence
         self._wrap = wrap
         self._slow: dict[str, int] = {}
-        self.transactional = any(reaction.transactional for reaction in reactions.values())
+        self._shares = shares(database)
 
     async def run(self, jobs: Sequence[Job], *, lazy: bool) -> list[Result]:
         """Handle the events of RUN jobs, all in one transaction.
 
         A `lazy` transaction of one event begins with the handler's first statement.
         """
-        if not self.transactional:
+        if not self._caller.transactional:
             return await self._run_plain(jobs)
         events = [event.identity for job in jobs for _, event in job.entries]
         if len(events) == 1:
             return [await self._run_one(jobs[0], lazy=lazy)]
         results: list[Result] = []
-        notes: list[_Note] = []
+        notes: list[Note] = []
         try:
             async with self._unit(events) as unit:
                 await unit.open()
@@ -162,7 +136,7 @@ class Runner:
                 raise
             # the commit was refused, for one of them: find out which
             return [await self._run_one(job, lazy=False) for job in jobs]
-        self._tell_handled(notes)
+        self._caller.tell(notes)
         return results
 
     async def move(self, jobs: Sequence[Job]) -> list[Result]:
@@ -192,28 +166,33 @@ class Runner:
         return [Handled(job, len(job.entries)) for job in jobs]
 
     async def drain(self, job: Job) -> Result:
-        """Handle the first event of a queue of the store."""
+        """Handle the first events of a queue of the store; only one if that one has failed."""
+        many = _DRAINED if self._caller.transactional and self._shares and not job.attempts else 1
         try:
             async with self._database.transaction() as tx:
-                head = await self.store.head(tx, job.partition, job.name)
-            if head is None:
+                heads = await self.store.heads(tx, job.partition, job.name, many)
+            if not heads:
                 return Empty(job)
-            if head.held:
+            ready = list(itertools.takewhile(lambda head: not head.held, heads))
+            if not ready:
                 return HeldBack(job)
-            failure = await self._drain(job, head)
+            if self._caller.transactional:
+                done, failure = await self._drain(job, ready)
+            else:
+                done, failure = await self._drain_plain(ready[0])
             if failure is None:
-                return Handled(job, 0)
+                return Handled(job, done)
             async with self._database.transaction() as tx:
-                await self.store.failed(tx, head, failure.error)
+                await self.store.failed(tx, ready[done], failure.error)
         except (DatabaseUnavailable, Unknown, _Abandon) as error:
             return _postponed([job], error)[0]
-        return Failed(job, 0, failure.error, failure.poison)
+        return Failed(job, done, failure.error, failure.poison)
 
     async def _run_one(self, job: Job, *, lazy: bool) -> Result:
         """Handle the first event of a job in a transaction of its own."""
         event = job.entries[0][1]
-        notes: list[_Note] = []
-        failure: _Failure | None = None
+        notes: list[Note] = []
+        failure: Failure | None = None
         ran = False
         try:
             known = lazy and await self._inbox.look_up(self._database, [event.identity])
@@ -224,19 +203,19 @@ class Runner:
                     ran = True
                     failure = await self._one(event, unit, notes)
                     if failure is not None:
-                        raise _Undo  # noqa: TRY301  the way out of the transaction
+                        await unit.undo()
                     self._check([job])
-        except _Undo:
+        except Undo:
             pass
         except (DatabaseUnavailable, Unknown, _Abandon) as error:
             return _postponed([job], error)[0]
         except Exception as error:
             if not ran:
                 raise
-            failure = _Failure(_describe(error))  # the commit was refused
+            failure = Failure(describe(error))  # the commit was refused
         if failure is not None:
             return Failed(job, 0, *failure)
-        self._tell_handled(notes)
+        self._caller.tell(notes)
         return Handled(job, 1)
 
     async def _run_plain(self, jobs: Sequence[Job]) -> list[Result]:
@@ -246,7 +225,7 @@ class Runner:
         says so.
         """
         results: list[Result] = []
-        notes: list[_Note] = []
+        notes: list[Note] = []
         done: list[str] = []
         try:
             events = [event.identity for job in jobs for _, event in job.entries]
@@ -263,37 +242,56 @@ class Runner:
                 await self._inbox.claim(tx, done)
         except (DatabaseUnavailable, Unknown, _Abandon) as error:
             return _postponed(jobs, error)
-        self._tell_handled(notes)
+        self._caller.tell(notes)
         return results
 
-    async def _drain(self, job: Job, head: Head) -> _Failure | None:
-        event = head.event
-        notes: list[_Note] = []
-        failure: _Failure | None = None
-        if not self.transactional:
-            seen = await self._inbox.look_up(self._database, [event.identity])
-            if not seen:
-                failure = await self._call(event, None, notes)
-            if failure is not None:
-                return failure
+    async def _drain(self, job: Job, heads: Sequence[Head]) -> tuple[int, Failure | None]:
+        """Handle stored events in order; return how many, and how the one after them failed."""
+        notes: list[Note] = []
+        failure: Failure | None = None
+        done = 0
+        ran = False
         try:
-            async with self._unit([event.identity]) as unit:
-                await unit.open()
-                if self.transactional:
-                    failure = await self._one(event, unit, notes)
-                else:
-                    unit.handled(event.identity)
-                if failure is not None:
-                    raise _Undo  # noqa: TRY301  the way out of the transaction
-                if not await self.store.remove(await unit.open(), head):
-                    raise _Undo  # noqa: TRY301  discarded while it ran: what it did is undone
+            async with self._unit([head.event.identity for head in heads]) as unit:
+                tx = await unit.open()
+                ran = True
+                for head in heads:
+                    failure = await self._one(head.event, unit, notes)
+                    if failure is not None:
+                        await unit.undo()
+                        break
+                    await self._remove(tx, head)
+                    done += 1
                 self._check([job])
-        except _Undo:
-            return failure
-        self._tell_handled(notes)
-        return None
+        except Undo:
+            return 0, failure
+        except (DatabaseUnavailable, Unknown, _Abandon):
+            raise
+        except Exception as error:
+            if not ran:
+                raise
+            return 0, Failure(describe(error))  # the commit was refused
+        self._caller.tell(notes)
+        return done, failure
 
-    async def _entries(self, job: Job, unit: Unit, notes: list[_Note]) -> Result:
+    async def _drain_plain(self, head: Head) -> tuple[int, Failure | None]:
+        event = head.event
+        notes: list[Note] = []
+        if not await self._inbox.look_up(self._database, [event.identity]):
+            failure = await self._caller.call(event, None, notes)
+            if failure is not None:
+                return 0, failure
+        async with self._database.transaction() as tx:
+            await self._inbox.claim(tx, [event.identity])
+            await self.store.remove(tx, head)
+        self._caller.tell(notes)
+        return 1, None
+
+    async def _remove(self, tx: Transaction, head: Head) -> None:
+        if not await self.store.remove(tx, head):
+            raise Undo  # a person has discarded it while it ran: undo, and look again
+
+    async def _entries(self, job: Job, unit: Unit, notes: list[Note]) -> Result:
         for index, (_, event) in enumerate(job.entries):
             failure = await self._one(event, unit, notes)
             if failure is not None:
@@ -302,13 +300,13 @@ class Runner:
         return Handled(job, len(job.entries))
 
     async def _entries_plain(
-        self, job: Job, seen: set[str], done: list[str], notes: list[_Note]
+        self, job: Job, seen: set[str], done: list[str], notes: list[Note]
     ) -> Result:
         for index, (_, event) in enumerate(job.entries):
             if event.identity in seen:
                 continue
             began = time.monotonic()
-            failure = await self._call(event, None, notes)
+            failure = await self._caller.call(event, None, notes)
             self._pace.took(time.monotonic() - began)
             if failure is not None:
                 return Failed(job, index, *failure)
@@ -316,72 +314,21 @@ class Runner:
             done.append(event.identity)
         return Handled(job, len(job.entries))
 
-    async def _one(self, event: Incoming, unit: Unit, notes: list[_Note]) -> _Failure | None:
+    async def _one(self, event: Incoming, unit: Unit, notes: list[Note]) -> Failure | None:
         """Handle one event inside `unit`; what it did is to be undone if it failed."""
         if unit.tx is not None and not await unit.is_fresh(event.identity):
-            notes.append(_Note(event, "duplicate", 0.0))
+            notes.append(Note(event, "duplicate", 0.0))
             return None
         scope = unit.scope(event.identity)
         await unit.begin()
         given = self._wrap(scope) if self._wrap is not None else scope
         began, waited = time.monotonic(), unit.waited
-        failure = await self._call(event, given, notes)
+        failure = await self._caller.call(event, given, notes)
         self._pace.took(time.monotonic() - began - (unit.waited - waited))
         # a lazy unit learns only now whether another member was quicker
         if failure is None and await unit.is_fresh(event.identity):
             await unit.keep(scope)
         return failure
-
-    async def _call(self, event: Incoming, tx: Any, notes: list[_Note]) -> _Failure | None:
-        """Decode the event and call its handler, with the context that goes with it."""
-        began = time.monotonic()
-        read = self._read(event)
-        if isinstance(read, _Failure):
-            return read
-        left = None if read.envelope.deadline is None else read.envelope.deadline - time.time()
-        if left is not None and left <= 0:
-            notes.append(_Note(event, "expired", 0.0))
-            return None
-        context = self._context(event, read.envelope, None if left is None else began + left)
-        outcome = "done"
-        try:
-            with bind(context):
-                await read.reaction(read.message, tx)
-        except Duplicate:
-            outcome = "duplicate"
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return _Failure("the handler was cancelled from within.")
-        except Exception as error:
-            if isinstance(error, DatabaseUnavailable) and error.retry_after is not None:
-                raise
-            return _Failure(_describe(error))
-        notes.append(_Note(event, outcome, time.monotonic() - began))
-        return None
-
-    def _read(self, event: Incoming) -> _Readable | _Failure:
-        reaction = self._reactions.get(event.type)
-        if reaction is None:
-            return _Failure("this is not a CloudEvent: ce-type is missing.", poison=True)
-        try:
-            envelope = reaction.envelope(event)
-            return _Readable(reaction, envelope, reaction.message(envelope))
-        except InvalidMessage as error:
-            at = f" at {error.pointer}" if error.pointer else ""
-            return _Failure(f"{error.what}{at}", poison=True)
-
-    def _context(self, event: Incoming, envelope: Envelope, deadline: float | None) -> Context:
-        return Context(
-            deadline=deadline,
-            key=f"{self._inbox.consumer}/{event.identity}",
-            traceparent=envelope.traceparent,
-            tracestate=envelope.tracestate,
-            caller=envelope.source,
-            correlation=envelope.correlation or envelope.id,
-            causation=envelope.id,
-        )
 
     def _unit(self, events: Sequence[str]) -> Unit:
         return Unit(self._database, self._inbox, self._outbox, events, slow=self._slow)
@@ -390,25 +337,6 @@ class Runner:
         for job in jobs:
             if job.revoked or not self._fence(job.partition):
                 raise _Abandon
-
-    def _tell_handled(self, notes: Sequence[_Note]) -> None:
-        if not listening():
-            return
-        for note in notes:
-            event = note.event
-            emit(
-                Signal(
-                    SignalKind.EVENT_HANDLED,
-                    self._inbox.consumer,
-                    {
-                        "event": event.identity,
-                        "type": event.type,
-                        "key": event.key,
-                        "outcome": note.outcome,
-                        "seconds": note.seconds,
-                    },
-                )
-            )
 
     def _tell_parked(self, job: Job) -> None:
         if not listening():
@@ -433,7 +361,3 @@ class Runner:
 def _postponed(jobs: Sequence[Job], error: Exception) -> list[Result]:
     why = "" if isinstance(error, _Abandon) else str(error)
     return [Postponed(job, why) for job in jobs]
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__qualname__}: {error}"[:_LONGEST]

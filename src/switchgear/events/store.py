@@ -30,7 +30,7 @@ _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
 
 
 class Head(NamedTuple):
-    """The first event of a queue."""
+    """An event of a queue, and whether it waits for a person."""
 
     id: int
     held: bool
@@ -110,14 +110,17 @@ class Store:
         number: int = rows[0][0]
         return number
 
-    async def head(self, tx: Transaction, partition: Partition, lane: str) -> Head | None:
-        """Return the first event of a queue; None if it is empty."""
+    async def heads(
+        self, tx: Transaction, partition: Partition, lane: str, limit: int
+    ) -> list[Head]:
+        """Return the first events of a queue, in order."""
         rows = await tx.run(
             "SELECT id, state, key, event, type, headers, data FROM switchgear_parked "  # noqa: S608  constant
-            f"WHERE {_LANE} ORDER BY id LIMIT 1",
+            f"WHERE {_LANE} ORDER BY id LIMIT ?",
             *self._place(partition, lane),
+            limit,
         )
-        return _head(rows[0], partition, lane) if rows else None
+        return [_head(row, partition, lane) for row in rows]
 
     async def remove(self, tx: Transaction, head: Head) -> bool:
         """Take the first event off: it was handled. Tell whether it was still there."""

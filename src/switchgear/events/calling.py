@@ -1,0 +1,133 @@
+"""Calling the handler of one event: decoding, deadline, context, and what counts as a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from switchgear.contract.message import Message
+from switchgear.database.port import DatabaseUnavailable
+from switchgear.errors import InvalidMessage
+from switchgear.events.envelope import Envelope
+from switchgear.events.handling import Duplicate
+from switchgear.events.incoming import Incoming
+from switchgear.events.reaction import Reaction, Reactions
+from switchgear.model.context import Context, bind
+from switchgear.model.signal import Signal, SignalKind, emit, listening
+
+__all__ = ["Caller", "Failure", "Note", "describe"]
+
+_LONGEST: Final = 2_000
+"""Characters of an error that are kept."""
+
+
+class Failure(NamedTuple):
+    """Why an event could not be handled."""
+
+    error: str
+    poison: bool = False
+
+
+class _Readable(NamedTuple):
+    reaction: Reaction
+    envelope: Envelope
+    message: Message
+
+
+class Note(NamedTuple):
+    """What is to be told once it is committed."""
+
+    event: Incoming
+    outcome: str
+    seconds: float
+
+
+class Caller:
+    """Calls the handlers of one consumer."""
+
+    def __init__(self, consumer: str, reactions: Reactions) -> None:
+        self._consumer = consumer
+        self._reactions = reactions
+        self.transactional = any(reaction.transactional for reaction in reactions.values())
+
+    async def call(self, event: Incoming, tx: Any, notes: list[Note]) -> Failure | None:
+        """Decode the event and call its handler, with the context that goes with it.
+
+        Whatever the handler raises is its failure, except that the database is away, and that the
+        task is cancelled. What there is to tell is added to `notes`.
+        """
+        began = time.monotonic()
+        read = self._read(event)
+        if isinstance(read, Failure):
+            return read
+        left = None if read.envelope.deadline is None else read.envelope.deadline - time.time()
+        if left is not None and left <= 0:
+            notes.append(Note(event, "expired", 0.0))
+            return None
+        context = self._context(event, read.envelope, None if left is None else began + left)
+        outcome = "done"
+        try:
+            with bind(context):
+                await read.reaction(read.message, tx)
+        except Duplicate:
+            outcome = "duplicate"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return Failure("the handler was cancelled from within.")
+        except Exception as error:
+            if isinstance(error, DatabaseUnavailable) and error.retry_after is not None:
+                raise
+            return Failure(describe(error))
+        notes.append(Note(event, outcome, time.monotonic() - began))
+        return None
+
+    def _read(self, event: Incoming) -> _Readable | Failure:
+        reaction = self._reactions.get(event.type)
+        if reaction is None:
+            return Failure("this is not a CloudEvent: ce-type is missing.", poison=True)
+        try:
+            envelope = reaction.envelope(event)
+            return _Readable(reaction, envelope, reaction.message(envelope))
+        except InvalidMessage as error:
+            at = f" at {error.pointer}" if error.pointer else ""
+            return Failure(f"{error.what}{at}", poison=True)
+
+    def _context(self, event: Incoming, envelope: Envelope, deadline: float | None) -> Context:
+        return Context(
+            deadline=deadline,
+            key=f"{self._consumer}/{event.identity}",
+            traceparent=envelope.traceparent,
+            tracestate=envelope.tracestate,
+            caller=envelope.source,
+            correlation=envelope.correlation or envelope.id,
+            causation=envelope.id,
+        )
+
+    def tell(self, notes: Sequence[Note]) -> None:
+        """Signal what has been committed."""
+        if not listening():
+            return
+        for note in notes:
+            event = note.event
+            emit(
+                Signal(
+                    SignalKind.EVENT_HANDLED,
+                    self._consumer,
+                    {
+                        "event": event.identity,
+                        "type": event.type,
+                        "key": event.key,
+                        "outcome": note.outcome,
+                        "seconds": note.seconds,
+                    },
+                )
+            )
+
+
+def describe(error: BaseException) -> str:
+    """Return the text under which an error is kept and shown."""
+    return f"{type(error).__qualname__}: {error}"[:_LONGEST]
