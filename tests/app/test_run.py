@@ -116,13 +116,13 @@ async def test_a_system_answers_tells_dies_and_drains(words: Supervisor, tmp_pat
             assert await heard(client) == 0
             await client.post("/v1/words", json={"word": "hey"})
             async with asyncio.timeout(5):
-                while await heard(client) < 1:  # noqa: ASYNC110  another process
+                while await heard(client) < 1:
                     await asyncio.sleep(0.01)
 
             ear.kill()
             await ear.wait()
             async with asyncio.timeout(5):
-                while ear.state is not State.READY:  # noqa: ASYNC110  another process
+                while ear.state is not State.READY:
                     await asyncio.sleep(0.01)
             assert await heard(client) == 1, "handled once, before and after the death"
 
@@ -131,7 +131,7 @@ async def test_a_system_answers_tells_dies_and_drains(words: Supervisor, tmp_pat
             assert all(answer.status_code == 200 for answer in answers)
             slow = asyncio.create_task(heard(client, 0.5))
             async with asyncio.timeout(5):
-                while mouth.logs.count("asked") < 1 or slow.done():  # noqa: ASYNC110  likewise
+                while mouth.logs.count("asked") < 1 or slow.done():
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.1)
             assert await mouth.terminate() == 0

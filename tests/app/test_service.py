@@ -525,7 +525,7 @@ async def served(application: object) -> AsyncIterator[str]:
         config = uvicorn.Config(application, log_config=None)  # type: ignore[arg-type]
         server = uvicorn.Server(config)
         task = asyncio.create_task(server._serve([held]))
-        while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+        while not server.started:
             await asyncio.sleep(0.005)
         try:
             yield f"http://127.0.0.1:{held.getsockname()[1]}"

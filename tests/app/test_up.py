@@ -57,7 +57,7 @@ async def get(address: str | None, path: str = "/") -> bytes:
 
 async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
     async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110  another process changes it
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -176,7 +176,7 @@ def test_an_event_waits_and_is_redriven(
     async def carried_on() -> None:
         async with testing(office.app, config=config) as t:
             async with asyncio.timeout(5):
-                while len(office.stamped) < 2:  # noqa: ASYNC110  a handler of another task
+                while len(office.stamped) < 2:
                     await asyncio.sleep(0.01)
             await t.settle()
 
