@@ -100,7 +100,10 @@ def context_of(found: Mapping[str, str], now: float, *, deadline: float | None =
     Raises `Rejected` if the remaining time is not a whole number of milliseconds.
     """
     if not found:
-        return _PLAIN if deadline is None else Context(deadline=deadline)
+        return _PLAIN if deadline is None else Context(deadline)
+    caller = found.get(wire.CALLER)
+    if caller is not None and len(found) == 1:
+        return Context(deadline, caller=caller)
     timeout = found.get(wire.TIMEOUT)
     if timeout is not None:
         digits = timeout.removeprefix("-")
@@ -121,7 +124,7 @@ def context_of(found: Mapping[str, str], now: float, *, deadline: float | None =
         priority=_PRIORITIES.get(found.get(wire.PRIORITY, ""), Priority.DEFAULT),
         traceparent=traceparent,
         tracestate=found.get(wire.TRACESTATE) if traceparent else None,
-        caller=found.get(wire.CALLER),
+        caller=caller,
         correlation=parts[1] if len(parts) > 1 else None,
     )
 

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from time import monotonic
 from types import MappingProxyType, NoneType, TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from switchgear.contract.message import Message
 from switchgear.contract.refusal import Refusal
@@ -50,6 +51,8 @@ log = logging.getLogger("switchgear.serve")
 
 Before: TypeAlias = Callable[[Arrival], Awaitable[str | Context | None]]
 """Runs before the handler. Returns who asks, a whole context, or None; or raises `Rejected`."""
+
+_UNBOUND: Final = nullcontext()
 
 Emit: TypeAlias = Callable[[Message], Awaitable[None]]
 # The handler's method: a coroutine function, or a function that returns an async iterator.
@@ -152,14 +155,14 @@ class Dispatcher:
         end: BaseException | None = None
         with commits() as effects:
             try:
-                deadline = arrival.context.deadline
-                if deadline is None:
-                    return await self._inside(arrival, work, expected)
-                if arrival.door == "grpc" and deadline > monotonic():
-                    # gRPC's own core cancels the handler then
-                    return await self._inside(arrival, work, expected)
-                with _Deadline(deadline):
-                    return await self._inside(arrival, work, expected)
+                with _bound(arrival):
+                    if self._before or arrival.operation.keyed:
+                        await self._prepare(arrival)
+                    with bind(arrival.context):
+                        reply = await work()
+                if not isinstance(reply, expected):
+                    _checked(arrival.operation, reply)
+                return reply
             except Exception as error:
                 end = outcome_of(error, arrival.operation, committed=effects.count)
                 if end is error:
@@ -173,19 +176,13 @@ class Dispatcher:
                     emit(_ended(arrival, end))
                 del end
 
-    async def _inside(
-        self, arrival: Arrival, work: Callable[[], Awaitable[T]], expected: type[T]
-    ) -> T:
+    async def _prepare(self, arrival: Arrival) -> None:
+        """Run the hooks, and read the key of a keyed command."""
         for hook in self._before:
             with bind(arrival.context):
                 _take(arrival, await hook(arrival))
         if arrival.operation.keyed:
             arrival.read_key()
-        with bind(arrival.context):
-            reply = await work()
-        if not isinstance(reply, expected):
-            _checked(arrival.operation, reply)
-        return reply
 
     async def _once(self, method: Method, request: Message, arrival: Arrival) -> Message:
         """Carry out a keyed command, or return what its first request was answered."""
@@ -226,16 +223,11 @@ class Dispatcher:
 
 
 class _Deadline(Interruption):
-    """Cancels the `with` block at a monotonic time; then the outcome is that it overran.
-
-    Raises the outcome of a request that arrived too late if that time has passed.
-    """
+    """Cancels the `with` block at a monotonic time; then the outcome is that it overran."""
 
     __slots__ = ("_slot",)
 
     def __init__(self, when: float) -> None:
-        if when <= monotonic():
-            raise expired()
         super().__init__()
         self._slot = alarms().set(when, self.interrupt)
 
@@ -251,6 +243,17 @@ class _Deadline(Interruption):
         self._slot.pop(self.interrupt, None)
         if self.end(error):
             raise overran(error) from error
+
+
+def _bound(arrival: Arrival) -> AbstractContextManager[None]:
+    """Return what keeps the deadline of a request; raises `TurnedAway` if it has passed."""
+    deadline = arrival.context.deadline
+    if deadline is None:
+        return _UNBOUND
+    if deadline <= monotonic():
+        raise expired()
+    # gRPC's own core cancels a handler at its deadline
+    return _UNBOUND if arrival.door == "grpc" else _Deadline(deadline)
 
 
 def _checked(operation: Operation, reply: object) -> Message:
