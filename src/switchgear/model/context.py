@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import TracebackType
 
 __all__ = ["Context", "Priority", "bind", "current", "derived_key", "keyed"]
 
@@ -59,14 +60,25 @@ def current() -> Context:
     return _current.get() or _EMPTY
 
 
-@contextmanager
-def bind(context: Context) -> Iterator[Context]:
+class bind:  # noqa: N801  used as a function; a class, because it is entered for every request
     """Make `context` the current one for the body of the `with`."""
-    token = _current.set(context)
-    try:
-        yield context
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_token", "context")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def __enter__(self) -> Context:
+        self._token = _current.set(self.context)
+        return self.context
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _current.reset(self._token)
 
 
 @contextmanager
