@@ -98,7 +98,7 @@ class Consumer:
         self._reactions = reactions
         self._draw = draw
         self._lanes: Lanes[Partition, Incoming] = Lanes(settings.lanes)
-        self._pace = Pace(256 if shares(database) else 1)
+        self._pace = Pace(512 if shares(database) else 1)
         self._runner = Runner(
             database,
             Inbox(settings.consumer),

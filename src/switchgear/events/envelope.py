@@ -124,10 +124,11 @@ class Ids:
     def __call__(self) -> str:
         """Return the next id."""
         now = (self._clock() // 1_000_000) << 12
+        drawn = self._random(70)
         # start each millisecond low enough to leave room to count
-        self._last = now + self._random(8) if now > self._last else self._last + 1
+        self._last = now + (drawn >> 62) if now > self._last else self._last + 1
         milliseconds, counter = self._last >> 12, self._last & 0xFFF
-        tail = self._random(62)
+        tail = drawn & 0x3FFFFFFFFFFFFFFF
         head = f"{milliseconds:012x}"
         low = f"{(2 << 62) | tail:016x}"
         return f"{head[:8]}-{head[8:]}-7{counter:03x}-{low[:4]}-{low[4:]}"

@@ -80,6 +80,13 @@ class _Inline:
         """Run one portable statement once per row."""
         await self._do(f"{sql} /* {len(rows)} */", execute_many, sql, rows)
 
+    def savepoint(self, sql: str) -> bool:
+        """Run a statement about a savepoint at once, if that is safe; tell whether it was."""
+        if time.monotonic() > self._trusted_until or not self.connection.in_transaction:
+            return False
+        self.connection.execute(sql).close()
+        return True
+
     async def step(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in the writer's thread."""
         result = await self.tx.step(work)
@@ -209,12 +216,12 @@ class Unit:
     async def begin(self) -> None:
         """Begin the work of one event."""
         if self._shared:
-            await (await self.open()).run("SAVEPOINT event")
+            await self._savepoint("SAVEPOINT event")
 
     async def keep(self, scope: HandlerTransaction) -> None:
         """Keep the work of one event, to be committed with the others'."""
         if self._shared:
-            await (await self.open()).run("RELEASE SAVEPOINT event")
+            await self._savepoint("RELEASE SAVEPOINT event")
         self.handled(scope.event)
         self._rows += scope.rows
         self._callbacks += scope.callbacks
@@ -233,9 +240,13 @@ class Unit:
         """
         if not self._shared:
             raise Undo
+        await self._savepoint("ROLLBACK TO SAVEPOINT event")
+        await self._savepoint("RELEASE SAVEPOINT event")
+
+    async def _savepoint(self, sql: str) -> None:
         tx = await self.open()
-        await tx.run("ROLLBACK TO SAVEPOINT event")
-        await tx.run("RELEASE SAVEPOINT event")
+        if not (isinstance(tx, _Inline) and tx.savepoint(sql)):
+            await tx.run(sql)
 
 
 class HandlerTransaction:

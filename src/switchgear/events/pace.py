@@ -13,7 +13,7 @@ from typing import Final
 
 __all__ = ["BUDGET", "Pace"]
 
-BUDGET: Final = 0.02
+BUDGET: Final = 0.03
 """Seconds that the events of one transaction may take together."""
 
 _WEIGHT: Final = 0.05
@@ -22,7 +22,7 @@ _WEIGHT: Final = 0.05
 class Pace:
     """The pace of one subscription. `most` bounds how many events share a transaction."""
 
-    def __init__(self, most: int = 256) -> None:
+    def __init__(self, most: int = 512) -> None:
         self._most = most
         self._mean = BUDGET  # until it is known to be quick, each gets its own
 
