@@ -164,6 +164,61 @@ async def test_skip_parks_the_event_alone(shop):
     await until(shop.settled)
 
 
+async def test_an_event_that_was_skipped_can_be_redriven(shop):
+    broken = True
+    writes(shop, "skip", lambda _: _raise(None) if broken else None, attempts=1)
+    await shop.consumer.start()
+    await shop.publish(*"aab")
+    await until(lambda: _parked(shop, 3))
+    broken = False
+    (first, *_) = await shop.consumer.parked.list()
+    released = await shop.consumer.parked.redrive(id=first.id)
+    assert [one.id for one in released] == [first.id], "it is alone in its queue"
+    assert await shop.consumer.parked.redrive(id=first.id) == [], "it is released already"
+    await until(lambda: _has(shop, "a", [1]))
+    assert (await shop.consumer.parked.count()) == (2, 2)
+
+
+async def test_what_is_stored_is_worked_off_by_a_handler_without_a_transaction_too(shop):
+    seen, broken = [], True
+
+    async def handler(event):
+        if broken:
+            raise ConnectionError("not yet")
+        seen.append(event.number)
+
+    shop.consumer.on(
+        Ordered, name="plain", on_failure="park_key", handler=handler, attempts=2, backoff=0.01
+    )
+    await shop.consumer.start()
+    await shop.publish(*"aaa")
+    await until(lambda: _parked(shop, 3))
+    broken = False
+    await shop.consumer.parked.redrive()
+    await until(lambda: seen == [1, 2, 3])
+    await until(lambda: _parked(shop, 0))
+
+
+async def test_events_are_counted_and_listed_while_a_handler_holds_the_database(shop):
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handler(event, tx):
+        await tx.execute(EFFECT, event.key, event.number)
+        began.set()
+        await may_end.wait()
+
+    shop.consumer.on(Ordered, name="slow", on_failure="block_key", handler=handler)
+    await shop.consumer.start()
+    await shop.publish("a")
+    await began.wait()
+    async with asyncio.timeout(5):
+        health = await shop.consumer.health()
+        assert await shop.consumer.parked.list() == []
+    assert health.subscriptions["consumer.slow"].lag == 1
+    may_end.set()
+    await until(shop.settled)
+
+
 @pytest.mark.parametrize("on_failure", ["block_key", "park_key", "skip"])
 async def test_poison_is_parked_at_once_and_never_dropped(shop, on_failure):
     writes(shop, on_failure)

@@ -63,7 +63,7 @@ async def test_on_postgresql_a_second_claim_waits_for_the_first(pool):
             claimed.append(await inbox.claim(tx, ["e"]))
 
     async with database.transaction() as tx:
-        await inbox.claim(tx, ["e"])
+        assert await inbox.claim(tx, ["e", "e"]) == {"e"}
         waiting = asyncio.create_task(second())
         await asyncio.sleep(0.1)
         assert not claimed

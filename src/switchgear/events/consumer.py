@@ -45,6 +45,7 @@ from switchgear.events.runner import (
     Result,
     Runner,
 )
+from switchgear.events.sql import reading
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 
@@ -241,8 +242,8 @@ class Consumer:
             self._lanes.assign(partition, position, lanes, now)
 
     async def _stored(self) -> dict[Partition, dict[str, State]]:
-        async with self._database.transaction() as tx:
-            return await self._runner.store.lanes(tx, self.settings.topics)
+        async with reading(self._database) as reader:
+            return await self._runner.store.lanes(reader, self.settings.topics)
 
     def _pause_and_resume(self) -> None:
         if self._subscription is not None:
@@ -439,8 +440,8 @@ class Consumer:
             if version == self._version:
                 return False
             self._version = version
-        async with self._database.transaction() as tx:
-            acts = await self._runner.store.acts(tx)
+        async with reading(self._database) as reader:
+            acts = await self._runner.store.acts(reader)
         now = asyncio.get_running_loop().time()
         if acts == self._acts and now < self._full_at:
             return False

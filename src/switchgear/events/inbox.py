@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from switchgear.database.port import Database, Transaction
-from switchgear.database.sqlite import Sqlite
-from switchgear.events.sql import marks
+from switchgear.events.sql import Reader, marks, reading
 
 __all__ = ["KEEP", "STEPS", "Inbox"]
 
@@ -63,7 +62,7 @@ class Inbox:
             "DELETE FROM switchgear_inbox WHERE consumer = ? AND event = ?", self.consumer, event
         )
 
-    async def seen(self, tx: Transaction, events: Sequence[str]) -> set[str]:
+    async def seen(self, tx: Reader, events: Sequence[str]) -> set[str]:
         """Return those of `events` that have been handled."""
         found: set[str] = set()
         for chunk in _chunks(events):
@@ -77,18 +76,9 @@ class Inbox:
         return found
 
     async def look_up(self, database: Database, events: Sequence[str]) -> set[str]:
-        """Do what `seen` does in a transaction of its own; a SQLite file is not locked for it."""
-        if isinstance(database, Sqlite):
-            sql = "SELECT 1 FROM switchgear_inbox WHERE consumer = ? AND event = ?"
-            return await database.read(
-                lambda connection: {
-                    event
-                    for event in events
-                    if connection.execute(sql, (self.consumer, event)).fetchone()
-                }
-            )
-        async with database.transaction() as tx:
-            return await self.seen(tx, events)
+        """Do what `seen` does outside of any transaction."""
+        async with reading(database) as reader:
+            return await self.seen(reader, events)
 
     @staticmethod
     async def clean(database: Database, *, keep: float = KEEP) -> int:

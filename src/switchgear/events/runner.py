@@ -23,6 +23,7 @@ from switchgear.events.lane import Cause, Kind, Work
 from switchgear.events.outbox import Outbox
 from switchgear.events.pace import BUDGET, Pace
 from switchgear.events.reaction import Reactions
+from switchgear.events.sql import reading
 from switchgear.events.store import Head, Store
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -169,8 +170,8 @@ class Runner:
         """Handle the first events of a queue of the store; only one if that one has failed."""
         many = _DRAINED if self._caller.transactional and self._shares and not job.attempts else 1
         try:
-            async with self._database.transaction() as tx:
-                heads = await self.store.heads(tx, job.partition, job.name, many)
+            async with reading(self._database) as reader:
+                heads = await self.store.heads(reader, job.partition, job.name, many)
             if not heads:
                 return Empty(job)
             ready = list(itertools.takewhile(lambda head: not head.held, heads))

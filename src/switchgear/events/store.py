@@ -16,7 +16,7 @@ from switchgear.events.brokers.port import Partition
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.lane import Cause, State
-from switchgear.events.sql import marks, write_many
+from switchgear.events.sql import Reader, marks, write_many
 
 __all__ = ["Head", "Store"]
 
@@ -87,9 +87,7 @@ class Store:
         ]
         await write_many(tx, _INSERT, rows)
 
-    async def lanes(
-        self, tx: Transaction, topics: Sequence[str]
-    ) -> dict[Partition, dict[str, State]]:
+    async def lanes(self, tx: Reader, topics: Sequence[str]) -> dict[Partition, dict[str, State]]:
         """Return every queue by partition and lane, and whether it waits for a person."""
         rows = await tx.run(
             "SELECT topic, part, lane, state FROM switchgear_parked WHERE id IN ("  # noqa: S608  marks
@@ -104,15 +102,13 @@ class Store:
             lanes[lane] = State.HELD if state == "held" else State.DRAINING
         return found
 
-    async def acts(self, tx: Transaction) -> int:
+    async def acts(self, tx: Reader) -> int:
         """Return a number that grows with everything that people do to parked events."""
         rows = await tx.run("SELECT coalesce(max(id), 0) FROM switchgear_parked_audit")
         number: int = rows[0][0]
         return number
 
-    async def heads(
-        self, tx: Transaction, partition: Partition, lane: str, limit: int
-    ) -> list[Head]:
+    async def heads(self, tx: Reader, partition: Partition, lane: str, limit: int) -> list[Head]:
         """Return the first events of a queue, in order."""
         rows = await tx.run(
             "SELECT id, state, key, event, type, headers, data FROM switchgear_parked "  # noqa: S608  constant

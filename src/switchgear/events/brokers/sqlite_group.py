@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.database.sqlite import Sqlite
@@ -36,8 +36,11 @@ from switchgear.events.brokers.port import (
     Partition,
     Polled,
 )
+from switchgear.model.outcome import Unknown
 
 __all__ = ["Beat", "SqliteSubscription", "View", "beat", "leave"]
+
+T = TypeVar("T")
 
 _UNSETTLED: Final = 0.1
 _PHASE: Final = random.random()  # noqa: S311  processes beat at different moments
@@ -299,10 +302,7 @@ class SqliteSubscription:
             ]
 
         if held:
-            try:
-                gone = await self._database.write(work)
-            except DatabaseUnavailable as error:
-                raise BrokerUnavailable(str(error), cause=error) from error
+            gone = await self._write(work)
             for partition in gone:
                 if self._owned.pop(partition, None) is not None:
                     self._lost.add(partition)
@@ -330,12 +330,7 @@ class SqliteSubscription:
         parts = [self._owned.pop(one).part for one in partitions if one in self._owned]
         if not parts:
             return
-        try:
-            await self._database.write(
-                lambda connection: leave(connection, self.group, self._member, parts)
-            )
-        except DatabaseUnavailable as error:
-            raise BrokerUnavailable(str(error), cause=error) from error
+        await self._write(lambda connection: leave(connection, self.group, self._member, parts))
 
     async def close(self) -> None:
         """Leave the group. Closing twice is allowed."""
@@ -346,12 +341,7 @@ class SqliteSubscription:
         self._beating = None
         self._owned.clear()
         self._on_closed(self)
-        try:
-            await self._database.write(
-                lambda connection: leave(connection, self.group, self._member, None)
-            )
-        except DatabaseUnavailable as error:
-            raise BrokerUnavailable(str(error), cause=error) from error
+        await self._write(lambda connection: leave(connection, self.group, self._member, None))
 
     def _told(self, deliveries: Sequence[Delivery]) -> Polled:
         told = Polled(self._assigned, frozenset(self._revoking), frozenset(self._lost), deliveries)
@@ -384,6 +374,13 @@ class SqliteSubscription:
             kept.append(delivery)
         return kept
 
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._database.write(work)
+        except (DatabaseUnavailable, Unknown) as error:
+            # repeating any of it is harmless, so it does not matter whether it was done
+            raise BrokerUnavailable(str(error), cause=error) from error
+
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -403,14 +400,9 @@ class SqliteSubscription:
     async def _beat(self) -> None:
         self._beat_now.clear()
         began = asyncio.get_running_loop().time()
-        try:
-            found = await self._database.write(
-                lambda connection: beat(
-                    connection, self.group, self._member, self._topics, self._lease
-                )
-            )
-        except DatabaseUnavailable as error:
-            raise BrokerUnavailable(str(error), cause=error) from error
+        found = await self._write(
+            lambda connection: beat(connection, self.group, self._member, self._topics, self._lease)
+        )
         self._certain_until = began + self._lease * _CERTAIN
         self._settled = found.settled
         self._epoch = found.epoch

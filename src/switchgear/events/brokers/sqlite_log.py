@@ -164,12 +164,22 @@ def read(
             "LIMIT ?",
             (base + position, (part + 1) << _SHIFT, share),
         )
-        decode = _HEADERS.decode
         found += [
-            Delivery(partition, row[0] - base, row[1], decode(row[2]), row[3], row[4])
+            Delivery(partition, row[0] - base, row[1], _headers(row[2]), row[3], row[4])
             for row in rows
         ]
     return found
+
+
+def _headers(data: bytes) -> dict[str, str]:
+    """Return a record's headers; none where they cannot be read.
+
+    A record without headers is no event, so its consumer parks it: one bad row stops nobody.
+    """
+    try:
+        return _HEADERS.decode(data)
+    except msgspec.DecodeError:
+        return {}
 
 
 def heads(connection: sqlite3.Connection) -> tuple[dict[int, int], dict[str, int]]:
