@@ -417,3 +417,19 @@ async def test_a_mounted_application_moves_under_its_prefix():
             assert (await http.get(f"{prefix}/nothing")).json()["status"] == 404
     async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://x") as http:
         assert (await http.get("/own")).json() == "own"
+
+
+async def test_a_body_that_does_not_arrive_ends_with_the_deadline(world):
+    """A raw socket sends half a body and stays: the handler was not run, and that is said."""
+    host, port = world.http.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"POST /v1/reservations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"switchgear-timeout: 100\r\ncontent-length: 500\r\n\r\n{"
+    )
+    async with asyncio.timeout(10):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    assert head.startswith("http/1.1 504")
+    assert "switchgear-outcome: not-executed" in head
+    writer.close()
+    await writer.wait_closed()

@@ -15,6 +15,7 @@ or its commit waited for.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -38,7 +39,7 @@ from switchgear.serve.arrival import Arrival, context_of
 from switchgear.serve.asgi import Headers, Receive, Scope, Send
 from switchgear.serve.cors import Cors
 from switchgear.serve.dispatch import Dispatcher
-from switchgear.serve.failure import Failure, encode, failure_of
+from switchgear.serve.failure import Failure, TurnedAway, encode, failure_of
 from switchgear.serve.openapi import document, page
 from switchgear.serve.problem import MEDIA_TYPE, problem, retry_after
 from switchgear.serve.routing import Router
@@ -52,6 +53,8 @@ Readiness: TypeAlias = Callable[[], bool | Awaitable[bool]]
 
 LIMIT: Final = 1024 * 1024
 _MAX_PARAMETERS: Final = 1000
+_PATIENCE: Final = 30.0
+"""Seconds in which a body has to arrive, if the caller's deadline is not sooner."""
 _JSON: Final = (b"content-type", b"application/json")
 _STREAM: Final = (b"content-type", b"application/x-ndjson")
 _PROBLEM: Final = (b"content-type", MEDIA_TYPE.encode())
@@ -212,15 +215,23 @@ class Rest:
         now = monotonic()
         scope, found, extra = asked
         operation = entry.operation
+        context = context_of(found, now)
         body = b""
         if operation.route.has_body:
-            body = await self._body(receive, found)
+            left = _PATIENCE if context.deadline is None else context.deadline - now
+            try:
+                async with asyncio.timeout(min(left, _PATIENCE)):
+                    body = await self._body(receive, found)
+            except TimeoutError:
+                raise TurnedAway(
+                    "the body did not arrive in time.", status=Status.DEADLINE_EXCEEDED
+                ) from None
         arrival = Arrival(
             operation=operation,
             door="http",
             pairs=scope["headers"],
             source=scope,
-            context=context_of(found, now),
+            context=context,
             received=now,
             given_key=found.get(wire.IDEMPOTENCY_KEY),
         )
