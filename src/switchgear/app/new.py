@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -19,6 +20,11 @@ _TAKEN: Final = frozenset({"switchgear", "test", "tests"})
 _SUFFIX: Final = ".in"
 
 
+def _is_taken(package: str) -> bool:
+    """Tell whether a package of this name would hide another, or cannot be imported at all."""
+    return keyword.iskeyword(package) or package in sys.stdlib_module_names or package in _TAKEN
+
+
 def new(name: str, folder: Path | None = None) -> list[Path]:
     """Write a project called `name` into `folder` (default: `./NAME`) and return its files.
 
@@ -26,10 +32,11 @@ def new(name: str, folder: Path | None = None) -> list[Path]:
     in it or cannot be written.
     """
     package = name.replace("-", "_")
-    if not _NAME.fullmatch(name) or keyword.iskeyword(package) or package in _TAKEN:
+    if not _NAME.fullmatch(name) or _is_taken(package):
         raise OperationError(
             f"{name!r} cannot be the name of a project.",
-            fix="Use small letters, digits and single dashes, beginning with a letter.",
+            fix="Use small letters, digits and single dashes, beginning with a letter, and no "
+            "word or module of Python's own.",
         )
     target = folder or Path.cwd() / name
     try:

@@ -30,6 +30,7 @@ from switchgear.database.port import Database
 from switchgear.database.port import Transaction as DatabaseTransaction
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import (
+    ConfigError,
     DeclarationError,
     MissingExtra,
     OperationError,
@@ -383,14 +384,21 @@ def _escaped(step: str) -> str:
 async def open_database(settings: ServiceConfig, config: Config, stack: AsyncExitStack) -> Database:
     """Open the database that a service's settings name; `stack` closes it.
 
-    Raises `OperationError` where it cannot be reached.
+    Raises `OperationError` where it cannot be reached, `ConfigError` for an unknown option.
     """
     url = settings.database
     if url.scheme != "sqlite":
         return await _postgres(url.reveal(), f"services.{settings.name}.database", stack)
-    options: dict[str, Any] = {}  # as `Sqlite` takes them, which checks nothing
-    if "synchronous" in url.options:
-        options["synchronous"] = url.options["synchronous"].upper()
+    options: dict[str, Any] = {}
+    for name, value in url.options.items():
+        # SQLite itself takes a word that it does not know for a weaker one
+        if name != "synchronous" or value.upper() not in {"FULL", "NORMAL", "OFF"}:
+            raise ConfigError(
+                f"the database has the option {name}={value}.",
+                where=f"services.{settings.name}.database",
+                fix="Use synchronous=FULL, NORMAL or OFF, or leave it out.",
+            )
+        options[name] = value.upper()
     database = Sqlite(config.file_of(url), **options)
     stack.push_async_callback(database.close)
     return database

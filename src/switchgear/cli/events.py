@@ -110,6 +110,8 @@ async def redrive(
 
 async def discard(config: Config, given: str, *, actor: str, reason: str) -> None:
     """Drop one event for good; the audit keeps it."""
+    if not reason.strip():
+        raise OperationError("an event is not discarded without a reason.", fix="Give --reason.")
     name, number = _named(given)
     async with databases(config, name) as opened:
         event = await (await _parked(opened, name)).discard(number, reason=reason, actor=actor)

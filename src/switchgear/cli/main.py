@@ -28,6 +28,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     except SwitchgearError as error:
         print(one_line(error), file=sys.stderr)
         return exit_code(error)
+    except KeyboardInterrupt:
+        return 130
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
