@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from switchgear.database.sqlite import Sqlite
+from switchgear.events.brokers.hashing import partition_of
 from switchgear.events.brokers.port import Record
 from switchgear.events.bus import Bus
 from switchgear.model.context import current, derived_key
@@ -171,10 +172,9 @@ async def test_an_event_that_was_skipped_can_be_redriven(shop):
     await shop.publish(*"aab")
     await until(lambda: _parked(shop, 3))
     broken = False
-    (first, *_) = await shop.consumer.parked.list()
+    first, _ = await shop.consumer.parked.list(key="a")
     released = await shop.consumer.parked.redrive(id=first.id)
     assert [one.id for one in released] == [first.id], "it is alone in its queue"
-    assert await shop.consumer.parked.redrive(id=first.id) == [], "it is released already"
     await until(lambda: _has(shop, "a", [1]))
     assert (await shop.consumer.parked.count()) == (2, 2)
 
@@ -393,6 +393,82 @@ async def test_a_key_that_stays_blocked_does_not_hold_the_watermark(shop):
     open_now = True
     await until(lambda: _has(shop, "a", [1, 2, 3, 4, 5, 6, 7]))
     assert await shop.of("b") == [1, 2]
+
+
+async def test_a_partition_pauses_at_its_window_and_resumes(shop):
+    open_now = False
+
+    def fails(event):
+        if event.key == "a" and not open_now:
+            raise ConnectionError("not yet")
+
+    writes(shop, "block_key", fails, backoff=0.02)
+    group = shop.consumer._groups["consumer.react"]
+    group.settings = _with(group.settings, window=10, spill_seconds=1e6)
+    await shop.consumer.start()
+    await shop.publish("a")
+    same = [key for key in map(str, range(100)) if partition_of(key, 4) == partition_of("a", 4)]
+    for _ in range(3):
+        await shop.publish(*(same * 10)[:10])
+    subscription = shop.consumer._consumers["consumer.react"]._subscription
+    await until(lambda: [one for one in subscription._owned.values() if one.paused])
+    assert len(await shop.effects()) < 30, "it has stopped, and says so by its lag"
+    open_now = True
+    await until(shop.settled)
+    assert len(await shop.effects()) == 31
+    assert not [one for one in subscription._owned.values() if one.paused]
+
+
+async def test_a_handler_that_outlives_its_lease_commits_nothing(shop):
+    tried = []
+
+    async def handler(event, tx):
+        tried.append(event.number)
+        await tx.execute(EFFECT, event.key, event.number)
+        if len(tried) == 1:
+            # as if this process had slept: the lease is no longer certain
+            shop.consumer._consumers["consumer.late"]._subscription._certain_until = 0.0
+
+    shop.consumer.on(Ordered, name="late", on_failure="park_key", handler=handler, attempts=1)
+    await shop.consumer.start()
+    await shop.publish("a")
+    await until(shop.settled)
+    assert tried == [1, 1], "not a failure: it is handled once the lease is certain again"
+    assert await shop.effects() == [("a", 1)]
+
+
+async def test_a_partition_that_is_lost_ends_what_runs_for_it(shop):
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def handler(event, tx):
+        await tx.execute(EFFECT, event.key, event.number)
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+
+    shop.consumer.on(Ordered, name="lost", on_failure="block_key", handler=handler)
+    await shop.consumer.start()
+    await shop.publish("a")
+    await began.wait()
+    thief = await shop.connect().subscribe("consumer.lost", ["test.orders"], lease=30.0)
+    await _steal(thief)
+    async with asyncio.timeout(10):
+        await ended.wait()
+    await until(lambda: _has(shop, "a", []))
+    await thief.close()
+
+
+async def _steal(thief):
+    """Take every lease, as a member would from one that had been silent for too long."""
+    await thief._database.write(
+        lambda one: one.execute(
+            "UPDATE lease SET member = ?, generation = generation + 1, expires = expires + 60",
+            (thief._member,),
+        ).close()
+    )
 
 
 async def test_a_slow_consumer_has_bounded_memory(shop):

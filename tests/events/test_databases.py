@@ -169,6 +169,31 @@ async def test_slow_handlers_of_different_keys_run_beside_each_other(bus):
     assert most == 4
 
 
+async def test_on_postgresql_a_commit_that_is_refused_is_blamed_on_its_event(pool, broker):
+    """A deferred constraint speaks up at the commit, when several events share it."""
+    bus = Bus(broker, Postgres(pool), "service")
+    await pool.execute("CREATE TABLE parent (id TEXT PRIMARY KEY)")
+    await pool.execute(
+        "CREATE TABLE child (id TEXT REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"
+    )
+    await pool.execute("INSERT INTO parent VALUES ('a'), ('c'), ('d')")
+
+    @bus.on(OrderPlaced, name="react", on_failure="park_key", attempts=2, backoff=0.01)
+    async def react(event, tx):
+        await tx.execute("INSERT INTO child VALUES ($1)", event.order_id)
+
+    await bus.start()
+    bus._consumers["service.react"]._pace._mean = 0.001  # they share a transaction
+    await publish(bus, *(placed(key, 1) for key in "abcd"))
+    await until(lambda: _parked(bus, 1))
+    await until(lambda: _settled(bus))
+    (parked,) = await bus.parked.list()
+    assert (parked.key, parked.attempts) == ("b", 2)
+    assert "ForeignKeyViolationError" in parked.error
+    assert await pool.fetchval("SELECT count(*) FROM child") == 3
+    await bus.stop()
+
+
 async def test_on_postgresql_handlers_get_the_drivers_own_connection(pool, broker):
     bus = Bus(broker, Postgres(pool), "service")
     seen = []

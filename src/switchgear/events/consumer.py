@@ -298,16 +298,17 @@ class Consumer:
     async def _perform(self, jobs: Sequence[Job], *, lazy: bool) -> None:
         results: list[Result] = []
         try:
-            moves = [job for job in jobs if job.kind not in {Kind.RUN, Kind.DRAIN}]
-            fresh = [job for job in jobs if job.kind is Kind.RUN and not job.attempts]
-            again = [job for job in jobs if job.kind is Kind.RUN and job.attempts]
+            ours = [job for job in jobs if self._owns(job.partition)]
+            moves = [job for job in ours if job.kind not in {Kind.RUN, Kind.DRAIN}]
+            fresh = [job for job in ours if job.kind is Kind.RUN and not job.attempts]
+            again = [job for job in ours if job.kind is Kind.RUN and job.attempts]
             if moves:
                 results += await self._runner.move(moves)
             if fresh:
                 results += await self._runner.run(fresh, lazy=lazy)
             for job in again:
                 results += await self._runner.run([job], lazy=lazy)
-            for job in jobs:
+            for job in ours:
                 if job.kind is Kind.DRAIN:
                     results.append(await self._runner.drain(job))
             self._troubles = 0

@@ -1,0 +1,106 @@
+"""The functions for people, on queues that no consumer works off."""
+
+import pytest
+
+from switchgear.database.sqlite import Sqlite
+from switchgear.events.brokers.port import Partition
+from switchgear.events.inbox import STEPS as INBOX
+from switchgear.events.inbox import Inbox
+from switchgear.events.incoming import Incoming
+from switchgear.events.lane import Cause, State
+from switchgear.events.parked import STEPS, NotParked, Parked
+from switchgear.events.store import Store
+
+PARTITION = Partition("test.orders", 3)
+
+
+def incoming(key, number):
+    return Incoming(PARTITION, key, f"s/{number}", "t", {"ce-id": str(number)}, b"x", f"k:{key}")
+
+
+@pytest.fixture
+async def parked(database):
+    await database.migrate("inbox", INBOX)
+    await database.migrate("parked", STEPS)
+    return Parked(database)
+
+
+async def store(database: Sqlite, *events, hold=True, cause=Cause.FAILED, consumer="a.x"):
+    async with database.transaction() as tx:
+        await Store(Inbox(consumer)).append(
+            tx, events[0].lane, events, cause=cause, hold=hold, attempts=3, error="no"
+        )
+
+
+async def test_events_are_listed_in_pages_and_chosen(database, parked):
+    await store(database, incoming("k", 1), incoming("k", 2))
+    await store(database, incoming("other", 3), consumer="a.y")
+    everything = await parked.list()
+    assert [one.event for one in everything] == ["s/1", "s/2", "s/3"]
+    assert [(one.cause, one.attempts, one.error) for one in everything] == [
+        ("failed", 3, "no"),
+        ("behind", 0, ""),
+        ("failed", 3, "no"),
+    ]
+    assert await parked.list(limit=1, after=everything[0].id) == [everything[1]]
+    assert await parked.list(consumer="a.y") == [everything[2]]
+    assert await parked.list(key="k") == everything[:2]
+    assert await parked.show(everything[2].id) == everything[2]
+    assert await parked.count() == (3, 2)
+    assert await parked.count("a.y") == (1, 1)
+
+
+async def test_a_queue_is_released_whole_and_once(database, parked):
+    await store(database, incoming("k", 1), incoming("k", 2))
+    await store(database, incoming("other", 3))
+    second = (await parked.list())[1]
+    would = await parked.redrive(id=second.id, dry_run=True)
+    assert [one.event for one in would] == ["s/1", "s/2"], "none overtakes another"
+    assert await parked.count() == (3, 2), "nothing was done"
+    assert await parked.redrive(id=second.id, actor="me", reason="fixed") == would
+    assert await parked.redrive(id=second.id) == []
+    assert [one.state for one in await parked.list()] == ["ready", "ready", "held"]
+    assert [(one.action, one.event) for one in await parked.audit()] == [
+        ("redrive", "s/2"),
+        ("redrive", "s/1"),
+    ]
+
+
+async def test_what_comes_behind_shares_the_fate_of_its_queue(database, parked):
+    await store(database, incoming("k", 1))
+    await store(database, incoming("k", 2), cause=Cause.BEHIND)
+    await parked.redrive()
+    await store(database, incoming("k", 3), cause=Cause.BEHIND)
+    assert [one.state for one in await parked.list()] == ["ready", "ready", "ready"]
+
+
+async def test_an_event_that_is_delivered_again_is_not_parked_twice(database, parked):
+    await store(database, incoming("k", 1))
+    await store(database, incoming("k", 1), incoming("k", 2))
+    assert [one.event for one in await parked.list()] == ["s/1", "s/2"]
+
+
+async def test_a_discarded_event_does_not_come_back(database, parked):
+    await store(database, incoming("k", 1), incoming("k", 2))
+    first, _ = await parked.list()
+    await parked.discard(first.id, reason="a test", actor="me")
+    with pytest.raises(NotParked):
+        await parked.discard(first.id, reason="a test", actor="me")
+    await store(database, incoming("k", 1))
+    assert [one.event for one in await parked.list()] == ["s/2"]
+    assert await Inbox("a.x").look_up(database, ["s/1"]) == {"s/1"}
+    (audit,) = await parked.audit()
+    assert (audit.action, audit.event, audit.headers, audit.data) == (
+        "discard",
+        "s/1",
+        {"ce-id": "1"},
+        b"x",
+    )
+
+
+async def test_the_state_of_a_queue_is_that_of_its_head(database, parked):
+    await store(database, incoming("k", 1), incoming("k", 2))
+    await store(database, incoming("ready", 3), hold=False, cause=Cause.BLOCKED)
+    async with database.transaction() as tx:
+        lanes = await Store(Inbox("a.x")).lanes(tx, ["test.orders", "another"])
+    assert lanes == {PARTITION: {"k:k": State.HELD, "k:ready": State.DRAINING}}
