@@ -1,15 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -19,44 +10,9 @@ from switchgear.database.sqlite import Sqlite
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    """A PostgreSQL server of our own on a free port; its URL."""
-    found = shutil.which("initdb")
-    places = (
-        [Path(found).resolve().parent]
-        if found
-        else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    )
-    if not places:
-        pytest.skip("PostgreSQL is not installed")
-    programs, user = places[-1], None
-    with tempfile.TemporaryDirectory(prefix="switchgear-postgres-") as name:
-        folder = Path(name)
-        if os.geteuid() == 0:  # it refuses to run as root
-            user = "postgres"
-            os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-        data = folder / "data"
-        made = [programs / "initdb", "-D", data, "-A", "trust", "-U", "switchgear", "--no-sync"]
-        subprocess.run(made, check=True, capture_output=True, user=user)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k", folder]
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-p", port, *options],
-            user=user,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", port]
-            while subprocess.run(ready, check=False).returncode:
-                assert server.poll() is None
-                time.sleep(0.02)
-            yield f"postgresql://switchgear@127.0.0.1:{port}/postgres"
-        finally:
-            server.send_signal(signal.SIGQUIT)
-            server.wait(10)
+def postgres(postgres_server):
+    """The URL of a real server."""
+    return postgres_server.url
 
 
 @contextlib.asynccontextmanager
