@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import time
 from types import TracebackType
 from typing import Final, Self
@@ -25,7 +25,7 @@ class Publisher:
     def __init__(self, system: System) -> None:
         config = system.config
         self._broker: Broker = broker_of(config.system.broker.absolute(config.folder))
-        self._ids = Ids(time.time_ns, lambda bits: int.from_bytes(os.urandom(8)) >> (64 - bits))
+        self._ids = Ids(time.time_ns, secrets.randbits)
 
     async def __aenter__(self) -> Self:
         return self
