@@ -5,8 +5,8 @@ milliseconds would cost an idle process 2 to 5% of a core, most of it for waking
 says when to ask: on Linux, inotify tells that the write-ahead log was written to, which happens
 just before a commit becomes visible. After such a hint we ask every 2 ms until the change is seen,
 and 10 ms longer, for another commit may be right behind it; while we ask, hints are not listened
-to. Without hints we still ask four times a second. Where there is no inotify we ask every 5 ms after
-a change, and down to every 20 ms when nothing has changed for long.
+to. Without hints we still ask four times a second. Where there is no inotify we ask every 5 ms
+after a change, and down to every 20 ms when nothing has changed for long.
 """
 
 from __future__ import annotations
