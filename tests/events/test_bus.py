@@ -15,7 +15,7 @@ from switchgear.events.handling import HandlerTransaction
 from switchgear.events.parked import NotParked
 from switchgear.model.context import current
 from switchgear.model.signal import SignalKind, subscribe
-from tests.events.world import News, OrderCancelled, OrderPlaced, until
+from tests.events.world import News, OrderCancelled, OrderPlaced, Picture, until
 
 
 @pytest.fixture
@@ -61,6 +61,12 @@ def test_settings_are_in_their_range(bus, setting):
 def test_a_name_reacts_once_to_each_kind(bus):
     bus.on(OrderPlaced, name="x", on_failure="skip", handler=react)
     with pytest.raises(EventDeclarationError, match=r"orders\.x reacts to .* twice"):
+        bus.on(OrderPlaced, name="x", on_failure="skip", handler=react)
+
+
+async def test_reactions_are_declared_before_the_start(bus):
+    await bus.start()
+    with pytest.raises(EventDeclarationError, match="after the bus was started"):
         bus.on(OrderPlaced, name="x", on_failure="skip", handler=react)
 
 
@@ -297,6 +303,40 @@ async def test_a_database_that_is_away_is_not_the_events_failure(bus):
     await until(lambda: len(tried) == 3)
     await until(lambda: _settled(bus))
     assert await bus.parked.count() == (0, 0)
+
+
+async def test_large_events_are_held_a_few_at_a_time(bus):
+    most = 0
+
+    @bus.on(Picture, name="x", on_failure="block_key")
+    async def handler(event, tx):
+        nonlocal most
+        most = max(most, bus._consumers["orders.x"]._lanes.held())
+        await asyncio.sleep(0.001)
+
+    pixels = "x" * 900_000
+    await bus.outbox.migrate(bus.database)
+    for first in range(0, 90, 10):
+        await publish(bus, *(Picture(name=str(n), pixels=pixels) for n in range(first, first + 10)))
+    await bus.start()
+    await until(lambda: _settled(bus), within=30)
+    assert 0 < most <= 80
+
+
+async def test_an_error_that_has_passed_is_no_longer_told(bus):
+    tried = []
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key")
+    async def handler(event, tx):
+        tried.append(1)
+        if len(tried) < 4:
+            raise DatabaseUnavailable("locked for a test")
+
+    await bus.start()
+    await publish(bus, placed())
+    await until(lambda: bus._consumers["orders.x"].error)
+    assert bus._consumers["orders.x"].error == "working: [SG501] locked for a test"
+    await until(lambda: bus._consumers["orders.x"].error is None)
 
 
 async def test_a_broken_inbox_is_reported_and_loses_nothing(bus):

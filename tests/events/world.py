@@ -25,6 +25,12 @@ class News(Message):
     number: int = field(1)
 
 
+@event("test.pictures", key="name")
+class Picture(Message):
+    name: str = field(1)
+    pixels: str = field(2)
+
+
 async def until(true: Callable[[], object] | Callable[[], Awaitable[object]], within: float = 10.0):
     """Wait until `true()` is; what these tests wait for happens in other processes or threads."""
     end = time.monotonic() + within

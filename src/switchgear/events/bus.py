@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, overload
 
 from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.message import Message
@@ -120,6 +120,7 @@ class Bus:
         self._groups: dict[str, _Group] = {}
         self._consumers: dict[str, Consumer] = {}
         self._janitor: asyncio.Task[None] | None = None
+        self._started = False
 
     async def publish(self, tx: object, *events: Message, deadline: datetime | None = None) -> None:
         """Put events into the outbox, in the transaction that is open on `tx`, in order.
@@ -143,17 +144,40 @@ class Bus:
         """Write what was prepared, in order, and wake the relay when `tx` has committed."""
         await self.outbox.write(tx, rows)
 
+    @overload
     def on(
         self,
         event: type[Message],
         *,
         name: str,
         on_failure: OnFailure,
-        handler: Handler | None = None,
+        attempts: int = ...,
+        backoff: float = ...,
+        concurrency: int = ...,
+    ) -> Callable[[_H], _H]: ...
+    @overload
+    def on(
+        self,
+        event: type[Message],
+        *,
+        name: str,
+        on_failure: OnFailure,
+        handler: _H,
+        attempts: int = ...,
+        backoff: float = ...,
+        concurrency: int = ...,
+    ) -> _H: ...
+    def on(
+        self,
+        event: type[Message],
+        *,
+        name: str,
+        on_failure: OnFailure,
+        handler: _H | None = None,
         attempts: int = 8,
         backoff: float = 0.1,
         concurrency: int = 16,
-    ) -> Any:
+    ) -> _H | Callable[[_H], _H]:
         """React to `event` with `handler(event)` or `handler(event, tx)`; decorates without one.
 
         A handler that takes `tx` commits with the inbox: its writes take effect once. One that does
@@ -163,6 +187,11 @@ class Bus:
         Raises `EventDeclarationError`.
         """
         contract = event_of(event)
+        if self._started:
+            raise EventDeclarationError(
+                f"{self.source}.{name} is declared after the bus was started.",
+                fix="Declare every reaction first, then start.",
+            )
         settings = Settings(on_failure, attempts=attempts, backoff=backoff)
         group = _declared(self.source, name, contract, settings, concurrency)
 
@@ -182,6 +211,7 @@ class Bus:
 
     async def start(self) -> None:
         """Create the library's tables, then start the relay and every subscription."""
+        self._started = True
         await self.database.migrate("outbox", OUTBOX)
         if self._groups:
             await self.database.migrate("inbox", INBOX)

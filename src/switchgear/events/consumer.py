@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ _STORE_EVERY: Final = 1.0
 _STORE_IN_FULL: Final = 60.0
 _LONG: Final = 0.25
 """Seconds after which a transaction that was to be quick no longer keeps others from beginning."""
+_MEMORY: Final = 64_000_000
+"""Bytes of events that are held at once, going by the size of recent ones."""
+_USUAL_SIZE: Final = 1_000.0
 _PAUSE: Final = 0.1
 _PAUSE_MOST: Final = 5.0
 
@@ -118,12 +122,17 @@ class Consumer:
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: dict[Partition, float] = {}
         self._stopping = False
-        self._troubles = 0
+        self._troubles: Counter[str] = Counter()
+        self._errors: dict[str, str] = {}
+        self._size = _USUAL_SIZE
         self._version = -1
         self._acts = -1
         self._full_at = 0.0
-        self.error: str | None = None
+
+    @property
+    def error(self) -> str | None:
         """What keeps the consumer from working at present; None while all is well."""
+        return "; ".join(self._errors.values()) or None
 
     async def start(self) -> None:
         """Join the group and begin. A broker that cannot be reached is tried again for ever.
@@ -185,8 +194,9 @@ class Consumer:
         while True:
             try:
                 subscription = await self._join()
-                room = self._lanes.room()
-                if room < self.settings.lanes.capacity // 4:
+                most = self._most()
+                room = most - self._lanes.held()
+                if room <= most // 4:
                     self._progress.clear()
                     polled = await subscription.poll(0, 0.0)
                     await self._apply(polled)
@@ -194,8 +204,13 @@ class Consumer:
                 else:
                     polled = await subscription.poll(min(room, _POLL), _WAIT)
                     await self._apply(polled)
+                self._well("polling")
             except (BrokerUnavailable, DatabaseUnavailable) as error:
-                await asyncio.sleep(self._trouble(str(error)))
+                await asyncio.sleep(self._trouble("polling", str(error)))
+
+    def _most(self) -> int:
+        """Return how many events to hold in memory, going by the size of recent ones."""
+        return max(1, min(self.settings.lanes.capacity, int(_MEMORY / self._size)))
 
     async def _apply(self, polled: Polled) -> None:
         lanes, now = self._lanes, asyncio.get_running_loop().time()
@@ -220,6 +235,8 @@ class Consumer:
                 delivery.partition, delivery.offset, event.lane, event, now, alone=event.alone
             )
         if polled.deliveries:
+            size = sum(len(delivery.value) for delivery in polled.deliveries)
+            self._size = max(_USUAL_SIZE, size / len(polled.deliveries))
             self._moved.set()
             self._pause_and_resume()
         self._dispatch()
@@ -231,7 +248,7 @@ class Consumer:
                 stored = await self._stored()
                 break
             except (DatabaseUnavailable, Unknown) as error:
-                await asyncio.sleep(self._trouble(str(error)))
+                await asyncio.sleep(self._trouble("polling", str(error)))
         now = asyncio.get_running_loop().time()
         for partition, position in polled.assigned.items():
             lanes = {
@@ -311,8 +328,7 @@ class Consumer:
             for job in ours:
                 if job.kind is Kind.DRAIN:
                     results.append(await self._runner.drain(job))
-            self._troubles = 0
-            self.error = None
+            self._well("working")
         except asyncio.CancelledError:
             # a lost partition, or the end: what was not committed is handled again, by its owner
             if self._stopping:
@@ -339,7 +355,7 @@ class Consumer:
                 self._lanes.held_back(result.job, now)
             else:
                 if pause is None:
-                    pause = self._trouble(result.why)
+                    pause = self._trouble("working", result.why)
                 self._lanes.postponed(result.job, now, pause)
         for job in jobs:
             if job not in answered:
@@ -381,10 +397,11 @@ class Consumer:
             try:
                 await self._commit()
                 await self._hand_over()
+                self._well("committing")
             except LeaseLost:
                 pass  # the next poll tells which
             except BrokerUnavailable as error:
-                await asyncio.sleep(self._trouble(str(error)))
+                await asyncio.sleep(self._trouble("committing", str(error)))
                 self._moved.set()
             await asyncio.sleep(_COMMIT_EVERY)
             if self._leaving:
@@ -451,12 +468,16 @@ class Consumer:
 
     # trouble
 
-    def _trouble(self, why: str) -> float:
+    def _well(self, doing: str) -> None:
+        self._troubles.pop(doing, None)
+        self._errors.pop(doing, None)
+
+    def _trouble(self, doing: str, why: str) -> float:
         """Take note that something is unavailable; return how long to wait."""
-        self._troubles += 1
+        self._troubles[doing] += 1
         if why:
-            self.error = why
-        most = min(_PAUSE * 2.0 ** min(self._troubles - 1, 10), _PAUSE_MOST)
+            self._errors[doing] = f"{doing}: {why}"
+        most = min(_PAUSE * 2.0 ** min(self._troubles[doing] - 1, 10), _PAUSE_MOST)
         return most * (1.0 - self._draw() / 2)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -464,7 +485,7 @@ class Consumer:
             self._report(error, task.get_name())
 
     def _report(self, error: BaseException, doing: str) -> None:
-        self.error = f"{doing}: {type(error).__qualname__}: {error}"
+        self._errors[doing] = f"{doing}: {type(error).__qualname__}: {error}"
         asyncio.get_running_loop().call_exception_handler(
             {"message": f"{self.settings.consumer}: {doing} failed", "exception": error}
         )

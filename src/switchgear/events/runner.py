@@ -142,13 +142,15 @@ class Runner:
 
     async def move(self, jobs: Sequence[Job]) -> list[Result]:
         """Carry out STORE, STORE_ALONE and HOLD jobs, all in one transaction."""
+        parked: list[tuple[Job, Sequence[Incoming]]] = []
         try:
             async with self._database.transaction() as tx:
                 for job in jobs:
                     if job.kind is Kind.HOLD:
-                        await self.store.hold(tx, job.partition, job.name, job.cause)
+                        head = await self.store.hold(tx, job.partition, job.name, job.cause)
+                        parked.append((job, [head] if head else []))
                         continue
-                    events = [event for _, event in job.entries]
+                    events: Sequence[Incoming] = [event for _, event in job.entries]
                     alone = job.kind is Kind.STORE_ALONE
                     await self.store.append(
                         tx,
@@ -159,11 +161,12 @@ class Runner:
                         attempts=job.attempts,
                         error=job.error,
                     )
+                    parked.append((job, events))
                 self._check(jobs)
         except (DatabaseUnavailable, Unknown, _Abandon) as error:
             return _postponed(jobs, error)
-        for job in jobs:
-            self._tell_parked(job)
+        for job, told in parked:
+            self._tell_parked(job, told)
         return [Handled(job, len(job.entries)) for job in jobs]
 
     async def drain(self, job: Job) -> Result:
@@ -339,10 +342,10 @@ class Runner:
             if job.revoked or not self._fence(job.partition):
                 raise _Abandon
 
-    def _tell_parked(self, job: Job) -> None:
+    def _tell_parked(self, job: Job, events: Sequence[Incoming]) -> None:
         if not listening():
             return
-        for index, (_, event) in enumerate(job.entries):
+        for index, event in enumerate(events):
             emit(
                 Signal(
                     SignalKind.EVENT_PARKED,

@@ -131,16 +131,19 @@ class Store:
             head.id,
         )
 
-    async def hold(self, tx: Transaction, partition: Partition, lane: str, cause: Cause) -> None:
-        """Let a queue wait for a person, because of its first event."""
+    async def hold(
+        self, tx: Transaction, partition: Partition, lane: str, cause: Cause
+    ) -> Incoming | None:
+        """Let a queue wait for a person, because of its first event, which is returned."""
+        heads = await self.heads(tx, partition, lane, 1)
+        if not heads:
+            return None
         place = self._place(partition, lane)
         await tx.run(f"UPDATE switchgear_parked SET state = 'held' WHERE {_LANE}", *place)  # noqa: S608  constant
         await tx.run(
-            "UPDATE switchgear_parked SET cause = ? WHERE id = ("  # noqa: S608  constant
-            f"SELECT min(id) FROM switchgear_parked WHERE {_LANE})",
-            cause.value,
-            *place,
+            "UPDATE switchgear_parked SET cause = ? WHERE id = ?", cause.value, heads[0].id
         )
+        return heads[0].event
 
     async def _ends_held(self, tx: Transaction, partition: Partition, lane: str) -> bool:
         rows = await tx.run(

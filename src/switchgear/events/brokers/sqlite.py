@@ -14,6 +14,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -32,6 +33,7 @@ from switchgear.events.brokers.port import (
 )
 from switchgear.events.brokers.sqlite_group import SqliteSubscription
 from switchgear.events.watch import Watch
+from switchgear.model.outcome import Unknown
 
 __all__ = ["SqliteBroker"]
 
@@ -115,12 +117,15 @@ class SqliteBroker:
     ) -> SqliteSubscription:
         """Join `group`; topics that do not exist yet are created."""
         await self._open()
-        partitions = await self._write(
-            lambda connection: {
-                topic: log.topic_parts(connection, topic, self._partitions, _PARTITIONS)
-                for topic in topics
-            }
-        )
+        try:
+            partitions = await self._write(
+                lambda connection: {
+                    topic: log.topic_parts(connection, topic, self._partitions, _PARTITIONS)
+                    for topic in topics
+                }
+            )
+        except Unknown as error:  # repeating it is harmless
+            raise BrokerUnavailable(str(error), cause=error) from error
         self._topics.update(partitions)
         member = f"{os.getpid()}-{secrets.token_hex(6)}"
         subscription = SqliteSubscription(
@@ -214,7 +219,7 @@ class SqliteBroker:
                 return
             try:
                 await self._database.migrate("broker", log.SCHEMA)
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, Unknown) as error:
                 raise BrokerUnavailable(str(error), cause=error) from error
             eyes = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             eyes.execute("PRAGMA query_only=ON")
@@ -267,7 +272,5 @@ class SqliteBroker:
     async def _clean_forever(self) -> None:
         while True:
             await asyncio.sleep(_CLEAN_EVERY)
-            try:
+            with suppress(BrokerUnavailable, DatabaseUnavailable, Unknown):  # then the next time
                 await self.clean()
-            except BrokerUnavailable:
-                continue  # the file is busy: in 30 seconds again

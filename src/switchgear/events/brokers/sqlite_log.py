@@ -57,6 +57,8 @@ SCHEMA: Final = (
 
 _SHIFT: Final = 40
 _STEP: Final = 500
+_MOST_BYTES: Final = 8_000_000
+"""Bytes of values after which a read ends."""
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
 
 
@@ -150,9 +152,11 @@ def read(
 ) -> list[Delivery]:
     """Read at most `limit` records of the partitions `(partition, id, position)`.
 
-    Each partition gets an equal share first; what one leaves over goes to those that follow.
+    Each partition gets an equal share first; what one leaves over goes to those that follow. Large
+    records end it early.
     """
     found: list[Delivery] = []
+    size = 0
     for index, (partition, part, position) in enumerate(wanted):
         left = limit - len(found)
         share = -(-left // (len(wanted) - index))
@@ -164,10 +168,11 @@ def read(
             "LIMIT ?",
             (base + position, (part + 1) << _SHIFT, share),
         )
-        found += [
-            Delivery(partition, row[0] - base, row[1], _headers(row[2]), row[3], row[4])
-            for row in rows
-        ]
+        for row, key, headers, value, at in rows:
+            found.append(Delivery(partition, row - base, key, _headers(headers), value, at))
+            size += len(value)
+            if size > _MOST_BYTES:
+                return found
     return found
 
 
