@@ -10,6 +10,7 @@ Failed calls are errors too: see `switchgear.model.outcome`, where `Refused`, `U
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ContractError",
     "DatabaseError",
     "DeclarationError",
+    "Diagnostic",
     "EventDeclarationError",
     "InvalidMessage",
     "MissingExtra",
@@ -27,6 +29,7 @@ __all__ = [
     "SagaDefinitionError",
     "SagaError",
     "SwitchgearError",
+    "UnreadableContract",
 ]
 
 
@@ -61,6 +64,36 @@ class ContractError(DeclarationError):
     """A message, refusal, service or operation is declared wrongly."""
 
     code = "SG110"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """What is wrong at one place of a file; lines and columns begin at 1."""
+
+    path: str
+    line: int
+    column: int
+    what: str
+
+
+class UnreadableContract(DeclarationError):
+    """A contract in a file (`.proto`, OpenAPI, AsyncAPI) or a git ref cannot be read.
+
+    `diagnostics` are all complaints of the reader, of which this error tells the first.
+    """
+
+    code = "SG160"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        fix: str | None = None,
+        diagnostics: tuple[Diagnostic, ...] = (),
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.diagnostics = diagnostics
 
 
 class EventDeclarationError(DeclarationError):

@@ -66,6 +66,9 @@ class Spec:
     strings: bool = False
     deprecated: bool = False
     unit: str | None = None
+    scale: int | None = None
+    currency: str | None = None
+    semantics: str | None = None
     doc: str | None = None
 
 

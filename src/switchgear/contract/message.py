@@ -45,6 +45,9 @@ def field(
     strings: bool = ...,
     deprecated: bool = ...,
     unit: str | None = ...,
+    scale: int | None = ...,
+    currency: str | None = ...,
+    semantics: str | None = ...,
     doc: str | None = ...,
 ) -> T: ...
 @overload
@@ -56,6 +59,9 @@ def field(  # a bare `list` would be a list of unknowns to a strict checker
     strings: bool = ...,
     deprecated: bool = ...,
     unit: str | None = ...,
+    scale: int | None = ...,
+    currency: str | None = ...,
+    semantics: str | None = ...,
     doc: str | None = ...,
 ) -> Any: ...
 @overload
@@ -67,6 +73,9 @@ def field(
     strings: bool = ...,
     deprecated: bool = ...,
     unit: str | None = ...,
+    scale: int | None = ...,
+    currency: str | None = ...,
+    semantics: str | None = ...,
     doc: str | None = ...,
 ) -> T: ...
 @overload
@@ -77,6 +86,9 @@ def field(
     strings: bool = ...,
     deprecated: bool = ...,
     unit: str | None = ...,
+    scale: int | None = ...,
+    currency: str | None = ...,
+    semantics: str | None = ...,
     doc: str | None = ...,
 ) -> Any: ...
 def field(
@@ -88,6 +100,9 @@ def field(
     strings: bool = False,
     deprecated: bool = False,
     unit: str | None = None,
+    scale: int | None = None,
+    currency: str | None = None,
+    semantics: str | None = None,
     doc: str | None = None,
 ) -> Any:
     """Declare a field of a `Message` or `Refusal`. `number` is its identity on the wire.
@@ -96,10 +111,26 @@ def field(
     leaves out zero values, so there absence means zero, whatever the default says. With
     `presence=True` the field is exported as `optional` and its absence is an error, unless it has
     a default. `strings=True` writes a 64-bit integer as a string in JSON, for readers (JavaScript)
-    that lose digits beyond 2^53; both forms are always read. `deprecated`, `unit` and `doc` go
-    into the exported contract.
+    that lose digits beyond 2^53; both forms are always read.
+
+    What the value means is part of the contract, and a change of it is found by `switchgear
+    contract check`: `unit="cents"`; `scale=2`, the number of decimal places that the integer
+    carries; `currency="EUR"`; `semantics="gross"`, any other word that tells one meaning from
+    another. With `deprecated` and `doc` they go into the exported contract.
     """
-    return Spec(number, default, default_factory, presence, strings, deprecated, unit, doc)
+    return Spec(
+        number=number,
+        default=default,
+        factory=default_factory,
+        presence=presence,
+        strings=strings,
+        deprecated=deprecated,
+        unit=unit,
+        scale=scale,
+        currency=currency,
+        semantics=semantics,
+        doc=doc,
+    )
 
 
 class MessageMeta(type):

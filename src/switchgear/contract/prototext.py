@@ -74,9 +74,20 @@ def type_doc(cls: type[Message | Enum]) -> str:
 
 
 def field_doc(field: Field) -> str:
-    """Return what `field(doc=..., unit=...)` says, in a sentence or two."""
-    told = field.spec.doc or ""
-    return f"{told} Unit: {field.spec.unit}.".strip() if field.spec.unit else told
+    """Return what `field(doc=..., unit=...)` says, a sentence for each.
+
+    `Unit: cents.` and its like are how `switchgear contract check` reads the meaning of a field
+    out of a `.proto` file.
+    """
+    spec = field.spec
+    meaning = {
+        "Unit": spec.unit,
+        "Scale": spec.scale,
+        "Currency": spec.currency,
+        "Semantics": spec.semantics,
+    }
+    told = [f"{key}: {value}." for key, value in meaning.items() if value is not None]
+    return " ".join([spec.doc, *told] if spec.doc else told)
 
 
 class _Writer:
