@@ -296,7 +296,7 @@ def test_what_a_value_means_goes_into_the_exported_contract() -> None:
     from switchgear.contract.export import proto_files
 
     class Price(Message, package="shop.v1"):
-        amount: int = field(1, unit="cents", scale=2, currency="EUR", semantics="gross", doc="Paid.")
+        amount: int = field(1, unit="cents", scale=2, currency="EUR", semantics="gross", doc="A.")
 
     text = proto_files(Price)["shop/v1.proto"]
-    assert "  // Paid. Unit: cents. Scale: 2. Currency: EUR. Semantics: gross.\n" in text
+    assert "  // A. Unit: cents. Scale: 2. Currency: EUR. Semantics: gross.\n" in text
