@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     )
     from switchgear.model.signal import Signal, SignalKind, subscribe
     from switchgear.model.system import System
+    from switchgear.policy.adaptive import Aimd, Gradient, Vegas
     from switchgear.policy.breaker import Breaker
     from switchgear.policy.budget import Budget
     from switchgear.policy.fallback import Fallback, Stale
@@ -160,6 +161,7 @@ _PLACES: Final = {
     ),
     "model.signal": ("Signal", "SignalKind", "subscribe"),
     "model.system": ("System",),
+    "policy.adaptive": ("Aimd", "Gradient", "Vegas"),
     "policy.breaker": ("Breaker",),
     "policy.budget": ("Budget",),
     "policy.fallback": ("Fallback", "Stale"),
@@ -182,6 +184,7 @@ _PLACES: Final = {
 _HOME: Final = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "Aimd",
     "Answer",
     "Arrival",
     "Backoff",
@@ -207,6 +210,7 @@ __all__ = [
     "Fixed32",
     "Fixed64",
     "Float32",
+    "Gradient",
     "Guard",
     "Idempotency",
     "Int32",
@@ -259,6 +263,7 @@ __all__ = [
     "UInt64",
     "Unavailable",
     "Unknown",
+    "Vegas",
     "__version__",
     "ask",
     "ask_sync",
