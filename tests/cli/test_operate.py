@@ -133,7 +133,12 @@ def test_a_saga_waits_and_is_retried(
             await t.settle()
             return (await office.app.sagas.get("t-1").state()).status
 
+    assert "office goes on with it" in said
     assert asyncio.run(carried_on()) == "undone"
+    said = typed(capsys, "saga", "retry", item["id"], "--actor", "ann")
+    assert "The saga is undone." in said
+    said = refused(capsys, "saga", "refute", "t-1", "visit", "--evidence", "x")
+    assert "does not stand as done" in said or "no step" in said
     assert office.undone == ["Ulm"]
     assert "is closed: retry" in refused(capsys, "saga", "skip", item["id"], "--reason", "x")
     assert "no service knows a saga" in refused(capsys, "saga", "show", "t-9")

@@ -11,9 +11,7 @@ from switchgear.saga.plan import Backoff, Kind, Plan, Side, StepPlan
 from switchgear.saga.state import (
     Answered,
     Entry,
-    Expired,
     Happening,
-    Left,
     Next,
     Phase,
     Run,
@@ -107,11 +105,9 @@ class World:
 
     def step(self) -> bool:
         """Do the next thing; False when nothing is left to do without a person."""
-        if machine.expired(self.plan, self.state, self.now):
-            self.tell(Expired())
-            return True
-        for name in machine.awaited(self.state):
-            self.tell(Left(name))
+        happening = machine.happening(self.plan, self.state, self.now)
+        if happening is not None:
+            self.tell(happening)
             return True
         todo = machine.runs(self.plan, self.state)
         if not todo:

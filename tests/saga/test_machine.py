@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switchgear.saga import machine
-from switchgear.saga.plan import Backoff
+from switchgear.saga.plan import Backoff, Plan
 from switchgear.saga.state import (
     Answered,
     Entry,
@@ -372,6 +372,131 @@ class TestOperator:
         assert "q needs its result" in (machine.complaint(plan, world.state, "r", What.SKIP) or "")
 
 
+class TestRefuted:
+    def done(self, plan=CHECKOUT, **answers: list[What]) -> World:
+        world = World(plan, script(**answers)).finish()
+        assert world.status == "done"
+        return world
+
+    def refute(self, world: World, name: str) -> World:
+        world.tell(Operated(name, What.REFUTE))
+        return world.finish()
+
+    def items(self, world: World) -> list[str]:
+        return [name for name, mark in world.state.marks.items() if mark.item]
+
+    def test_before_anything_irreversible_everything_else_is_undone(self) -> None:
+        world = World(STARTED, script())
+        world.step()
+        world.step()
+        self.refute(world, "reserve")
+        assert (world.status, world.undone) == ("undone", ["debit", "start"])
+        assert world.state.marks["reserve"].fate is Fate.REFUTED
+        assert world.state.marks["ship"].fate is Fate.ABSENT
+
+    def test_after_the_end_a_person_decides_about_what_cannot_be_undone(self) -> None:
+        world = self.refute(self.done(), "debit")
+        assert (world.status, world.undone) == ("queued", [])
+        assert self.items(world) == ["ship", "confirm"]
+        world.tell(Operated("confirm", What.SKIP))
+        assert world.finish().status == "queued"
+        world.tell(Operated("ship", What.RESOLVE))  # the parcel was called back
+        assert (world.finish().status, world.undone) == ("undone", ["reserve"])
+        assert world.state.marks["ship"].fate is Fate.UNDONE
+
+    def test_what_the_pivot_stands_on_stays_with_it(self) -> None:
+        world = self.refute(self.done(STARTED), "debit")
+        world.tell(Operated("ship", What.SKIP))
+        world.tell(Operated("confirm", What.SKIP))
+        assert (world.finish().status, world.undone) == ("undone", [])
+        fates = {name: mark.fate for name, mark in world.state.marks.items()}
+        assert fates.pop("debit") is Fate.REFUTED
+        assert set(fates.values()) == {Fate.SKIPPED}
+
+    def test_what_nothing_irreversible_stands_on_is_undone_at_once(self) -> None:
+        plan = Plan(
+            "aside",
+            1,
+            (step("a"), step("b"), step("r", Kind.RETRIABLE, after=("a",))),
+        )
+        world = self.refute(self.done(plan), "a")
+        assert (world.status, world.undone, self.items(world)) == ("queued", ["b"], ["r"])
+
+    def test_the_pivot_itself(self) -> None:
+        world = self.refute(self.done(), "ship")
+        assert self.items(world) == ["confirm"]
+        world.tell(Operated("confirm", What.RESOLVE))
+        assert world.finish().undone == ["debit", "reserve"]
+
+    @pytest.mark.parametrize(
+        ("answers", "fate"),
+        [
+            ([OK], Fate.DONE),
+            ([UNKNOWN], Fate.UNSURE),
+            ([UNKNOWN, UNAVAILABLE], Fate.UNSURE),
+            ([UNKNOWN, REFUSED], Fate.ABSENT),
+            ([UNAVAILABLE], Fate.ABSENT),
+            ([REFUSED], Fate.ABSENT),
+        ],
+    )
+    def test_a_pivot_that_is_attempted_meanwhile(self, answers: list[What], fate: Fate) -> None:
+        """Undoing waits for its answer, and then a person decides if it may have been done."""
+        world = World(CHECKOUT, script())
+        world.step()
+        world.step()
+        for answer in answers[:-1]:
+            world.tell(Answered("ship", Side.DO, answer))
+        world.tell(Operated("debit", What.REFUTE))
+        assert machine.awaited(world.state) == ("ship",)
+        world.tell(Answered("ship", Side.DO, answers[-1]))
+        assert world.state.marks["ship"].fate is fate
+        world.finish()
+        assert world.status == ("undone" if fate is Fate.ABSENT else "queued")
+        assert world.undone == (["reserve"] if fate is Fate.ABSENT else [])
+
+    @pytest.mark.parametrize(("answers", "fate"), [([OK], Fate.ABSENT), ([UNKNOWN], Fate.UNSURE)])
+    def test_a_pivot_between_attempts(self, answers: list[What], fate: Fate) -> None:
+        world = World(CHECKOUT, script(ship=answers))
+        world.step()
+        world.step()
+        if answers == [UNKNOWN]:
+            world.step()
+        self.refute(world, "reserve")
+        assert world.state.marks["ship"].fate is fate
+
+    def test_a_pivot_in_front_of_a_person(self) -> None:
+        world = World(CHECKOUT, script(ship=[UNKNOWN])).finish()
+        assert self.items(world) == ["ship"]
+        self.refute(world, "debit")
+        assert (world.status, self.items(world)) == ("queued", ["ship"])
+        assert world.state.marks["ship"].fate is Fate.UNSURE
+        world.tell(Operated("ship", What.RESOLVE))
+        assert world.finish().undone == ["reserve"]
+
+    @pytest.mark.parametrize(
+        ("name", "says"), [("ship", "waiting"), ("start", "cannot be refuted"), ("x", "no step")]
+    )
+    def test_complaints(self, name: str, says: str) -> None:
+        world = World(STARTED, script())
+        world.step()
+        assert says in (machine.complaint(STARTED, world.state, name, What.REFUTE) or "")
+        world.finish()
+        self.refute(world, "debit")
+        assert "no undo" in (machine.complaint(STARTED, world.state, "ship", What.RETRY) or "")
+        assert "refuted" in (machine.complaint(STARTED, world.state, "debit", What.REFUTE) or "")
+
+    def test_what_is_being_undone_is_not_refuted(self) -> None:
+        world = World(CHECKOUT, script(ship=[REFUSED], undo_debit=[REFUSED])).finish()
+        assert "has begun" in (machine.complaint(CHECKOUT, world.state, "debit", What.REFUTE) or "")
+        assert machine.complaint(CHECKOUT, world.state, "reserve", What.REFUTE) is None
+        self.refute(world, "reserve")
+        world.tell(Operated("debit", What.RESOLVE))
+        assert (world.finish().status, world.undone) == ("undone", [])
+        assert "saga undone" in (
+            machine.complaint(CHECKOUT, world.state, "reserve", What.REFUTE) or ""
+        )
+
+
 def test_a_read_is_never_undone() -> None:
     plan = row(step("a"), step("look", Kind.READ), step("b"))
     for answers in ([REFUSED], [UNKNOWN], [UNRECORDED]):
@@ -404,6 +529,7 @@ def test_backoff_out_of_range(wrong: dict[str, float]) -> None:
 # --- every combination -------------------------------------------------------------------------
 
 ANSWERS = [OK, REFUSED, REJECTED, UNAVAILABLE, UNKNOWN, UNRECORDED]
+NOTHING = {Fate.WAITING, Fate.ABSENT, Fate.REFUTED}
 HALVES = st.sampled_from(ANSWERS)
 LISTS = st.lists(HALVES, min_size=1, max_size=4)
 
@@ -422,9 +548,9 @@ def check_invariants(world: World) -> None:
                 assert fates[planned.name] is Fate.UNDONE
                 assert world.undone[-1] == planned.name
             elif planned.kind is Kind.COMPENSATABLE:
-                assert fates[planned.name] in {Fate.WAITING, Fate.ABSENT, Fate.UNDONE}
+                assert fates[planned.name] in {*NOTHING, Fate.UNDONE}
             else:
-                assert fates[planned.name] in {Fate.WAITING, Fate.ABSENT, Fate.DONE}
+                assert fates[planned.name] in {*NOTHING, Fate.DONE}
                 assert planned.kind is not Kind.PIVOT or fates[planned.name] is not Fate.DONE
     else:
         assert world.status == "queued"
@@ -440,6 +566,7 @@ def check_invariants(world: World) -> None:
     }
     if world.status == "undone":
         owed = {name for name in may if plan.step[name].kind is Kind.COMPENSATABLE}
+        owed -= {name for name, fate in fates.items() if fate is Fate.REFUTED}
         assert set(world.undone) >= owed
     # a replay of the journal adds up to the same state, whatever the policy says by then
     lax = replace(
@@ -449,6 +576,13 @@ def check_invariants(world: World) -> None:
     for entry in world.journal:
         state = machine.evolve(lax, state, entry)
     assert state == world.state
+
+
+def refute_any(world: World) -> None:
+    for name in world.state.marks:
+        if machine.complaint(world.plan, world.state, name, What.REFUTE) is None:
+            world.tell(Operated(name, What.REFUTE))
+            return
 
 
 @given(
@@ -465,12 +599,17 @@ def check_invariants(world: World) -> None:
     ),
     deadline=st.none() | st.floats(0, 20),
     crashes=st.sets(st.integers(0, 12), max_size=4),
+    refuted=st.integers(0, 40),
 )
-def test_every_saga_ends_done_undone_or_in_front_of_a_person(plan, answers, deadline, crashes):
+def test_every_saga_ends_done_undone_or_in_front_of_a_person(
+    plan, answers, deadline, crashes, refuted
+):
     world = World(plan, script(**answers), deadline=deadline)
     for number in range(500):
         if number in crashes and world.status not in {"done", "undone", "queued"}:
             world.interrupt()
+        if number == refuted:
+            refute_any(world)
         if not world.step():
             break
     check_invariants(world)

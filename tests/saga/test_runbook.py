@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from switchgear.database.port import Database
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import SagaError
 from switchgear.model.outcome import Refused
@@ -15,6 +16,7 @@ from switchgear.saga import (
     Backoff,
     Engine,
     Fate,
+    Held,
     NoSuchSaga,
     SagaUndone,
     SagaUnfinished,
@@ -358,3 +360,79 @@ async def test_a_runbook_that_is_gone_by_then(database: Sqlite, book: Book, tmp_
         await queued(engine, database, saga)
     [item] = await runbook.list_items(database)
     assert "cannot be read" in item.instructions
+
+
+class TestRefuted:
+    """Shipped, then the payment bounced."""
+
+    async def shipped(self, database: Database, engine: Engine, saga) -> None:
+        async with database.transaction() as tx:
+            run = await engine.start(tx, saga, Order("o-1"), id="o-1")
+        await run.result(within=5)
+
+    async def test_after_the_end(self, any_database: Database, book: Book) -> None:
+        saga = checkout(book)
+        async with Engine(any_database, [saga]) as engine:
+            await self.shipped(any_database, engine, saga)
+            told = await runbook.refute(any_database, "o-1", "debit", "bank", "cheque 7 bounced")
+            assert told == "undoing"
+
+            async def is_queued() -> bool:
+                return (await engine.get("o-1").state()).status == "queued"
+
+            await eventually(is_queued)
+            # once more is the same, whoever says it
+            assert await runbook.refute(any_database, "o-1", "debit", "ann", "again") == "queued"
+            items = await runbook.list_items(any_database)
+            assert [(item.id, item.runbook) for item in items] == [
+                ("o-1/confirm", "runbooks/confirm.md"),
+                ("o-1/ship", "runbooks/ship.md"),
+            ]
+            evidence = await runbook.show(any_database, "o-1")
+            assert evidence.named(Fate.REFUTED) == ("debit",)
+            assert evidence.steps[1].attempts[-1].decision == runbook.Decision(
+                "bank", "cheque 7 bounced"
+            )
+            with pytest.raises(StateMoved, match="no undo that could be tried again"):
+                await runbook.retry(any_database, "o-1/ship", "ann", "?")
+            await runbook.skip(any_database, "o-1/confirm", "ann", "told the customer")
+            back = await runbook.resolve(any_database, "o-1/ship", "ann", "the parcel is back")
+            assert back.status == "undoing"
+            with pytest.raises(SagaUndone, match="refuted by bank: cheque 7 bounced"):
+                await engine.get("o-1").result(within=5)
+        assert book.names == ["reserve", "debit", "ship", "confirm", "release"]
+
+    async def test_by_an_event_in_its_transaction(self, database: Sqlite, book: Book) -> None:
+        saga = checkout(book)
+        held = asyncio.Event()
+        book.will("ship", held)
+        async with Engine(database, [saga]) as engine:
+            async with database.transaction() as tx:
+                run = await engine.start(tx, saga, Order("o-1"), id="o-1")
+            await book.until("ship")
+
+            async def bounced() -> str:
+                async with database.transaction() as tx:
+                    debit = saga.steps["debit"]
+                    return await engine.refute(tx, "o-1", debit, actor="bank", evidence="bounced")
+
+            with pytest.raises(Held):
+                await bounced()
+            with pytest.raises(Held):
+                await runbook.refute(database, "o-1", "debit", "bank", "bounced", within=0.1)
+            held.set()
+            await run.result(within=5)
+            assert await bounced() == "undoing"
+            with pytest.raises(SagaUnfinished):
+                await run.result(within=5)
+
+    async def test_bad_input(self, database: Sqlite, book: Book) -> None:
+        saga = checkout(book)
+        async with Engine(database, [saga]) as engine:
+            await self.shipped(database, engine, saga)
+        with pytest.raises(NoSuchSaga, match="no saga o-2"):
+            await runbook.refute(database, "o-2", "debit", "ann", "x")
+        with pytest.raises(StateMoved, match="no step pack"):
+            await runbook.refute(database, "o-1", "pack", "ann", "x")
+        with pytest.raises(SagaError, match="needs an actor and a reason"):
+            await runbook.refute(database, "o-1", "debit", "ann", " ")

@@ -14,7 +14,7 @@ from switchgear.errors import SagaError
 
 if TYPE_CHECKING:
     from switchgear.events.bus import Bus
-    from switchgear.saga.definition import Saga
+    from switchgear.saga.definition import Saga, Step
     from switchgear.saga.engine import Engine
     from switchgear.saga.run import Run
 
@@ -90,6 +90,21 @@ class Transaction:
                 fix=f"Declare it beside the service: app.runs({saga.name}).",
             )
         return await self._engine.start(self._inner, saga, input, id=id)
+
+    async def refute(
+        self,
+        step: Step[..., Any],
+        id: str,  # noqa: A002  likewise
+        *,
+        actor: str,
+        evidence: str,
+    ) -> str:
+        """Say that `step` of the saga `id`, recorded as done, does not hold after all.
+
+        The saga turns round with the commit, also after its end. Raises `NoSuchSaga`, `StateMoved`
+        and `Held`; an event's handler lets them pass, and is asked again.
+        """
+        return await self._engine.refute(self._inner, id, step, actor=actor, evidence=evidence)
 
     async def flush(self) -> None:
         """Write the events published so far into the outbox; the end of the block does it too."""

@@ -246,6 +246,22 @@ def saga_abort(
     _act(config, service, item, action)
 
 
+@saga.command("refute")
+def saga_refute(
+    id: Annotated[str, typer.Argument(help="The saga's id.")],  # noqa: A002
+    step: Annotated[str, typer.Argument(help="The step that is recorded as done.")],
+    *,
+    evidence: Annotated[str, typer.Option(help="What shows that it does not hold; it is kept.")],
+    actor: Actor = "",
+    service: ForService = None,
+    config: Config = None,
+) -> None:
+    """Say that a step does not hold after all, such as a payment that bounced, even at the end."""
+    from switchgear.cli.sagas import refute  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(refute(load(config), service, id, step, actor=_me(actor), evidence=evidence))
+
+
 def _act(config: Path | None, service: str | None, item: str, action: Act) -> None:
     from switchgear.cli.sagas import act  # noqa: PLC0415  others start faster without it
 

@@ -21,7 +21,7 @@ from switchgear.saga import runbook
 from switchgear.saga.errors import NoSuchSaga
 from switchgear.saga.runbook import Evidence, WorkItem
 
-__all__ = ["Act", "act", "list_items", "show"]
+__all__ = ["Act", "act", "list_items", "refute", "show"]
 
 Act: TypeAlias = Callable[[Database, str], Awaitable[WorkItem]]
 """What a person does with the work item of an id."""
@@ -74,7 +74,30 @@ async def act(config: Config, service: str | None, given: str, action: Act) -> N
     """Carry out a person's action and say what was done."""
     async with databases(config, service) as opened:
         name, item = await _first(await _with_sagas(opened), given, action)
-    print(f"{item.id}: {item.action} by {item.actor} ({item.reason}). {name} goes on with it.")
+    told = _stands(name, item.saga_id, item.status)
+    print(f"{item.id}: {item.action} by {item.actor} ({item.reason}). {told}")
+
+
+async def refute(
+    config: Config, service: str | None, given: str, step: str, *, actor: str, evidence: str
+) -> None:
+    """Say that a step does not hold, and say what was done about it."""
+
+    async def ask(database: Database, saga_id: str) -> str:
+        return await runbook.refute(database, saga_id, step, actor, evidence)
+
+    async with databases(config, service) as opened:
+        name, status = await _first(await _with_sagas(opened), given, ask)
+    print(f"{given}: {step} is refuted by {actor} ({evidence}). {_stands(name, given, status)}")
+
+
+def _stands(service: str, saga_id: str, status: str) -> str:
+    """Say what becomes of a saga that a person has acted on."""
+    if status in {"done", "undone"}:
+        return f"The saga is {status}."
+    if status == "queued":
+        return f"The saga waits for a person: switchgear saga show {saga_id}"
+    return f"{service} goes on with it."
 
 
 async def _with_sagas(opened: list[Opened]) -> list[Opened]:
@@ -124,7 +147,17 @@ def _print(service: str, evidence: Evidence, console: Console) -> None:
         if item.closed is None:
             console.print(Rule(f"{item.id}: {item.runbook}", align="left"))
             console.print(Markdown(item.instructions))
-            console.print(f"Then: switchgear saga retry {item.id}", style="bold", markup=False)
+            first, *others = _choices(evidence, item)
+            then = f"Then: switchgear saga {first} {item.id} --reason '...'"
+            console.print(f"{then}, or {', '.join(others)}", style="bold", markup=False)
+
+
+def _choices(evidence: Evidence, item: WorkItem) -> tuple[str, ...]:
+    """Return the commands that an open work item allows, the usual one first."""
+    (step,) = (each for each in evidence.steps if each.name == item.step)
+    if item.side == "undo" and step.undo is None:
+        return "resolve", "skip"
+    return "retry", "resolve", "abort" if item.side == "do" and step.kind == "pivot" else "skip"
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,7 @@ from switchgear.saga.definition import Runbook, Saga, Step, Undo
 from switchgear.saga.engine import Engine
 from switchgear.saga.errors import (
     BarrierClosed,
+    Held,
     NoSuchSaga,
     NotCommitted,
     SagaConflict,
@@ -39,6 +40,7 @@ __all__ = [
     "Done",
     "Engine",
     "Fate",
+    "Held",
     "Kind",
     "NoSuchSaga",
     "NotCommitted",

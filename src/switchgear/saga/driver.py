@@ -21,9 +21,7 @@ from switchgear.saga.plan import Side
 from switchgear.saga.state import (
     Answered,
     Entry,
-    Expired,
     Happening,
-    Left,
     Next,
     Run,
     State,
@@ -93,10 +91,11 @@ class Driver:
         if self._cut:
             entry = Entry(What.INTERRUPTED, Next.AGAIN, now)
             return await self._write(Line(entry, None, None))
-        happening = self._happening(now)
+        plan, state = self.instance.saga.plan, self.instance.story.state
+        happening = machine.happening(plan, state, now, self._flying)
         if happening is not None:
             return await self._tell(happening)
-        todo = machine.runs(self.instance.saga.plan, self.instance.story.state)
+        todo = machine.runs(plan, state)
         waiting = [run for run in todo if run.step not in self._flying]
         ready = [] if self._stopping else [run for run in waiting if run.due <= now]
         if not self._flying and not ready:
@@ -109,14 +108,6 @@ class Driver:
             self._flying[run.step] = run, task
         later = [run.due - now for run in waiting if run.step not in self._flying]
         return await self._land(min(later) if later and not self._stopping else None)
-
-    def _happening(self, now: float) -> Happening | None:
-        """Return what happened without an attempt: the deadline passed, or nobody answers."""
-        plan, state = self.instance.saga.plan, self.instance.story.state
-        if machine.expired(plan, state, now, self._flying):
-            return Expired()
-        idle = [name for name in machine.awaited(state) if name not in self._flying]
-        return Left(idle[0]) if idle else None
 
     async def _land(self, seconds: float | None) -> bool:
         """Wait for the first running attempt to end, and write down those that have."""
@@ -176,8 +167,10 @@ class Driver:
             return Turn(status, release=True)
         # an attempt that was cut short is still to be noted
         noted = not self._cut or entry.what is What.INTERRUPTED
-        if noted and not self._flying and not machine.awaited(state):
-            due = min(run.due for run in machine.runs(plan, state))
+        todo = machine.runs(plan, state)
+        settled = noted and not self._flying and todo
+        if settled and machine.happening(plan, state, entry.at) is None:
+            due = min(run.due for run in todo)
             if self._stopping or due > entry.at:
                 return Turn(status, release=True, wake=max(due - entry.at, 0.0))
         return Turn(status) if status != self.instance.story.status else None

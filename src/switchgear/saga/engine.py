@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -25,14 +25,15 @@ from switchgear.database.sqlite import Sqlite
 from switchgear.errors import SagaDefinitionError, SagaError
 from switchgear.model.context import current
 from switchgear.saga.attempt import Carried, Instance
-from switchgear.saga.definition import Saga
+from switchgear.saga.definition import Saga, Step
 from switchgear.saga.driver import ENDED
 from switchgear.saga.errors import NotCommitted, SagaConflict, SagaUnfinished, UnrecordableResult
 from switchgear.saga.run import Done, Run, RunState, undone
+from switchgear.saga.runbook import refutation
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.port import NewSaga, SagaRow, drive, drive_sync
 from switchgear.saga.stores.units import COMPONENT, STEPS, Units
-from switchgear.saga.story import Story, read_story
+from switchgear.saga.story import Decision, Story, read_story
 from switchgear.saga.worker import Worker
 
 __all__ = ["Engine"]
@@ -143,6 +144,30 @@ class Engine:
         if existing is not None:
             self._check_same(saga, new, existing)
         return Run(self, id)
+
+    async def refute(
+        self,
+        tx: object,
+        id: str,  # noqa: A002  it is called that everywhere
+        step: Step[..., Any] | str,
+        *,
+        actor: str,
+        evidence: str,
+    ) -> str:
+        """Say inside the transaction `tx` that a step, recorded as done, does not hold after all.
+
+        It is for the handler of an event such as PaymentBounced; `actor` and `evidence` are kept.
+        Returns the saga's status once `tx` has been committed. See `switchgear.saga.runbook.refute`
+        for what follows and for errors; it does not wait: it raises `Held` while a worker attempts
+        something for the saga, and the event is to be handled again.
+        """
+        name = step if isinstance(step, str) else step.name
+        transaction = joined(tx)
+        unit = refutation(self._units, id, name, Decision(actor, evidence), self._clock())
+        status = await drive(transaction, unit)
+        if transaction is tx:
+            transaction.after_commit(self._worker.wake)
+        return status
 
     def wake(self) -> None:
         """Look for work now: after the commit of a transaction that `start_sync` was part of."""

@@ -7,6 +7,7 @@ from switchgear.model.outcome import Reason, Refused, Unknown
 
 __all__ = [
     "BarrierClosed",
+    "Held",
     "NoSuchSaga",
     "NotCommitted",
     "SagaConflict",
@@ -40,6 +41,17 @@ class StateMoved(SagaError):
     """A work item was operated on, and the saga is no longer where the operator saw it."""
 
     code = "SG704"
+
+
+class Held(StateMoved):
+    """A worker is at work on the saga right now; once it has written down what came of it, act."""
+
+    code = "SG710"
+
+    def __init__(self, saga_id: str) -> None:
+        super().__init__(
+            f"a worker is at work on saga {saga_id} right now.", fix="Try again in a moment."
+        )
 
 
 class StepFailed(SagaError):

@@ -28,6 +28,14 @@ A saga goes *forward* through its steps; when that cannot go on it is *undoing*;
 8. A person moves an open work item: `retry` begins its attempts and its `give_up` afresh;
    `resolve` says that it was carried out by hand; `skip` leaves it as it is (an undo, or a
    retriable step whose result nobody needs); `abort` says that a pivot was certainly not done.
+9. A step that was recorded as done can be *refuted*, also after the end: the payment bounced. It
+   is not undone, since there is nothing to take back, and the saga turns round wherever it stands.
+   A pivot or retriable step that was done, or may have been, is *stranded* then: it has no undo,
+   so it becomes a work item at once. What it stands on waits for the person, for reverse order
+   holds here too: the stock of a parcel that is on its way must not be sold again. `resolve` says
+   that it was taken back by hand, and what it stood on is undone. `skip` of a pivot says that it
+   stays, and then all that it stands on stays with it. Nothing else leads a saga backwards after
+   the point of no return.
 
 The answers of a step that runs forward
 ---------------------------------------
@@ -58,6 +66,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from switchgear.saga.allowed import complaint, side_of
 from switchgear.saga.plan import Backoff, Kind, Plan, Side, StepPlan
 from switchgear.saga.state import (
     Answered,
@@ -72,6 +81,7 @@ from switchgear.saga.state import (
     Phase,
     Run,
     State,
+    Stranded,
     Try,
     What,
 )
@@ -83,6 +93,7 @@ __all__ = [
     "decide",
     "evolve",
     "expired",
+    "happening",
     "runs",
     "side_of",
     "status",
@@ -121,16 +132,28 @@ def awaited(state: State) -> tuple[str, ...]:
     return tuple(name for name, mark in state.marks.items() if mark.fate is Fate.BEGUN)
 
 
+def happening(
+    plan: Plan, state: State, now: float, flying: Collection[str] = ()
+) -> Happening | None:
+    """Return what has happened without an attempt, and is to be decided next.
+
+    `flying` are the steps that are being attempted.
+    """
+    if expired(plan, state, now, flying):
+        return Expired()
+    for name in awaited(state):
+        if name not in flying:
+            return Left(name)
+    stranded = _stranded(plan, state)
+    return Stranded(stranded[0]) if stranded else None
+
+
 def status(plan: Plan, state: State) -> str:
     """Return running, undoing, queued (only a person can move it), done or undone."""
-    if state.phase in {Phase.DONE, Phase.UNDONE} or runs(plan, state) or awaited(state):
+    ended = state.phase in {Phase.DONE, Phase.UNDONE}
+    if ended or runs(plan, state) or awaited(state) or _stranded(plan, state):
         return state.phase.value
     return "queued"
-
-
-def side_of(mark: Mark) -> Side:
-    """Return which half of a step an open work item is about."""
-    return Side.DO if mark.fate is Fate.BEGUN else Side.UNDO
 
 
 def expired(plan: Plan, state: State, now: float, flying: Collection[str] = ()) -> bool:
@@ -149,25 +172,6 @@ def expired(plan: Plan, state: State, now: float, flying: Collection[str] = ()) 
     )
 
 
-def complaint(plan: Plan, state: State, step: str, action: What) -> str | None:
-    """Say why a person cannot take `action` on the work item of `step`; None: they can."""
-    mark = state.marks.get(step)
-    if mark is None:
-        return f"it has no step {step}"
-    if not mark.item:
-        return f"{step} has no open work item; it is {mark.fate}"
-    planned = plan.step[step]
-    if action is What.ABORT and not (planned.kind is Kind.PIVOT and mark.fate is Fate.BEGUN):
-        return "only a pivot can be aborted; retry, resolve or skip it"
-    if action is What.SKIP and side_of(mark) is Side.DO:
-        if planned.kind is Kind.PIVOT:
-            return "a pivot cannot be skipped; retry, resolve or abort it"
-        needing = [later.name for later in plan.steps if step in later.needs]
-        if needing:
-            return f"{needing[0]} needs its result; resolve it with a result instead"
-    return None
-
-
 def decide(plan: Plan, state: State, happening: Happening, *, now: float, draw: float) -> Entry:
     """Return what the journal will say of `happening`. `draw` is a random number in [0, 1).
 
@@ -179,13 +183,17 @@ def decide(plan: Plan, state: State, happening: Happening, *, now: float, draw: 
         case Left(name):
             mark = state.marks[name]
             return Entry(What.LEFT, Next.UNDO, now, name, Side.DO, mark.do.attempt)
+        case Stranded(name):
+            if name not in _stranded(plan, state):
+                raise ValueError(f"{happening} says so of a step that is not.")
+            return Entry(What.STRANDED, Next.QUEUE, now, name, Side.UNDO)
         case Operated(name, action):
             wrong = complaint(plan, state, name, action)
             if wrong:
                 raise ValueError(f"{action} of {name}: {wrong}")
             mark = state.marks[name]
-            follows = Next.UNDO if action is What.ABORT else Next.GO
-            side = side_of(mark)
+            follows = Next.UNDO if action in _TURNS else Next.GO
+            side = Side.DO if action is What.REFUTE else side_of(mark)
             attempt = (mark.do if side is Side.DO else mark.undo).attempt
             return Entry(action, follows, now, name, side, attempt)
         case Answered(name, Side.UNDO, what):
@@ -197,6 +205,8 @@ def decide(plan: Plan, state: State, happening: Happening, *, now: float, draw: 
             mark = state.marks[name]
             _check(happening, running=mark.fate is Fate.BEGUN and not mark.item)
             doubt = mark.doubt or happening.partial or what in _MAYBE
+            if _decisive(plan.step[name]) and _settles(happening):
+                doubt = False
             follows, due = _after_do(plan, state, happening, now, draw)
             return Entry(what, follows, now, name, Side.DO, mark.do.attempt, due, doubt)
 
@@ -209,8 +219,12 @@ def evolve(plan: Plan, state: State, entry: Entry) -> State:
         _interrupt(plan, phase, marks, entry.at)
     elif entry.side is not None:
         mark = marks[entry.step]
-        moved = _undo_moved if entry.side is Side.UNDO else _do_moved
-        marks[entry.step] = moved(plan.step[entry.step], mark, entry)
+        if entry.side is Side.UNDO:
+            marks[entry.step] = _undo_moved(mark, entry)
+            if entry.what is What.SKIP and plan.step[entry.step].kind is Kind.PIVOT:
+                _keep(plan, marks, entry.step)
+        else:
+            marks[entry.step] = _do_moved(plan.step[entry.step], mark, entry)
     if entry.next is Next.UNDO:
         phase = Phase.UNDOING
     return State(_settle(plan, phase, marks, entry.at), marks, state.deadline)
@@ -222,6 +236,8 @@ _BEGUN = frozenset({Fate.BEGUN, Fate.DONE, Fate.SKIPPED})
 _BY = frozenset({Fate.DONE, Fate.SKIPPED})
 _NO = frozenset({What.REFUSED, What.REJECTED})
 _MAYBE = frozenset({What.UNKNOWN, What.UNRECORDED})
+_TURNS = frozenset({What.ABORT, What.REFUTE})
+_STANDS = frozenset({Fate.DONE, Fate.UNSURE})
 
 
 def _check(happening: Happening, *, running: bool) -> None:
@@ -240,7 +256,30 @@ def _untouched(mark: Mark) -> bool:
 
 def _owed(step: StepPlan, mark: Mark) -> bool:
     """Tell whether the step has an effect, or may have one, that an undo takes back."""
-    return step.undoable and mark.fate in {Fate.DONE, Fate.UNSURE}
+    return step.undoable and mark.fate in _STANDS
+
+
+def _stands(step: StepPlan, mark: Mark) -> bool:
+    """Tell whether the step has an effect, or may have one, that no undo takes back."""
+    return _decisive(step) and mark.fate in _STANDS
+
+
+def _stranded(plan: Plan, state: State) -> tuple[str, ...]:
+    """Return the steps that need a person and have no work item yet, the last first."""
+    if state.phase is not Phase.UNDOING or awaited(state):
+        return ()
+    return tuple(
+        step.name
+        for step in reversed(plan.steps)
+        if _stands(step, mark := state.marks[step.name]) and not mark.item
+    )
+
+
+def _keep(plan: Plan, marks: dict[str, Mark], pivot: str) -> None:
+    """Leave what a pivot stands on as it is, since the pivot stays (rule 9)."""
+    for name in plan.earlier[pivot]:
+        if _owed(plan.step[name], marks[name]):
+            marks[name] = replace(marks[name], fate=Fate.SKIPPED, item=False)
 
 
 def _after_do(
@@ -271,9 +310,13 @@ def _after_reversible(step: StepPlan, mark: Mark, answer: Answered, _now: float)
 
 def _after_pivot(step: StepPlan, mark: Mark, answer: Answered, now: float) -> Next:
     if mark.doubt or answer.partial or answer.what in _MAYBE:
-        settled = answer.what is What.REFUSED and not answer.partial
-        return Next.UNDO if settled else _until_give_up(step, mark, now)
+        return Next.UNDO if _settles(answer) else _until_give_up(step, mark, now)
     return _after_reversible(step, mark, answer, now)
+
+
+def _settles(answer: Answered) -> bool:
+    """Tell whether the callee said no under the step's key, which covers earlier attempts."""
+    return answer.what is What.REFUSED and not answer.partial
 
 
 def _after_retriable(step: StepPlan, mark: Mark, answer: Answered, now: float) -> Next:
@@ -309,6 +352,8 @@ def _delay(backoff: Backoff, tried: Try, answer: Answered, draw: float) -> float
 
 def _do_moved(step: StepPlan, mark: Mark, entry: Entry) -> Mark:
     """Return the mark of a step after an entry about its forward half."""
+    if entry.what is What.REFUTE:
+        return replace(mark, fate=Fate.REFUTED, item=False)
     fate = _SETTLED.get(entry.what)
     if fate is not None:
         return replace(mark, fate=fate, item=False)
@@ -316,13 +361,14 @@ def _do_moved(step: StepPlan, mark: Mark, entry: Entry) -> Mark:
     if entry.next is Next.QUEUE:
         return replace(mark, item=True, doubt=doubt)
     if entry.next is Next.UNDO:
-        # a read has no effect; a pivot turns round only if it was certainly not done
-        unsure = doubt and step.kind is Kind.COMPENSATABLE
+        # the answer of a step without an undo may have settled what was in doubt before
+        spoken = _decisive(step) and entry.what is not What.LEFT
+        unsure = (entry.doubt if spoken else doubt) and step.kind is not Kind.READ
         return replace(mark, fate=Fate.UNSURE if unsure else Fate.ABSENT, item=False, doubt=unsure)
     return replace(mark, do=_tried(mark.do, entry), item=False, doubt=doubt)
 
 
-def _undo_moved(_step: StepPlan, mark: Mark, entry: Entry) -> Mark:
+def _undo_moved(mark: Mark, entry: Entry) -> Mark:
     """Return the mark of a step after an entry about its undo."""
     fate = _SETTLED.get(entry.what)
     if fate is not None:
@@ -352,7 +398,7 @@ def _interrupt(plan: Plan, phase: Phase, marks: dict[str, Mark], at: float) -> N
             due = max(at, mark.do.due)
             marks[step.name] = replace(mark, do=mark.do.again(due, mark.do.failures), doubt=True)
         elif mark.fate is Fate.BEGUN:
-            unsure = step.kind is Kind.COMPENSATABLE
+            unsure = step.kind is not Kind.READ
             marks[step.name] = replace(
                 mark, fate=Fate.UNSURE if unsure else Fate.ABSENT, doubt=unsure
             )
@@ -373,7 +419,8 @@ def _settle(plan: Plan, phase: Phase, marks: dict[str, Mark], at: float) -> Phas
     if phase is not Phase.UNDOING or any(mark.fate is Fate.BEGUN for mark in marks.values()):
         return phase
     owed = {step.name for step in plan.steps if _owed(step, marks[step.name])}
+    open_ = owed | {step.name for step in plan.steps if _stands(step, marks[step.name])}
     for name in owed:
-        if not marks[name].undo.attempt and not owed & plan.later[name]:
+        if not marks[name].undo.attempt and not open_ & plan.later[name]:
             marks[name] = replace(marks[name], undo=Try(1, 0, at, at))
-    return phase if owed else Phase.UNDONE
+    return phase if open_ else Phase.UNDONE

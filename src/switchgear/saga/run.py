@@ -14,6 +14,7 @@ from switchgear.saga.definition import Step
 from switchgear.saga.errors import SagaUndone
 from switchgear.saga.state import Fate, What
 from switchgear.saga.stores.port import Line
+from switchgear.saga.story import Decision
 
 __all__ = ["Done", "Run", "RunState", "undone"]
 
@@ -90,6 +91,10 @@ def undone(saga_id: str, turned: Line | None) -> SagaUndone:
         step = turned.entry.step if turned else ""
         why = "its deadline passed" if what in {What.EXPIRED, What.OK} else f"{what}"
         return SagaUndone(saga_id, step=step, why=why)
+    if turned.entry.what is What.REFUTE:
+        decision = msgspec.json.decode(turned.data, type=Decision)
+        why = f"refuted by {decision.actor}: {decision.reason}"
+        return SagaUndone(saga_id, step=turned.entry.step, why=why)
     if turned.entry.what in {What.OK, What.ABORT}:
         late = turned.entry.what is What.OK
         why = "it was done after the deadline" if late else "it was aborted by a person"

@@ -2,7 +2,8 @@
 
 A work item opens when an undo gives up or is refused, or when a pivot or retriable step gives up.
 It is durable, and it carries the runbook's text as it was then. `show` gives the evidence; `retry`,
-`resolve`, `skip` and `abort` move the saga. Every action is a line of the saga's journal, with who
+`resolve`, `skip` and `abort` move the saga. `refute` needs no item: it says that a step which was
+recorded as done does not hold after all. Every action is a line of the saga's journal, with who
 took it and why. Taking the same action twice is taking it once; acting on a saga that has moved in
 the meantime is refused.
 
@@ -11,6 +12,7 @@ Everything here works from the database alone: the service's code need not be in
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +24,9 @@ from switchgear.database.port import Database
 from switchgear.errors import SagaError
 from switchgear.saga import machine
 from switchgear.saga.codec import Failure
-from switchgear.saga.errors import NoSuchSaga, StateMoved
+from switchgear.saga.errors import Held, NoSuchSaga, StateMoved
 from switchgear.saga.plan import Kind, Plan, Side
-from switchgear.saga.state import Fate, Operated, State, What
+from switchgear.saga.state import Entry, Fate, Operated, State, What
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.port import Line, SagaRow, Store, Turn, Unit, Write
 from switchgear.saga.stores.units import STEPS, Units
@@ -37,12 +39,15 @@ __all__ = [
     "WorkItem",
     "abort",
     "list_items",
+    "refutation",
+    "refute",
     "resolve",
     "retry",
     "show",
     "skip",
 ]
 
+_ASK_AGAIN = 0.05
 _ITEM = "id, saga, step, side, runbook, instructions, opened, closed, action, actor, reason"
 
 
@@ -67,6 +72,8 @@ class WorkItem:
     reason: str | None = None
     definition: str = ""
     """Name, version and fingerprint of the saga's definition."""
+    status: str = ""
+    """Where the saga stands now: queued, and after an action whatever it has become."""
 
     @property
     def saga(self) -> str:
@@ -180,6 +187,64 @@ async def abort(database: Database, id: str, actor: str, reason: str) -> WorkIte
     return await _operate(database, id, What.ABORT, Decision(actor, reason))
 
 
+async def refute(
+    database: Database,
+    id: str,  # noqa: A002
+    step: str,
+    actor: str,
+    evidence: str,
+    *,
+    within: float = 5.0,
+) -> str:
+    """Say that `step`, which is recorded as done, does not hold: the payment has bounced.
+
+    The saga turns round, also after its end: what nothing irreversible stands on is undone, and
+    each pivot or retriable step that was done becomes a work item. Refuting a step twice is
+    refuting it once. While a worker attempts something for the saga, this waits, at most `within`
+    seconds. Returns the saga's status. Raises `NoSuchSaga`, `StateMoved` if the step does not
+    stand as done or a worker holds the saga for longer, and `SagaError` if `actor` or `evidence`
+    is empty.
+    """
+    store, units = await _opened(database)
+    decision = Decision(actor, evidence)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within
+    while True:
+        try:
+            return await store.write(refutation(units, id, step, decision, time.time()))
+        except Held:
+            if loop.time() >= end:
+                raise
+        await asyncio.sleep(_ASK_AGAIN)
+
+
+def refutation(
+    units: Units,
+    id: str,  # noqa: A002
+    step: str,
+    decision: Decision,
+    now: float,
+) -> Unit[str]:
+    """Do what `refute` does, as a unit that becomes part of a transaction; it does not wait."""
+    _check(What.REFUTE, decision)
+    row = yield from units.hold(id)
+    if row is None:
+        raise NoSuchSaga(f"there is no saga {id} in this database.")
+    story = yield from _story(units, row)
+    mark = story.state.marks.get(step)
+    if mark is not None and mark.fate is Fate.REFUTED:
+        return story.status
+    wrong = machine.complaint(story.plan, story.state, step, What.REFUTE)
+    if wrong:
+        raise StateMoved(f"saga {id} cannot be refuted: {wrong}.")
+    if row.owner is not None:
+        raise Held(row.id)
+    operated = Operated(step, What.REFUTE)
+    entry = machine.decide(story.plan, story.state, operated, now=now, draw=0.0)
+    turn = yield from _move(units, row, story, entry, decision)
+    return turn.status
+
+
 async def _opened(database: Database) -> tuple[Store, Units]:
     """Return the store, or say that this database has no tables to work with."""
     store, units = store_of(database), Units(database.dialect)
@@ -195,13 +260,17 @@ async def _opened(database: Database) -> tuple[Store, Units]:
 
 
 async def _operate(database: Database, given: str, action: What, decision: Decision) -> WorkItem:
+    _check(action, decision)
+    store, units = await _opened(database)
+    return await store.write(_operation(units, given, action, decision, time.time()))
+
+
+def _check(action: What, decision: Decision) -> None:
     if not decision.actor.strip() or not decision.reason.strip():
         raise SagaError(
             f"{action} needs an actor and a reason.",
             fix="Say who acts and why: both are kept in the saga's journal.",
         )
-    store, units = await _opened(database)
-    return await store.write(_operation(units, given, action, decision, time.time()))
 
 
 def _operation(
@@ -221,9 +290,7 @@ def _operation(
             fix=f"Look at it again: switchgear saga show {item.saga_id}",
         )
     if row.owner is not None:
-        raise StateMoved(
-            f"a worker is at work on saga {row.id} right now.", fix="Try again in a moment."
-        )
+        raise Held(row.id)
     story = yield from _story(units, row)
     wrong = machine.complaint(story.plan, story.state, item.step, action)
     if wrong:
@@ -236,11 +303,15 @@ def _operation(
             fix="Give it as JSON: --result '{...}'.",
         )
     entry = machine.decide(story.plan, story.state, Operated(item.step, action), now=now, draw=0.0)
-    state = machine.evolve(story.plan, story.state, entry)
-    turn = _turn(story.plan, state, now)
-    line = Line(entry, None, msgspec.json.encode(decision))
-    yield from units.operate(Write(row.id, row.fence + 1, story.seq + 1, line, turn))
-    closed = replace(item, closed=now, action=action, actor=decision.actor, reason=decision.reason)
+    turn = yield from _move(units, row, story, entry, decision)
+    closed = replace(
+        item,
+        closed=now,
+        action=action,
+        actor=decision.actor,
+        reason=decision.reason,
+        status=turn.status,
+    )
     sql = (
         "UPDATE switchgear_saga_items SET closed = ?, action = ?, actor = ?, reason = ? "
         "WHERE id = ?"
@@ -249,10 +320,21 @@ def _operation(
     return closed
 
 
+def _move(units: Units, row: SagaRow, story: Story, entry: Entry, decision: Decision) -> Unit[Turn]:
+    """Write a person's line to the journal of a saga whose row is held and which nobody drives."""
+    state = machine.evolve(story.plan, story.state, entry)
+    turn = _turn(story.plan, state, entry.at)
+    line = Line(entry, None, msgspec.json.encode(decision))
+    yield from units.operate(Write(row.id, row.fence + 1, story.seq + 1, line, turn))
+    return turn
+
+
 def _turn(plan: Plan, state: State, now: float) -> Turn:
     status = machine.status(plan, state)
     if status in {"done", "undone"}:
         return Turn(status, release=True, ended=now)
+    if machine.happening(plan, state, now) is not None:
+        return Turn(status, release=True, wake=0.0)
     todo = machine.runs(plan, state)
     wake = max(min(run.due for run in todo) - now, 0.0) if todo else None
     return Turn(status, release=True, wake=wake)
@@ -261,7 +343,7 @@ def _turn(plan: Plan, state: State, now: float) -> Turn:
 def _select(tail: str, *args: str | int) -> Unit[list[WorkItem]]:
     columns = ", ".join(f"i.{name.strip()}" for name in _ITEM.split(","))
     sql = (
-        f"SELECT {columns}, s.definition FROM switchgear_saga_items AS i "  # noqa: S608  constants
+        f"SELECT {columns}, s.definition, s.status FROM switchgear_saga_items AS i "  # noqa: S608  constants
         f"JOIN switchgear_sagas AS s ON s.id = i.saga {tail}"
     )
     rows = yield sql, args

@@ -22,6 +22,7 @@ __all__ = [
     "Phase",
     "Run",
     "State",
+    "Stranded",
     "Try",
     "What",
 ]
@@ -46,6 +47,8 @@ class Fate(StrEnum):
     UNSURE = "may have been done"
     UNDONE = "undone"
     SKIPPED = "skipped"
+    REFUTED = "refuted"
+    """It was recorded as done, and someone has shown since that it does not hold."""
 
 
 class What(StrEnum):
@@ -61,11 +64,13 @@ class What(StrEnum):
     EXPIRED = "expired"
     INTERRUPTED = "interrupted"
     LEFT = "left"
+    STRANDED = "stranded"
 
     RETRY = "retry"
     RESOLVE = "resolve"
     SKIP = "skip"
     ABORT = "abort"
+    REFUTE = "refute"
 
 
 class Next(StrEnum):
@@ -101,14 +106,24 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Stranded:
+    """A step without an undo was done, or may have been, and the saga is undoing."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class Operated:
-    """A person moved an open work item by RETRY, RESOLVE, SKIP or ABORT; see `complaint`."""
+    """A person acted: RETRY, RESOLVE, SKIP or ABORT of an open work item, or REFUTE of a step.
+
+    `complaint` says when they cannot.
+    """
 
     step: str
     action: What
 
 
-Happening: TypeAlias = Answered | Expired | Left | Operated
+Happening: TypeAlias = Answered | Expired | Left | Stranded | Operated
 
 
 @dataclass(frozen=True, slots=True)
