@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from switchgear.policy.limit import Limit
     from switchgear.policy.policy import Policy
     from switchgear.policy.retry import Retry
+    from switchgear.policy.throttle import Throttle
     from switchgear.saga.context import StepContext
     from switchgear.saga.definition import Saga
     from switchgear.saga.engine import Engine
@@ -168,6 +169,7 @@ _PLACES: Final = {
     "policy.limit": ("Limit",),
     "policy.policy": ("Policy",),
     "policy.retry": ("Retry",),
+    "policy.throttle": ("Throttle",),
     "saga.context": ("StepContext",),
     "saga.plan": ("Backoff",),
     "saga.definition": ("Saga",),
@@ -257,6 +259,7 @@ __all__ = [
     "StepContext",
     "SwitchgearError",
     "System",
+    "Throttle",
     "Tls",
     "Transaction",
     "UInt32",
