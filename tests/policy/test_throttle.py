@@ -138,7 +138,7 @@ def test_after_an_outage_the_bound_on_the_share_is_what_makes_it_recover():
     assert sent == pytest.approx(50, rel=0.2)
     late, _ = drive(book, offered=1000, capacity=1000, seconds=20, start=120.0)
     assert late < 1
-    sent, _ = drive(bounded, offered=1000, capacity=1000, seconds=20, start=240.0)
+    sent, _ = drive(bounded, offered=1000, capacity=1000, seconds=20, start=270.0)
     assert sent == 1000
 
 
