@@ -6,7 +6,7 @@ VENV313 := .venv-3.13
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
-.PHONY: demo test test-3.13 lint types format bench constraints clean
+.PHONY: demo test test-3.13 lint types format bench services services-down constraints clean
 
 demo: $(VENV)/.stamp-run  ## Run every drill on the embedded defaults
 	$(BIN)/switchgear drill all
@@ -30,6 +30,12 @@ types: $(VENV)/.stamp-dev
 format: $(VENV)/.stamp-dev  ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+services: $(VENV)/.stamp-dev  ## Start the servers of the tests on loopback, and print their addresses
+	@$(BIN)/python scripts/services up $(NAMES)
+
+services-down:  ## End exactly those
+	@$(BIN)/python scripts/services down
 
 bench: $(VENV)/.stamp-dev  ## Every benchmark, each peer in the same run
 	$(BIN)/pip install -q -c constraints.txt --group bench

@@ -3,17 +3,32 @@
 from collections.abc import Iterator
 
 import pytest
+from services import sweep
 
-from tests.postgres_server import PostgresServer, emptied, serving
+from tests.servers import PostgresDatabase, address, begin_run, emptied, end_run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        sweep()
+        begin_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        end_run()
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    with serving() as server:
-        yield server
+def postgres_server() -> Iterator[PostgresDatabase]:
+    """A database of this process on the server that all share."""
+    database = PostgresDatabase(address("postgresql"))
+    database.create()
+    yield database
+    database.drop()
 
 
 @pytest.fixture
-async def postgres_url(postgres_server: PostgresServer) -> str:
+async def postgres_url(postgres_server: PostgresDatabase) -> str:
     """The URL of an empty database."""
     return await emptied(postgres_server)

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +6,6 @@ import pytest
 
 from switchgear.database.sqlite import Sqlite
 from switchgear.events.brokers.sqlite import SqliteBroker
-from tests.postgres_server import PostgresServer, serving
 
 
 @pytest.fixture
@@ -21,19 +20,6 @@ async def database(tmp_path: Path) -> AsyncIterator[Sqlite]:
     opened = Sqlite(tmp_path / "service.db")
     yield opened
     await opened.close()
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-async def postgres_url(postgres_server: PostgresServer) -> str:
-    """The URL of an empty database."""
-    await postgres_server.empty()
-    return postgres_server.url
 
 
 @pytest.fixture

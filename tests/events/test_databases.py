@@ -10,6 +10,7 @@ from switchgear.database.sqlalchemy import SqlAlchemy
 from switchgear.database.sqlite import Sqlite
 from switchgear.events.bus import Bus
 from tests.events.world import OrderPlaced, until
+from tests.servers import emptied
 
 KINDS = ["sqlite", "postgres", "sqlalchemy-postgres", "sqlalchemy-sqlite"]
 
@@ -19,7 +20,7 @@ async def any_database(request, tmp_path):
     kind = request.param
     if "postgres" in kind:
         server = request.getfixturevalue("postgres_server")
-        await server.empty()
+        await emptied(server)
     if kind == "sqlite":
         opened = Sqlite(tmp_path / "any.db")
         yield opened

@@ -273,7 +273,8 @@ async def test_on_postgresql_it_survives_a_lost_connection(pool, relaying):
     await box.migrate(database)
     relay = await relaying(database, broker, box)
     await pool.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
     )
     async with database.transaction() as tx:
         await box.publish(tx, placed(1))

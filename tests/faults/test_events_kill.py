@@ -21,7 +21,7 @@ from switchgear.events.outbox import STEPS as OUTBOX
 from switchgear.events.parked import STEPS as PARKED
 from tests.events.roles import KEYS, opened, prepare
 from tests.events.world import until
-from tests.postgres_server import serving
+from tests.servers import PostgresDatabase, address
 
 ROOT = Path(__file__).parents[2]
 SECONDS = float(os.environ.get("SOAK", "5"))
@@ -35,18 +35,12 @@ def databases(request, tmp_path):
     if request.param == "sqlite":
         yield [f"sqlite:///{tmp_path / name}.db" for name in ("producer", "consumer")]
         return
-    with serving() as server:
-        asyncio.run(_create(server.url))
-        yield [server.url.replace("/postgres", f"/{name}") for name in ("producer", "consumer")]
-
-
-async def _create(url):
-    import asyncpg
-
-    connection = await asyncpg.connect(url)
-    for name in ("producer", "consumer"):
-        await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
+    pair = [PostgresDatabase(address("postgresql")) for _ in range(2)]
+    for one in pair:
+        one.create()
+    yield [one.url for one in pair]
+    for one in pair:
+        one.drop()
 
 
 class Processes:

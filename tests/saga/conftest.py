@@ -7,8 +7,8 @@ import pytest
 
 from switchgear.database.port import Database
 from switchgear.database.sqlite import Sqlite
-from tests.postgres_server import emptied
 from tests.saga.shop import Book
+from tests.servers import emptied
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""Real servers for tests: started by whichever test needs one first, and shared by all of a run.
+
+Without a server's program the tests that need it are skipped, with a sentence on how to get it;
+with CI=true in the environment they fail, so that nothing goes untested unnoticed.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from services import Missing, Server, Shared, make
+
+__all__ = ["PostgresDatabase", "address", "emptied", "own"]
+
+_FOLDER = "SWITCHGEAR_TEST_RUN"
+
+
+def begin_run() -> None:
+    """Name the folder of the run's servers; the processes that it starts inherit it."""
+    os.environ[_FOLDER] = str(Shared.of_this_run().folder)
+
+
+def end_run() -> None:
+    """End the servers that any process of the run has started."""
+    Shared(Path(os.environ[_FOLDER])).stop()
+
+
+def address(name: str) -> str:
+    """Return the URL of the run's server of that name."""
+    try:
+        return Shared(Path(os.environ[_FOLDER])).url(name)
+    except Missing as error:
+        _without(name, error)
+
+
+@contextmanager
+def own(name: str) -> Iterator[Server]:
+    """Give a server that nobody else uses, to be stopped and killed."""
+    data = Path(tempfile.mkdtemp(prefix=f"switchgear-{name}-"))
+    server = None
+    try:
+        try:
+            server = make(name, data)
+        except Missing as error:
+            _without(name, error)
+        yield server
+    finally:
+        if server is not None:
+            server.kill()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+class PostgresDatabase:
+    """A database of this process alone, on the run's server."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        name = f"switchgear_{secrets.token_hex(6)}"
+        self.url = f"{server.rpartition('/')[0]}/{name}"
+
+    def create(self) -> None:
+        self._execute(f"CREATE DATABASE {self._name}")
+
+    def drop(self) -> None:
+        self._execute(f"DROP DATABASE {self._name} WITH (FORCE)")
+
+    @property
+    def _name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    def _execute(self, sql: str) -> None:
+        # a loop may be running where the fixture was asked for
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, self._run(sql)).result()
+
+    async def _run(self, sql: str) -> None:
+        import asyncpg
+
+        connection = await asyncpg.connect(self._server)
+        await connection.execute(sql)
+        await connection.close()
+
+
+async def emptied(database: PostgresDatabase) -> str:
+    """Return the URL of the database, with nothing in it."""
+    import asyncpg
+
+    connection = await asyncpg.connect(database.url)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+    return database.url
+
+
+def _without(name: str, error: Missing) -> NoReturn:
+    message = f"{name}: {error}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
