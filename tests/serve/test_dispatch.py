@@ -22,6 +22,15 @@ from tests.serve.world import Do, Empty, GetStock, Handler, Inventory, OutOfStoc
 OPERATIONS = {}
 
 
+def reads(message):
+    """What a door hands over: a function that reads the message."""
+
+    async def read():
+        return message
+
+    return read
+
+
 @pytest.fixture
 def ask():
     """Ask a dispatcher of one handler, whose `do` is the given function."""
@@ -38,7 +47,7 @@ def ask():
             operation = contract.operations[name]
             message = request or Do(what="x")
             return await dispatcher.handle(
-                operation, message, Arrival(operation=operation, door="direct", **arrival)
+                operation, reads(message), Arrival(operation=operation, door="direct", **arrival)
             )
 
         return call
@@ -220,10 +229,10 @@ async def test_a_stream_is_sent_one_by_one():
     async def send(reply):
         sent.append(reply)
 
-    await dispatcher.stream(operation, GetStock(sku="tea"), arrival, send)
+    await dispatcher.stream(operation, reads(GetStock(sku="tea")), arrival, send)
     assert sent == [Stock(sku="tea", available=number) for number in range(3)]
     with pytest.raises(OutOfStock):
-        await dispatcher.stream(operation, GetStock(sku="refused"), arrival, send)
+        await dispatcher.stream(operation, reads(GetStock(sku="refused")), arrival, send)
 
 
 def test_handlers_are_checked():
@@ -238,7 +247,7 @@ async def test_what_is_not_served_is_rejected():
 
     operation = contract_of(Inventory).operations["do"]
     with pytest.raises(Rejected) as caught:
-        await Dispatcher([]).handle(operation, Do(what="x"), Arrival(operation, "direct"))
+        await Dispatcher([]).handle(operation, reads(Do(what="x")), Arrival(operation, "direct"))
     assert caught.value.status is Status.UNIMPLEMENTED
 
 

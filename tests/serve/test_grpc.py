@@ -263,6 +263,9 @@ async def test_before_hooks_reject(pb, generated):
             stub = generated[1].InventoryStub(channel)
             error = await failure(stub.Seen(pb.Empty()))
             assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+            # nothing is read of who may not ask
+            broken = channel.unary_unary("/acme.inventory.v1.Inventory/Do")(b"\xff")
+            assert (await failure(broken)).code() is grpc.StatusCode.UNAUTHENTICATED
             seen = await stub.Seen(pb.Empty(), metadata=(("authorization", "x"),))
             assert seen.caller == "alice"
 

@@ -41,6 +41,15 @@ async def test_path_query_and_body_make_one_message(world, http):
     assert answer.json() == {"sku": "green/tea é", "available": -3}
 
 
+async def test_a_list_in_the_query_may_be_empty_or_long(http):
+    assert (await http.get("/v1/tagged")).json() == {"sku": "", "available": 0}
+    query = "&".join(f"tags={number}" for number in range(3000))
+    assert (await http.get(f"/v1/tagged?{query}")).json()["available"] == 3000
+    document = (await http.get("/openapi.json")).json()
+    [parameter] = document["paths"]["/v1/tagged"]["get"]["parameters"]
+    assert not parameter.get("required")
+
+
 async def test_a_literal_path_wins_over_a_template(http):
     assert (await http.get("/v1/stock/summary")).json() == {"sku": "*", "available": 0}
     assert (await http.get("/v1/stock/summary%20")).json()["sku"] == "summary "
@@ -109,7 +118,7 @@ async def test_bad_input_is_400_with_a_pointer(world, http, body, pointer):
         ("/v1/stock/tea?colours=MAUVE", "/colours/0"),
         ("/v1/stock/%FF", "/sku"),
         ("/v1/stock/tea?least=%FF", None),
-        ("/v1/stock/tea?" + "&".join("x=1" for _ in range(1001)), None),
+        ("/v1/stock/tea?" + "&".join("x=1" for _ in range(32 * 1024 + 1)), None),
     ],
 )
 async def test_bad_parameters_are_400_with_a_pointer(http, path, pointer):
@@ -363,6 +372,25 @@ async def test_before_hooks_say_who_asks():
             seen = (await http.post("/v1/seen", headers=good)).json()
             # two callers may choose one key: what is derived from it must differ
             assert (seen["caller"], seen["key"]) == ("alice", "alice/k")
+
+
+async def test_nothing_is_read_of_who_may_not_ask():
+    from switchgear.model.outcome import Rejected, Status
+
+    async def authenticate(request):
+        raise Rejected("Say who you are.", status=Status.UNAUTHENTICATED)
+
+    head = b"POST /v1/do HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\n{"
+    async with serving(before=[authenticate]) as world:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(world.http.rpartition(":")[2])
+        )
+        writer.write(head)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
+        assert answer.startswith(b"HTTP/1.1 401")
+        writer.close()
+        async with httpx.AsyncClient(base_url=world.http) as http:
+            assert (await http.head("/v1/watch/tea")).status_code == 401
 
 
 async def test_cors_is_off_unless_asked_for(http):

@@ -57,6 +57,10 @@ class Adjust(Message, package="acme.stock.v1"):
     by: int = field(2)
 
 
+class Tagged(Message, package="acme.stock.v1"):
+    tags: list[str] = field(1)
+
+
 class Empty(Message, package="acme.stock.v1"):
     pass
 
@@ -99,6 +103,9 @@ class Inventory(Protocol):
     @query("GET /v1/stock/summary")
     async def summary(self, request: Empty) -> Stock: ...
 
+    @query("GET /v1/tagged")
+    async def tagged(self, request: Tagged) -> Stock: ...
+
     @command("POST /v1/reservations", keyed=True, refuses=[OutOfStock])
     async def reserve(self, request: Reserve) -> Reservation:
         """Reserve all lines, or none."""
@@ -140,6 +147,9 @@ class Handler(Inventory):
 
     async def summary(self, request: Empty) -> Stock:
         return Stock(sku="*", available=0)
+
+    async def tagged(self, request: Tagged) -> Stock:
+        return Stock(sku=",".join(request.tags[:3]), available=len(request.tags))
 
     async def reserve(self, request: Reserve) -> Reservation:
         self.ran.append("reserve")

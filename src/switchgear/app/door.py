@@ -132,6 +132,7 @@ def _server(app: App, tls: Tls | None, *, lifespan: bool, setting: str) -> Any:
         import uvicorn  # noqa: PLC0415  an optional dependency
     except ImportError as error:
         raise MissingExtra("uvicorn", "http") from error
+    from switchgear.app.http_protocol import HttpProtocol  # noqa: PLC0415  as above
 
     class Server(uvicorn.Server):
         def __init__(self, config: uvicorn.Config) -> None:
@@ -149,6 +150,7 @@ def _server(app: App, tls: Tls | None, *, lifespan: bool, setting: str) -> Any:
     try:
         config = uvicorn.Config(
             app,
+            http=HttpProtocol,
             log_config=None,
             access_log=False,
             server_header=False,

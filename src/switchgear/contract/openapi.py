@@ -120,7 +120,8 @@ def _parameter(field: Field, place: str, names: _Names) -> Json:
     description = schema.pop("description", None)
     if description:
         made["description"] = description
-    if place == "path" or not field.has_default:
+    # an empty list leaves no trace in a query
+    if place == "path" or not (field.has_default or field.type.shape is Shape.LIST):
         made["required"] = True
     if field.spec.deprecated:
         made["deprecated"] = schema.pop("deprecated")

@@ -8,7 +8,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
-from switchgear.serve.alarm import Interruption, alarms
+from switchgear.serve.alarm import Interruption, Slot, alarms
 
 __all__ = [
     "App",
@@ -35,8 +35,11 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 PATIENCE: Final = 0.25
 
 
-class Gone(Exception):
-    """The client has left: there is nobody to answer."""
+class Gone(BaseException):
+    """The client has left: there is nobody to answer.
+
+    Not an Exception: it is no failure of the request, which it ends as a cancellation would.
+    """
 
 
 class TooLarge(Exception):
@@ -91,19 +94,25 @@ async def answer(
 class Watch(Interruption):
     """Cancels the task of the `with` block when the client leaves; then `Gone` is raised instead.
 
-    It begins to look after `patience` seconds, because looking costs more than most requests.
+    From `begin` on, when the body has been read. It looks after `patience` seconds, because looking
+    costs more than most requests.
     """
 
-    __slots__ = ("_receive", "_slot", "_watcher")
+    __slots__ = ("_patience", "_receive", "_slot", "_watcher")
 
     def __init__(self, receive: Receive, patience: float = PATIENCE) -> None:
         super().__init__()
         self._receive = receive
+        self._patience = patience
         self._watcher: asyncio.Task[None] | None = None
-        self._slot = alarms().set(monotonic() + patience, self)
+        self._slot: Slot | None = None
 
     def __enter__(self) -> Self:
         return self
+
+    def begin(self) -> None:
+        """Set the alarm at which it begins to look."""
+        self._slot = alarms().set(monotonic() + self._patience, self)
 
     def __call__(self) -> None:
         """Begin to look: the alarm rings."""
@@ -120,7 +129,8 @@ class Watch(Interruption):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._slot.pop(self, None)
+        if self._slot is not None:
+            self._slot.pop(self, None)
         if self._watcher is not None:
             self._watcher.cancel()
         if self.end(error):

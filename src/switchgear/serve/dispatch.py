@@ -1,13 +1,14 @@
-"""One pipeline behind both doors: from a message that was read to a reply, or the reason for none.
+"""One pipeline behind both doors: from a request that arrived to a reply, or the reason for none.
 
 The order
 ---------
 1. deadline      passed on arrival: turned away, and nothing runs
 2. context       bound for the rest; the handler's own calls and events inherit it
 3. before        the hooks authenticate and fill in who asks; they may reject
-4. idempotency   of a keyed command that carries a key: a stored reply ends it here
-5. handler       cancelled when the deadline passes, or when the door learns that the client left
-6. outcome       what the handler raised becomes what the caller may know (`failure.py`)
+4. read          the door reads the body and the message: nothing is read for who may not ask
+5. idempotency   of a keyed command that carries a key: a stored reply ends it here
+6. handler       cancelled when the deadline passes, or when the door learns that the client left
+7. outcome       what the handler raised becomes what the caller may know (`failure.py`)
 
 A cancelled handler leaves nothing half done in the database: its open transaction is rolled back,
 and a COMMIT that was sent is waited for.
@@ -33,7 +34,7 @@ from switchgear.contract.service import (
     contracts_of,
 )
 from switchgear.database.port import commits
-from switchgear.errors import ContractError
+from switchgear.errors import ContractError, InvalidMessage
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -43,7 +44,7 @@ from switchgear.serve.arrival import Arrival
 from switchgear.serve.failure import alone, expired, failure_of, outcome_of, overran
 from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
 
-__all__ = ["Before", "Dispatcher"]
+__all__ = ["Before", "Dispatcher", "Read"]
 
 T = TypeVar("T")
 
@@ -51,6 +52,9 @@ log = logging.getLogger("switchgear.serve")
 
 Before: TypeAlias = Callable[[Arrival], Awaitable[str | Context | None]]
 """Runs before the handler. Returns who asks, a whole context, or None; or raises `Rejected`."""
+
+Read: TypeAlias = Callable[[], Awaitable[Message]]
+"""Reads the message; called once at most. Raises `InvalidMessage`, or an outcome."""
 
 _UNBOUND: Final = nullcontext()
 
@@ -112,25 +116,23 @@ class Dispatcher:
             )
         self.idempotency = idempotency or Idempotency(None)
 
-    async def handle(self, operation: Operation, request: Message, arrival: Arrival) -> Message:
-        """Carry out `request` and return the reply.
+    async def handle(self, operation: Operation, read: Read, arrival: Arrival) -> Message:
+        """Carry out what `read` reads and return the reply.
 
         Raises the outcome for the caller: a declared refusal, `Rejected`, `TurnedAway` (certainly
         not done), or `Failed` or `InProgress` (may have been done). Cancellation passes through.
         """
         method = self._method(operation)
-        work: Callable[[], Awaitable[Message]] = partial(method, request)
+        work: Callable[[Message], Awaitable[Message]] = method
         if operation.keyed and arrival.given_key is not None:
-            work = partial(self._once, method, request, arrival)
-        return await self._around(arrival, work, operation.reply)
+            work = partial(self._once, method, arrival)
+        return await self._around(arrival, read, work, operation.reply)
 
-    async def stream(
-        self, operation: Operation, request: Message, arrival: Arrival, send: Emit
-    ) -> None:
-        """Carry out a streaming `request`, handing each reply to `send`. Raises as `handle`."""
+    async def stream(self, operation: Operation, read: Read, arrival: Arrival, send: Emit) -> None:
+        """Carry out a streaming request, handing each reply to `send`. Raises as `handle`."""
         method = self._method(operation)
 
-        async def work() -> None:
+        async def work(request: Message) -> None:
             replies = method(request)
             try:
                 async for reply in replies:
@@ -140,7 +142,7 @@ class Dispatcher:
                 if close is not None:
                     await close()
 
-        await self._around(arrival, work, NoneType)
+        await self._around(arrival, read, work, NoneType)
 
     def _method(self, operation: Operation) -> Method:
         method = self._methods.get(operation.full_name)
@@ -149,7 +151,11 @@ class Dispatcher:
         return method
 
     async def _around(
-        self, arrival: Arrival, work: Callable[[], Awaitable[T]], expected: type[T]
+        self,
+        arrival: Arrival,
+        read: Read,
+        work: Callable[[Message], Awaitable[T]],
+        expected: type[T],
     ) -> T:
         """Run `work` in its context and its time; turn what it raises into the outcome."""
         end: BaseException | None = None
@@ -158,8 +164,9 @@ class Dispatcher:
                 with _bound(arrival):
                     if self._before or arrival.operation.keyed:
                         await self._prepare(arrival)
+                    request = await _read(read)
                     with bind(arrival.context):
-                        reply = await work()
+                        reply = await work(request)
                 if not isinstance(reply, expected):
                     _checked(arrival.operation, reply)
                 return reply
@@ -184,7 +191,7 @@ class Dispatcher:
         if arrival.operation.keyed:
             arrival.read_key()
 
-    async def _once(self, method: Method, request: Message, arrival: Arrival) -> Message:
+    async def _once(self, method: Method, arrival: Arrival, request: Message) -> Message:
         """Carry out a keyed command, or return what its first request was answered."""
         operation, key = arrival.operation, arrival.key or ""
         reply: Message | None = None
@@ -254,6 +261,13 @@ def _bound(arrival: Arrival) -> AbstractContextManager[None]:
         raise expired()
     # gRPC's own core cancels a handler at its deadline
     return _UNBOUND if arrival.door == "grpc" else _Deadline(deadline)
+
+
+async def _read(read: Read) -> Message:
+    try:
+        return await read()
+    except InvalidMessage as error:
+        raise Rejected(error.what, pointer=error.pointer) from error
 
 
 def _checked(operation: Operation, reply: object) -> Message:

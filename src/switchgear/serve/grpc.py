@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, Final, NoReturn, TypeAlias
 
-from switchgear.contract.codec import codec_of, to_proto
+from switchgear.contract.codec import codec_of, from_proto, to_proto
 from switchgear.contract.descriptors import descriptor_pool
 from switchgear.contract.message import Message
 from switchgear.contract.service import Operation
-from switchgear.errors import InvalidMessage, MissingExtra, OperationError
+from switchgear.errors import MissingExtra, OperationError
 from switchgear.model import wire
-from switchgear.model.outcome import Refused, Rejected, Unavailable, Unknown
+from switchgear.model.outcome import Refused, Unavailable, Unknown
 from switchgear.serve.arrival import Arrival, context_of
 from switchgear.serve.dispatch import Dispatcher
 from switchgear.serve.failure import encode, failure_of
@@ -136,16 +136,16 @@ class Grpc:
 
     def _unary(self, operation: Operation) -> Unary:
         carry_out = self._dispatcher.handle
-        asked, answered = codec_of(operation.request), codec_of(operation.reply)
+        decode = codec_of(operation.request).from_proto
+        answered = codec_of(operation.reply)
 
         async def handle(data: bytes, call: Call) -> bytes:
+            async def read() -> Message:
+                request: Message = decode(data)
+                return request
+
             try:
-                arrival = _arrival(operation, call)
-                try:
-                    request: Message = asked.from_proto(data)
-                except InvalidMessage as error:
-                    raise Rejected(error.what, pointer=error.pointer) from error
-                reply = await carry_out(operation, request, arrival)
+                reply = await carry_out(operation, read, _arrival(operation, call))
                 return encode(answered.to_proto, reply, operation)
             except (Refused, Unavailable, Unknown) as outcome:
                 await _abort(call, outcome)
@@ -156,12 +156,14 @@ class Grpc:
         dispatcher = self._dispatcher
 
         async def handle(data: bytes, call: Call) -> None:
+            async def read() -> Message:
+                return from_proto(operation.request, data)
+
             async def send(reply: Message) -> None:
                 await call.write(encode(to_proto, reply, operation))
 
             try:
-                arrival = _arrival(operation, call)
-                await dispatcher.stream(operation, _read(operation, data), arrival, send)
+                await dispatcher.stream(operation, read, _arrival(operation, call), send)
             except (Refused, Unavailable, Unknown) as outcome:
                 await _abort(call, outcome)
 
@@ -215,14 +217,6 @@ def _arrival(operation: Operation, call: Call) -> Arrival:
         received=now,
         given_key=found.get(wire.IDEMPOTENCY_KEY),
     )
-
-
-def _read(operation: Operation, data: bytes) -> Message:
-    try:
-        request: Message = codec_of(operation.request).from_proto(data)
-    except InvalidMessage as error:
-        raise Rejected(error.what, pointer=error.pointer) from error
-    return request
 
 
 async def _abort(call: Call, outcome: Refused | Unavailable | Unknown) -> NoReturn:

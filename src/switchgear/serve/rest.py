@@ -31,14 +31,13 @@ from switchgear.contract.declaration import fields_of
 from switchgear.contract.kinds import Shape
 from switchgear.contract.message import Message
 from switchgear.contract.service import Operation
-from switchgear.errors import InvalidMessage
 from switchgear.model import wire
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
 from switchgear.serve import asgi
 from switchgear.serve.arrival import Arrival, context_of
 from switchgear.serve.asgi import Headers, Receive, Scope, Send
 from switchgear.serve.cors import Cors
-from switchgear.serve.dispatch import Dispatcher
+from switchgear.serve.dispatch import Dispatcher, Read
 from switchgear.serve.failure import Failure, TurnedAway, encode, failure_of
 from switchgear.serve.openapi import document, page
 from switchgear.serve.problem import MEDIA_TYPE, problem, retry_after
@@ -52,7 +51,7 @@ Readiness: TypeAlias = Callable[[], bool | Awaitable[bool]]
 """Tells whether requests should be sent here."""
 
 LIMIT: Final = 1024 * 1024
-_MAX_PARAMETERS: Final = 1000
+_MAX_PARAMETERS: Final = 32 * 1024
 _PATIENCE: Final = 30.0
 """Seconds in which a body has to arrive, if the caller's deadline is not sooner."""
 _JSON: Final = (b"content-type", b"application/json")
@@ -78,27 +77,30 @@ _READ: Final[Mapping[bytes, str]] = {
 }
 
 
-class _Turned(Exception):
+class _Turned(Rejected):
     """Turned away by the door itself, with an HTTP status of its own."""
 
     def __init__(
-        self, code: int, status: Status, detail: str, *headers: tuple[bytes, bytes]
+        self, http: int, status: Status, detail: str, *headers: tuple[bytes, bytes]
     ) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.failure = Failure(status, Rejected.code, detail)
+        super().__init__(detail, status=status)
+        self.http = http
         self.headers = headers
 
 
 class _Entry:
     """One operation as it is reached over REST."""
 
-    __slots__ = ("lists", "operation")
+    __slots__ = ("lists", "operation", "wanted")
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
-        fields = fields_of(operation.request).values()
-        self.lists = frozenset(one.name for one in fields if one.type.shape is Shape.LIST)
+        lists = [
+            one for one in fields_of(operation.request).values() if one.type.shape is Shape.LIST
+        ]
+        self.lists = frozenset(one.name for one in lists)
+        self.wanted = tuple(one.name for one in lists if not one.has_default)
+        """Lists that a query has to say something of, and says nothing of if they are empty."""
 
 
 _Asked: TypeAlias = tuple[Scope, dict[str, str], Headers]
@@ -171,11 +173,11 @@ class Rest:
             extra = self._cors.answer(None if origin is None else origin.encode("latin-1"))
         try:
             await self._route((scope, found, extra), receive, send)
-        except (Refused, Unavailable, Unknown) as outcome:
-            await self._fail(send, scope, failure_of(outcome), extra)
         except _Turned as turned:
             headers = [*extra, *turned.headers]
-            await self._fail(send, scope, turned.failure, headers, turned.code)
+            await self._fail(send, scope, failure_of(turned), headers, turned.http)
+        except (Refused, Unavailable, Unknown) as outcome:
+            await self._fail(send, scope, failure_of(outcome), extra)
         except asgi.Gone:
             return  # nobody is there to be answered
 
@@ -215,38 +217,32 @@ class Rest:
         now = monotonic()
         scope, found, extra = asked
         operation = entry.operation
-        context = context_of(found, now)
-        body = b""
-        if operation.route.has_body:
-            left = _PATIENCE if context.deadline is None else context.deadline - now
-            try:
-                async with asyncio.timeout(min(left, _PATIENCE)):
-                    body = await self._body(receive, found)
-            except TimeoutError:
-                raise TurnedAway(
-                    "the body did not arrive in time.", status=Status.DEADLINE_EXCEEDED
-                ) from None
         arrival = Arrival(
             operation=operation,
             door="http",
             pairs=scope["headers"],
             source=scope,
-            context=context,
+            context=context_of(found, now),
             received=now,
             given_key=found.get(wire.IDEMPOTENCY_KEY),
         )
-        try:
+        # a server drops what is sent to a client that left: for a stream only watching tells
+        watch = asgi.Watch(receive, 0.0) if operation.streaming else asgi.Watch(receive)
+
+        async def read() -> Message:
+            body = await self._body(receive, found, arrival) if operation.route.has_body else b""
             request = _request(entry, parameters, scope["query_string"], body)
-        except InvalidMessage as error:
-            raise Rejected(error.what, pointer=error.pointer) from error
-        if operation.streaming and scope["method"] == "HEAD":
-            await asgi.answer(send, 200, b"", [_STREAM, *extra])
-            return
+            if operation.streaming and scope["method"] == "HEAD":
+                await asgi.answer(send, 200, b"", [_STREAM, *extra])
+                raise asgi.Gone  # nobody is there for the replies
+            watch.begin()
+            return request
+
         if operation.streaming:
-            await self._stream(arrival, request, receive, send, extra)
+            await self._stream(arrival, read, watch, asked, send)
             return
-        with asgi.Watch(receive):
-            reply = await self._dispatcher.handle(operation, request, arrival)
+        with watch:
+            reply = await self._dispatcher.handle(operation, read, arrival)
         encoded = encode(to_json, reply, operation)
         length = (b"content-length", b"%d" % len(encoded))
         await send(
@@ -256,10 +252,17 @@ class Rest:
             encoded = b""
         await send({"type": "http.response.body", "body": encoded})
 
-    async def _body(self, receive: Receive, found: Mapping[str, str]) -> bytes:
+    async def _body(self, receive: Receive, found: Mapping[str, str], arrival: Arrival) -> bytes:
         length = found.get("content-length", "")
+        deadline = arrival.context.deadline
+        left = _PATIENCE if deadline is None else min(_PATIENCE, deadline - monotonic())
         try:
-            body = await asgi.read_body(receive, length, self._limit)
+            async with asyncio.timeout(left):
+                body = await asgi.read_body(receive, length, self._limit)
+        except TimeoutError:
+            raise TurnedAway(
+                "the body did not arrive in time.", status=Status.DEADLINE_EXCEEDED
+            ) from None
         except asgi.TooLarge:
             raise _Turned(
                 413,
@@ -277,9 +280,10 @@ class Rest:
         return body
 
     async def _stream(
-        self, arrival: Arrival, request: Message, receive: Receive, send: Send, extra: Headers
+        self, arrival: Arrival, read: Read, watch: asgi.Watch, asked: _Asked, send: Send
     ) -> None:
         started = False
+        _, _, extra = asked
 
         async def line(data: bytes) -> None:
             nonlocal started
@@ -293,9 +297,8 @@ class Rest:
             await line(encode(to_json, reply, arrival.operation) + b"\n")
 
         try:
-            # a server drops what is sent to a client that left: only watching tells
-            with asgi.Watch(receive, patience=0):
-                await self._dispatcher.stream(arrival.operation, request, arrival, emit)
+            with watch:
+                await self._dispatcher.stream(arrival.operation, read, arrival, emit)
         except (Refused, Unavailable, Unknown) as outcome:
             if not started:
                 raise
@@ -408,6 +411,8 @@ def _request(entry: _Entry, parameters: Mapping[str, str], query: bytes, body: b
             return from_parts(operation.request, body or b"{}", parameters)
         return from_json(operation.request, body or b"{}")
     values: dict[str, Any] = _parameters(entry, query) if query else {}
+    for name in entry.wanted:
+        values.setdefault(name, [])
     values.update(parameters)
     return from_builtins(operation.request, values)
 
@@ -418,6 +423,7 @@ def _parameters(entry: _Entry, query: bytes) -> dict[str, Any]:
             query.decode("ascii"),
             keep_blank_values=True,
             errors="strict",
+            # a server bounds the URL, ours at 64 KiB
             max_num_fields=_MAX_PARAMETERS,
         )
     except ValueError:

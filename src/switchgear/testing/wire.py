@@ -18,7 +18,7 @@ from switchgear.model.context import Context
 from switchgear.model.outcome import Ok, Outcome, Refused, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
 from switchgear.serve.arrival import Arrival
-from switchgear.serve.dispatch import Dispatcher
+from switchgear.serve.dispatch import Dispatcher, Read
 
 __all__ = ["DirectWire", "NoFake", "NobodyWire"]
 
@@ -38,10 +38,9 @@ class DirectWire:
     ) -> Outcome[Any]:
         """Ask once; see `Wire.send`."""
         try:
-            sent = from_json(operation.request, to_json(request))
-            reply = await self._dispatcher.handle(
-                operation, sent, self._arrival(operation, attempt, context)
-            )
+            read = _reads(operation, request)
+            arrival = self._arrival(operation, attempt, context)
+            reply = await self._dispatcher.handle(operation, read, arrival)
             return Ok(from_json(operation.reply, to_json(reply)))
         except (Refused, Unavailable, Unknown) as outcome:
             return outcome
@@ -56,10 +55,9 @@ class DirectWire:
             replies.append(from_json(operation.reply, to_json(reply)))
 
         try:
-            sent = from_json(operation.request, to_json(request))
-            await self._dispatcher.stream(
-                operation, sent, self._arrival(operation, attempt, context), keep
-            )
+            read = _reads(operation, request)
+            arrival = self._arrival(operation, attempt, context)
+            await self._dispatcher.stream(operation, read, arrival, keep)
         except (Refused, Unavailable, Unknown) as outcome:
             return outcome
         return Ok(_streamed(replies))
@@ -118,6 +116,16 @@ class NobodyWire:
             f"{operation.full_name} was called, and the test has no fake of it.",
             fix=f"Write: testing(app, fakes={{{self._contract}: ...}}).",
         )
+
+
+def _reads(operation: Operation, request: Message) -> Read:
+    """Return what hands over the request as the other side would read it."""
+    arriving = from_json(operation.request, to_json(request))
+
+    async def read() -> Message:
+        return arriving
+
+    return read
 
 
 async def _streamed(replies: Sequence[Message]) -> AsyncGenerator[Message, None]:
