@@ -45,6 +45,8 @@ class Arrival:
     """Who asks, as authenticated by a `before` hook; None: nobody said."""
     key: str | None = None
     """The idempotency key of a keyed command, once it was read."""
+    begun: bool = False
+    """Whether the handler may have begun: until then it is certain that nothing was done."""
 
     @property
     def peer(self) -> str | None:

@@ -165,6 +165,7 @@ class Dispatcher:
                     if self._before or arrival.operation.keyed:
                         await self._prepare(arrival)
                     request = await _read(read)
+                    arrival.begun = True
                     with bind(arrival.context):
                         reply = await work(request)
                 if not isinstance(reply, expected):
@@ -232,10 +233,11 @@ class Dispatcher:
 class _Deadline(Interruption):
     """Cancels the `with` block at a monotonic time; then the outcome is that it overran."""
 
-    __slots__ = ("_slot",)
+    __slots__ = ("_arrival", "_slot")
 
-    def __init__(self, when: float) -> None:
+    def __init__(self, when: float, arrival: Arrival) -> None:
         super().__init__()
+        self._arrival = arrival
         self._slot = alarms().set(when, self.interrupt)
 
     def __enter__(self) -> None:
@@ -249,6 +251,8 @@ class _Deadline(Interruption):
     ) -> None:
         self._slot.pop(self.interrupt, None)
         if self.end(error):
+            if not self._arrival.begun:
+                raise expired("before the whole request was there") from error
             raise overran(error) from error
 
 
@@ -260,7 +264,7 @@ def _bound(arrival: Arrival) -> AbstractContextManager[None]:
     if deadline <= monotonic():
         raise expired()
     # gRPC's own core cancels a handler at its deadline
-    return _UNBOUND if arrival.door == "grpc" else _Deadline(deadline)
+    return _UNBOUND if arrival.door == "grpc" else _Deadline(deadline, arrival)
 
 
 async def _read(read: Read) -> Message:

@@ -6,7 +6,7 @@
 | `Rejected` by the door, by `before`, by the handler  | its status (400, 404 ...) |               |
 | an idempotency key with another message              | 422 FAILED_PRECONDITION   |               |
 | the first request with the key has not ended         | 409 ABORTED               |               |
-| the deadline had passed on arrival                   | 504 DEADLINE_EXCEEDED     | not-executed  |
+| the deadline passed before the handler began         | 504 DEADLINE_EXCEEDED     | not-executed  |
 | the deadline passed while the handler ran            | 504 DEADLINE_EXCEEDED     |               |
 | the database was locked or gone; nothing committed   | 503 UNAVAILABLE           | not-executed  |
 | the same, after a commit; lost during a commit       | 500 INTERNAL              |               |
@@ -111,11 +111,9 @@ class Failure:
         return found
 
 
-def expired() -> TurnedAway:
-    """Return the outcome of a request whose deadline had passed on arrival."""
-    return TurnedAway(
-        "the deadline had passed when the request arrived.", status=Status.DEADLINE_EXCEEDED
-    )
+def expired(when: str = "when the request arrived") -> TurnedAway:
+    """Return the outcome of a request whose deadline had passed before its handler began."""
+    return TurnedAway(f"the deadline had passed {when}.", status=Status.DEADLINE_EXCEEDED)
 
 
 def overran(cause: BaseException | None) -> Failed:

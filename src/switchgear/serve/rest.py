@@ -53,7 +53,7 @@ Readiness: TypeAlias = Callable[[], bool | Awaitable[bool]]
 LIMIT: Final = 1024 * 1024
 _MAX_PARAMETERS: Final = 32 * 1024
 _PATIENCE: Final = 30.0
-"""Seconds in which a body has to arrive, if the caller's deadline is not sooner."""
+"""Seconds in which a body has to arrive; the caller's deadline may be sooner."""
 _JSON: Final = (b"content-type", b"application/json")
 _STREAM: Final = (b"content-type", b"application/x-ndjson")
 _PROBLEM: Final = (b"content-type", MEDIA_TYPE.encode())
@@ -101,6 +101,13 @@ class _Entry:
         self.lists = frozenset(one.name for one in lists)
         self.wanted = tuple(one.name for one in lists if not one.has_default)
         """Lists that a query has to say something of, and says nothing of if they are empty."""
+
+
+class _Late(TurnedAway):
+    """The body did not arrive, and no deadline of the caller's has said until when."""
+
+    http = 408
+    headers = ((b"connection", b"close"),)
 
 
 _Asked: TypeAlias = tuple[Scope, dict[str, str], Headers]
@@ -173,7 +180,7 @@ class Rest:
             extra = self._cors.answer(None if origin is None else origin.encode("latin-1"))
         try:
             await self._route((scope, found, extra), receive, send)
-        except _Turned as turned:
+        except (_Turned, _Late) as turned:
             headers = [*extra, *turned.headers]
             await self._fail(send, scope, failure_of(turned), headers, turned.http)
         except (Refused, Unavailable, Unknown) as outcome:
@@ -230,7 +237,7 @@ class Rest:
         watch = asgi.Watch(receive, 0.0) if operation.streaming else asgi.Watch(receive)
 
         async def read() -> Message:
-            body = await self._body(receive, found, arrival) if operation.route.has_body else b""
+            body = await self._body(receive, found) if operation.route.has_body else b""
             request = _request(entry, parameters, scope["query_string"], body)
             if operation.streaming and scope["method"] == "HEAD":
                 await asgi.answer(send, 200, b"", [_STREAM, *extra])
@@ -252,17 +259,14 @@ class Rest:
             encoded = b""
         await send({"type": "http.response.body", "body": encoded})
 
-    async def _body(self, receive: Receive, found: Mapping[str, str], arrival: Arrival) -> bytes:
+    async def _body(self, receive: Receive, found: Mapping[str, str]) -> bytes:
         length = found.get("content-length", "")
-        deadline = arrival.context.deadline
-        left = _PATIENCE if deadline is None else min(_PATIENCE, deadline - monotonic())
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(_PATIENCE):
                 body = await asgi.read_body(receive, length, self._limit)
         except TimeoutError:
-            raise TurnedAway(
-                "the body did not arrive in time.", status=Status.DEADLINE_EXCEEDED
-            ) from None
+            what = "the body did not arrive in time."
+            raise _Late(what, status=Status.DEADLINE_EXCEEDED) from None
         except asgi.TooLarge:
             raise _Turned(
                 413,
