@@ -510,3 +510,11 @@ def test_a_broken_definition_does_not_import(tmp_path: Path) -> None:
     (tmp_path / "runbooks/ship.md").write_text("Call someone.")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_pinned_definition_may_not_change_under_its_version(book: Book) -> None:
+    pinned = checkout(book).fingerprint
+    assert checkout(book, fingerprint=pinned).fingerprint == pinned
+    with pytest.raises(SagaDefinitionError, match=rf"{pinned}.*version 2") as caught:
+        checkout(book, fingerprint="0123456789abcdef")
+    assert "0123456789abcdef is pinned" in str(caught.value)

@@ -18,6 +18,7 @@ from switchgear.saga.codec import failure_of
 from switchgear.saga.context import StepContext, key_of
 from switchgear.saga.definition import Saga, Step
 from switchgear.saga.errors import UnrecordableResult
+from switchgear.saga.nested import Binding
 from switchgear.saga.plan import Kind, Side
 from switchgear.saga.run import undone
 from switchgear.saga.state import Fate, Run, What
@@ -63,6 +64,28 @@ class Instance:
         if step not in self.values:
             self.values[step] = self.saga.steps[step].codec.decode(self.story.results[step])
         return self.values[step]
+
+    def input_of(self, step: Step[..., Any]) -> object:
+        """Return the input that `step` is given: the saga's own, or that of a nested one."""
+        made = self.given
+        for given in self.saga.givens(step):
+            args, named = self.bound(given.bindings, None)
+            made = given.function(made, *args, **named)
+        return made
+
+    def bound(
+        self, bindings: tuple[Binding, ...], ctx: StepContext | None
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments after the input. Raises `LookupError` if a result is missing."""
+        args: list[Any] = []
+        named: dict[str, Any] = {}
+        for binding in bindings:
+            value = ctx if binding.producer is None else self.result(binding.producer)
+            if binding.keyword:
+                named[binding.parameter] = value
+            else:
+                args.append(value)
+        return args, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +156,21 @@ class Attempts:
 
     def _context(self, run: Run, deadline: float | None) -> StepContext:
         saga_id = self._instance.row.id
+        scope = self._instance.saga.steps[run.step].scope
         return StepContext(
             key=key_of(saga_id, run.step, run.side),
             id=saga_id,
             step=run.step,
             attempt=run.attempt,
             deadline=None if deadline is None else datetime.fromtimestamp(deadline, UTC),
-            find=self._instance.result,
+            find=lambda name: self._instance.result(scope + name),
         )
 
     async def _do(self, step: Step[..., Any], ctx: StepContext) -> bytes:
-        args, named = [self._instance.given], {}
-        for binding in self._instance.saga.bindings(step):
-            value = ctx if binding.producer is None else self._instance.result(binding.producer)
-            if binding.keyword:
-                named[binding.parameter] = value
-            else:
-                args.append(value)
-        result = await step.function(*args, **named)
-        data, self._instance.values[step.name] = step.codec.record(result)
+        instance = self._instance
+        args, named = instance.bound(instance.saga.bindings(step), ctx)
+        result = await step.function(instance.input_of(step), *args, **named)
+        data, instance.values[step.name] = step.codec.record(result)
         return data
 
     async def _undo(self, step: Step[..., Any], ctx: StepContext) -> None:
@@ -162,7 +181,7 @@ class Attempts:
             return
         sure = self._instance.story.state.marks[step.name].fate is Fate.DONE
         done = self._instance.result(step.name) if sure else self._unknown(step)
-        await step.undo.function(self._instance.given, done, ctx)
+        await step.undo.function(self._instance.input_of(step), done, ctx)
 
     def _why(self) -> str:
         """Return what turned the saga round."""

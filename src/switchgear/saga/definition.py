@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from copy import copy
 from datetime import timedelta
 from pathlib import Path as FilePath
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -29,8 +29,10 @@ from switchgear.model.outcome import Unknown
 from switchgear.saga import rules
 from switchgear.saga.codec import Codec
 from switchgear.saga.context import StepContext
+from switchgear.saga.nested import Binding, Given, Nested, expand
 from switchgear.saga.path import Path
 from switchgear.saga.plan import Backoff, Kind, Plan
+from switchgear.saga.runbook_file import Runbook, defining_file, find_runbook
 from switchgear.saga.signature import Signature, place_of, read_signature
 
 __all__ = ["Runbook", "Saga", "Step", "Undo"]
@@ -44,18 +46,6 @@ P = ParamSpec("P")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 _UNDO_RETRY = Backoff(first=0.5, most=60.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Runbook:
-    """What a person does when the saga cannot go on by itself. `name` is as it was written."""
-
-    name: str
-    file: FilePath
-
-    def text(self) -> str:
-        """Return its text as it is now."""
-        return self.file.read_text(encoding="utf-8", errors="replace").replace("\0", "")
 
 
 class Step(Path, Generic[P, R]):
@@ -72,9 +62,15 @@ class Step(Path, Generic[P, R]):
         give_up: timedelta | None = None,
         runbook: Runbook | None = None,
         name: str | None = None,
+        scope: str = "",
+        givens: tuple[Given, ...] = (),
     ) -> None:
         self.saga = saga
-        self.name = name or function.__name__
+        self.name = scope + (name or function.__name__)
+        self.scope = scope
+        """What comes before the name, where the saga is nested: `delivery.`."""
+        self.givens = givens
+        """How its input is made from that of the outermost saga; empty: it is the same."""
         self.function = function
         self.kind = kind
         self.signature = signature
@@ -90,6 +86,29 @@ class Step(Path, Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
         """Call the function itself, as a test of the step does: no record, no saga."""
         return self.function(*args, **kwargs)
+
+    @property
+    def takes(self) -> Any:
+        """The type of the saga's input, from which that of the step is made."""
+        return self.givens[0].signature.input if self.givens else self.signature.input
+
+    def inside(self, scope: str, givens: tuple[Given, ...]) -> Step[P, R]:
+        """Return it as a step of the saga that its own is nested in."""
+        step = Step(
+            self.saga,
+            self.function,
+            self.kind,
+            signature=self.signature,
+            undo=self.undo.inside(scope) if self.undo else None,
+            give_up=self.give_up,
+            runbook=self.runbook,
+            name=self.name.removeprefix(self.scope),
+            scope=scope + self.scope,
+            givens=givens,
+        )
+        if step.undo is not None:
+            step.undo.step = step
+        return step
 
 
 class Undo(Generic[In_contra, Done]):
@@ -120,6 +139,12 @@ class Undo(Generic[In_contra, Done]):
     def __call__(self, order: In_contra, done: Done, ctx: StepContext) -> Awaitable[None]:
         """Call the function itself, as a test of the undo does."""
         return self.function(order, done, ctx)
+
+    def inside(self, scope: str) -> Undo[In_contra, Done]:
+        """Return it as an undo of the saga that its own is nested in."""
+        undo = copy(self)
+        undo.name = scope + self.name
+        return undo
 
     def undoes(
         self: Undo[I, R | Unknown], step: Callable[Concatenate[I, P], Awaitable[R]]
@@ -184,14 +209,19 @@ class _MakesStep:
         )
 
 
-class Saga:
+class Saga(Nested):
     """A saga's definition. The name and version identify it in the record.
+
+    It can be a part of another saga's path: `reserve >> delivery >> confirm`; see
+    `switchgear.saga.nested`.
 
     `deadline` is the time from its start after which a saga that has not reached its pivot is
     undone; None: there is none. `runbook` stands in where an undo, pivot or retriable step names
     none of its own; paths are relative to the file of the module that defines the saga. `retry`
     is how a step is attempted before the pivot is decided, `undo_retry` how an undo is, and
     `attempt_timeout` bounds one attempt of either, whose outcome is unknown when it passes.
+    `fingerprint` pins the structure that this version was published with: a definition that comes
+    out otherwise is refused at import, instead of at the start of a worker that finds its sagas.
 
     Raises `SagaDefinitionError` if the name or the version cannot be used.
     """
@@ -206,19 +236,24 @@ class Saga:
         retry: Backoff | None = None,
         undo_retry: Backoff | None = None,
         attempt_timeout: timedelta = timedelta(minutes=1),
+        fingerprint: str | None = None,
     ) -> None:
         rules.check_saga(name, version, deadline, attempt_timeout, valid=_NAME)
+        super().__init__(self, None)
         self.name = name
         self.version = version
         self.deadline = deadline
         self.retry = retry or Backoff()
         self.undo_retry = undo_retry or _UNDO_RETRY
         self.attempt_timeout = attempt_timeout
+        self._pinned = fingerprint
         self._shared = runbook
-        self._file = _caller()
+        self._file = defining_file()
         self._steps: dict[str, Step[..., Any]] = {}
         self._undos: dict[str, Undo[Any, Any]] = {}
         self._laid: rules.Layout | None = None
+        self.laid_path: Path
+        """The path, with the steps of nested sagas in it."""
 
     def __repr__(self) -> str:
         return f"<saga {self.name} version {self.version}>"
@@ -280,8 +315,25 @@ class Saga:
                 "it has a path already.", where=repr(self), fix="Join all steps in one path."
             )
         start = self._steps.get(rules.START)
-        whole = path if start is None or start.kind is not Kind.START else start >> path
-        self._laid = rules.lay_out(self, whole, self._steps, self._undos.values())
+        expanded, nested = expand(self, path)
+        self.laid_path = expanded
+        whole = expanded if start is None or start.kind is not Kind.START else start >> expanded
+        steps = {**self._steps, **nested}
+        laid = rules.lay_out(self, whole, steps, self._undos.values())
+        rules.check_pinned(laid.plan, self._pinned)
+        self._laid = laid
+
+    def within(self, given: Callable[..., Any]) -> Nested:
+        """Return the saga as a part of another's path: `reserve >> delivery.within(parcel)`.
+
+        `given` makes its input from the outer saga's, and from results of steps before it, which
+        it takes like a step: `def parcel(order: Order, reserved: Reservation) -> Parcel`. It is
+        called on every attempt, so it must do nothing else. A saga of the same input needs none.
+
+        Raises `SagaDefinitionError` if its annotations cannot be read.
+        """
+        signature = read_signature(given, what=f"input of saga {self.name}", awaited=False)
+        return Nested(self, Given(given, signature))
 
     @property
     def steps(self) -> Mapping[str, Step[..., Any]]:
@@ -303,7 +355,11 @@ class Saga:
         """How the input is recorded; `input.declared` is its type."""
         return self._layout.input
 
-    def bindings(self, step: Step[..., Any]) -> tuple[rules.Binding, ...]:
+    def givens(self, step: Step[..., Any]) -> tuple[Given, ...]:
+        """Return how the input of `step` is made from the saga's, the outermost first."""
+        return self._layout.givens[step.name]
+
+    def bindings(self, step: Step[..., Any]) -> tuple[Binding, ...]:
         """Return where each parameter of `step` after the input comes from."""
         return self._layout.bindings[step.name]
 
@@ -359,31 +415,11 @@ class Saga:
 
     def _runbook(self, own: str | None, function: Callable[..., object], what: str) -> Runbook:
         if own is not None:
-            return _found(own, FilePath(inspect.getfile(function)), place_of(function), what)
+            return find_runbook(own, FilePath(inspect.getfile(function)), place_of(function), what)
         if self._shared is not None:
-            return _found(self._shared, self._file, place_of(function), what)
+            return find_runbook(self._shared, self._file, place_of(function), what)
         raise SagaDefinitionError(
             "it has no runbook, and neither has the saga.",
             where=f"{place_of(function)}: {what}",
             fix='Add runbook="runbooks/<name>.md", which says what a person does when it fails.',
         )
-
-
-def _found(name: str, beside: FilePath, place: str, what: str) -> Runbook:
-    file = beside.parent / name
-    if not file.is_file():
-        raise SagaDefinitionError(
-            f"its runbook {name} does not exist.",
-            where=f"{place}: {what}",
-            fix=f"Write {file}, or correct the path, which is relative to {beside.name}.",
-        )
-    return Runbook(name, file)
-
-
-def _caller() -> FilePath:
-    """Return the file of the module that makes a saga."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    file = frame.f_globals.get("__file__") if frame else None
-    return FilePath(file) if file else FilePath.cwd() / "<interactive>"

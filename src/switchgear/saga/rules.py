@@ -24,6 +24,7 @@ from switchgear.errors import SagaDefinitionError
 from switchgear.model.outcome import Unknown
 from switchgear.saga.codec import Codec
 from switchgear.saga.context import StepContext
+from switchgear.saga.nested import Binding, Given
 from switchgear.saga.path import Path, Place, places
 from switchgear.saga.plan import Kind, Plan, StepPlan
 from switchgear.saga.signature import Parameter, place_of, type_name, without
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "START",
-    "Binding",
     "Layout",
     "check_give_up",
     "check_name",
+    "check_pinned",
     "check_saga",
     "check_undo",
     "check_undoes",
@@ -49,21 +50,13 @@ START: Final = "start"
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
-    """Where one parameter of a step comes from; no producer: it is the context."""
-
-    parameter: str
-    producer: str | None
-    keyword: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Layout:
     """A definition whose path has been checked."""
 
     plan: Plan
     steps: Mapping[str, Step[..., Any]]
     bindings: Mapping[str, tuple[Binding, ...]]
+    givens: Mapping[str, tuple[Given, ...]]
     input: Codec[Any]
 
 
@@ -92,6 +85,18 @@ def check_saga(
             raise SagaDefinitionError(
                 f"its {named} is {time}.", where=where, fix="Give it a time greater than zero."
             )
+
+
+def check_pinned(plan: Plan, pinned: str | None) -> None:
+    """Refuse a structure that is not the one that its version was published with."""
+    if pinned is not None and pinned != plan.fingerprint:
+        raise SagaDefinitionError(
+            f"its definition was changed under version {plan.version}: the fingerprint is "
+            f"{plan.fingerprint}, and {pinned} is pinned.",
+            where=f"saga {plan.saga}",
+            fix=f'Make it version {plan.version + 1} with fingerprint="{plan.fingerprint}", and '
+            "keep the former definition beside it until its sagas have ended.",
+        )
 
 
 def check_give_up(give_up: timedelta | None, function: Callable[..., object], what: str) -> None:
@@ -188,25 +193,48 @@ def lay_out(
         _check_order(plan, step, place, ordered)
     first = next(iter(ordered.values()))
     for step in ordered.values():
-        if step.signature.input != first.signature.input:
+        if step.takes != first.takes:
             raise SagaDefinitionError(
-                f"its input is {type_name(step.signature.input)}, and that of {first.name} is "
-                f"{type_name(first.signature.input)}.",
+                f"its input is {type_name(step.takes)}, and that of {first.name} is "
+                f"{type_name(first.takes)}.",
                 where=_where(step),
-                fix="Give every step the saga's input; take what others return by its type.",
+                fix="Give every step the saga's input; take what others return by its type. In "
+                f"front of a nested saga, make its input: {step.saga.name}.within(function).",
             )
-    bindings = {
-        step.name: tuple(
-            _bound(plan, step, parameter, ordered) for parameter in step.signature.parameters
-        )
-        for step in ordered.values()
-    }
+    bindings = {step.name: _bindings(plan, step, ordered) for step in ordered.values()}
+    givens = {step.name: _givens(plan, step, ordered) for step in ordered.values()}
     planned = tuple(
-        replace(step, needs=tuple(b.producer for b in bindings[step.name] if b.producer))
-        for step in plan.steps
+        replace(step, needs=_needs(bindings[step.name], givens[step.name])) for step in plan.steps
     )
     whole = replace(plan, steps=planned, fingerprint=_fingerprint(planned, ordered))
-    return Layout(whole, ordered, bindings, Codec(first.signature.input))
+    return Layout(whole, ordered, bindings, givens, Codec(first.takes))
+
+
+def _bindings(
+    plan: Plan, step: Step[..., Any], steps: Mapping[str, Step[..., Any]]
+) -> tuple[Binding, ...]:
+    if step.scope:  # bound inside the saga that is nested, and only there
+        name = step.name.removeprefix(step.scope)
+        inner = step.saga.steps[name]
+        return tuple(each.inside(step.scope) for each in step.saga.bindings(inner))
+    return tuple(_bound(plan, step, each, steps) for each in step.signature.parameters)
+
+
+def _givens(
+    plan: Plan, step: Step[..., Any], steps: Mapping[str, Step[..., Any]]
+) -> tuple[Given, ...]:
+    """Bind what makes the input of the outermost nested saga; the others are bound already."""
+    if not step.givens or step.givens[0].bindings:
+        return step.givens
+    first, *rest = step.givens
+    outside = {name: each for name, each in steps.items() if not name.startswith(first.scope)}
+    bound = tuple(_bound(plan, step, each, outside) for each in first.signature.parameters)
+    return (replace(first, bindings=bound), *rest)
+
+
+def _needs(bindings: tuple[Binding, ...], givens: tuple[Given, ...]) -> tuple[str, ...]:
+    bound = [*bindings, *(each for given in givens for each in given.bindings)]
+    return tuple(dict.fromkeys(each.producer for each in bound if each.producer))
 
 
 def _laid_steps(
@@ -353,6 +381,7 @@ def _fingerprint(planned: tuple[StepPlan, ...], steps: Mapping[str, Step[..., An
             step.needs,
             type_name(steps[step.name].signature.input),
             type_name(steps[step.name].signature.returns),
+            *(given.function.__name__ for given in steps[step.name].givens),
         ]
         for step in planned
     ]

@@ -58,16 +58,25 @@ def place_of(function: Callable[..., object]) -> str:
     return f"{Path(code.co_filename).name}:{code.co_firstlineno} ({name})" if code else name
 
 
-def read_signature(function: Callable[..., object], *, what: str) -> Signature:
+def read_signature(
+    function: Callable[..., object], *, what: str, awaited: bool = True
+) -> Signature:
     """Read the types of a step's or undo's signature. `what` names it in errors.
 
-    Raises `SagaDefinitionError` if it is not an `async def`, if an annotation is missing or cannot
-    be resolved while the module is imported, or if its parameters cannot be bound.
+    Raises `SagaDefinitionError` if it is not an `async def` where it is `awaited` (or is one where
+    it is not), if an annotation is missing or cannot be resolved while the module is imported, or
+    if its parameters cannot be bound.
     """
     where = f"{place_of(function)}: {what}"
-    if not inspect.iscoroutinefunction(function):
+    if awaited and not inspect.iscoroutinefunction(function):
         raise SagaDefinitionError(
             "it is not a coroutine function.", where=where, fix="Define it with `async def`."
+        )
+    if not awaited and inspect.iscoroutinefunction(function):
+        raise SagaDefinitionError(
+            "it is a coroutine function.",
+            where=where,
+            fix="Define it with `def`: it only makes a value; what asks others is a step.",
         )
     try:
         hints = hints_of(function)
