@@ -131,6 +131,8 @@ def _print(service: str, evidence: Evidence, console: Console) -> None:
         f"[bold]{evidence.status}[/], began {_ago(evidence.began)}"
     )
     console.print(f"input: {evidence.input}", markup=False)
+    for lock, holder in evidence.waits_for:
+        console.print(f"waits for the lock {lock}, which saga {holder} holds", markup=False)
     rows = []
     for step in evidence.steps:
         rows.append([step.name, step.kind, step.fate, "", step.result or ""])

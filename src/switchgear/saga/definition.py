@@ -20,9 +20,10 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path as FilePath
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from switchgear.errors import SagaDefinitionError
 from switchgear.model.outcome import Unknown
@@ -34,6 +35,7 @@ from switchgear.saga.path import Path
 from switchgear.saga.plan import Backoff, Kind, Plan
 from switchgear.saga.runbook_file import Runbook, defining_file, find_runbook
 from switchgear.saga.signature import Signature, place_of, read_signature
+from switchgear.saga.stores.port import Wish
 
 __all__ = ["Runbook", "Saga", "Step", "Undo"]
 
@@ -251,6 +253,7 @@ class Saga(Nested):
         self._file = defining_file()
         self._steps: dict[str, Step[..., Any]] = {}
         self._undos: dict[str, Undo[Any, Any]] = {}
+        self._locks: dict[str, tuple[Callable[[Any], str], bool]] = {}
         self._laid: rules.Layout | None = None
         self.laid_path: Path
         """The path, with the steps of nested sagas in it."""
@@ -305,6 +308,35 @@ class Saga(Nested):
         """Define a step without effect, which needs no undo. It stands before the pivot."""
         return self._step(function, Kind.READ)
 
+    def lock(
+        self,
+        name: str,
+        id: Callable[[Any], str],  # noqa: A002  it is called that
+        *,
+        held: Literal["wait", "refuse"] = "wait",
+    ) -> None:
+        """Let one saga at a time be about one thing: `checkout.lock("order", lambda o: o.id)`.
+
+        The lock is held from the start to the end, by this or any other saga of the service that
+        names it. `id` says which thing, from the input. While another saga holds it, one that is
+        started waits for its turn (its deadline counts meanwhile), or is refused with `SagaLocked`.
+        A saga that waits for a person keeps its locks.
+
+        Raises `SagaDefinitionError` if the name cannot be used or is taken.
+        """
+        rules.check_lock(self, name, self._locks, laid=self._laid is not None, valid=_NAME)
+        self._locks[name] = id, held == "refuse"
+
+    def wishes(self, given: Any) -> tuple[Wish, ...]:
+        """Return the locks that a saga with the input `given` holds.
+
+        Raises `SagaError` if the id of one is not a text.
+        """
+        return tuple(
+            Wish(f"{name}/{rules.checked_id(self, name, id(given))}", refuse)
+            for name, (id, refuse) in self._locks.items()  # noqa: A001
+        )
+
     def path(self, path: Path) -> None:
         """Say in which order the steps run. It ends the definition, and is checked here.
 
@@ -321,7 +353,7 @@ class Saga(Nested):
         steps = {**self._steps, **nested}
         laid = rules.lay_out(self, whole, steps, self._undos.values())
         rules.check_pinned(laid.plan, self._pinned)
-        self._laid = laid
+        self._laid = replace(laid, plan=replace(laid.plan, locks=tuple(self._locks)))
 
     def within(self, given: Callable[..., Any]) -> Nested:
         """Return the saga as a part of another's path: `reserve >> delivery.within(parcel)`.

@@ -162,7 +162,7 @@ class Driver:
         plan = self.instance.saga.plan
         status = machine.status(plan, state)
         if status in ENDED:
-            return Turn(status, release=True, ended=entry.at)
+            return Turn(status, release=True, ended=entry.at, frees=bool(plan.locks))
         if status == "queued":
             return Turn(status, release=True)
         # an attempt that was cut short is still to be noted

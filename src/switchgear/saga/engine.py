@@ -27,11 +27,18 @@ from switchgear.model.context import current
 from switchgear.saga.attempt import Carried, Instance
 from switchgear.saga.definition import Saga, Step
 from switchgear.saga.driver import ENDED
-from switchgear.saga.errors import NotCommitted, SagaConflict, SagaUnfinished, UnrecordableResult
+from switchgear.saga.errors import (
+    NotCommitted,
+    SagaConflict,
+    SagaLocked,
+    SagaUnfinished,
+    UnrecordableResult,
+)
+from switchgear.saga.rules import MOST_ID
 from switchgear.saga.run import Done, Run, RunState, undone
 from switchgear.saga.runbook import refutation
 from switchgear.saga.stores import store_of
-from switchgear.saga.stores.port import NewSaga, SagaRow, drive, drive_sync
+from switchgear.saga.stores.port import NewSaga, SagaRow, Started, drive, drive_sync
 from switchgear.saga.stores.units import COMPONENT, STEPS, Units
 from switchgear.saga.story import Decision, Story, read_story
 from switchgear.saga.worker import Worker
@@ -39,7 +46,6 @@ from switchgear.saga.worker import Worker
 __all__ = ["Engine"]
 
 _ASK_FIRST, _ASK_MOST = 0.01, 0.25
-_MOST_ID = 200
 
 
 class Engine:
@@ -111,18 +117,19 @@ class Engine:
         an AsyncSession). `id` says what the saga is about, such as the order's id; it is unique in
         the database. Starting the same saga with the same id and input again gives the same run.
 
-        Raises `SagaConflict` if the id is that of another saga or input, and `SagaError` if the
-        saga is not one of this engine's or the input is not of its type.
+        Raises `SagaConflict` if the id is that of another saga or input, `SagaLocked` if another
+        saga holds a lock that it does not wait for, and `SagaError` if the saga is not one of this
+        engine's or the input is not of its type.
         """
         new = self._new(saga, input, id)
         transaction = joined(tx)
         # the team's own connection cannot tell when it has been committed: leave it to polling
         hooked = transaction is tx
         owner = self._worker.owner if hooked and self._worker.has_room() else None
-        existing = await drive(transaction, self._units.start(new, owner, self._worker.lease))
-        if existing is not None:
-            self._check_same(saga, new, existing)
-        elif hooked:
+        unit = self._units.start(new, owner, self._worker.lease)
+        started = await drive(transaction, unit)
+        self._check_started(saga, new, started)
+        if hooked and started == Started():
             transaction.after_commit(lambda: self._begun(saga, new, held=owner is not None))
         return Run(self, id)
 
@@ -140,9 +147,8 @@ class Engine:
                 fix="Give start_sync a sqlite3 connection or an SQLAlchemy Session, or use start.",
             )
         unit = self._units.start(new, None, 0.0)
-        existing = drive_sync(lambda sql, args: transaction.run(sql, *args), unit)
-        if existing is not None:
-            self._check_same(saga, new, existing)
+        started = drive_sync(lambda sql, args: transaction.run(sql, *args), unit)
+        self._check_started(saga, new, started)
         return Run(self, id)
 
     async def refute(
@@ -189,11 +195,11 @@ class Engine:
                 f"version {saga.version} of saga {saga.name} is not one of this engine's.",
                 fix="List it in Engine(database, sagas=[...]).",
             )
-        if not saga_id or len(saga_id) > _MOST_ID or not saga_id.isprintable():
+        if not saga_id or len(saga_id) > MOST_ID or not saga_id.isprintable():
             raise SagaError(
                 f"{saga_id!r} is not an id.",
                 where=f"start of saga {saga.name}",
-                fix=f"Use 1 to {_MOST_ID} printable characters, such as the order's id.",
+                fix=f"Use 1 to {MOST_ID} printable characters, such as the order's id.",
             )
         declared = saga.input.declared
         where = f"start of saga {saga.name}"
@@ -216,7 +222,20 @@ class Engine:
             traceparent=context.traceparent,
             tracestate=context.tracestate,
         )
-        return NewSaga(saga_id, saga.plan.id, data, msgspec.json.encode(carried), now, deadline)
+        told = msgspec.json.encode(carried)
+        return NewSaga(saga_id, saga.plan.id, data, told, now, deadline, saga.wishes(given))
+
+    def _check_started(self, saga: Saga, new: NewSaga, started: Started) -> None:
+        if started.refused is not None:
+            name, holder = started.refused
+            raise SagaLocked(
+                f"saga {holder} holds the lock {name} and has not ended.",
+                where=f"start of saga {saga.name} {new.id}",
+                fix=f"Start it when {holder} has ended, or let it wait: "
+                f'{saga.name}.lock(..., held="wait").',
+            )
+        if started.existing is not None:
+            self._check_same(saga, new, started.existing)
 
     def _check_same(self, saga: Saga, new: NewSaga, existing: SagaRow) -> None:
         """Refuse an id that stands for something else."""
@@ -272,10 +291,11 @@ class Engine:
                 here = saga_id in self._worker
                 await asyncio.wait([waiter], timeout=min(_ASK_MOST if here else pause, left))
                 if waiter.done():
-                    return _end(saga_id, waiter.result())
+                    story = waiter.result()
+                    return _end(saga_id, story, story.status)
                 row = await self._row(saga_id)
                 if row.status in {*ENDED, "queued"} or loop.time() >= end:
-                    return _end(saga_id, await self._story(row))
+                    return _end(saga_id, await self._story(row), row.status)
                 pause = min(pause * 2, _ASK_MOST)
         finally:
             waiters.remove(waiter)
@@ -290,7 +310,7 @@ class Engine:
             id=row.id,
             saga=story.plan.saga,
             version=story.plan.version,
-            status=story.status,
+            status=row.status if row.status == "waiting" else story.status,
             steps={name: mark.fate for name, mark in story.state.marks.items()},
             began=row.began,
             deadline=row.deadline,
@@ -383,15 +403,17 @@ def _check_unchanged(definition: str, count: int, sagas: Iterable[Saga]) -> None
             )
 
 
-def _end(saga_id: str, story: Story) -> Done:
+def _end(saga_id: str, story: Story, stored: str) -> Done:
     """Return the end that `story` tells, or raise it."""
-    status = story.status
+    status = stored if stored == "waiting" else story.status
     if status == "done":
         return Done(saga_id, story.results)
     if status == "undone":
         raise undone(saga_id, story.turned)
     if status == "queued":
         told = f"saga {saga_id} waits for a person: see `switchgear saga show {saga_id}`."
+    elif status == "waiting":
+        told = f"saga {saga_id} waits for a lock: `switchgear saga show {saga_id}` says whose."
     else:
         told = f"saga {saga_id} has not ended yet; it is {status}. Ask again by its id."
     raise SagaUnfinished(saga_id, status=status, what=told)

@@ -11,6 +11,7 @@ __all__ = [
     "NoSuchSaga",
     "NotCommitted",
     "SagaConflict",
+    "SagaLocked",
     "SagaUndone",
     "SagaUnfinished",
     "StateMoved",
@@ -52,6 +53,12 @@ class Held(StateMoved):
         super().__init__(
             f"a worker is at work on saga {saga_id} right now.", fix="Try again in a moment."
         )
+
+
+class SagaLocked(SagaError):
+    """Another saga about the same thing has not ended, and this one does not wait for it."""
+
+    code = "SG711"
 
 
 class StepFailed(SagaError):

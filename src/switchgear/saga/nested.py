@@ -129,6 +129,12 @@ def _check(outer: Saga, nested: Nested) -> None:
             where=where,
             fix=f"Move {start.undo.name if start.undo else 'it'} to {outer.name}.",
         )
+    if inner.plan.locks:
+        raise SagaDefinitionError(
+            f"saga {inner.name} has a lock, and inside another it has no start.",
+            where=where,
+            fix=f"Declare the lock {inner.plan.locks[0]} in {outer.name}.",
+        )
     given = nested.given
     if given is not None and given.signature.returns != inner.input.declared:
         raise SagaDefinitionError(

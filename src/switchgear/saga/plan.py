@@ -100,6 +100,8 @@ class Plan:
     steps: tuple[StepPlan, ...]
     fingerprint: str = ""
     """A hash of the structure and the types: equal exactly if the journal means the same."""
+    locks: tuple[str, ...] = ()
+    """What it holds a lock on, from its start to its end."""
 
     @property
     def id(self) -> str:

@@ -15,12 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from switchgear.errors import SagaDefinitionError
+from switchgear.errors import SagaDefinitionError, SagaError
 from switchgear.model.outcome import Unknown
 from switchgear.saga.codec import Codec
 from switchgear.saga.context import StepContext
@@ -33,18 +33,23 @@ if TYPE_CHECKING:
     from switchgear.saga.definition import Saga, Step, Undo
 
 __all__ = [
+    "MOST_ID",
     "START",
     "Layout",
     "check_give_up",
+    "check_lock",
     "check_name",
     "check_pinned",
     "check_saga",
     "check_undo",
     "check_undoes",
+    "checked_id",
     "lay_out",
 ]
 
 _UNDO_PARAMETERS = 2
+MOST_ID: Final = 200
+"""Characters of the id of a saga, and of what a lock is on."""
 START: Final = "start"
 """The name, in plans and records, of the step that the start of a saga is."""
 
@@ -85,6 +90,38 @@ def check_saga(
             raise SagaDefinitionError(
                 f"its {named} is {time}.", where=where, fix="Give it a time greater than zero."
             )
+
+
+def check_lock(
+    saga: Saga, name: str, taken: Collection[str], *, laid: bool, valid: re.Pattern[str]
+) -> None:
+    """Refuse a lock whose name cannot be used, or that comes too late."""
+    where = f"saga {saga.name}: lock {name}"
+    if not valid.fullmatch(name):
+        raise SagaDefinitionError(
+            f"{name!r} is not a name.",
+            where=where,
+            fix='Name the kind of thing, such as "order", and give its id by the function.',
+        )
+    if name in taken:
+        raise SagaDefinitionError("it is declared twice.", where=where, fix="Delete one of them.")
+    if laid:
+        raise SagaDefinitionError(
+            "it comes after the path, which ends the definition.",
+            where=where,
+            fix=f"Move it above {saga.name}.path(...).",
+        )
+
+
+def checked_id(saga: Saga, name: str, given: object) -> str:
+    """Return the id of a lock if it is one."""
+    if isinstance(given, str) and given and len(given) <= MOST_ID and given.isprintable():
+        return given
+    raise SagaError(
+        f"the id of the lock {name} is {given!r}.",
+        where=f"start of saga {saga.name}",
+        fix=f"Let its function return a text of 1 to {MOST_ID} printable characters.",
+    )
 
 
 def check_pinned(plan: Plan, pinned: str | None) -> None:

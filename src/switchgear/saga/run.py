@@ -41,7 +41,7 @@ class RunState:
     saga: str
     version: int
     status: str
-    """running, undoing, queued (only a person can move it), done or undone."""
+    """waiting (for a lock), running, undoing, queued (for a person), done or undone."""
     steps: Mapping[str, Fate]
     began: float
     deadline: float | None

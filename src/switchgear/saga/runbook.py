@@ -27,7 +27,7 @@ from switchgear.saga.codec import Failure
 from switchgear.saga.errors import Held, NoSuchSaga, StateMoved
 from switchgear.saga.plan import Kind, Plan, Side
 from switchgear.saga.state import Entry, Fate, Operated, State, What
-from switchgear.saga.stores import store_of
+from switchgear.saga.stores import locks, store_of
 from switchgear.saga.stores.port import Line, SagaRow, Store, Turn, Unit, Write
 from switchgear.saga.stores.units import STEPS, Units
 from switchgear.saga.story import FAILED, Decision, Story
@@ -126,6 +126,8 @@ class Evidence:
     items: tuple[WorkItem, ...]
     interruptions: tuple[float, ...]
     """When a worker vanished or was stopped while it held the saga."""
+    waits_for: tuple[tuple[str, str], ...] = ()
+    """The locks that it waits for before it begins, each with the saga that holds it."""
 
     def named(self, *fates: Fate) -> tuple[str, ...]:
         """Return the steps that are in one of `fates`."""
@@ -332,7 +334,7 @@ def _move(units: Units, row: SagaRow, story: Story, entry: Entry, decision: Deci
 def _turn(plan: Plan, state: State, now: float) -> Turn:
     status = machine.status(plan, state)
     if status in {"done", "undone"}:
-        return Turn(status, release=True, ended=now)
+        return Turn(status, release=True, ended=now, frees=bool(plan.locks))
     if machine.happening(plan, state, now) is not None:
         return Turn(status, release=True, wake=0.0)
     todo = machine.runs(plan, state)
@@ -396,11 +398,12 @@ def _evidence(units: Units, given: str) -> Unit[Evidence]:
     story = yield from _story(units, row)
     lines = (yield from units.lines([row.id]))[row.id]
     items = yield from _select("WHERE i.saga = ? ORDER BY i.opened", row.id)
+    waits_for = yield from locks.holders(row.id)
     return Evidence(
         id=row.id,
         saga=story.plan.saga,
         version=story.plan.version,
-        status=story.status,
+        status=row.status if waits_for else story.status,
         began=row.began,
         deadline=row.deadline,
         ended=row.ended,
@@ -408,6 +411,7 @@ def _evidence(units: Units, given: str) -> Unit[Evidence]:
         steps=_steps(story, lines),
         items=tuple(items),
         interruptions=tuple(line.entry.at for line in lines if line.entry.what is What.INTERRUPTED),
+        waits_for=tuple(waits_for),
     )
 
 

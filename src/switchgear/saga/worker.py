@@ -226,6 +226,8 @@ class Worker:
             status = instance.story.status
             if status in ENDED or status == "queued":
                 self._ended(instance.row.id, instance.story)
+                if instance.saga.plan.locks:  # another saga's turn may have come
+                    self.wake()
             else:
                 self.wake()
             if self._backlog and not self._stopping:

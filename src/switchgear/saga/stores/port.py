@@ -20,10 +20,12 @@ __all__ = [
     "NewItem",
     "NewSaga",
     "SagaRow",
+    "Started",
     "Statement",
     "Store",
     "Turn",
     "Unit",
+    "Wish",
     "Write",
     "drive",
     "drive_sync",
@@ -32,6 +34,15 @@ __all__ = [
 T = TypeVar("T")
 Statement: TypeAlias = tuple[str, tuple[Value, ...]]
 Unit: TypeAlias = Generator[Statement, list[Row], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A lock that a saga is to hold from its start to its end: `order/o-1`."""
+
+    name: str
+    refuse: bool
+    """Whether the saga is refused, and does not wait, while another holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,19 @@ class NewSaga:
     context: bytes
     began: float
     deadline: float | None
+    wishes: tuple[Wish, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What became of a saga that was to be started."""
+
+    existing: SagaRow | None = None
+    """The saga that had its id already; then nothing was written."""
+    waits: bool = False
+    """It waits for a lock."""
+    refused: tuple[str, str] | None = None
+    """The lock for which it was refused, and the saga that holds it; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +116,8 @@ class Turn:
     wake: float | None = None
     """Seconds from now until a released saga may be claimed; None: not until someone acts."""
     ended: float | None = None
+    frees: bool = False
+    """Whether its locks are handed on, if it ends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ from typing import Any, Final
 from switchgear.database.port import Dialect, Row, Value
 from switchgear.saga.plan import Side
 from switchgear.saga.state import Entry, Next, What
-from switchgear.saga.stores.port import Claimed, Line, NewSaga, SagaRow, Unit, Write
+from switchgear.saga.stores import locks
+from switchgear.saga.stores.locks import LOCKS
+from switchgear.saga.stores.port import Claimed, Line, NewSaga, SagaRow, Started, Unit, Write
 
 __all__ = ["COMPONENT", "STEPS", "Units", "in_list"]
 
@@ -78,6 +80,7 @@ STEPS: Final = (
         plan {blob} NOT NULL
     );
     """,
+    LOCKS,
 )
 
 _NOW: Final = {
@@ -110,13 +113,14 @@ class Units:
 
     def __init__(self, dialect: Dialect) -> None:
         now, real, blob = _NOW[dialect], _REAL[dialect], _BLOB[dialect]
+        self._dialect: Dialect = dialect
         self._now = now
         self._lock = _LOCK[dialect]
         self._hold = _HOLD[dialect]
         self._schema = _SCHEMA[dialect]
         self._start = (
             f"INSERT INTO switchgear_sagas ({_SAGA}, wake) "  # noqa: S608  constants
-            f"VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, {now} + ?) "
+            f"VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, {now} + CAST(? AS {real})) "
             "ON CONFLICT (id) DO NOTHING RETURNING id"
         )
         self._line = (
@@ -132,12 +136,27 @@ class Units:
             f"wake = {now} + CAST(? AS {real}) WHERE id = ? AND fence = ?"
         )
 
-    def start(self, saga: NewSaga, owner: str | None, lease: float) -> Unit[SagaRow | None]:
-        """Insert `saga`, held by `owner` if given. Return None, or the saga that has its id."""
-        values = (saga.id, saga.definition, saga.input, saga.context, "running", saga.began)
-        held = (1 if owner else 0, owner, lease if owner else 0.0)
-        inserted = yield self._start, (*values, saga.deadline, *held)
-        return None if inserted else (yield from self.find(saga.id))
+    def start(self, saga: NewSaga, owner: str | None, lease: float) -> Unit[Started]:
+        """Insert `saga`, held by `owner` if given, unless it has to wait for a lock."""
+        waits = False
+        if saga.wishes:
+            existing = yield from self.find(saga.id)
+            if existing is not None:
+                return Started(existing)
+            asked = yield from locks.ask(saga.id, saga.wishes)
+            if isinstance(asked, tuple):
+                return Started(refused=asked)
+            waits = bool(asked)
+        values = (saga.id, saga.definition, saga.input, saga.context)
+        if waits:
+            held: tuple[Value, ...] = (0, None, None)
+        else:
+            held = (1, owner, lease) if owner else (0, None, 0.0)
+        status = "waiting" if waits else "running"
+        inserted = yield self._start, (*values, status, saga.began, saga.deadline, *held)
+        if inserted:
+            return Started(waits=waits)
+        return Started((yield from self.find(saga.id)))
 
     def find(self, saga_id: str) -> Unit[SagaRow | None]:
         """Return the row of a saga."""
@@ -207,6 +226,8 @@ class Units:
         turn = write.turn
         if turn is not None and turn.release:
             yield self._release, (turn.status, turn.ended, turn.wake, *key)
+            if turn.frees and turn.ended is not None:
+                yield from locks.free(self._dialect, self._now, write.id)
         elif turn is not None:
             sql = "UPDATE switchgear_sagas SET status = ? WHERE id = ? AND fence = ?"
             yield sql, (turn.status, *key)

@@ -1,0 +1,98 @@
+"""Semantic locks: one saga at a time about one thing, from its start to its end.
+
+- A lock has a row while a saga holds it, and sagas that wait for it have rows in the order in which
+  they asked. Both are written in the transaction that starts the saga, and the lock is handed on in
+  the commit that ends it: so nothing has to be cleaned up after a crash.
+- Asking for a lock keeps its row until the transaction ends, so that a saga that asks and one that
+  ends do not miss one another. A saga asks for all its locks at once, in the order of their names:
+  there is no waiting in a circle.
+- A saga that waits is in no index that a worker reads. Its turn comes when it holds all its locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from switchgear.database.port import Dialect
+from switchgear.saga.stores.port import Unit, Wish
+
+__all__ = ["LOCKS", "ask", "free", "holders"]
+
+LOCKS: Final = """
+    CREATE TABLE switchgear_saga_locks (
+        name TEXT PRIMARY KEY,
+        saga TEXT NOT NULL
+    );
+    CREATE INDEX switchgear_saga_locks_saga ON switchgear_saga_locks (saga);
+    CREATE TABLE switchgear_saga_lock_waits (
+        turn {serial},
+        name TEXT NOT NULL,
+        saga TEXT NOT NULL
+    );
+    CREATE INDEX switchgear_saga_lock_waits_name ON switchgear_saga_lock_waits (name, turn);
+    CREATE INDEX switchgear_saga_lock_waits_saga ON switchgear_saga_lock_waits (saga);
+    """
+_HOLD: Final = {"sqlite": "", "postgres": " FOR UPDATE"}
+_ASK: Final = (
+    "INSERT INTO switchgear_saga_locks (name, saga) VALUES (?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET saga = switchgear_saga_locks.saga RETURNING saga"
+)
+_RUN: Final = (
+    "UPDATE switchgear_sagas SET status = 'running', wake = {now} "
+    "WHERE id = ? AND status = 'waiting' AND NOT EXISTS "
+    "(SELECT 1 FROM switchgear_saga_lock_waits WHERE saga = ?)"
+)
+
+
+def ask(saga_id: str, wishes: Sequence[Wish]) -> Unit[tuple[str, str] | list[str]]:
+    """Take the locks, or queue for those that others hold.
+
+    Returns the names that are waited for; or, where one that must not be waited for is held, that
+    name and its holder, and then no lock has been taken.
+    """
+    waits: list[str] = []
+    for wish in sorted(wishes, key=lambda each: each.name):
+        rows = yield _ASK, (wish.name, saga_id)
+        holder = rows[0][0]
+        if holder == saga_id:
+            continue
+        if wish.refuse:
+            yield "DELETE FROM switchgear_saga_locks WHERE saga = ?", (saga_id,)
+            yield "DELETE FROM switchgear_saga_lock_waits WHERE saga = ?", (saga_id,)
+            return wish.name, holder
+        sql = "INSERT INTO switchgear_saga_lock_waits (name, saga) VALUES (?, ?)"
+        yield sql, (wish.name, saga_id)
+        waits.append(wish.name)
+    return waits
+
+
+def free(dialect: Dialect, now: str, saga_id: str) -> Unit[None]:
+    """Hand the locks of a saga that has ended to those that wait longest. `now` is SQL."""
+    sql = (
+        "SELECT name FROM switchgear_saga_locks WHERE saga = ? "  # noqa: S608  constants
+        f"ORDER BY name{_HOLD[dialect]}"
+    )
+    names = yield sql, (saga_id,)
+    for (name,) in names:
+        sql = (
+            "SELECT turn, saga FROM switchgear_saga_lock_waits WHERE name = ? ORDER BY turn LIMIT 1"
+        )
+        first = yield sql, (name,)
+        if not first:
+            yield "DELETE FROM switchgear_saga_locks WHERE name = ?", (name,)
+            continue
+        turn, heir = first[0]
+        yield "UPDATE switchgear_saga_locks SET saga = ? WHERE name = ?", (heir, name)
+        yield "DELETE FROM switchgear_saga_lock_waits WHERE turn = ?", (turn,)
+        yield _RUN.format(now=now), (heir, heir)
+
+
+def holders(saga_id: str) -> Unit[list[tuple[str, str]]]:
+    """Return the locks that a saga waits for, each with the saga that holds it."""
+    sql = (
+        "SELECT l.name, l.saga FROM switchgear_saga_lock_waits AS w "
+        "JOIN switchgear_saga_locks AS l ON l.name = w.name WHERE w.saga = ? ORDER BY w.turn"
+    )
+    rows = yield sql, (saga_id,)
+    return [(row[0], row[1]) for row in rows]
