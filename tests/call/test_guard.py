@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from switchgear.call.answer import Answer, headers, http_failure, inherited, remaining, retry_after
+from switchgear.call.answer import Answer, inherited, remaining
 from switchgear.call.guard import Guard, classify
+from switchgear.call.marks import headers, http_failure, retry_after
 from switchgear.errors import MissingExtra, PolicyError
 from switchgear.model.context import Context, Priority, bind, current, derived_key
 from switchgear.model.edge import Pattern

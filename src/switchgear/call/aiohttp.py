@@ -4,9 +4,9 @@ A middleware carries one request, so each redirect of the session is a call of i
 sends besides the request is in `model/wire.py`. aiohttp's own silent repetition of a request whose
 kept connection was lost does not happen behind a guard: that is one of its attempts.
 
-An answer is returned as a response, whatever its status: a 4xx is a definitive no, and after the
-last attempt a 5xx is what there is. Only where nobody answered is something raised, and it is both
-one of ours and one of aiohttp's: `except Unavailable` and `except aiohttp.ClientError` catch it.
+What an answer means, and what is raised where there is none, says `exchange.py`. What is raised
+is both one of ours and one of aiohttp's: `except Unavailable` and `except aiohttp.ClientError`
+catch it.
 
 | aiohttp raises                                    | outcome                |
 | ------------------------------------------------- | ---------------------- |
@@ -19,16 +19,15 @@ one of ours and one of aiohttp's: `except Unavailable` and `except aiohttp.Clien
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from switchgear.call import aio
-from switchgear.call.answer import Meaning, headers, http_failure, inherited, meant
-from switchgear.model import wire
-from switchgear.model.context import Context
-from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
+from switchgear.call.answer import Meaning, meant
+from switchgear.call.exchange import Exchange
+from switchgear.call.marks import http_failure
+from switchgear.model.outcome import Outcome, Reason, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
 
 if TYPE_CHECKING:
@@ -74,79 +73,43 @@ class Middleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Carry one request, in as many attempts as the policy allows."""
-        context = inherited()
-        key = request.headers.get(wire.IDEMPOTENCY_KEY)
-        answers: dict[Unavailable | Unknown, ClientResponse] = {}
+        exchange: Exchange[ClientResponse] = Exchange(
+            self._guard,
+            request.method,
+            request.url,
+            request.headers,
+            repeatable=self._repeatable,
+            once=lambda: _used_up(request),
+            kinds=_kind,
+        )
 
         async def attempt(step: Attempt) -> Outcome[ClientResponse]:
-            self._mark(request, step, context)
-            outcome = await self._send(request, handler)
-            if isinstance(outcome, Ok):
-                response = outcome.value
-                failure = http_failure(response.status, response.headers, where=_where(request))
-                if failure is None:
-                    return outcome
-                answers[failure] = response
-                outcome = failure
-            return _once(request, outcome)
+            exchange.mark(step)
+            try:
+                response = await handler(request)
+                if not self._stream or response.status >= 500:  # noqa: PLR2004
+                    await response.read()
+            except (aiohttp.ClientError, OSError) as error:
+                return exchange.failed(error)
+            return exchange.judged(response, response.status, response.headers)
 
         try:
             answer = await aio.drive(
                 self._guard.machine,
                 attempt,
-                repeatable=key is not None or request.method in self._repeatable,
-                key=key,
+                repeatable=exchange.repeatable,
+                key=exchange.key,
+                context=exchange.context,
             )
         except (Unavailable, Unknown) as failure:
-            if failure in answers:
-                return answers[failure]
-            raise _adopted(failure, _where(request)) from failure.__cause__
+            return exchange.end(failure)
         return answer.value
 
-    def _mark(self, request: ClientRequest, attempt: Attempt, context: Context) -> None:
-        """Put on the request what this attempt tells the callee."""
-        marks = headers(attempt, context, monotonic(), caller=self._guard.caller)
-        for name, value in marks.items():
-            if name != wire.TRACEPARENT or name not in request.headers:
-                request.headers[name] = value
 
-    async def _send(
-        self, request: ClientRequest, handler: ClientHandlerType
-    ) -> Ok[ClientResponse] | Unavailable | Unknown:
-        try:
-            response = await handler(request)
-            if not self._stream or response.status >= 500:  # noqa: PLR2004
-                await response.read()
-        except (aiohttp.ClientError, OSError) as error:
-            failure = self._guard.outcome(error)
-            if failure is None or isinstance(failure, Refused):
-                raise
-            return failure
-        return Ok(response)
+def _kind(failure: Unavailable | Unknown) -> type[AiohttpUnavailable | AiohttpUnknown]:
+    return AiohttpUnavailable if isinstance(failure, Unavailable) else AiohttpUnknown
 
 
-def _where(request: ClientRequest) -> str:
-    return f"{request.method} {request.url}"
-
-
-def _once(request: ClientRequest, failure: Unavailable | Unknown) -> Unavailable | Unknown:
-    """Forbid another attempt of a body that could be sent only once."""
+def _used_up(request: ClientRequest) -> bool:
     body = request.body
-    if not isinstance(body, bytes | tuple) and body.consumed:
-        failure.final = True
-    return failure
-
-
-def _adopted(failure: Unavailable | Unknown, where: str) -> AiohttpUnavailable | AiohttpUnknown:
-    kind = AiohttpUnavailable if isinstance(failure, Unavailable) else AiohttpUnknown
-    raised = kind(
-        failure.what,
-        reason=failure.reason,
-        retry_after=failure.retry_after,
-        final=failure.final,
-        where=where,
-    )
-    raised.attempts = failure.attempts
-    if isinstance(raised, AiohttpUnknown) and isinstance(failure, Unknown):
-        raised.key = failure.key
-    return raised
+    return not isinstance(body, bytes | tuple) and body.consumed

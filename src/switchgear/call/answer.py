@@ -9,16 +9,13 @@ from __future__ import annotations
 import random
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import ceil, inf
+from math import inf
 from time import monotonic
 
-from switchgear.model import wire
-from switchgear.model.context import Context, Priority, current
+from switchgear.model.context import Context, current
 from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 from switchgear.policy.machine import Answer, Attempt, Call, Machine
@@ -33,14 +30,11 @@ __all__ = [
     "attempt_ended",
     "call_ended",
     "deliver",
-    "headers",
-    "http_failure",
     "in_flight",
     "inherited",
     "meant",
     "new_machine",
     "remaining",
-    "retry_after",
 ]
 
 Failure = Refused | Unavailable | Unknown
@@ -126,53 +120,6 @@ def _emit(kind: SignalKind, call: Call, end: object, took: float, number: int) -
         emit(Signal(SignalKind.FALLBACK_USED, call.machine.name, {"attempts": number}))
 
 
-def headers(
-    attempt: Attempt, context: Context, now: float, *, caller: str | None = None
-) -> dict[str, str]:
-    """Return what goes on an HTTP request besides the message; see `model/wire.py`.
-
-    `caller` is the name of this service. Nothing is sent of what is not known.
-    """
-    sent = {wire.ATTEMPT: str(attempt.wire_number)}
-    if attempt.deadline != inf:
-        # rounded up: a callee told 0 would not begin
-        sent[wire.TIMEOUT] = str(max(1, ceil((attempt.deadline - now) * 1000)))
-    if attempt.key is not None:
-        sent[wire.IDEMPOTENCY_KEY] = attempt.key
-    if context.priority is not Priority.DEFAULT:
-        sent[wire.PRIORITY] = context.priority
-    if context.traceparent is not None:
-        sent[wire.TRACEPARENT] = context.traceparent
-        if context.tracestate is not None:
-            sent[wire.TRACESTATE] = context.tracestate
-    if caller is not None:
-        sent[wire.CALLER] = caller
-    return sent
-
-
-def http_failure(
-    status: int, marks: Mapping[str, str], *, where: str | None = None
-) -> Unavailable | Unknown | None:
-    """Return the failure that an HTTP answer stands for; None: it is an answer, if only a no.
-
-    `marks` are the headers, found whatever their case.
-    """
-    if status < 400 or wire.http_verdict(status) is wire.Verdict.REFUSED:  # noqa: PLR2004
-        return None
-    what = f"answered {status}"
-    wait = retry_after(marks.get("retry-after"))
-    final = marks.get(wire.RETRY) == wire.FINAL
-    if (
-        wire.http_verdict(status) is wire.Verdict.UNAVAILABLE
-        or marks.get(wire.OUTCOME) == wire.NOT_EXECUTED
-    ):
-        return Unavailable(
-            what, reason=Reason.NOT_EXECUTED, retry_after=wait, final=final, where=where
-        )
-    reason = _REASONS.get(status, Reason.SERVER_ERROR)
-    return Unknown(what, reason=reason, retry_after=wait, final=final, where=where)
-
-
 Meaning = tuple[tuple[type[Exception], ...], type[Unavailable | Unknown], Reason]
 """What some types of exception mean: the class of the outcome, and its reason."""
 
@@ -183,24 +130,3 @@ def meant(error: Exception, meanings: Iterable[Meaning]) -> Unavailable | Unknow
         if isinstance(error, types):
             return kind(f"{type(error).__name__}: {error}", reason=reason, cause=error)
     return None
-
-
-_REASONS = {408: Reason.TIMEOUT, 499: Reason.CANCELLED, 504: Reason.TIMEOUT}
-
-
-def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Return the seconds that a Retry-After header asks for: a number, or an HTTP date.
-
-    None: there is no such header, or it cannot be read. `now` is the wall clock.
-    """
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())

@@ -1,17 +1,8 @@
 """A wire over gRPC: `grpc.aio`, one channel, with its own retries turned off.
 
-gRPC answers UNAVAILABLE both where a request never left and where it was lost on the way, and does
-not tell which. So nothing is sent before the channel is known to be connected:
-
-| what happens                                            | outcome                         |
-| ------------------------------------------------------- | ------------------------------- |
-| the channel does not get connected, in time or at all   | `Unavailable(CONNECT)`          |
-| a status with the `not-executed` mark                   | `Unavailable(NOT_EXECUTED)`     |
-| any other status                                        | as `wire.grpc_verdict` says     |
-
-so UNAVAILABLE after sending is `Unknown`. What gRPC's own core answers with RESOURCE_EXHAUSTED is
-told by its words, because nothing else tells it: a reply or trailers over a limit of ours are
-`Unknown`, a request over a limit of theirs is `Rejected`.
+What gRPC's statuses mean is in `grpc_status.py`, and why nothing is sent before the channel is
+known to be connected in `grpc_link.py`. What is added here is what a contract tells: typed
+refusals, and statuses that a callee is known to mean otherwise.
 """
 
 from __future__ import annotations
@@ -22,8 +13,10 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
-from switchgear.call.answer import headers
 from switchgear.call.core import Replies, Settings
+from switchgear.call.grpc_link import READY, AioLink
+from switchgear.call.grpc_status import STATUS, grpc_failure, verdict_of
+from switchgear.call.marks import headers
 from switchgear.call.url import Target
 from switchgear.contract.codec import codec_of, from_proto
 from switchgear.contract.message import Message
@@ -75,20 +68,6 @@ _OPTIONS: Final = (
     # two clients of one callee do not share the fate of a connection
     ("grpc.use_local_subchannel_pool", 1),
 )
-_CONNECT: Final = 20.0
-_READY: Final = grpc.ChannelConnectivity.READY
-_FAILED: Final = (
-    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
-    grpc.ChannelConnectivity.SHUTDOWN,
-)
-_STATUS: Final = {code: Status[code.name] for code in grpc.StatusCode}
-_REASONS: Final = {
-    Status.DEADLINE_EXCEEDED: Reason.TIMEOUT,
-    Status.CANCELLED: Reason.CANCELLED,
-    Status.UNAVAILABLE: Reason.RESET,
-}
-_OUR_LIMITS: Final = ("Stream removed", "CLIENT: ", "metadata size exceeds")
-_THEIR_LIMIT: Final = "SERVER: Received message larger"
 
 
 class _Method(NamedTuple):
@@ -107,7 +86,7 @@ class GrpcWire:
         self._settings = settings
         self._treat = {key: one for key, one in settings.treat.items() if isinstance(key, Status)}
         self._channel: grpc.aio.Channel | None = None
-        self._connecting: asyncio.Task[bool] | None = None
+        self._link: AioLink
         self._methods: dict[str, _Method] = {}
         caller = settings.caller
         self._always = None if caller is None else grpc.aio.Metadata((wire.CALLER, caller))
@@ -120,7 +99,7 @@ class GrpcWire:
         channel = self._channel or self._open()
         call, write, read = self._methods.get(operation.grpc_path) or self._method(operation)
         data = write(request)
-        if channel.get_state(try_to_connect=True) is not _READY and not await self._connected(
+        if channel.get_state(try_to_connect=True) is not READY and not await self._link.ready(
             attempt.deadline
         ):
             return self._unconnected()
@@ -140,7 +119,7 @@ class GrpcWire:
         """Begin a stream; see `Wire.open`."""
         data = codec_of(operation.request).to_proto(request)
         channel = self._channel or self._open()
-        if channel.get_state(try_to_connect=True) is not _READY and not await self._connected(
+        if channel.get_state(try_to_connect=True) is not READY and not await self._link.ready(
             attempt.deadline
         ):
             return self._unconnected()
@@ -164,9 +143,8 @@ class GrpcWire:
         """Close the channel."""
         channel, self._channel = self._channel, None
         self._methods.clear()
-        if self._connecting is not None:
-            self._connecting.cancel()
         if channel is not None:
+            self._link.close()
             await channel.close()
 
     async def _replies(self, operation: Operation, call: Any, first: Any) -> Replies:
@@ -189,39 +167,15 @@ class GrpcWire:
         # a name that gRPC's resolver takes as it is, an IPv6 address included
         where = f"dns:///{target.authority}"
         options: list[tuple[str, Any]] = list(_OPTIONS)
-        if not target.secure:
-            self._channel = grpc.aio.insecure_channel(where, options=options)
-            return self._channel
-        if tls is not None and tls.server_name is not None:
-            options.append(("grpc.ssl_target_name_override", tls.server_name))
-        credentials = grpc.ssl_channel_credentials() if tls is None else tls.grpc()
-        self._channel = grpc.aio.secure_channel(where, credentials, options=options)
-        return self._channel
-
-    async def _connected(self, deadline: float) -> bool:
-        """Wait until the channel is connected, for nine tenths of the time that is left.
-
-        The rest is for telling that it was not, as opposed to a timeout of the whole.
-        """
-        task = self._connecting
-        if task is None or task.done():
-            task = self._connecting = asyncio.get_running_loop().create_task(self._watch())
-        left = _CONNECT if deadline == inf else (deadline - monotonic()) * 0.9
-        done, _ = await asyncio.wait([task], timeout=max(0.0, left))
-        return bool(done) and not task.cancelled() and task.result()
-
-    async def _watch(self) -> bool:
-        """Follow the channel until it is connected or has failed to."""
-        while True:
-            channel = self._channel
-            if channel is None:
-                return False
-            state = channel.get_state(try_to_connect=True)
-            if state is _READY:
-                return True
-            if state in _FAILED:
-                return False
-            await channel.wait_for_state_change(state)
+        if target.secure:
+            if tls is not None and tls.server_name is not None:
+                options.append(("grpc.ssl_target_name_override", tls.server_name))
+            credentials = grpc.ssl_channel_credentials() if tls is None else tls.grpc()
+            channel = grpc.aio.secure_channel(where, credentials, options=options)
+        else:
+            channel = grpc.aio.insecure_channel(where, options=options)
+        self._channel, self._link = channel, AioLink(channel)
+        return channel
 
     def _unconnected(self) -> Unavailable:
         return Unavailable(f"no connection to {self._target.authority}", reason=Reason.CONNECT)
@@ -259,28 +213,23 @@ class GrpcWire:
         self, operation: Operation, failure: grpc.aio.AioRpcError
     ) -> Refused | Unavailable | Unknown:
         """Return what a status means."""
-        status = _STATUS[failure.code()]
+        status = STATUS[failure.code()]
         told = failure.details() or ""
         trailers: Mapping[str, Any] = dict(failure.trailing_metadata() or ())
         details = _Details(trailers.get(DETAILS))
         refusal = details.refusal(operation)
         if refusal is not None:
             return refusal
-        verdict = self._treat.get(status) or wire.grpc_verdict(status)
-        if status is Status.RESOURCE_EXHAUSTED:
-            if _THEIR_LIMIT in told:
-                verdict = Verdict.REFUSED
-            elif any(words in told for words in _OUR_LIMITS):
-                verdict = Verdict.UNKNOWN
-        what = told or str(status)
-        final = trailers.get(wire.RETRY) == wire.FINAL
-        wait = _pushback(trailers.get(wire.GRPC_PUSHBACK), details.retry_after)
-        if trailers.get(wire.OUTCOME) == wire.NOT_EXECUTED or verdict is Verdict.UNAVAILABLE:
-            return Unavailable(what, reason=Reason.NOT_EXECUTED, retry_after=wait, final=final)
-        if verdict is Verdict.REFUSED:
-            return Rejected(what, status=status, pointer=details.pointer)
-        reason = _REASONS.get(status, Reason.SERVER_ERROR)
-        return Unknown(what, reason=reason, retry_after=wait, final=final, cause=failure)
+        verdict = self._treat.get(status) or verdict_of(status, told)
+        lost = grpc_failure(
+            status, told, trailers, verdict=verdict, wait=details.retry_after, cause=failure
+        )
+        if lost is not None:
+            return lost
+        if verdict is Verdict.OK:
+            # a callee that is said to mean success by it has sent no reply all the same
+            return Unknown(told or str(status), reason=Reason.SERVER_ERROR, cause=failure)
+        return Rejected(told or str(status), status=status, pointer=details.pointer)
 
 
 class _Details:
@@ -322,16 +271,6 @@ class _Details:
             except InvalidMessage:
                 return Rejected(f"refused with {name}, unreadably", status=declared.status)
         return None
-
-
-def _pushback(value: object, otherwise: float | None) -> float | None:
-    """Return the seconds that the callee asks for; negative: it asks not to be asked again."""
-    if value is None:
-        return otherwise
-    try:
-        return int(str(value)) / 1000
-    except ValueError:
-        return -1.0  # gRPC's own rule for what cannot be read
 
 
 def _unreadable(error: InvalidMessage) -> Unknown:

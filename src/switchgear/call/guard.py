@@ -12,7 +12,7 @@ What a guarded function raises says how the attempt ended (`classify`):
 | raised                                                 | outcome                |
 | ------------------------------------------------------ | ---------------------- |
 | `Refused`, `Unavailable`, `Unknown`                    | itself                 |
-| what httpx and aiohttp raise                           | as their adapters say  |
+| what httpx, aiohttp, requests and grpc raise           | as their adapters say  |
 | `ConnectionRefusedError`, `socket.gaierror`,           | `Unavailable(CONNECT)` |
 | `ssl.SSLCertVerificationError`                         |                        |
 | `TimeoutError`                                         | `Unknown(TIMEOUT)`     |
@@ -63,7 +63,10 @@ from switchgear.policy.policy import Policy
 
 if TYPE_CHECKING:
     from aiohttp import ClientMiddlewareType
+    from grpc import Channel
+    from grpc.aio import Channel as AioChannel
     from httpx import AsyncBaseTransport, BaseTransport
+    from requests.adapters import BaseAdapter, HTTPAdapter
 
 __all__ = ["Classify", "Failure", "Guard", "classify"]
 
@@ -87,6 +90,12 @@ _MEANINGS: tuple[Meaning, ...] = (
 )
 _LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_ADAPTERS = {
+    "httpx": "switchgear.call.httpx",
+    "aiohttp": "switchgear.call.aiohttp",
+    "requests": "switchgear.call.requests",
+    "grpc": "switchgear.call.grpc_status",
+}
 
 
 def classify(error: Exception) -> Failure | None:
@@ -94,9 +103,9 @@ def classify(error: Exception) -> Failure | None:
     if isinstance(error, Refused | Unavailable | Unknown):
         return error
     # an error of a client can only come from a client that was imported
-    for client in ("httpx", "aiohttp"):
+    for client, module in _ADAPTERS.items():
         if client in sys.modules:
-            adapter = importlib.import_module(f"switchgear.call.{client}")
+            adapter = importlib.import_module(module)
             found: Unavailable | Unknown | None = adapter.classify(error)
             if found is not None:
                 return found
@@ -111,7 +120,7 @@ class Guard:
     `name` is the callee's, as reports show it. `policy` is the default one if None. `pattern` says
     how everything behind this guard is used: with `Pattern.QUERY` all of it may be repeated.
     `classify` is asked first what an exception means; where it returns None, the table above
-    decides. `caller` is the name of this service, sent along by the HTTP adapters.
+    decides. `caller` is the name of this service, which the adapters send along.
     """
 
     def __init__(
@@ -242,6 +251,55 @@ class Guard:
         except ImportError as error:
             raise MissingExtra("aiohttp 3.12 or later", "http") from error
         return Middleware(self, repeatable, stream=stream)
+
+    def requests(
+        self, wrapped: HTTPAdapter | None = None, *, repeatable: frozenset[str] = _SAFE
+    ) -> BaseAdapter:
+        """Return a transport adapter: `session.mount("https://inventory", guard.requests())`.
+
+        wrapped: what it sends by; a plain `HTTPAdapter()` if None. One that retries by itself is
+        refused with a PolicyError.
+        repeatable: as for `httpx`. A request made with `stream=True` leaves its body unread.
+
+        Raises MissingExtra without requests.
+        """
+        try:
+            from switchgear.call.requests import Adapter  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise MissingExtra("requests", "requests") from error
+        return Adapter(self, wrapped, repeatable)
+
+    @overload
+    def grpc(
+        self, channel: AioChannel, *, repeatable: frozenset[str] | None = None
+    ) -> AioChannel: ...
+    @overload
+    def grpc(self, channel: Channel, *, repeatable: frozenset[str] | None = None) -> Channel: ...
+    def grpc(
+        self, channel: Channel | AioChannel, *, repeatable: frozenset[str] | None = None
+    ) -> Channel | AioChannel:
+        """Return a channel that generated stubs take, around one of `grpc` or of `grpc.aio`.
+
+        repeatable: full names of the methods that may be repeated whatever happened, such as
+        `"/shop.inventory.v1.Inventory/Stock"`. Default: as the guard's pattern says; none. A call
+        whose metadata has an idempotency-key may be too.
+
+        For a call that streams its reply the policy ends with the first message. A call that
+        streams its request is passed on as it is: it can be sent only once, and when its first
+        reply is due the application alone knows.
+
+        Raises MissingExtra without grpcio.
+        """
+        try:
+            import grpc.aio  # noqa: PLC0415
+
+            from switchgear.call.grpc_aio import GuardedAioChannel  # noqa: PLC0415
+            from switchgear.call.grpc_sync import GuardedChannel  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise MissingExtra("grpcio", "grpc") from error
+        if isinstance(channel, grpc.aio.Channel):
+            return GuardedAioChannel(self, channel, repeatable)
+        return GuardedChannel(self, channel, repeatable)
 
     def outcome(self, error: Exception) -> Failure | None:
         """Return the outcome that an exception stands for behind this guard."""

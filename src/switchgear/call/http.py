@@ -25,8 +25,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from switchgear.call.answer import headers, retry_after
 from switchgear.call.core import Replies, Settings
+from switchgear.call.marks import headers, http_failure
 from switchgear.call.url import Target
 from switchgear.contract.codec import codec_of, from_json
 from switchgear.contract.message import Message
@@ -56,7 +56,6 @@ __all__ = ["HttpWire", "answered"]
 
 REFUSAL: Final = "urn:switchgear:refusal:"
 _TYPE: Final = "application/json"
-_REASONS: Final = {408: Reason.TIMEOUT, 499: Reason.CANCELLED, 504: Reason.TIMEOUT}
 # Below the five seconds after which common servers drop an idle connection: a connection that is
 # dropped while a request is on its way leaves its outcome unknown.
 _KEEP_ALIVE: Final = 4.0
@@ -228,19 +227,15 @@ def answered(
         if found is not None:
             return found
     what = problem.detail or problem.title or f"answered {code}"
-    final = marks.get(wire.RETRY) == wire.FINAL
-    wait = retry_after(marks.get("retry-after"))
-    if marks.get(wire.OUTCOME) == wire.NOT_EXECUTED or verdict is Verdict.UNAVAILABLE:
-        return Unavailable(what, reason=Reason.NOT_EXECUTED, retry_after=wait, final=final)
+    failure = http_failure(code, marks, what=what, verdict=verdict)
+    if failure is not None:
+        return failure
     if verdict is Verdict.REFUSED:
         return Rejected(what, status=wire.status_of_http(code), pointer=problem.pointer)
-    if verdict is Verdict.OK:
-        try:
-            return Ok(from_json(operation.reply, body or b"{}"))
-        except InvalidMessage as error:
-            return _unreadable(error)
-    reason = _REASONS.get(code, Reason.SERVER_ERROR)
-    return Unknown(what, reason=reason, retry_after=wait, final=final)
+    try:
+        return Ok(from_json(operation.reply, body or b"{}"))
+    except InvalidMessage as error:
+        return _unreadable(error)
 
 
 def _read_problem(marks: Mapping[str, str], body: bytes) -> _Problem:

@@ -3,9 +3,9 @@
 A transport carries one request, so redirects and authentication flows of the client are calls of
 their own. What it sends besides the request is in `model/wire.py`.
 
-An answer is returned as a response, whatever its status: a 4xx is a definitive no, and after the
-last attempt a 5xx is what there is. Only where nobody answered is something raised, and it is both
-one of ours and one of httpx's: `except Unavailable` and `except httpx.TransportError` catch it.
+What an answer means, and what is raised where there is none, says `exchange.py`. What is raised
+is both one of ours and one of httpx's: `except Unavailable` and `except httpx.TransportError`
+catch it.
 
 | httpx raises                                                | outcome                |
 | ----------------------------------------------------------- | ---------------------- |
@@ -27,10 +27,10 @@ import httpx
 from typing_extensions import override
 
 from switchgear.call import aio, threads
-from switchgear.call.answer import Meaning, headers, http_failure, inherited, meant
-from switchgear.model import wire
-from switchgear.model.context import Context
-from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
+from switchgear.call.answer import Meaning, meant
+from switchgear.call.exchange import Exchange
+from switchgear.call.marks import http_failure
+from switchgear.model.outcome import Outcome, Reason, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
 
 if TYPE_CHECKING:
@@ -61,69 +61,22 @@ def classify(error: Exception) -> Unavailable | Unknown | None:
     return meant(error, _MEANINGS)
 
 
-class _Exchange:
-    """One request on its way, through all its attempts."""
+def _kind(failure: Unavailable | Unknown) -> type[HttpxUnavailable | HttpxUnknown]:
+    return HttpxUnavailable if isinstance(failure, Unavailable) else HttpxUnknown
 
-    __slots__ = ("_answers", "_context", "_guard", "_request", "key", "repeatable")
 
-    def __init__(self, guard: Guard, request: httpx.Request, repeatable: frozenset[str]) -> None:
-        self._guard = guard
-        self._request = request
-        self._context: Context = inherited()
-        self.key = request.headers.get(wire.IDEMPOTENCY_KEY)
-        self.repeatable = self.key is not None or request.method in repeatable
-        self._answers: dict[Unavailable | Unknown, httpx.Response] = {}
-        """The response behind each failed attempt that had one."""
-
-    def mark(self, attempt: Attempt) -> None:
-        """Put on the request what this attempt tells the callee."""
-        marks = headers(attempt, self._context, monotonic(), caller=self._guard.caller)
-        for name, value in marks.items():
-            if name != wire.TRACEPARENT or name not in self._request.headers:
-                self._request.headers[name] = value
-
-    def judged(self, response: httpx.Response) -> Outcome[httpx.Response]:
-        failure = http_failure(response.status_code, response.headers, where=self._where)
-        if failure is None:
-            return Ok(response)
-        self._answers[failure] = response
-        return self._once(failure)
-
-    def failed(self, error: httpx.TransportError) -> Unavailable | Unknown:
-        failure = self._guard.outcome(error)
-        if failure is None or isinstance(failure, Refused):
-            raise error
-        return self._once(failure)
-
-    def end(self, failure: Unavailable | Unknown) -> httpx.Response:
-        """Return the response that the failure stands for, or raise what there is to say."""
-        response = self._answers.get(failure)
-        if response is not None:
-            return response
-        kind = HttpxUnavailable if isinstance(failure, Unavailable) else HttpxUnknown
-        raised = kind(
-            failure.what,
-            reason=failure.reason,
-            retry_after=failure.retry_after,
-            final=failure.final,
-            where=self._where,
-            cause=failure.__cause__,
-        )
-        raised.attempts = failure.attempts
-        raised.request = self._request
-        if isinstance(raised, HttpxUnknown):
-            raised.key = self.key
-        raise raised
-
-    def _once(self, failure: Unavailable | Unknown) -> Unavailable | Unknown:
-        """Forbid another attempt of a body that could be sent only once."""
-        if not isinstance(self._request.stream, httpx.ByteStream):
-            failure.final = True
-        return failure
-
-    @property
-    def _where(self) -> str:
-        return f"{self._request.method} {self._request.url}"
+def _exchange(
+    guard: Guard, request: httpx.Request, repeatable: frozenset[str]
+) -> Exchange[httpx.Response]:
+    return Exchange(
+        guard,
+        request.method,
+        request.url,
+        request.headers,
+        repeatable=repeatable,
+        once=lambda: not isinstance(request.stream, httpx.ByteStream),
+        kinds=_kind,
+    )
 
 
 class AsyncTransport(httpx.AsyncBaseTransport):
@@ -144,7 +97,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = _Exchange(self._guard, request, self._repeatable)
+        exchange = _exchange(self._guard, request, self._repeatable)
 
         async def attempt(step: Attempt) -> Outcome[httpx.Response]:
             exchange.mark(step)
@@ -154,14 +107,18 @@ class AsyncTransport(httpx.AsyncBaseTransport):
                     response = await _read(response)
             except httpx.TransportError as error:
                 return exchange.failed(error)
-            return exchange.judged(response)
+            return exchange.judged(response, response.status_code, response.headers)
 
         try:
             answer = await aio.drive(
-                self._guard.machine, attempt, repeatable=exchange.repeatable, key=exchange.key
+                self._guard.machine,
+                attempt,
+                repeatable=exchange.repeatable,
+                key=exchange.key,
+                context=exchange.context,
             )
         except (Unavailable, Unknown) as failure:
-            return exchange.end(failure)
+            return _end(exchange, failure, request)
         return answer.value
 
     @override
@@ -187,7 +144,7 @@ class SyncTransport(httpx.BaseTransport):
 
     @override
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = _Exchange(self._guard, request, self._repeatable)
+        exchange = _exchange(self._guard, request, self._repeatable)
         asked = request.extensions.get("timeout", {})
 
         def attempt(step: Attempt) -> Outcome[httpx.Response]:
@@ -199,19 +156,33 @@ class SyncTransport(httpx.BaseTransport):
                     response = _read_sync(response, step)
             except httpx.TransportError as error:
                 return exchange.failed(error)
-            return exchange.judged(response)
+            return exchange.judged(response, response.status_code, response.headers)
 
         try:
             answer = threads.drive(
-                self._guard.machine, attempt, repeatable=exchange.repeatable, key=exchange.key
+                self._guard.machine,
+                attempt,
+                repeatable=exchange.repeatable,
+                key=exchange.key,
+                context=exchange.context,
             )
         except (Unavailable, Unknown) as failure:
-            return exchange.end(failure)
+            return _end(exchange, failure, request)
         return answer.value
 
     @override
     def close(self) -> None:
         self._wrapped.close()
+
+
+def _end(
+    exchange: Exchange[httpx.Response], failure: Unavailable | Unknown, request: httpx.Request
+) -> httpx.Response:
+    try:
+        return exchange.end(failure)
+    except httpx.TransportError as error:
+        error.request = request
+        raise
 
 
 def _clamped(asked: dict[str, float | None], attempt: Attempt) -> dict[str, float | None]:
