@@ -11,7 +11,7 @@ Failed calls are errors too: see `switchgear.model.outcome`, where `Refused`, `U
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "BrokerError",
@@ -52,6 +52,19 @@ class SwitchgearError(Exception):
         where = f"{self.where}: " if self.where else ""
         fix = f" {self.fix}" if self.fix else ""
         return f"[{self.code}] {where}{self.what}{fix}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python's own way calls the constructor with the sentence alone, which is never enough
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[SwitchgearError], args: tuple[Any, ...], state: dict[str, Any]
+) -> SwitchgearError:
+    """Return an error as it was pickled; its cause stays behind, as with every exception."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class DeclarationError(SwitchgearError):

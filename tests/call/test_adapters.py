@@ -1,10 +1,15 @@
-"""httpx and aiohttp behind a guard, over real sockets: the wire is cut wherever it can be."""
+"""httpx, aiohttp and requests behind a guard, over real sockets.
+
+What a cut wire means is in `test_outcome_table.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
@@ -12,11 +17,16 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import httpx
 import pytest
+import requests
+import urllib3
 
 from switchgear.call.aiohttp import AiohttpUnavailable, AiohttpUnknown
 from switchgear.call.guard import Guard
 from switchgear.call.httpx import HttpxUnavailable, HttpxUnknown
+from switchgear.call.requests import RequestsTimeout, RequestsUnavailable, RequestsUnknown
+from switchgear.errors import PolicyError
 from switchgear.model.context import Context, Priority, bind
+from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Reason, Unavailable, Unknown
 from switchgear.policy.breaker import Breaker, State
 from switchgear.policy.policy import Policy
@@ -180,7 +190,28 @@ async def by_aiohttp(g, **options):
         yield send
 
 
-CLIENTS = {"httpx": by_httpx, "httpx_sync": by_httpx_sync, "aiohttp": by_aiohttp}
+@asynccontextmanager
+async def by_requests(g, *, stream=False, **options):
+    with requests.Session() as session:
+        session.mount("http://", g.requests(**options))
+
+        def sync(method, url, request):
+            request["data"] = request.pop("content", None)
+            response = session.request(method, url, stream=stream, **request)
+            return response.status_code, response.content
+
+        async def send(method, url, **request):
+            return await asyncio.to_thread(sync, method, url, request)
+
+        yield send
+
+
+CLIENTS = {
+    "httpx": by_httpx,
+    "httpx_sync": by_httpx_sync,
+    "aiohttp": by_aiohttp,
+    "requests": by_requests,
+}
 
 
 @pytest.fixture(params=CLIENTS)
@@ -193,6 +224,8 @@ def errors(client):
     """The errors of the client's own kind that our outcomes are."""
     if client is by_aiohttp:
         return aiohttp.ClientError, AiohttpUnavailable, AiohttpUnknown
+    if client is by_requests:
+        return requests.ConnectionError, RequestsUnavailable, RequestsUnknown
     return httpx.TransportError, HttpxUnavailable, HttpxUnknown
 
 
@@ -339,7 +372,7 @@ async def test_what_is_sent_along(client, serve):
     assert first["switchgear-caller"] == "shop"
     assert first["traceparent"] == context.traceparent
     assert first["tracestate"] == "x=1"
-    assert third["traceparent"] == "mine"
+    assert (third["traceparent"], "tracestate" in third) == ("mine", False)
 
 
 async def test_an_attempt_of_a_retry_above_says_so_and_is_not_retried(client, serve):
@@ -354,6 +387,22 @@ async def test_which_methods_may_be_repeated_is_a_setting(client, serve):
     server = serve(reset)
     async with client(guard(), repeatable=frozenset({"PUT"})) as send:
         assert await send("PUT", server.url, content=b"{}") == (200, b"well")
+
+
+async def test_behind_a_guard_for_queries_every_method_may_be_repeated(client, serve):
+    server = serve(reset)
+    retry = Retry(base=0.001, cap=0.001)
+    g = Guard("search", Policy(retry=retry), pattern=Pattern.QUERY)
+    async with client(g) as send:
+        assert await send("POST", server.url, content=b"{}") == (200, b"well")
+
+
+async def test_no_password_and_no_token_is_told(client):
+    async with client(guard(retry=None)) as send:
+        with pytest.raises(Unavailable) as raised:
+            url = f"http://me:secret@127.0.0.1:{free_port()}/orders?token=secret"
+            await send("GET", url)
+    assert "secret" not in raised.value.where
 
 
 async def test_a_failed_answer_is_read_even_where_the_body_streams(client, serve):
@@ -386,6 +435,60 @@ async def test_the_callers_cancellation_reaches_the_socket(client, serve):
     assert g.machine.gate.in_flight == 0
 
 
+async def test_a_body_of_requests_that_can_be_sent_once_is_sent_once(serve):
+    server = serve(answer(503, switchgear_outcome="not-executed"))
+    async with by_requests(guard()) as send:
+        assert (await send("PUT", server.url, content=iter([b"once"])))[0] == 503
+    assert len(server.requests) == 1
+
+
+async def test_code_that_expects_a_timeout_of_requests_gets_one(serve):
+    server = serve(slow)
+    async with by_requests(guard(deadline=0.1)) as send:
+        with pytest.raises(requests.Timeout) as raised:
+            await send("GET", server.url)
+    assert isinstance(raised.value, RequestsTimeout)
+    assert raised.value.request.url == server.url + "/"
+
+
+async def test_the_timeouts_of_a_session_are_kept_where_they_are_shorter(serve):
+    for timeout in (0.1, (5, 0.1), urllib3.Timeout(connect=5, read=0.1)):
+        server = serve(slow)
+        async with by_requests(guard(deadline=5, retry=None)) as send:
+            with pytest.raises(RequestsTimeout):
+                await send("GET", server.url, timeout=timeout)
+
+
+def test_an_adapter_that_retries_by_itself_is_refused():
+    with pytest.raises(PolicyError, match="max_retries"):
+        guard().requests(requests.adapters.HTTPAdapter(max_retries=2))
+
+
+async def test_a_certificate_that_is_not_trusted_was_not_done(tmp_path):
+    certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    g = guard(retry=None)
+
+    def ask():
+        with requests.Session() as session:
+            session.mount("https://", g.requests())
+            session.get(url)
+
+    with pytest.raises(Unavailable) as raised:
+        await asyncio.to_thread(ask)
+    assert raised.value.reason is Reason.CONNECT
+    server.close()
+
+
+def certificate(folder):
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    files = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
+    subprocess.run([*words, *files], check=True, capture_output=True)
+
+
 async def test_errors_of_the_clients_inside_a_guarded_function_mean_the_same(serve):
     g = guard(retry=None)
 
@@ -399,8 +502,15 @@ async def test_errors_of_the_clients_inside_a_guarded_function_mean_the_same(ser
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             response.raise_for_status()
 
+    @g
+    def by_requests_in_a_thread(url):
+        requests.get(url, timeout=5).raise_for_status()
+
+    async def with_requests(url):
+        await asyncio.to_thread(by_requests_in_a_thread, url)
+
     nobody = f"http://127.0.0.1:{free_port()}"
-    for function in (with_httpx, with_aiohttp):
+    for function in (with_httpx, with_aiohttp, with_requests):
         with pytest.raises(Unavailable) as refused:
             await function(nobody)
         assert refused.value.reason is Reason.CONNECT

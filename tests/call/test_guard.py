@@ -301,12 +301,12 @@ def test_a_key_that_is_no_parameter_and_a_pattern_that_is_no_call_are_refused():
         Guard("stock", pattern=Pattern.EVENT)
 
 
-@pytest.mark.parametrize("client", ["httpx", "aiohttp"])
+@pytest.mark.parametrize("client", ["httpx", "aiohttp", "requests", "grpc"])
 def test_a_missing_client_is_named_with_the_command_that_installs_it(client, monkeypatch):
     monkeypatch.setitem(sys.modules, client, None)
     monkeypatch.delitem(sys.modules, f"switchgear.call.{client}", raising=False)
     with pytest.raises(MissingExtra, match=client) as missing:
-        getattr(guard(), client)()
+        getattr(guard(), client)(*([None] if client == "grpc" else []))
     assert "pip install 'switchgear[" in str(missing.value)
 
 

@@ -1,17 +1,20 @@
-"""What a wire makes of a callee that misbehaves. Real sockets; the question is always the same:
-was it certainly not done, or may it have been done?"""
+"""What our own two wires make of a callee that misbehaves. Real sockets; the question is always the
+same: was it certainly not done, or may it have been done?
+
+What holds for every client and adapter is in `test_outcome_table.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 import subprocess
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from tests.call.cutting import free_port
 from tests.serve.embedded import HttpServer
 from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, OutOfStock, Reserve, Stock
 
@@ -75,12 +78,6 @@ async def asking(scheme, port, policy=ONCE, **settings):
         yield made
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 async def request_of(reader):
     head = await reader.readuntil(b"\r\n\r\n")
     for line in head.lower().split(b"\r\n"):
@@ -90,24 +87,6 @@ async def request_of(reader):
 
 
 # --- the request never left ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
-async def test_a_refused_connection_is_unavailable(scheme):
-    async with asking(scheme, free_port()) as inventory:
-        for _ in range(2):
-            with pytest.raises(Unavailable) as caught:
-                await inventory.do(Do(what="x"))
-            assert caught.value.reason is Reason.CONNECT
-            assert not caught.value.local
-
-
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
-async def test_a_name_that_is_not_found_is_unavailable(scheme):
-    async with asking(scheme, 1, host="no-such-host.invalid") as inventory:
-        with pytest.raises(Unavailable) as caught:
-            await inventory.do(Do(what="x"))
-        assert caught.value.reason is Reason.CONNECT
 
 
 @pytest.mark.parametrize("scheme", ["https", "grpcs"])
@@ -134,69 +113,7 @@ async def test_a_callee_that_never_shakes_hands_is_unavailable(scheme):
         assert caught.value.reason is Reason.CONNECT
 
 
-async def test_a_full_backlog_is_unavailable():
-    # a socket that listens and never accepts: the kernel drops what is over its backlog
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        port = full.getsockname()[1]
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(("127.0.0.1", port))
-        policy = Policy(deadline=0.2, retry=None)
-        async with asking("http", port, policy) as inventory:
-            with pytest.raises(Unavailable) as caught:
-                await inventory.do(Do(what="x"))
-            assert caught.value.reason is Reason.CONNECT
-        for one in waiting:
-            one.close()
-
-
 # --- it may have been done -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
-async def test_a_connection_closed_after_reading_is_unknown(scheme):
-    seen = []
-
-    async def serve(reader, writer):
-        if scheme == "grpc":
-            await handshake(reader, writer)
-            await until(reader, b"\x00\x00\x00\x00\x03\x0a\x01x")
-        else:
-            await request_of(reader)
-        seen.append(1)
-
-    async with listening(serve) as port, asking(scheme, port) as inventory:
-        with pytest.raises(Unknown) as caught:
-            await inventory.do(Do(what="x"))
-        assert caught.value.reason is Reason.RESET
-        assert len(seen) == 1
-
-
-async def test_a_connection_closed_before_reading_is_unknown():
-    # nobody can tell from here: what was sent may have been read
-    async def serve(reader, writer):
-        writer.transport.abort()
-
-    async with listening(serve) as port, asking("http", port) as inventory:
-        with pytest.raises(Unknown):
-            await inventory.do(Do(what="x"))
-
-
-@pytest.mark.parametrize("scheme", ["http", "grpc"])
-async def test_a_slow_callee_is_unknown(scheme):
-    async def serve(reader, writer):
-        if scheme == "grpc":
-            await handshake(reader, writer)
-        await reader.read()
-
-    policy = Policy(deadline=0.15, retry=None)
-    async with listening(serve) as port, asking(scheme, port, policy) as inventory:
-        with pytest.raises(Unknown) as caught:
-            await inventory.do(Do(what="x"))
-        assert caught.value.reason is Reason.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -419,20 +336,6 @@ async def test_a_callee_that_comes_back_is_found_again():
                 except Unavailable:
                     await asyncio.sleep(0.02)
         await again.stop(0)
-
-
-async def handshake(reader, writer):
-    """The beginning of HTTP/2, by hand: the preface, and settings for settings."""
-    await reader.readexactly(24)
-    writer.write(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\x00\x00\x00\x04\x01\x00\x00\x00\x00")
-
-
-async def until(reader, wanted):
-    data = b""
-    while wanted not in data:
-        part = await reader.read(65536)
-        assert part
-        data += part
 
 
 # --- HTTP answers --------------------------------------------------------------------------------

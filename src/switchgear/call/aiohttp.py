@@ -13,7 +13,8 @@ catch it.
 | `ClientConnectorError`, `ConnectionTimeoutError`  | `Unavailable(CONNECT)` |
 | any other timeout                                 | `Unknown(TIMEOUT)`     |
 | any other `ClientConnectionError`, `ClientPayloadError` | `Unknown(RESET)` |
-| `ClientResponseError`                             | as its status says     |
+| `ClientResponseError`                             | as its status says, or |
+| for an answer that is not HTTP                    | `Unknown(RESET)`       |
 | anything else                                     | none: it is raised     |
 """
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from switchgear.call import aio
 from switchgear.call.answer import Meaning, meant
@@ -59,6 +61,9 @@ class AiohttpUnknown(Unknown, aiohttp.ClientError):
 def classify(error: Exception) -> Unavailable | Unknown | None:
     """Return the outcome that an error of aiohttp stands for; None: it stands for none."""
     if isinstance(error, aiohttp.ClientResponseError):
+        if isinstance(error.__cause__, HttpProcessingError):
+            # aiohttp's name for what is not HTTP; the status is of its own making
+            return Unknown(f"{error.message}", reason=Reason.RESET, cause=error)
         return http_failure(error.status, error.headers or {})
     return meant(error, _MEANINGS)
 

@@ -127,7 +127,8 @@ class GuardedAioChannel(grpc.aio.Channel):
         await self.close()
 
 
-class _Unary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
+# not generic at run time
+class _Unary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
     """A method with one request and one reply."""
 
     def __init__(self, channel: GuardedAioChannel, inner: Any, method: str) -> None:
@@ -163,7 +164,7 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         return call.begun(self._channel.drive(rpc, begin, patient=wait_for_ready))
 
 
-class _Streaming(grpc.aio.UnaryStreamMultiCallable[Any, Any]):
+class _Streaming(grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
     """A method that streams its reply."""
 
     def __init__(self, channel: GuardedAioChannel, inner: Any, method: str) -> None:
@@ -295,6 +296,8 @@ class _Replies(_Asked, grpc.aio.UnaryStreamCall[Any, Any]):
         if self._first:
             message = await self._task
             self._first = False
+            if self.cancelled():
+                raise asyncio.CancelledError
             return message
         try:
             return await self.last.read()

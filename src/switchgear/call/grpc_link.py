@@ -9,10 +9,9 @@ its failure is told as such and not as a timeout of the whole.
 from __future__ import annotations
 
 import asyncio
-import threading
 from math import inf
-from time import monotonic
-from typing import Final
+from time import monotonic, sleep
+from typing import Any, Final
 
 from switchgear.errors import MissingExtra
 
@@ -24,10 +23,10 @@ except ImportError as error:
 __all__ = ["READY", "AioLink", "Link"]
 
 READY: Final = grpc.ChannelConnectivity.READY
-_IDLE: Final = grpc.ChannelConnectivity.IDLE
 _SHUT: Final = grpc.ChannelConnectivity.SHUTDOWN
 _FAILED: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, _SHUT)
 _CONNECT: Final = 20.0
+_LOOK: Final = 0.002
 
 
 def _patience(deadline: float) -> float:
@@ -84,50 +83,29 @@ class AioLink:
 class Link:
     """The connection of one channel for threads.
 
-    gRPC tells of changes from a thread of its own, which begins with the first call. What it told
-    last may be some milliseconds old: a request is then sent into a connection that has just been
-    lost, and its outcome is unknown. A connection that was lost is made again at once.
+    Only the channel's core can be asked for its state at once; the public way, `subscribe`, tells
+    of changes late, from a thread of its own. A channel that has no such core (a fake, say) counts
+    as connected: what it answers with UNAVAILABLE is then unknown.
     """
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self._channel = channel
-        self._state: grpc.ChannelConnectivity | None = None
-        self._changed = threading.Condition()
-        self._subscribed = False
+        core: Any = channel
+        # what wraps a channel, as interceptors do, keeps it under the same name
+        while core is not None and not hasattr(core, "check_connectivity_state"):
+            core = getattr(core, "_channel", None)
+        self._core = core
 
     def ready(self, deadline: float, *, patient: bool = False) -> bool:
         """Wait until the channel is connected; see `AioLink.ready`."""
-        if self._state is READY:
+        if self._core is None:
             return True
-        with self._changed:
-            first, self._subscribed = not self._subscribed, True
-        if first:
-            self._channel.subscribe(self._told, try_to_connect=True)
-        ends = (READY, _SHUT) if patient else (READY, *_FAILED)
-        with self._changed:
-            found = self._changed.wait_for(
-                lambda: self._state if self._state in ends else None, _patience(deadline)
-            )
-        return found is READY
-
-    def close(self) -> None:
-        """Stop watching."""
-        with self._changed:
-            was, self._subscribed, self._state = self._subscribed, True, _SHUT
-            self._changed.notify_all()
-        if was:
-            self._channel.unsubscribe(self._told)
-
-    def _told(self, state: grpc.ChannelConnectivity) -> None:
-        with self._changed:
-            if self._state is _SHUT:
-                return
-            self._state = state
-            self._changed.notify_all()
-        if state is _IDLE:
-            # there is no other public way to ask for a connection
-            self._channel.subscribe(self._nothing, try_to_connect=True)
-            self._channel.unsubscribe(self._nothing)
-
-    def _nothing(self, _: grpc.ChannelConnectivity) -> None:
-        pass
+        ends = (_SHUT,) if patient else _FAILED
+        until = monotonic() + _patience(deadline)
+        while True:
+            state = self._core.check_connectivity_state(True)
+            if state == READY.value[0]:
+                return True
+            left = until - monotonic()
+            if left <= 0 or any(state == end.value[0] for end in ends):
+                return False
+            sleep(min(_LOOK, left))

@@ -134,7 +134,8 @@ class _Told:
         ours.code = code
         # plain values, because errors are pickled and gRPC's are not made for it
         self._details = str(self) if last is None else last.details()
-        self._trailing = () if last is None else tuple(last.trailing_metadata() or ())
+        pairs: Any = () if last is None else last.trailing_metadata() or ()
+        self._trailing = tuple((name, value) for name, value in pairs)
 
     def details(self) -> str | None:
         """Return what the callee said, or what happened where it said nothing."""
@@ -152,6 +153,21 @@ class _Told:
         """Return the whole sentence."""
         return str(self)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class _AioTold(_Told):
+    """The same with the metadata of grpc.aio, which is a mapping too."""
+
+    def trailing_metadata(self) -> Any:
+        """Return the trailing metadata of the last attempt."""
+        return grpc.aio.Metadata(*self._trailing)
+
+    def initial_metadata(self) -> Any:
+        """Return nothing: what failed has none that matters."""
+        return grpc.aio.Metadata()
+
 
 # gRPC's `code` is a method and ours is text; `_Code` is both
 class GrpcUnavailable(_Told, Unavailable, grpc.RpcError):  # type: ignore[misc]
@@ -162,11 +178,11 @@ class GrpcUnknown(_Told, Unknown, grpc.RpcError):  # type: ignore[misc]
     """`Unknown`, for code that expects the errors of grpc."""
 
 
-class AioUnavailable(_Told, Unavailable, grpc.aio.AioRpcError):  # type: ignore[misc]
+class AioUnavailable(_AioTold, Unavailable, grpc.aio.AioRpcError):  # type: ignore[misc]
     """`Unavailable`, for code that expects the errors of grpc.aio."""
 
 
-class AioUnknown(_Told, Unknown, grpc.aio.AioRpcError):  # type: ignore[misc]
+class AioUnknown(_AioTold, Unknown, grpc.aio.AioRpcError):  # type: ignore[misc]
     """`Unknown`, for code that expects the errors of grpc.aio."""
 
 
@@ -260,7 +276,9 @@ class Rpc:
             kind = GrpcUnavailable if away else GrpcUnknown
         raised: Any = adopted(outcome, kind, self._method)
         told = last if isinstance(last, grpc.RpcError) else None
-        usual = _CODES.get(outcome.reason, grpc.StatusCode.UNAVAILABLE)
-        raised._take(usual if told is None else told.code(), told)  # noqa: SLF001  made here
+        status = _CODES.get(outcome.reason)
+        if status is None:
+            status = grpc.StatusCode.UNAVAILABLE if told is None else told.code()
+        raised._take(status, told)  # noqa: SLF001  made here
         found: Exception = raised
         return found

@@ -105,7 +105,6 @@ class GuardedChannel(grpc.Channel):
 
     @override
     def close(self) -> None:
-        self._link.close()
         self._wrapped.close()
 
     def __enter__(self) -> Self:
@@ -115,7 +114,8 @@ class GuardedChannel(grpc.Channel):
         self.close()
 
 
-class _Unary(grpc.UnaryUnaryMultiCallable[Any, Any]):
+# not generic at run time
+class _Unary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
     """A method with one request and one reply."""
 
     def __init__(self, channel: GuardedChannel, inner: Any, method: str) -> None:
@@ -161,7 +161,7 @@ class _Unary(grpc.UnaryUnaryMultiCallable[Any, Any]):
         )
 
 
-class _Streaming(grpc.UnaryStreamMultiCallable[Any, Any]):
+class _Streaming(grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
     """A method that streams its reply."""
 
     def __init__(self, channel: GuardedChannel, inner: Any, method: str) -> None:

@@ -98,9 +98,11 @@ class AsyncTransport(httpx.AsyncBaseTransport):
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         exchange = _exchange(self._guard, request, self._repeatable)
+        asked = request.extensions.get("timeout", {})
 
         async def attempt(step: Attempt) -> Outcome[httpx.Response]:
             exchange.mark(step)
+            request.extensions["timeout"] = _clamped(asked, step)
             try:
                 response = await self._wrapped.handle_async_request(request)
                 if not self._stream or response.status_code >= 500:  # noqa: PLR2004
@@ -186,14 +188,18 @@ def _end(
 
 
 def _clamped(asked: dict[str, float | None], attempt: Attempt) -> dict[str, float | None]:
-    """Return the client's timeouts, none of them longer than what the attempt has left."""
+    """Return the client's timeouts, none of them longer than what the attempt has left.
+
+    A connection gets nine tenths, so that its failure is told as such and not as a timeout.
+    """
     if attempt.deadline == inf:
         return asked
     left = max(0.001, attempt.deadline - monotonic())
     clamped: dict[str, float | None] = {}
     for phase in ("connect", "read", "write", "pool"):
         limit = asked.get(phase)
-        clamped[phase] = left if limit is None else min(limit, left)
+        most = left * 0.9 if phase == "connect" else left
+        clamped[phase] = most if limit is None else min(limit, most)
     return clamped
 
 

@@ -59,8 +59,8 @@ def failure(
 ) -> Unavailable | Unknown | None:
     """Return the failure that an answer stands for; None: it is an answer, if only a no.
 
-    With the mark `not-executed` what would be unknown is unavailable. `reason` is for what may have been done. `wait`
-    is what the callee asks for, in seconds. `marks` are headers or trailing metadata.
+    With the mark `not-executed` what would be unknown is unavailable. `reason` is for what stays
+    unknown. `wait` is what the callee asks for, in seconds. `marks` are headers or trailers.
     """
     if verdict in (Verdict.OK, Verdict.REFUSED):
         return None

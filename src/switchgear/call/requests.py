@@ -171,7 +171,10 @@ def _kind(failure: Unavailable | Unknown) -> type[RequestsUnavailable | Requests
 
 
 def _clamped(asked: Timeout, attempt: Attempt) -> Timeout:
-    """Return the session's timeouts, none of them longer than what the attempt has left."""
+    """Return the session's timeouts, none of them longer than what the attempt has left.
+
+    A connection gets nine tenths, so that its failure is told as such and not as a timeout.
+    """
     if attempt.deadline == inf:
         return asked
     left = max(0.001, attempt.deadline - monotonic())
@@ -179,7 +182,7 @@ def _clamped(asked: Timeout, attempt: Attempt) -> Timeout:
         connect, read = asked.connect_timeout, asked.read_timeout
     else:
         connect, read = asked if isinstance(asked, tuple) else (asked, asked)
-    return _least(left, connect), _least(left, read)
+    return _least(left * 0.9, connect), _least(left, read)
 
 
 def _least(left: float, limit: object) -> float:
@@ -198,6 +201,26 @@ def _read(response: requests.Response, attempt: Attempt) -> None:
         raise
     finally:
         response.raw = raw
+    if _cut_short(response):
+        raise requests.ConnectionError("the head of the answer was cut short", response=response)
+
+
+def _cut_short(response: requests.Response) -> bool:
+    """Tell whether an answer may have lost the rest of its head.
+
+    Python's http.client takes the end of a connection for the end of the head. What says neither
+    how long its body is nor that the connection ends with it, and has none, is not trusted.
+    """
+    marks = response.headers
+    return not (
+        response.content
+        or response.raw.version != 11  # noqa: PLR2004  HTTP/1.1, as http.client writes it
+        or response.status_code in (204, 304)
+        or response.request.method == "HEAD"
+        or "content-length" in marks
+        or "transfer-encoding" in marks
+        or marks.get("connection", "").lower() == "close"
+    )
 
 
 class _InTime:
