@@ -32,6 +32,7 @@ from switchgear.contract.reading import MAX_SECONDS
 from switchgear.contract.refusal import Refusal
 from switchgear.contract.service import command, query, service
 from switchgear.model.outcome import Status
+from tests.contract import foreign
 
 M = TypeVar("M", bound=Message)
 
@@ -144,7 +145,7 @@ class Batch(Message, package="paint.v1"):
     composite: list[Composite] = field(2)
 
 
-ALL: list[type[Message]] = [Empty, Leaf, Node, Scalars, Present, Composite]
+ALL: list[type[Message]] = [Empty, Leaf, Node, Scalars, Present, Composite, *foreign.FOREIGN]
 
 
 class GetLeaf(Message, package="paint.v1"):
@@ -202,6 +203,13 @@ def messages(cls: type[M], depth: int = 2) -> st.SearchStrategy[M]:
             st.sampled_from(["EUR", "USD", "JPY"]),
         )
     fields = {one.name: values(one, depth) for one in fields_of(cls).values()}
+    if cls is foreign.Choice:
+        return st.sampled_from(["card", "iban", "limit", "other"]).flatmap(
+            lambda chosen: st.fixed_dictionaries(
+                {"order_id": st.text(max_size=3), "ReadMe": st.booleans()},
+                optional={name: fields[name] for name in (chosen, "first_note", "import_")},
+            ).map(lambda given: cls(**given))
+        )
     if cls is not Composite:
         return st.builds(cls, **fields)
     # All at once is slow to make up: a few of its fields differ from the example's.
@@ -225,17 +233,23 @@ def values(one: Field, depth: int) -> st.SearchStrategy[Any]:
 
 
 def kind_values(kind: Kind, depth: int) -> st.SearchStrategy[Any]:
+    kind = kind.value
     if kind.is_int:
         return st.integers(kind.low, kind.high)
     if kind.name == "message":
         return st.deferred(lambda: messages(kind.python, depth - 1))
     if kind.name == "enum":
         known = st.sampled_from(list(kind.python))
-        return known | st.integers(-(2**31), 2**31 - 1).map(kind.python)
+        return (
+            known
+            if kind.python.__closed__
+            else known | st.integers(-(2**31), 2**31 - 1).map(kind.python)
+        )
     return KINDS[kind.name]
 
 
 KINDS: dict[str, st.SearchStrategy[Any]] = {
+    **foreign.KINDS,
     "string": st.text(max_size=8),
     "double": st.floats(allow_nan=False),
     "float": st.floats(width=32, allow_nan=False),

@@ -75,7 +75,6 @@ def declare(body: str, keywords: str = "", first_line: str = "") -> None:
         ("a: list[int | None] = field(1)", "int | None cannot be in a list."),
         ("a: dict[str, list[int]] = field(1)", "list[int] cannot be in a dict."),
         ("a: dict[float, int] = field(1)", "float cannot be the key of a dict."),
-        ("a: dict[bool, int] = field(1)", "bool cannot be the key of a dict."),
         ("a: int | str = field(1)", "a field has one type."),
         ("a: int | str | None = field(1)", "a field has one type."),
         ("a: None = field(1)", "is not a type for the wire."),
@@ -259,7 +258,7 @@ def test_two_enumerations_with_one_member_are_refused_where_they_meet() -> None:
         state: State = field(1)
         mood: Mood = field(2)
 
-    with pytest.raises(ContractError, match=r"both have a member NONE.*Call it \w+_NONE"):
+    with pytest.raises(ContractError, match=r"both have a member NONE.*Say prefix=.\w+_"):
         reach(Both)
 
     class Person(Message, package="shop.v1"):

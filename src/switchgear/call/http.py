@@ -25,11 +25,13 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from switchgear.call.core import Replies, Settings
+from switchgear.call.core import AskedWrongly, Replies, Settings
 from switchgear.call.marks import headers, http_failure
 from switchgear.call.url import Target
 from switchgear.contract.codec import codec_of, from_json
+from switchgear.contract.declaration import fields_of
 from switchgear.contract.message import Message
+from switchgear.contract.route import Route
 from switchgear.contract.service import Operation
 from switchgear.errors import InvalidMessage, MissingExtra
 from switchgear.model import wire
@@ -152,6 +154,10 @@ class HttpWire:
     ) -> aiohttp.ClientResponse:
         session = self._session or self._open()
         route = operation.route
+        if route is None:
+            raise AskedWrongly(
+                "it has no route over REST.", where=operation.full_name, fix="Use a grpc:// URL."
+            )
         now = monotonic()
         marks = headers(attempt, context, now, caller=self._settings.caller)
         if deadline == inf:
@@ -167,7 +173,7 @@ class HttpWire:
             )
             body = codec_of(operation.request).to_json(request)
         else:
-            url, body = self._split(operation, request)
+            url, body = self._split(operation, route, request)
         if body is not None:
             marks["content-type"] = _TYPE
         left = attempt.deadline - now
@@ -180,13 +186,16 @@ class HttpWire:
             timeout=_NO_TIMEOUT if left == inf else _timeout(int(left * 45)),
         )
 
-    def _split(self, operation: Operation, request: Message) -> tuple[URL, bytes | None]:
+    def _split(
+        self, operation: Operation, route: Route, request: Message
+    ) -> tuple[URL, bytes | None]:
         """Divide a request between path, query and body."""
-        route = operation.route
         values: dict[str, Any] = msgspec.json.decode(codec_of(operation.request).to_json(request))
         path = route.path
+        names = {one.wire: one.json for one in fields_of(operation.request).values()}
         for name in route.parameters:
-            path = path.replace(f"{{{name}}}", _segment(operation, name, _text(values.pop(name))))
+            text = _text(values.pop(names[name]))
+            path = path.replace(f"{{{name}}}", _segment(route, name, text))
         if route.has_body:
             return URL(self._base + path, encoded=True), msgspec.json.encode(values)
         query = {
@@ -350,12 +359,12 @@ async def _empty() -> Replies:
         yield reply
 
 
-def _segment(operation: Operation, name: str, text: str) -> str:
+def _segment(route: Route, name: str, text: str) -> str:
     """Return a path parameter as a segment of the path."""
     if text in {"", ".", ".."}:
         # what stands between would read it as another path
         raise Rejected(
-            f"{name} is {text!r}, which cannot be part of the path {operation.route.path}.",
+            f"{name} is {text!r}, which cannot be part of the path {route.path}.",
             pointer=f"/{name}",
         )
     return quote(text, safe="")

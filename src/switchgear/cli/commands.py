@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from switchgear import __version__
+from switchgear.cli.contract_commands import contract
 from switchgear.config import Address, load
 from switchgear.errors import ConfigError
 
@@ -51,6 +52,7 @@ saga = typer.Typer(help="Sagas that wait for a person.", no_args_is_help=True)
 events = typer.Typer(help="Events that wait for a person.", no_args_is_help=True)
 app.add_typer(saga, name="saga")
 app.add_typer(events, name="events")
+app.add_typer(contract, name="contract")
 
 
 def command(arguments: Sequence[str] | None = None) -> None:

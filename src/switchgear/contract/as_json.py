@@ -27,12 +27,14 @@ from switchgear.contract.kinds import Shape, Unread
 from switchgear.contract.message import Message
 from switchgear.contract.reading import (
     invalid,
+    mask_text,
     read_kind,
     read_message,
     read_parameters,
     split_duration,
 )
 from switchgear.contract.verify import unwritable
+from switchgear.contract.wellknown import AnyMessage
 
 __all__ = ["JsonCodec", "duration_text", "json_codec"]
 
@@ -150,8 +152,15 @@ def _never(_message: Message) -> bool:
     return False
 
 
+_ALWAYS: Final = {"duration", "field_mask", "any", "struct", "value", "list_value"}
+
+
 def _needs_tree(field: Field) -> bool:
-    return field.kind.name == "duration" or field.spec.strings
+    return (
+        field.kind.name in _ALWAYS
+        or field.spec.strings
+        or (field.type.key is not None and field.type.key.name == "bool")
+    )
 
 
 def _needs_look(field: Field) -> bool:
@@ -182,7 +191,7 @@ def _generate(odd: list[type[Message]]) -> dict[str, Any]:
         "isfinite": isfinite,
         "real": _real,
         "moment": _moment,
-        "length": duration_text,
+        **_NODES,
     }
     lines: list[str] = []
     for index, cls in enumerate(odd):
@@ -191,16 +200,28 @@ def _generate(odd: list[type[Message]]) -> dict[str, Any]:
         lines.append(f"    return {' and '.join(looks) or 'True'}")
         lines.append(f"def tree_{index}(m):")
         lines.append("    return {")
-        lines += [f"        {name!r}: {_node(f, odd)}," for name, f in fields_of(cls).items()]
+        nodes = [(field, _node(field, odd)) for field in fields_of(cls).values()]
+        lines += [f"        {f.json!r}: {node}," for f, node in nodes if not _bare_null(f)]
+        # null is a value of this kind: only leaving it out says that there is none
+        nulls = [
+            f"**({{{f.json!r}: {n}}} if m.{f.name} is not None else {{}}),"
+            for f, n in nodes
+            if _bare_null(f)
+        ]
+        lines += [f"        {one}" for one in nulls]
         lines.append("    }")
     exec(compile("\n".join(lines), "<switchgear json>", "exec"), namespace)  # noqa: S102
     return namespace
 
 
+def _bare_null(field: Field) -> bool:
+    return field.kind.name == "value" and field.type.optional
+
+
 def _look(field: Field, odd: list[type[Message]]) -> str | None:
     """Return the expression that tells whether msgspec can write the field by itself."""
     test = {"timestamp": "{}.tzinfo is UTC", "double": "isfinite({})", "float": "isfinite({})"}.get(
-        field.kind.name
+        field.kind.value.name
     )
     if field.kind.python in odd:
         test = f"plain_{odd.index(field.kind.python)}({{}})"
@@ -216,14 +237,14 @@ def _look(field: Field, odd: list[type[Message]]) -> str | None:
 
 def _node(field: Field, odd: list[type[Message]]) -> str:
     """Return the expression for what msgspec is to write in place of the field."""
-    wrap = {"timestamp": "moment", "double": "real", "float": "real", "duration": "length"}.get(
-        field.kind.name
-    )
+    wrap = _WRAPS.get(field.kind.value.name)
     if field.spec.strings:
         wrap = "str"
     if field.kind.python in odd:
         wrap = f"tree_{odd.index(field.kind.python)}"
     value = f"m.{field.name}"
+    if field.type.key is not None and field.type.key.name == "bool":
+        return f"{{key(k): {f'{wrap}(i)' if wrap else 'i'} for k, i in {value}.items()}}"
     if wrap is None:
         return value
     if field.type.shape is Shape.ONE:
@@ -246,6 +267,31 @@ def _moment(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+def _plain(value: Any) -> Any:
+    """Return a JSON value whose numbers are written as those of a Struct."""
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError("a Struct cannot carry a number that is not finite")
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):
+            raise TypeError("the names in a Struct are text")
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if value is not None and not isinstance(value, str | bool | int | float):
+        raise TypeError(f"{type(value).__name__} is no JSON value")
+    return value
+
+
+def _any(value: AnyMessage) -> Any:
+    message = value.read()
+    written = msgspec.json.decode(json_codec(type(message)).encode(message))
+    return {"@type": value.type_url, **written}
+
+
+def _key(value: bool) -> str:  # noqa: FBT001 - a key of a map
+    return "true" if value else "false"
+
+
 def duration_text(value: timedelta) -> str:
     """Return a duration as ProtoJSON writes it: `1.5s`."""
     seconds, micros = split_duration(value)
@@ -253,3 +299,23 @@ def duration_text(value: timedelta) -> str:
         return f"{seconds}s"
     sign = "-" if seconds < 0 or micros < 0 else ""
     return f"{sign}{abs(seconds)}.{abs(micros):06}".rstrip("0") + "s"
+
+
+_NODES: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "length": duration_text,
+    "mask": mask_text,
+    "packed": _any,
+    "plain": _plain,
+    "key": _key,
+}
+_WRAPS: Final = {
+    "timestamp": "moment",
+    "double": "real",
+    "float": "real",
+    "duration": "length",
+    "field_mask": "mask",
+    "any": "packed",
+    "struct": "plain",
+    "value": "plain",
+    "list_value": "plain",
+}

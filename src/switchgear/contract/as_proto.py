@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from keyword import iskeyword
 from typing import Any, Final, TypeAlias
 
 from switchgear.contract.declaration import Field, fields_of, reach
@@ -19,7 +19,8 @@ from switchgear.contract.descriptors import message_class
 from switchgear.contract.enums import Enum, numbers_of, open_member
 from switchgear.contract.kinds import Kind, Shape
 from switchgear.contract.message import Message
-from switchgear.contract.reading import MAX_SECONDS, escaped, invalid, split_duration
+from switchgear.contract.reading import escaped, invalid
+from switchgear.contract.submessages import READERS, WRITERS
 from switchgear.contract.verify import unwritable
 from switchgear.errors import InvalidMessage
 
@@ -30,9 +31,6 @@ _UNWRITABLE: Final = (*_UNREADABLE, AttributeError)
 """What generated code and upb raise for a value that does not fit."""
 
 _Readers: TypeAlias = Mapping[type[Message], Callable[[Any], Message]]
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NANOS: Final = 1_000_000_000
 
 
 class _Absent(ValueError):
@@ -60,7 +58,7 @@ def proto_codec(cls: type[Message]) -> ProtoCodec:
     write: Callable[[Message, Any], None] = code[f"write_{messages.index(cls)}"]
     parse = made.FromString
     serialize = made.SerializeToString
-    if any(field.type.key for one in messages for field in fields_of(one).values()):
+    if any(_has_map(field) for one in messages for field in fields_of(one).values()):
         serialize = partial(serialize, deterministic=True)  # equal messages give equal bytes
     exact = _exact_size(messages)
 
@@ -82,7 +80,7 @@ def proto_codec(cls: type[Message]) -> ProtoCodec:
             return keep(parse(data))
         except DecodeError as error:
             raise invalid(cls, f"is not protobuf: {error}", "") from None
-        except _UNREADABLE as error:
+        except (*_UNREADABLE, EncodeError) as error:  # to write is how upb finds what is required
             raise _explained(cls, parse(data), readers, error) from None
 
     return ProtoCodec(encode, decode)
@@ -95,10 +93,14 @@ def _exact_size(messages: list[type[Message]]) -> bool:
     maps without their zeros, an unknown field could hide in the difference.
     """
     return not any(
-        field.type.key is not None or (field.type.shape is Shape.LIST and field.kind.is_packed)
+        _has_map(field) or (field.type.shape is Shape.LIST and field.kind.is_packed)
         for one in messages
         for field in fields_of(one).values()
     )
+
+
+def _has_map(field: Field) -> bool:
+    return field.type.key is not None or field.kind.name in {"struct", "value", "list_value"}
 
 
 def _indented(lines: list[str]) -> list[str]:
@@ -107,6 +109,14 @@ def _indented(lines: list[str]) -> list[str]:
 
 def _is_flat(cls: type[Message]) -> bool:
     return all(field.type.shape is Shape.ONE for field in fields_of(cls).values())
+
+
+def _member(holder: str, field: Field) -> str:
+    """Return the expression for a field of a protobuf message."""
+    # some names are no attributes in Python: `from`
+    return (
+        f"getattr({holder}, {field.wire!r})" if iskeyword(field.wire) else f"{holder}.{field.wire}"
+    )
 
 
 class _Members(dict[int, Enum]):
@@ -124,7 +134,7 @@ def _keep(message: Message, proto: Any) -> Message:
     """Put what is left of `proto` without its known fields beside `message`."""
     for known, _ in proto.ListFields():
         proto.ClearField(known.name)
-    unknown = proto.SerializeToString()
+    unknown = proto.SerializePartialToString()
     if unknown:
         vars(message)["__unknown__"] = unknown
     return message
@@ -146,11 +156,9 @@ class _Generator:
         self.namespace: dict[str, Any] = {
             "Decimal": Decimal,
             "absent": _absent,
-            "duration": _read_duration,
             "keep": _keep,
-            "timestamp": _read_timestamp,
-            "write_duration": _write_duration,
-            "write_timestamp": _write_timestamp,
+            **READERS,
+            **{f"write_{name}": write for name, write in WRITERS.items()},
         }
 
     def lines(self) -> list[str]:
@@ -177,7 +185,7 @@ class _Generator:
         return f"Class_{index}({', '.join(values)})"
 
     def read(self, index: int, field: Field, holder: str, verb: str) -> str:
-        name, source = field.name, f"{holder}.{field.name}"
+        name, source = field.name, _member(holder, field)
         if field.type.shape is Shape.ONE:
             value = self.read_one(field.kind, source, verb)
             if not field.has_presence:
@@ -188,7 +196,7 @@ class _Generator:
             elif not field.type.optional:
                 default = f"Default_{index}_{name}()"
                 self.namespace[f"Default_{index}_{name}"] = field.absent
-            return f"({value} if {holder}.HasField({name!r}) else {default})"
+            return f"({value} if {holder}.HasField({field.wire!r}) else {default})"
         item = self.read_one(field.kind, "i", verb)
         if field.kind.name == "message" and verb == "read" and _is_flat(field.kind.python):
             # A call for each element of a list is what costs most: do without.
@@ -223,7 +231,7 @@ class _Generator:
         """Return the lines that move every field of `holder` into `target`."""
         lines: list[str] = []
         for field in fields_of(cls).values():
-            lines += self.write(field, f"{holder}.{field.name}", f"{target}.{field.name}")
+            lines += self.write(field, f"{holder}.{field.name}", _member(target, field))
         unknown = f"{holder}.__unknown__"
         return [*lines, f"if {unknown} is not None:", f"    {target}.MergeFromString({unknown})"]
 
@@ -250,6 +258,8 @@ class _Generator:
 
     def write_one(self, kind: Kind, source: str, target: str) -> list[str]:
         scalar = self.scalar(kind, source)
+        if scalar is not None and target.startswith("getattr"):
+            return [f"s{target.removeprefix('g').removesuffix(')')}, {scalar})"]
         if scalar is not None:
             return [f"{target} = {scalar}"]
         # A message whose fields are all zero is written too: it is there.
@@ -272,32 +282,6 @@ def _absent() -> Any:
     raise _Absent("is missing")
 
 
-def _read_timestamp(proto: Any) -> datetime:
-    nanos = proto.nanos
-    if not 0 <= nanos < _NANOS:
-        raise ValueError("has nanos beyond one second")
-    return _EPOCH + timedelta(0, proto.seconds, (nanos + 500) // 1000)
-
-
-def _write_timestamp(value: datetime, proto: Any) -> None:
-    since = value - _EPOCH
-    proto.seconds = since.days * 86_400 + since.seconds
-    proto.nanos = since.microseconds * 1000
-
-
-def _read_duration(proto: Any) -> timedelta:
-    seconds, nanos = proto.seconds, proto.nanos
-    if abs(seconds) > MAX_SECONDS or abs(nanos) >= _NANOS or seconds * nanos < 0:
-        raise ValueError("is not a duration")
-    micros = (abs(nanos) + 500) // 1000
-    return timedelta(0, seconds, -micros if nanos < 0 else micros)
-
-
-def _write_duration(value: timedelta, proto: Any) -> None:
-    proto.seconds, micros = split_duration(value)
-    proto.nanos = micros * 1000
-
-
 def _explained(
     cls: type[Message], proto: Any, readers: _Readers, error: Exception
 ) -> InvalidMessage:
@@ -310,13 +294,13 @@ def _explained(
 def _faults(
     cls: type[Message], proto: Any, readers: _Readers, pointer: str
 ) -> Iterator[tuple[str, str]]:
-    for name, field in fields_of(cls).items():
-        here = f"{pointer}/{name}"
-        if field.has_presence and not proto.HasField(name):
+    for field in fields_of(cls).values():
+        here = f"{pointer}/{field.json}"
+        if field.has_presence and not proto.HasField(field.wire):
             if not field.has_default:
                 yield here, "is missing"
             continue
-        for at, item in _items(field, getattr(proto, name), here):
+        for at, item in _items(field, getattr(proto, field.wire), here):
             if field.kind.name == "message":
                 yield from _faults(field.kind.python, item, readers, at)
                 continue
@@ -349,8 +333,4 @@ def _read_decimal(text: str) -> Decimal:
     return Decimal(text or "0")
 
 
-_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "decimal": _read_decimal,
-    "duration": _read_duration,
-    "timestamp": _read_timestamp,
-}
+_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {"decimal": _read_decimal, **READERS}

@@ -4,8 +4,9 @@ The rules, each checked while the declaring module is imported:
 
 - every field is `name: type = field(number)`, and a number is chosen once and never changed;
 - numbers are 1 to 536 870 911, not 19 000 to 19 999, unique in the message, and not reserved;
-- names are lower_snake_case, unique also after protobuf's conversion to lowerCamelCase, and not
-  reserved;
+- names are lower_snake_case (what others own may be called otherwise), unique also after protobuf's
+  conversion to lowerCamelCase, and not reserved;
+- the members of a oneof stand side by side, and each is `T | None`;
 - the type is one of the type table (`switchgear.contract.kinds`); a type that is named before it
   exists (a message that contains itself) is checked when the message is first used.
 """
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from msgspec import NODEFAULT
 
-from switchgear.contract.enums import Enum
+from switchgear.contract.enums import Enum, labels_of
+from switchgear.contract.file import ProtoFile
 from switchgear.contract.kinds import Kind, Shape, Type, resolve, wire_type
 from switchgear.errors import ContractError
 
@@ -36,10 +38,14 @@ __all__ = [
     "Spec",
     "allows_none",
     "check_numbers",
+    "check_oneofs",
     "check_reserved",
     "declaration_of",
     "fields_of",
+    "file_of_type",
     "full_name",
+    "json_name",
+    "oneofs_of",
     "own_specs",
     "reach",
     "settle",
@@ -51,6 +57,7 @@ Reserved = Iterable[int | str | range]
 MAX_NUMBER: Final = 536_870_911
 IMPLEMENTATION: Final = range(19_000, 20_000)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CLASSVAR: Final = re.compile(r"(\w+\.)*ClassVar\b")
 _OPTIONAL: Final = re.compile(r"\|\s*None\s*$|^\s*None\s*\||^(typing\.)?Optional\[")
 
@@ -70,6 +77,12 @@ class Spec:
     currency: str | None = None
     semantics: str | None = None
     doc: str | None = None
+    name: str | None = None
+    json: str | None = None
+    oneof: str | None = None
+    required: bool = False
+    delimited: bool = False
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +90,15 @@ class Field:
     """One field of a message, with its type resolved."""
 
     name: str
+    """The name of the attribute in Python."""
     spec: Spec
     type: Type
+    wire: str
+    """The name in protobuf."""
+    json: str
+    """The name that is written in JSON."""
+    others: tuple[str, ...] = ()
+    """Names that are read in JSON besides."""
 
     @property
     def number(self) -> int:
@@ -94,7 +114,10 @@ class Field:
     def has_presence(self) -> bool:
         """Whether protobuf tells absence from the zero value."""
         return self.type.shape is Shape.ONE and (
-            self.spec.presence or self.type.optional or self.kind.is_submessage
+            self.spec.presence
+            or self.spec.required
+            or self.type.optional
+            or self.kind.is_submessage
         )
 
     @property
@@ -144,8 +167,8 @@ class Scope:
 class Declaration:
     """What a message class declares."""
 
-    stated_package: str
-    """The package that was given, or else the name of the module."""
+    stated_file: ProtoFile
+    """The file that was given, or that of the package; else that of the module's name."""
     where: str
     specs: Mapping[str, Spec]
     reserved: tuple[int | str | range, ...]
@@ -153,6 +176,11 @@ class Declaration:
     scope: Scope
     pending: Mapping[str, Any]
     """The annotations of the fields, until `fields` is known."""
+    wire_name: str
+    """The name in protobuf, without what it stands in."""
+    serial: int
+    extensions: tuple[range, ...] = ()
+    options: str = ""
     cls: type[Message] = attribute(init=False)
     owner: type[Message] | None = None
     """The message class inside whose body this one is declared."""
@@ -161,20 +189,25 @@ class Declaration:
     """The descriptor of protobuf, once it was asked for."""
 
     @property
+    def file(self) -> ProtoFile:
+        """The file: that of the message inside whose body this one stands, if any."""
+        return declaration_of(self.owner).file if self.owner else self.stated_file
+
+    @property
     def package(self) -> str:
-        """The protobuf package: that of the message inside whose body this one stands, if any."""
-        return declaration_of(self.owner).package if self.owner else self.stated_package
+        """The protobuf package."""
+        return self.file.package
 
     @property
     def name(self) -> str:
         """The name inside the package."""
-        own = self.cls.__name__
+        own = self.wire_name
         return own if self.owner is None else f"{declaration_of(self.owner).name}.{own}"
 
     @property
     def full_name(self) -> str:
         """The name on the wire: package and name."""
-        return f"{self.package}.{self.name}"
+        return f"{self.package}.{self.name}" if self.package else self.name
 
 
 def declaration_of(cls: type[Message]) -> Declaration:
@@ -187,9 +220,17 @@ def full_name(cls: type[Message | Enum]) -> str:
     """Return the name of a message or enumeration on the wire: package and name."""
     if issubclass(cls, Enum):
         owner: type[Message] | None = getattr(cls, "__owner__", None)
-        scope = full_name(owner) if owner else getattr(cls, "__package__", cls.__module__)
-        return f"{scope}.{cls.__name__}"
+        scope = full_name(owner) if owner else cls.__package__
+        return f"{scope}.{cls.__wire_name__}" if scope else cls.__wire_name__
     return declaration_of(cls).full_name
+
+
+def file_of_type(cls: type[Message | Enum]) -> ProtoFile:
+    """Return the file that a message or enumeration stands in."""
+    if not issubclass(cls, Enum):
+        return declaration_of(cls).file
+    owner: type[Message] | None = getattr(cls, "__owner__", None)
+    return declaration_of(owner).file if owner else cls.__file__
 
 
 def fields_of(cls: type[Message]) -> Mapping[str, Field]:
@@ -223,7 +264,7 @@ def settle(declaration: Declaration) -> Mapping[str, Field]:
             found = resolve(declaration.scope.evaluate(annotation))
         except TypeError as error:
             raise ContractError(f"{error}", where=where) from None
-        fields[name] = Field(name, declaration.specs[name], found)
+        fields[name] = _field(declaration, name, found)
         _check_field(fields[name], where)
     for name, one in fields.items():
         wire = wire_type(one.type, strings=one.spec.strings)
@@ -233,7 +274,21 @@ def settle(declaration: Declaration) -> Mapping[str, Field]:
     return declaration.fields
 
 
-def reach(*classes: type[Message]) -> tuple[type[Message | Enum], ...]:
+def _field(declaration: Declaration, name: str, found: Type) -> Field:
+    spec, file = declaration.specs[name], declaration.file
+    wire = spec.name or name
+    camel = json_name(wire)
+    json = spec.json or (camel if file.camel else wire)
+    read = {wire, camel} if file.is_shared else {wire}
+    return Field(name, spec, found, wire, json, tuple(sorted(read - {json})))
+
+
+def json_name(name: str) -> str:
+    """Return the name that protobuf gives a field in JSON unless told otherwise."""
+    return re.sub(r"_+([a-zA-Z0-9]?)", lambda found: found[1].upper(), name)
+
+
+def reach(*classes: type[Message | Enum]) -> tuple[type[Message | Enum], ...]:
     """Return the messages and enumerations that `classes` are made of, themselves included.
 
     Raises `ContractError` where two of them have one name on the wire.
@@ -270,25 +325,29 @@ def _parts(cls: type[Message | Enum]) -> list[type[Message | Enum]]:
 
 def _claim_values(cls: type[Enum], name: str, values: dict[str, str]) -> None:
     scope = name.rpartition(".")[0]
-    for member in cls.__members__:
+    for member in labels_of(cls):
         other = values.setdefault(f"{scope}.{member}", name)
         if other != name:
             raise ContractError(
                 f"{other} and {name} both have a member {member}, and protobuf puts the names of "
                 "members beside their enumeration.",
                 where=name,
-                fix=f"Call it {cls.__name__.upper()}_{member}, or declare the enumeration inside "
-                "the message that uses it.",
+                fix=f'Say prefix="{cls.__name__.upper()}_" after Enum, or declare the enumeration '
+                "inside the message that uses it.",
             )
 
 
-def check_numbers(specs: Mapping[str, Spec], where: str) -> None:
-    """Refuse field numbers and names that cannot be on the wire, naming every field concerned."""
+def check_numbers(specs: Mapping[str, Spec], where: str, *, foreign: bool = False) -> None:
+    """Refuse field numbers and names that cannot be on the wire, naming every field concerned.
+
+    `foreign`: the file is another team's, whose names are not ours to choose.
+    """
     by_number: dict[int, str] = {}
     by_json: dict[str, str] = {}
-    for name, spec in specs.items():
+    for key, spec in specs.items():
         number: object = spec.number
-        if not _NAME.fullmatch(name):
+        name = spec.name or key
+        if not (_IDENTIFIER if foreign else _NAME).fullmatch(name):
             raise ContractError(
                 f"The field name {name} is not lower_snake_case.", where=where, fix="Rename it."
             )
@@ -311,8 +370,8 @@ def check_numbers(specs: Mapping[str, Spec], where: str) -> None:
                 fix="Give the newer of the two a number that was never used.",
             )
         by_number[number] = name
-        json = re.sub(r"_+([a-z0-9])", lambda found: found[1].upper(), name).replace("_", "")
-        if json in by_json:
+        json = json_name(name)
+        if json in by_json and not foreign:
             raise ContractError(
                 f"The fields {by_json[json]} and {name} are both {json} in protobuf's JSON.",
                 where=where,
@@ -339,7 +398,8 @@ def check_reserved(specs: Mapping[str, Spec], reserved: Reserved, where: str) ->
                 where=where,
                 fix=f"Reserve names, numbers from 1 to {MAX_NUMBER}, or ranges of them.",
             )
-        for name, spec in specs.items():
+        for key, spec in specs.items():
+            name = spec.name or key
             if spec.number in numbers or name == item:
                 raise ContractError(
                     f"The field {name} = {spec.number} uses {item!r}, which is reserved: an old "
@@ -347,6 +407,35 @@ def check_reserved(specs: Mapping[str, Spec], reserved: Reserved, where: str) ->
                     where=where,
                     fix="Use a number and a name that were never used.",
                 )
+
+
+def oneofs_of(specs: Mapping[str, Spec]) -> dict[str, list[str]]:
+    """Return the attributes that are members of each oneof, in the order of declaration."""
+    found: dict[str, list[str]] = {}
+    for name, spec in specs.items():
+        if spec.oneof is not None:
+            found.setdefault(spec.oneof, []).append(name)
+    return found
+
+
+def check_oneofs(specs: Mapping[str, Spec], where: str) -> None:
+    """Refuse oneofs whose members are apart, or whose name a field has."""
+    names = list(specs)
+    taken = {spec.name or name for name, spec in specs.items()}
+    for oneof, members in oneofs_of(specs).items():
+        first = names.index(members[0])
+        if names[first : first + len(members)] != members:
+            raise ContractError(
+                f"The members of the oneof {oneof} do not stand side by side.",
+                where=where,
+                fix=f"Put {', '.join(members)} one after the other.",
+            )
+        if oneof in taken or not _IDENTIFIER.fullmatch(oneof):
+            raise ContractError(
+                f"A oneof cannot be called {oneof!r}.",
+                where=where,
+                fix="Use a name that no field of the message has.",
+            )
 
 
 def own_specs(namespace: Mapping[str, Any], where: str) -> dict[str, Spec]:
@@ -395,6 +484,20 @@ def _check_field(one: Field, where: str) -> None:
             where=where,
             fix="Remove the default, or `| None` from the type.",
         )
+    if spec.oneof is not None and not one.type.optional:
+        raise ContractError(
+            "A member of a oneof is absent where another is there.",
+            where=where,
+            fix="Add `| None` to the type.",
+        )
+    if spec.required and (one.type.optional or one.type.shape is not Shape.ONE):
+        raise ContractError(
+            "What is required is one value and never None.",
+            where=where,
+            fix="Remove required=True, or `| None` from the type.",
+        )
+    if spec.delimited and one.kind.name != "message":
+        raise ContractError("delimited=True is for messages.", where=where, fix="Remove it.")
     if spec.presence and (
         one.type.optional or one.type.shape is not Shape.ONE or one.kind.is_submessage
     ):

@@ -4,7 +4,10 @@ Every root message has a pool of its own, which holds what the message is made o
 of a message can live in one process (as in a test of compatibility), and nothing that the
 application or its other libraries register in protobuf's default pool can collide with ours.
 
-A protobuf package is one file: `shop.inventory.v1` is `shop/inventory/v1.proto`.
+A protobuf package is one proto3 file, `shop.inventory.v1` is `shop/inventory/v1.proto`, unless the
+declarations name a `ProtoFile`. In a file, declarations stand in the order of their module. A pool
+that was built is compared with the declarations: what a file's edition and features make of a field
+has to be what its Python type says.
 """
 
 from __future__ import annotations
@@ -12,16 +15,28 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from importlib import import_module
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
-from switchgear.contract.declaration import Field, declaration_of, fields_of, full_name, reach
-from switchgear.contract.enums import Enum, numbers_of
-from switchgear.contract.kinds import Kind, Shape, is_message
+from msgspec import NODEFAULT
+
+from switchgear.contract.declaration import (
+    Declaration,
+    Field,
+    declaration_of,
+    fields_of,
+    file_of_type,
+    full_name,
+    oneofs_of,
+    reach,
+)
+from switchgear.contract.enums import Enum, labels_of
+from switchgear.contract.file import ProtoFile
+from switchgear.contract.kinds import SHARED, Kind, Shape, is_message
 from switchgear.contract.message import Message
-from switchgear.contract.money import Money
 from switchgear.contract.service import Operation, ServiceContract, contract_of
 from switchgear.errors import ContractError, MissingExtra
-from switchgear.model.edge import Pattern
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
@@ -40,20 +55,13 @@ __all__ = [
     "descriptor",
     "descriptor_pool",
     "file_descriptors",
-    "file_of",
     "message_class",
     "sorted_roots",
 ]
 
-TIMESTAMP_FILE: Final = "google/protobuf/timestamp.proto"
-DURATION_FILE: Final = "google/protobuf/duration.proto"
-MONEY_FILE: Final = "google/type/money.proto"
 HTTP_FILE: Final = "google/api/annotations.proto"
 
-_SHARED_TYPES: Final = {
-    "timestamp": (TIMESTAMP_FILE, ".google.protobuf.Timestamp"),
-    "duration": (DURATION_FILE, ".google.protobuf.Duration"),
-}
+_EXACT: Final = 1e16
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -83,20 +91,47 @@ def descriptor_pool(*roots: type[Any] | ServiceContract) -> DescriptorPool:
 
     pool = DescriptorPool()
     for file in files.file:
-        pool.AddSerializedFile(file.SerializeToString())
+        try:
+            pool.AddSerializedFile(file.SerializeToString())
+        except TypeError as error:
+            raise ContractError(
+                f"protobuf refuses the file: {' '.join(str(error).split())}", where=file.name
+            ) from None
+    _, messages = sorted_roots(roots)
+    for cls in reach(*messages):
+        _compare(pool, cls)
     return pool
 
 
-def file_of(package: str) -> str:
-    """Return the name of the file that holds a package."""
-    return f"{package.replace('.', '/')}.proto"
+def _compare(pool: DescriptorPool, cls: type[Message | Enum]) -> None:
+    """Refuse a declaration that protobuf reads otherwise than Python."""
+    name = full_name(cls)
+    if issubclass(cls, Enum):
+        if pool.FindEnumTypeByName(name).is_closed is not cls.__closed__:
+            raise ContractError(
+                f"Its file makes it {'open' if cls.__closed__ else 'closed'}.",
+                where=name,
+                fix="Say closed=True, or leave it out; or declare a feature in options=.",
+            )
+        return
+    fields = pool.FindMessageTypeByName(name).fields_by_name
+    for field in fields_of(cls).values():
+        if fields[field.wire].has_presence is not field.has_presence:
+            raise ContractError(
+                "Its file tells absence from zero, and its type does not."
+                if fields[field.wire].has_presence
+                else "Its type tells absence from zero, and its file does not.",
+                where=f"{name}.{field.wire}",
+                fix="Use `| None`, presence=True, or neither; or declare a feature in options=.",
+            )
 
 
 def file_descriptors(*roots: type[Any] | ServiceContract) -> FileDescriptorSet:
     """Return the files that describe services and messages, each after those that it imports.
 
-    A root is a message class, the Protocol of a service, or its `ServiceContract`. Raises
-    `ContractError` where two packages import each other or two things have one name, and
+    A root is a message, an enumeration, the Protocol of a service, or its `ServiceContract`.
+
+    Raises `ContractError` where two packages import each other or two things have one name, and
     `MissingExtra` where protobuf is not installed.
     """
     try:
@@ -105,7 +140,7 @@ def file_descriptors(*roots: type[Any] | ServiceContract) -> FileDescriptorSet:
         raise MissingExtra("protobuf", "grpc") from None
     services, messages = sorted_roots(roots)
     files = _Files()
-    for cls in reach(*messages):
+    for cls in sorted(reach(*messages), key=_serial):
         files.add_type(cls)
     for contract in services:
         files.add_service(contract)
@@ -114,12 +149,12 @@ def file_descriptors(*roots: type[Any] | ServiceContract) -> FileDescriptorSet:
 
 def sorted_roots(
     roots: Iterable[type[Any] | ServiceContract],
-) -> tuple[list[ServiceContract], list[type[Message]]]:
-    """Return the services among `roots`, and the messages that all of them are made of."""
+) -> tuple[list[ServiceContract], list[type[Message | Enum]]]:
+    """Return the services among `roots`, and the other roots with what the services mention."""
     services: dict[str, ServiceContract] = {}
-    messages: list[type[Message]] = []
+    messages: list[type[Message | Enum]] = []
     for root in roots:
-        if not isinstance(root, ServiceContract) and is_message(root):
+        if not isinstance(root, ServiceContract) and (is_message(root) or _is_enum(root)):
             messages.append(root)
             continue
         contract = root if isinstance(root, ServiceContract) else contract_of(root)
@@ -130,54 +165,82 @@ def sorted_roots(
     return list(services.values()), messages
 
 
+def _serial(cls: type[Message | Enum]) -> int:
+    return cls.__serial__ if issubclass(cls, Enum) else declaration_of(cls).serial
+
+
+def _is_enum(root: object) -> bool:
+    return isinstance(root, type) and issubclass(root, Enum)
+
+
 class _Files:
-    """The files under construction, one for each package."""
+    """The files under construction."""
 
     def __init__(self) -> None:
         self.files: dict[str, FileDescriptorProto] = {}
         self.imports: dict[str, set[str]] = defaultdict(set)
+        self.stated: dict[str, ProtoFile] = {}
         self.owned: dict[str, DescriptorProto] = {}
 
-    def file(self, package: str) -> FileDescriptorProto:
-        from google.protobuf.descriptor_pb2 import FileDescriptorProto  # noqa: PLC0415
+    def file(self, stated: ProtoFile) -> FileDescriptorProto:
+        from google.protobuf.descriptor_pb2 import Edition, FileDescriptorProto  # noqa: PLC0415
 
-        name = file_of(package)
+        name = stated.path
+        if self.stated.setdefault(name, stated) != stated:
+            raise ContractError(
+                "Two declarations say different things of their file.",
+                where=name,
+                fix="Share one ProtoFile.",
+            )
         if name not in self.files:
-            for part in package.split("."):
-                _check_identifier(part, f"The package {package}")
-            self.files[name] = FileDescriptorProto(name=name, package=package, syntax="proto3")
+            for part in stated.package.split(".") if stated.package else ():
+                _check_identifier(part, f"The package {stated.package}")
+            made = FileDescriptorProto(name=name, syntax=stated.syntax)
+            if stated.package:
+                made.package = stated.package
+            if stated.is_edition:
+                made.syntax = "editions"
+                made.edition = Edition.Value(f"EDITION_{stated.syntax}")
+            elif stated.syntax == "proto2":
+                made.ClearField("syntax")
+            _fill_options(made, stated.options, name)
+            self.files[name] = made
         return self.files[name]
 
     def add_type(self, cls: type[Message | Enum]) -> DescriptorProto | None:
         """Add a message or enumeration, inside the message that owns it if there is one."""
-        if cls is Money or full_name(cls) in self.owned:
+        if file_of_type(cls).is_shared or full_name(cls) in self.owned:
             return self.owned.get(full_name(cls))
-        _check_identifier(cls.__name__, full_name(cls))
         if issubclass(cls, Enum):
+            _check_identifier(cls.__wire_name__, full_name(cls))
             owner: type[Message] | None = getattr(cls, "__owner__", None)
-            into = self.add_type(owner) if owner else self.file(cls.__package__)
+            into = self.add_type(owner) if owner else self.file(cls.__file__)
             if into is not None:
                 _fill_enum(into.enum_type.add(), cls)
             return None
         declaration = declaration_of(cls)
+        _check_identifier(declaration.wire_name, declaration.full_name)
         parent = self.add_type(declaration.owner) if declaration.owner else None
         made = (
-            self.file(declaration.package).message_type.add()
+            self.file(declaration.file).message_type.add()
             if parent is None
             else parent.nested_type.add()
         )
         self.owned[declaration.full_name] = made
-        file = file_of(declaration.package)
+        file = declaration.file.path
         self.imports[file].update(_fill_message(made, cls) - {file})
         return made
 
     def add_service(self, contract: ServiceContract) -> None:
-        file = self.file(contract.package)
+        file = self.file(contract.file)
         made = file.service.add(name=contract.name)
+        _fill_options(made, contract.options, contract.full_name)
         for operation in contract.operations.values():
             _fill_method(made.method.add(), operation)
-            used = {_file_of_type(one) for one in (operation.request, operation.reply)}
-            self.imports[file.name].update(used - {file.name} | {HTTP_FILE})
+            used = {file_of_type(one).path for one in (operation.request, operation.reply)}
+            if operation.http:
+                used.add(HTTP_FILE)
+            self.imports[file.name].update(used - {file.name})
 
     def finish(self) -> list[FileDescriptorProto]:
         """Return all files in the order of their imports."""
@@ -211,73 +274,130 @@ class _Files:
 
 def _shared_file(name: str) -> FileDescriptorProto:
     """Return a file that is protobuf's own or Google's, which every language has."""
-    from google.protobuf import duration_pb2, timestamp_pb2  # noqa: PLC0415 - an extra
-    from google.protobuf.descriptor_pb2 import DESCRIPTOR, FileDescriptorProto  # noqa: PLC0415
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto  # noqa: PLC0415
 
-    known = {one.name: one for one in (DESCRIPTOR, duration_pb2.DESCRIPTOR)}
-    known[TIMESTAMP_FILE] = timestamp_pb2.DESCRIPTOR
-    if name not in known:
-        try:
-            from google.api import (  # type: ignore[import-untyped]  # noqa: PLC0415
-                annotations_pb2,
-                http_pb2,
-            )
-            from google.type import money_pb2  # type: ignore[import-untyped]  # noqa: PLC0415
-        except ImportError:
-            raise MissingExtra("googleapis-common-protos", "grpc") from None
-        for module in (annotations_pb2, http_pb2, money_pb2):
-            known[module.DESCRIPTOR.name] = module.DESCRIPTOR
-    return FileDescriptorProto.FromString(known[name].serialized_pb)
+    module = f"{name.removesuffix('.proto').replace('/', '.')}_pb2"
+    try:
+        known = import_module(module).DESCRIPTOR
+    except ImportError:
+        raise MissingExtra("googleapis-common-protos", "grpc") from None
+    return FileDescriptorProto.FromString(known.serialized_pb)
 
 
-def _file_of_type(cls: type[Message | Enum]) -> str:
-    if cls is Money:
-        return MONEY_FILE
-    owner: type[Message] | None = getattr(cls, "__owner__", None)
-    if owner is not None:
-        return _file_of_type(owner)
-    if issubclass(cls, Enum):
-        return file_of(cls.__package__)
-    return file_of(declaration_of(cls).package)
+def _fill_options(made: Any, text: str, where: str) -> None:
+    """Read further options, which are in protobuf's text format."""
+    if not text:
+        return
+    from google.protobuf import text_format  # noqa: PLC0415 - an extra
+
+    try:
+        text_format.Parse(text, made.options)
+    except text_format.ParseError as error:
+        raise ContractError(
+            f"Its options cannot be read: {error}.",
+            where=where,
+            fix='Write them in protobuf\'s text format: `go_package: "acme.com/pay"`.',
+        ) from None
 
 
 def _fill_message(made: DescriptorProto, cls: type[Message]) -> set[str]:
     """Describe `cls` in `made`; return the files that its fields need."""
-    made.name = cls.__name__
+    declaration = declaration_of(cls)
+    made.name = declaration.wire_name
     needed: set[str] = set()
     prefix = f".{full_name(cls)}"
+    oneofs = list(oneofs_of(declaration.specs))
+    for oneof in oneofs:
+        made.oneof_decl.add(name=oneof)
     for field in fields_of(cls).values():
-        one = made.field.add(name=field.name, number=field.number)
+        spec = field.spec
+        one = made.field.add(name=field.wire, number=field.number)
         one.label = one.LABEL_OPTIONAL
-        one.json_name = field.name  # other languages then write the names that we read
-        if field.spec.deprecated:
+        one.json_name = field.json  # other languages then write the names that we read
+        if spec.deprecated:
             one.options.deprecated = True
+        _fill_options(one, spec.options, f"{full_name(cls)}.{field.wire}")
         if field.type.key is None:
             needed |= _fill_type(one, field.kind)
         else:
             needed |= _fill_map(made, one, field, prefix)
         if field.type.shape is not Shape.ONE:
             one.label = one.LABEL_REPEATED
-    optional = [
-        one
-        for one, field in zip(made.field, fields_of(cls).values(), strict=True)
-        if field.has_presence and not field.kind.is_submessage
-    ]
-    for one in optional:
-        one.proto3_optional = True
-        one.oneof_index = len(made.oneof_decl)
-        made.oneof_decl.add(name=f"_{one.name}")
-    _fill_reserved(made, declaration_of(cls).reserved)
+        if spec.oneof is not None:
+            one.oneof_index = oneofs.index(spec.oneof)
+        _fill_syntax(one, field, cls)
+    if declaration.file.syntax == "proto3":
+        _fill_optional(made, cls)
+    _fill_options(made, declaration.options, full_name(cls))
+    _fill_ranges(made, declaration)
     return needed
+
+
+def _fill_optional(made: DescriptorProto, cls: type[Message]) -> None:
+    """Put each optional scalar into a oneof of its own, as proto3 tells presence."""
+    for one, field in zip(made.field, fields_of(cls).values(), strict=True):
+        if field.has_presence and not field.kind.is_submessage and field.spec.oneof is None:
+            one.proto3_optional = True
+            one.oneof_index = len(made.oneof_decl)
+            made.oneof_decl.add(name=f"_{one.name}")
+
+
+def _fill_syntax(one: FieldDescriptorProto, field: Field, cls: type[Message]) -> None:
+    """Say what only proto2 and the editions can say."""
+    spec, file = field.spec, declaration_of(cls).file
+    if file.syntax == "proto3":
+        if spec.required or spec.delimited:
+            raise ContractError(
+                "A proto3 file knows neither required nor delimited fields.",
+                where=f"{full_name(cls)}.{field.wire}",
+                fix="Use presence=True, or a ProtoFile with another syntax.",
+            )
+        return
+    if spec.required:
+        if file.is_edition:
+            one.options.features.field_presence = one.options.features.LEGACY_REQUIRED
+        else:
+            one.label = one.LABEL_REQUIRED
+    if spec.delimited:
+        if file.is_edition:
+            one.options.features.message_encoding = one.options.features.DELIMITED
+        else:
+            inner = declaration_of(field.kind.python)
+            if inner.owner is not cls or inner.wire_name.lower() != field.wire:
+                raise ContractError(
+                    "In proto2 a group declares a message of its own.",
+                    where=f"{full_name(cls)}.{field.wire}",
+                    fix="Declare the message inside this one, and call it as the field.",
+                )
+            one.type = one.TYPE_GROUP
+    if spec.presence and spec.default is not NODEFAULT:
+        one.default_value = _default(spec.default)
+
+
+def _default(value: Any) -> str:
+    """Return a default as a descriptor holds it."""
+    if isinstance(value, Enum):
+        return str(value._value_)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes):
+        from google.protobuf.text_encoding import CEscape  # noqa: PLC0415 - an extra
+
+        return CEscape(value, as_utf8=False)
+    if isinstance(value, float):
+        if isfinite(value):
+            return str(int(value)) if value == int(value) and abs(value) < _EXACT else repr(value)
+        return "nan" if value != value else "inf" if value > 0 else "-inf"  # noqa: PLR0124
+    return str(value)
 
 
 def _fill_type(one: FieldDescriptorProto, kind: Kind) -> set[str]:
     if kind.name in {"message", "enum"}:
         one.type = one.TYPE_MESSAGE if kind.name == "message" else one.TYPE_ENUM
         one.type_name = f".{full_name(kind.python)}"
-        return {_file_of_type(kind.python)}
-    if kind.name in _SHARED_TYPES:
-        file, one.type_name = _SHARED_TYPES[kind.name]
+        return {file_of_type(kind.python).path}
+    if kind.name in SHARED:
+        file, one.type_name = SHARED[kind.name]
         one.type = one.TYPE_MESSAGE
         return {file}
     name = "STRING" if kind.name == "decimal" else kind.name.upper()
@@ -288,7 +408,7 @@ def _fill_type(one: FieldDescriptorProto, kind: Kind) -> set[str]:
 def _fill_map(
     made: DescriptorProto, one: FieldDescriptorProto, field: Field, prefix: str
 ) -> set[str]:
-    entry = made.nested_type.add(name=f"{_camel(field.name)}Entry")
+    entry = made.nested_type.add(name=f"{_camel(field.wire)}Entry")
     entry.options.map_entry = True
     key = entry.field.add(name="key", number=1, json_name="key")
     value = entry.field.add(name="value", number=2, json_name="value")
@@ -299,52 +419,84 @@ def _fill_map(
     return _fill_type(value, field.kind)
 
 
-def _fill_reserved(made: DescriptorProto, reserved: tuple[int | str | range, ...]) -> None:
-    numbers: set[tuple[int, int]] = set()
-    for item in reserved:
-        if isinstance(item, str):
-            if item not in made.reserved_name:
-                made.reserved_name.append(item)
-        else:
-            numbers.add((item.start, item.stop) if isinstance(item, range) else (item, item + 1))
-    for start, end in _joined(numbers):
+def _fill_ranges(made: DescriptorProto, declaration: Declaration) -> None:
+    for one in declaration.extensions:
+        made.extension_range.add(start=one.start, end=one.stop)
+    names, ranges = _split(declaration.reserved)
+    made.reserved_name.extend(names)
+    for start, end in ranges:
         made.reserved_range.add(start=start, end=end)
 
 
-def _joined(ranges: set[tuple[int, int]]) -> list[tuple[int, int]]:
+def _split(reserved: tuple[int | str | range, ...]) -> tuple[list[str], list[tuple[int, int]]]:
+    """Return the names and the ranges among what is reserved; ranges end before their end."""
+    names = dict.fromkeys(item for item in reserved if isinstance(item, str))
+    numbers = [
+        (item.start, item.stop) if isinstance(item, range) else (item, item + 1)
+        for item in reserved
+        if not isinstance(item, str)
+    ]
+    return list(names), _joined(numbers)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the ranges as they are, or joined where some overlap, which protobuf refuses."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
-        if joined and start < joined[-1][1]:  # protobuf refuses ranges that overlap
+        if joined and start < joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
             joined.append((start, end))
-    return joined
+    return ranges if len(joined) == len(ranges) else joined
 
 
 def _fill_enum(made: EnumDescriptorProto, cls: type[Enum]) -> None:
-    made.name = cls.__name__
-    zero_first = sorted(numbers_of(cls).items(), key=lambda item: item[0] != 0)
-    for number, member in zero_first:
-        made.value.add(name=member.name, number=number)
+    made.name = cls.__wire_name__
+    labels = labels_of(cls).items()
+    # an open enumeration begins with what protobuf means by absence
+    for name, label in labels if cls.__closed__ else sorted(labels, key=lambda item: item[1] != 0):
+        one = made.value.add(name=name, number=int(label))
+        if label.deprecated:
+            one.options.deprecated = True
+        _fill_options(one, label.options, f"{full_name(cls)}.{name}")
+    if cls.__aliases__:
+        made.options.allow_alias = True
+    _fill_options(made, cls.__options__, full_name(cls))
+    names, ranges = _split(cls.__reserved__)
+    made.reserved_name.extend(names)
+    for start, end in ranges:
+        made.reserved_range.add(start=start, end=end - 1)  # inclusive here, unlike in messages
 
 
 def _fill_method(made: MethodDescriptorProto, operation: Operation) -> None:
-    try:
-        from google.api import annotations_pb2  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise MissingExtra("googleapis-common-protos", "grpc") from None
     made.name = operation.rpc_name
     made.input_type = f".{full_name(operation.request)}"
     made.output_type = f".{full_name(operation.reply)}"
+    if operation.takes_stream:
+        made.client_streaming = True
     if operation.streaming:
         made.server_streaming = True
-    if operation.pattern is Pattern.QUERY:
-        made.options.idempotency_level = made.options.NO_SIDE_EFFECTS
-    elif operation.keyed:
-        made.options.idempotency_level = made.options.IDEMPOTENT
-    rule = made.options.Extensions[annotations_pb2.http]
-    setattr(rule, operation.route.method.lower(), operation.route.path)
-    if operation.route.has_body:
+    if operation.level:
+        made.options.idempotency_level = made.options.IdempotencyLevel.Value(operation.level)
+    _fill_options(made, operation.options, operation.full_name)
+    if operation.http:
+        try:
+            from google.api import annotations_pb2  # type: ignore[import-untyped]  # noqa: PLC0415
+        except ImportError:
+            raise MissingExtra("googleapis-common-protos", "grpc") from None
+        rule = made.options.Extensions[annotations_pb2.http]
+        _fill_http(rule, operation)
+
+
+def _fill_http(rule: Any, operation: Operation) -> None:
+    route = operation.route
+    if operation.http != "route" or route is None:
+        from google.protobuf import text_format  # noqa: PLC0415 - an extra
+
+        text_format.Parse(operation.http, rule)
+        return
+    setattr(rule, route.method.lower(), route.path)
+    if route.has_body:
         rule.body = "*"
 
 

@@ -1,45 +1,106 @@
-"""Open enumerations: what an old reader does not know, it keeps.
+"""Enumerations: what an old reader does not know, it keeps.
 
 JSON carries the name of a member, protobuf its number. A number that no member has becomes an
 open member (`member.is_open`) that is written back as it came; in JSON it is written as a number,
-as ProtoJSON does. A name that no member has is an error.
+as ProtoJSON does. A name that no member has is an error. A closed enumeration, as proto2 has them,
+has no open members: protobuf keeps an unknown number of one with the unknown fields.
 
-Inside, the value of a member is its name, because that is what msgspec reads and writes by
-itself; `member.value` is the number, as declared.
+Inside, the value of a member is its name on the wire, because that is what msgspec reads and writes
+by itself; `member.value` is the number, as declared.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Iterable, Mapping
+from itertools import count
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from typing_extensions import override
 
+from switchgear.contract.file import Package, ProtoFile, file_of
 from switchgear.errors import ContractError
 
-__all__ = ["Enum", "numbers_of", "open_member"]
+__all__ = ["Enum", "Label", "labels_of", "member", "numbers_of", "open_member", "serial"]
 
 E = TypeVar("E", bound="Enum")
 
 MIN_NUMBER, MAX_NUMBER = -(2**31), 2**31 - 1
 
+_serial: Final = count()
 
-class Enum(enum.Enum):
-    """An enumeration of a contract: `class Colour(Enum)` with `COLOUR_UNKNOWN = 0` and so on.
+
+def serial() -> int:
+    """Return a number that grows with each declaration: exports keep the order of the module."""
+    return next(_serial)
+
+
+class Label(int):
+    """The number of a member, and what `member(...)` says besides."""
+
+    name: str | None = None
+    doc: str | None = None
+    deprecated: bool = False
+    options: str = ""
+
+
+def member(
+    number: int,
+    *,
+    name: str | None = None,
+    doc: str | None = None,
+    deprecated: bool = False,
+    options: str = "",
+) -> int:
+    """Declare a member of an `Enum` that needs more than its number.
+
+    `name` is its name on the wires, where Python does not allow that name (`None`); the prefix of
+    the enumeration is not put before it. `doc` and `deprecated` go into the exported contract, and
+    so do `options`, which are in protobuf's text format.
+    """
+    made = Label(number)
+    made.name, made.doc, made.deprecated, made.options = name, doc, deprecated, options
+    return made
+
+
+class _Type(enum.EnumMeta):
+    """Keeps what the class body says of every name: Python itself forgets it for an alias."""
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: Any, **kwargs: Any) -> _Type:
+        names: Iterable[str] = namespace._member_names  # noqa: SLF001 - there is no other way
+        namespace["__stated__"] = {one: namespace[one] for one in names}
+        return super().__new__(mcls, name, bases, namespace, **kwargs)
+
+
+class Enum(enum.Enum, metaclass=_Type):
+    """An enumeration of a contract: `class Colour(Enum)` with `UNKNOWN = 0` and so on.
 
     Numbers are explicit, 32-bit and unique, and one member has number 0: it is what protobuf
     means where a field is absent. Raises `ContractError` while the class is created if that does
     not hold. Looking up a number always succeeds: `Colour(7)`.
 
     In protobuf the names of members live beside their enumeration, so two enumerations of one
-    package cannot share a name: prefix them, or declare the enumeration inside its message.
+    package cannot share a name. Class keywords: `prefix="COLOUR_"` is put before each member's name
+    on the wires, so that several can have an `UNKNOWN`; or declare the enumeration inside its
+    message. `package` is as for messages, and so is `reserved`. `closed=True` is proto2's kind of
+    enumeration: an unknown number is no member, and none has to be 0. `aliases=True` lets members
+    share a number. `options` are in protobuf's text format. `wire_name` is its name in
+    protobuf, where the class is called otherwise.
     """
 
     if TYPE_CHECKING:
         __package__: ClassVar[str]
+        __file__: ClassVar[ProtoFile]
         __owner__: ClassVar[Any]
+        __serial__: ClassVar[int]
+        __reserved__: ClassVar[tuple[int | str | range, ...]]
+        __closed__: ClassVar[bool]
+        __aliases__: ClassVar[bool]
+        __options__: ClassVar[str]
+        __wire_name__: ClassVar[str]
+        __stated__: ClassVar[Mapping[str, object]]
     else:  # checkers know the literal type of each member's value without help
 
         @property
@@ -53,10 +114,28 @@ class Enum(enum.Enum):
         return self._name_ not in type(self).__members__
 
     @override
-    def __init_subclass__(cls, *, package: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        package: Package | None = None,
+        prefix: str = "",
+        reserved: Iterable[int | str | range] = (),
+        closed: bool = False,
+        aliases: bool = False,
+        options: str = "",
+        wire_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__package__ = package or cls.__module__
-        _name_values(cls)
+        cls.__file__ = file_of(package or cls.__module__)
+        cls.__package__ = cls.__file__.package
+        cls.__serial__ = serial()
+        cls.__reserved__ = tuple(reserved)
+        cls.__closed__ = closed
+        cls.__aliases__ = aliases
+        cls.__options__ = options
+        cls.__wire_name__ = wire_name or cls.__name__
+        _Reading(cls, prefix).settle()
 
     @classmethod
     @override
@@ -64,7 +143,9 @@ class Enum(enum.Enum):
         if type(value) is not int or not MIN_NUMBER <= value <= MAX_NUMBER:
             return None
         known = numbers_of(cls).get(value)
-        return open_member(cls, value) if known is None else known
+        if known is not None:
+            return known
+        return None if cls.__closed__ else open_member(cls, value)
 
     @override
     def __repr__(self) -> str:
@@ -83,6 +164,12 @@ def numbers_of(cls: type[E]) -> Mapping[int, E]:
     return numbers
 
 
+def labels_of(cls: type[Enum]) -> Mapping[str, Label]:
+    """Return the numbers of all members by their names on the wires, those of aliases too."""
+    labels: Mapping[str, Label] = cls._labels_  # type: ignore[attr-defined]
+    return labels
+
+
 def open_member(cls: type[E], number: int) -> E:
     """Return the member for a number that `cls` does not declare.
 
@@ -90,43 +177,74 @@ def open_member(cls: type[E], number: int) -> E:
     a sender of ever new numbers cannot fill the memory.
     """
     members: WeakValueDictionary[int, E] = cls._open_  # type: ignore[attr-defined]
-    member = members.get(number)
-    if member is None:
-        member = object.__new__(cls)
-        member._name_ = str(number)
-        member._value_ = number
-        member._number_ = number  # type: ignore[attr-defined]
-        members[number] = member
-    return member
+    found = members.get(number)
+    if found is None:
+        found = object.__new__(cls)
+        found._name_ = str(number)
+        found._value_ = number
+        found._number_ = number  # type: ignore[attr-defined]
+        members[number] = found
+    return found
 
 
-def _name_values(cls: type[Enum]) -> None:
-    where = f"{cls.__module__}.{cls.__qualname__}"
-    numbers: dict[int, Enum] = {}
-    for name, member in cls.__members__.items():
-        number: object = member._value_
-        if type(number) is not int or not MIN_NUMBER <= number <= MAX_NUMBER:
-            raise ContractError(
-                f"{name} has the number {number!r}.",
-                where=where,
-                fix="Give every member a 32-bit integer.",
+def _numbers(item: int | range) -> range:
+    return item if isinstance(item, range) else range(item, item + 1)
+
+
+class _Reading:
+    """Reads the members of a new enumeration, and gives them their names on the wires."""
+
+    def __init__(self, cls: type[Enum], prefix: str) -> None:
+        self.cls = cls
+        self.prefix = prefix
+        self.where = f"{cls.__module__}.{cls.__qualname__}"
+
+    def wrong(self, what: str, fix: str) -> ContractError:
+        return ContractError(what, where=self.where, fix=fix)
+
+    def settle(self) -> None:
+        cls: Any = self.cls
+        numbers: dict[int, Enum] = {}
+        labels: dict[str, Label] = {}
+        for name, one in self.cls.__members__.items():
+            label = self.label(name)
+            number = int(label)
+            if number in numbers and not cls.__aliases__:
+                raise self.wrong(
+                    f"{numbers[number].name} and {name} both have the number {number}.",
+                    "Give every member a number of its own, or say aliases=True.",
+                )
+            numbers.setdefault(number, one)
+            labels[label.name or self.prefix + name] = label
+        if numbers and 0 not in numbers and not cls.__closed__:
+            raise self.wrong(
+                "No member has the number 0.",
+                "Declare what an absent value means, for example UNKNOWN = 0.",
             )
-        if number in numbers:
-            raise ContractError(
-                f"{numbers[number].name} and {name} both have the number {number}.",
-                where=where,
-                fix="Give every member a number of its own.",
-            )
-        numbers[number] = member
-    if numbers and 0 not in numbers:
-        raise ContractError(
-            "No member has the number 0.",
-            where=where,
-            fix="Declare what an absent value means, for example UNKNOWN = 0.",
+        self.check_reserved(labels)
+        by_name = {name: numbers[label] for name, label in labels.items()}
+        for name, one in reversed(by_name.items()):  # the first of several names is written
+            one._value_ = name
+            one._number_ = int(labels[name])  # type: ignore[attr-defined]
+        cls._value2member_map_ = by_name
+        cls._numbers_ = numbers
+        cls._labels_ = MappingProxyType(labels)
+        cls._open_ = WeakValueDictionary()
+
+    def label(self, name: str) -> Label:
+        number = self.cls.__stated__[name]
+        # not isinstance: True is no number
+        if type(number) in {int, Label} and MIN_NUMBER <= cast("int", number) <= MAX_NUMBER:
+            return number if isinstance(number, Label) else Label(cast("int", number))
+        raise self.wrong(
+            f"{name} has the number {number!r}.", "Give every member a 32-bit integer."
         )
-    for number, member in numbers.items():
-        member._value_ = member._name_
-        member._number_ = number  # type: ignore[attr-defined]
-    cls._value2member_map_ = {member._name_: member for member in numbers.values()}
-    cls._numbers_ = numbers  # type: ignore[attr-defined]
-    cls._open_ = WeakValueDictionary()  # type: ignore[attr-defined]
+
+    def check_reserved(self, labels: Mapping[str, Label]) -> None:
+        for item in self.cls.__reserved__:
+            for name, label in labels.items():
+                if name == item or (not isinstance(item, str) and label in _numbers(item)):
+                    raise self.wrong(
+                        f"{name} = {int(label)} uses {item!r}, which is reserved.",
+                        "Use a number and a name that were never used.",
+                    )

@@ -19,22 +19,36 @@ import msgspec
 from typing_extensions import override
 
 from switchgear.contract.enums import Enum
+from switchgear.contract.wellknown import AnyMessage, FieldMask
 
 __all__ = [
+    "SHARED",
+    "BoolValue",
+    "BytesValue",
+    "DoubleValue",
     "Fixed32",
     "Fixed64",
     "Float32",
+    "FloatValue",
     "Int32",
+    "Int32Value",
+    "Int64Value",
     "Kind",
+    "ListValue",
     "SFixed32",
     "SFixed64",
     "SInt32",
     "SInt64",
     "Shape",
+    "StringValue",
+    "Struct",
     "Type",
     "UInt32",
+    "UInt32Value",
     "UInt64",
+    "UInt64Value",
     "Unread",
+    "Value",
     "is_message",
     "resolve",
     "wire_type",
@@ -58,6 +72,13 @@ class Kind:
     """The Python class of a value; for a message or an enum, the declared class."""
     low: int | None = None
     high: int | None = None
+    wraps: Kind | None = None
+    """What a wrapper of protobuf (`google.protobuf.StringValue`) is wrapped around."""
+
+    @property
+    def value(self) -> Kind:
+        """The kind as JSON sees it, which knows no wrappers."""
+        return self.wraps or self
 
     @property
     def is_int(self) -> bool:
@@ -77,12 +98,14 @@ class Kind:
     @property
     def is_text(self) -> bool:
         """Whether one path segment or query parameter can carry the value."""
-        return self.name != "message"
+        return self.name not in {"message", "struct", "value", "list_value", "any", "field_mask"}
 
     @property
     def is_packed(self) -> bool:
         """Whether protobuf puts the values of a list side by side, without a tag for each."""
-        return self.is_int or self.is_float or self.name in {"bool", "enum"}
+        return self.wraps is None and (
+            self.is_int or self.is_float or self.name in {"bool", "enum"}
+        )
 
     @property
     def is_key(self) -> bool:
@@ -92,7 +115,7 @@ class Kind:
     @property
     def is_submessage(self) -> bool:
         """Whether protobuf carries the value as a message, so that absence is visible."""
-        return self.name in {"message", "timestamp", "duration"}
+        return self.name == "message" or self.name in SHARED
 
     def accepts(self, value: object) -> bool:
         """Whether a Python value can be carried as this kind."""
@@ -102,6 +125,10 @@ class Kind:
             return isinstance(value, float | int) and not isinstance(value, bool)
         if self.python is datetime:
             return isinstance(value, datetime) and value.utcoffset() is not None
+        if self.wraps is not None:
+            return self.wraps.accepts(value)
+        if self.name == "value":
+            return True
         return isinstance(value, self.python)
 
 
@@ -113,6 +140,15 @@ class Type:
     shape: Shape = Shape.ONE
     key: Kind | None = None
     optional: bool = False
+
+
+SHARED: Final[dict[str, tuple[str, str]]] = {}
+"""Kinds that protobuf carries as a message of its own: the file and the full name of each."""
+
+
+def _shared(name: str, python: type, proto: str, file: str, wraps: Kind | None = None) -> Kind:
+    SHARED[name] = (f"google/protobuf/{file}.proto", f".google.protobuf.{proto}")
+    return Kind(name, python, wraps=wraps)
 
 
 def _integer(name: str, bits: int, *, signed: bool) -> Kind:
@@ -130,8 +166,8 @@ BOOL: Final = Kind("bool", bool)
 STRING: Final = Kind("string", str)
 BYTES: Final = Kind("bytes", bytes)
 DECIMAL: Final = Kind("decimal", Decimal)
-TIMESTAMP: Final = Kind("timestamp", datetime)
-DURATION: Final = Kind("duration", timedelta)
+TIMESTAMP: Final = _shared("timestamp", datetime, "Timestamp", "timestamp")
+DURATION: Final = _shared("duration", timedelta, "Duration", "duration")
 
 Int32 = Annotated[int, _integer("int32", 32, signed=True)]
 """A 32-bit integer. A plain `int` is 64-bit."""
@@ -148,6 +184,29 @@ SFixed64 = Annotated[int, _integer("sfixed64", 64, signed=True)]
 Float32 = Annotated[float, FLOAT]
 """A 32-bit binary fraction: about seven decimal digits survive protobuf."""
 
+Struct = Annotated[dict[str, Any], _shared("struct", dict, "Struct", "struct")]
+"""A JSON object of any content; its numbers are floats, as in `google.protobuf.Struct`."""
+Value = Annotated[Any, _shared("value", object, "Value", "struct")]
+"""Any JSON value. Null and, where the field is optional, absence are both None."""
+ListValue = Annotated[list[Any], _shared("list_value", list, "ListValue", "struct")]
+"""A JSON array of any content."""
+
+
+def _wrapper(proto: str, wraps: Kind) -> Kind:
+    return _shared(f"{wraps.name}_value", wraps.python, proto, "wrappers", wraps)
+
+
+# Wrappers are how proto3 told absence before it had `optional`; each is a message around a scalar.
+StringValue = Annotated[str, _wrapper("StringValue", STRING)]
+BytesValue = Annotated[bytes, _wrapper("BytesValue", BYTES)]
+BoolValue = Annotated[bool, _wrapper("BoolValue", BOOL)]
+DoubleValue = Annotated[float, _wrapper("DoubleValue", DOUBLE)]
+FloatValue = Annotated[float, _wrapper("FloatValue", FLOAT)]
+Int64Value = Annotated[int, _wrapper("Int64Value", INT64)]
+UInt64Value = Annotated[int, _wrapper("UInt64Value", _integer("uint64", 64, signed=False))]
+Int32Value = Annotated[int, _wrapper("Int32Value", _integer("int32", 32, signed=True))]
+UInt32Value = Annotated[int, _wrapper("UInt32Value", _integer("uint32", 32, signed=False))]
+
 _PLAIN: Final[dict[object, Kind]] = {
     str: STRING,
     int: INT64,
@@ -157,12 +216,19 @@ _PLAIN: Final[dict[object, Kind]] = {
     Decimal: DECIMAL,
     datetime: TIMESTAMP,
     timedelta: DURATION,
+    FieldMask: _shared("field_mask", FieldMask, "FieldMask", "field_mask"),
+    AnyMessage: _shared("any", AnyMessage, "Any", "any"),
 }
 
 _ALLOWED = (
     "Use str, int (or Int32, UInt32, UInt64, ...), float, Float32, bool, bytes, datetime, "
-    "timedelta, Decimal, Money, a switchgear Enum, a Message, a list or dict of these, or T | None."
+    "timedelta, Decimal, Money, StringValue (and the other wrappers), Struct, Value, ListValue, "
+    "FieldMask, AnyMessage, a switchgear Enum, a Message, a list or dict of these, or T | None."
 )
+
+
+_BOOL_MAP: Final = Kind("bool_map", dict)
+_UNREAD: Final = {"duration", "field_mask", "any", "struct", "value", "list_value"}
 
 
 def is_message(annotation: object) -> bool:
@@ -204,9 +270,11 @@ def _without_none(annotation: object) -> tuple[object, bool]:
 
 def _key(annotation: object) -> Kind:
     kind = _kind(annotation, inside="a dict")
-    if kind is STRING or kind.is_int:
+    if kind is STRING or kind is BOOL or kind.is_int:
         return kind
-    raise TypeError(f"{_told(annotation)} cannot be the key of a dict. Use str or an integer.")
+    raise TypeError(
+        f"{_told(annotation)} cannot be the key of a dict. Use str, an integer or bool."
+    )
 
 
 def _kind(annotation: object, inside: str | None = None) -> Kind:
@@ -269,10 +337,12 @@ def wire_type(found: Type, *, strings: bool = False) -> Any:
 
     `strings` says that the field's integers are usually written as strings.
     """
-    value = _unread(found.kind) if strings else _wire_kind(found.kind)
+    value = _unread(found.kind) if strings else _wire_kind(found.kind.value)
     if found.shape is Shape.LIST:
         return types.GenericAlias(list, (value,))
     if found.key is not None:
+        if found.key is BOOL:  # msgspec does not read it as a key
+            return _unread(_BOOL_MAP)
         return types.GenericAlias(dict, (_wire_kind(found.key), value))
     return value | None if found.optional else value
 
@@ -286,5 +356,5 @@ def _wire_kind(kind: Kind) -> Any:
         return Annotated[datetime, msgspec.Meta(tz=True)]
     if kind is FLOAT:
         return Annotated[float, msgspec.Meta(ge=-MAX_FLOAT32, le=MAX_FLOAT32)]
-    # msgspec knows ISO 8601's form of a duration, not protobuf's.
-    return _unread(kind) if kind is DURATION else kind.python
+    # msgspec knows ISO 8601's form of a duration, not protobuf's; and nothing of the rest.
+    return _unread(kind) if kind.name in _UNREAD else kind.python

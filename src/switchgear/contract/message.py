@@ -7,9 +7,20 @@ checked by `switchgear.contract.codec`. `switchgear.contract.declaration` holds 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar, cast, dataclass_transform, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Never,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    dataclass_transform,
+    overload,
+)
 
 import msgspec
 from msgspec import NODEFAULT, StructMeta
@@ -22,88 +33,59 @@ from switchgear.contract.declaration import (
     Spec,
     allows_none,
     check_numbers,
+    check_oneofs,
     check_reserved,
+    json_name,
+    oneofs_of,
     own_specs,
     settle,
 )
-from switchgear.contract.enums import Enum
+from switchgear.contract.enums import Enum, serial
+from switchgear.contract.file import Package, ProtoFile, file_of
 from switchgear.contract.kinds import is_message
 from switchgear.errors import ContractError
 
-__all__ = ["Message", "field", "replace"]
+__all__ = ["Message", "declared", "field", "replace", "which_oneof"]
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Message")
 
 
+class Said(TypedDict, total=False):
+    """What can be said about a field besides its number and default; see `field`."""
+
+    presence: bool
+    strings: bool
+    deprecated: bool
+    unit: str | None
+    scale: int | None
+    currency: str | None
+    semantics: str | None
+    doc: str | None
+    name: str | None
+    json: str | None
+    oneof: str | None
+    required: bool
+    delimited: bool
+    options: str
+
+
 @overload
-def field(
-    number: int,
-    *,
-    default: T,
-    presence: bool = ...,
-    strings: bool = ...,
-    deprecated: bool = ...,
-    unit: str | None = ...,
-    scale: int | None = ...,
-    currency: str | None = ...,
-    semantics: str | None = ...,
-    doc: str | None = ...,
-) -> T: ...
+def field(number: int, *, default: T, **said: Unpack[Said]) -> T: ...
 @overload
 def field(  # a bare `list` would be a list of unknowns to a strict checker
-    number: int,
-    *,
-    default_factory: type[list[Never] | dict[Never, Never]],
-    presence: bool = ...,
-    strings: bool = ...,
-    deprecated: bool = ...,
-    unit: str | None = ...,
-    scale: int | None = ...,
-    currency: str | None = ...,
-    semantics: str | None = ...,
-    doc: str | None = ...,
+    number: int, *, default_factory: type[list[Never] | dict[Never, Never]], **said: Unpack[Said]
 ) -> Any: ...
 @overload
-def field(
-    number: int,
-    *,
-    default_factory: Callable[[], T],
-    presence: bool = ...,
-    strings: bool = ...,
-    deprecated: bool = ...,
-    unit: str | None = ...,
-    scale: int | None = ...,
-    currency: str | None = ...,
-    semantics: str | None = ...,
-    doc: str | None = ...,
-) -> T: ...
+def field(number: int, *, default_factory: Callable[[], T], **said: Unpack[Said]) -> T: ...
 @overload
-def field(
-    number: int,
-    *,
-    presence: bool = ...,
-    strings: bool = ...,
-    deprecated: bool = ...,
-    unit: str | None = ...,
-    scale: int | None = ...,
-    currency: str | None = ...,
-    semantics: str | None = ...,
-    doc: str | None = ...,
-) -> Any: ...
+def field(number: int, **said: Unpack[Said]) -> Any: ...
 def field(
     number: int,
     *,
     default: Any = NODEFAULT,
     default_factory: Any = NODEFAULT,
-    presence: bool = False,
-    strings: bool = False,
-    deprecated: bool = False,
-    unit: str | None = None,
-    scale: int | None = None,
-    currency: str | None = None,
-    semantics: str | None = None,
-    doc: str | None = None,
+    **said: Unpack[Said],
 ) -> Any:
     """Declare a field of a `Message` or `Refusal`. `number` is its identity on the wire.
 
@@ -111,26 +93,19 @@ def field(
     leaves out zero values, so there absence means zero, whatever the default says. With
     `presence=True` the field is exported as `optional` and its absence is an error, unless it has
     a default. `strings=True` writes a 64-bit integer as a string in JSON, for readers (JavaScript)
-    that lose digits beyond 2^53; both forms are always read.
+    that lose digits beyond 2^53; both forms are always read. `oneof="payment"` makes it a member of
+    that oneof: of its members, which are all `T | None`, one at most is there.
 
     What the value means is part of the contract, and a change of it is found by `switchgear
     contract check`: `unit="cents"`; `scale=2`, the number of decimal places that the integer
     carries; `currency="EUR"`; `semantics="gross"`, any other word that tells one meaning from
     another. With `deprecated` and `doc` they go into the exported contract.
+
+    For contracts of others: `name` is the field's name in protobuf, where Python does not allow
+    that name or another is wanted; `json` is its name in JSON. `required=True` is proto2's, and
+    `delimited=True` is its group. `options` are further options in protobuf's text format.
     """
-    return Spec(
-        number=number,
-        default=default,
-        factory=default_factory,
-        presence=presence,
-        strings=strings,
-        deprecated=deprecated,
-        unit=unit,
-        scale=scale,
-        currency=currency,
-        semantics=semantics,
-        doc=doc,
-    )
+    return Spec(number, default, default_factory, **said)
 
 
 class MessageMeta(type):
@@ -147,8 +122,11 @@ class MessageMeta(type):
         bases: tuple[type, ...],
         namespace: dict[str, Any],
         *,
-        package: str | None = None,
+        package: Package | None = None,
         reserved: Reserved = (),
+        extensions: Iterable[range] = (),
+        options: str = "",
+        wire_name: str | None = None,
         scope: Scope | None = None,
     ) -> MessageMeta:
         """Create a message class; `Message` tells the keywords of a declaration."""
@@ -162,30 +140,60 @@ class MessageMeta(type):
         annotations = namespace.setdefault("__annotations__", {})
         specs = own_specs(namespace, where)
         gone = tuple(reserved)
-        check_numbers(specs, where)
-        check_reserved(specs, gone, where)
+        file = file_of(package or module)
+        check_numbers(specs, where, foreign=isinstance(package, ProtoFile))
+        check_reserved(specs, (*gone, *extensions), where)
+        check_oneofs(specs, where)
 
         nested = [value for value in namespace.values() if isinstance(value, type)]
+        strict = False
         for key, spec in specs.items():
-            if spec.factory is not NODEFAULT:
-                namespace[key] = msgspec.field(default_factory=spec.factory)
-            elif spec.default is not NODEFAULT:
-                namespace[key] = spec.default
-            elif allows_none(scope, annotations[key]):
-                namespace[key] = None
+            wire = spec.name or key
+            json = spec.json or (json_name(wire) if file.camel else wire)
+            strict = strict or json != wire
+            default = spec.default
+            if (
+                default is NODEFAULT
+                and spec.factory is NODEFAULT
+                and allows_none(scope, annotations[key])
+            ):
+                default = None
+            if json != key or spec.factory is not NODEFAULT:
+                namespace[key] = cast("Any", msgspec.field)(
+                    name=json, default=default, default_factory=spec.factory
+                )
+            elif default is not NODEFAULT:
+                namespace[key] = default
             else:
                 del namespace[key]
+        if oneofs_of(specs):
+            namespace["__post_init__"] = _one_of_each(
+                oneofs_of(specs), namespace.get("__post_init__")
+            )
         declaration = namespace["__declaration__"] = Declaration(
-            stated_package=package or module,
+            stated_file=file,
             where=where,
             specs=specs,
             reserved=gone,
             doc=inspect.cleandoc(namespace.get("__doc__") or ""),
             scope=scope,
             pending={key: annotations[key] for key in specs},
+            wire_name=wire_name or name,
+            serial=serial(),
+            extensions=tuple(extensions),
+            options=options,
         )
         namespace["__codec__"] = None
-        cls = StructMeta(name, (_Struct,), namespace, frozen=True, kw_only=True, dict=True)
+        cls = StructMeta(
+            name,
+            (_Struct,),
+            namespace,
+            frozen=True,
+            kw_only=True,
+            dict=True,
+            # a field that came under its other name would be taken for absent
+            forbid_unknown_fields=strict,
+        )
         declaration.cls = cast("type[Message]", cls)
         _adopt(declaration.cls, nested)
         # What is named before it exists is settled when the message is first used.
@@ -208,6 +216,24 @@ def _no_bases(where: str) -> ContractError:
         where=where,
         fix="Repeat the fields, or put the common ones into a message of their own.",
     )
+
+
+def _one_of_each(
+    oneofs: dict[str, list[str]], after: Callable[[Any], None] | None
+) -> Callable[[Any], None]:
+    """Return the check that no oneof has two members, which the constructor and JSON run."""
+
+    def __post_init__(self: Any) -> None:  # noqa: N807 - it becomes that method
+        for oneof, members in oneofs.items():
+            there = [name for name in members if getattr(self, name) is not None]
+            if len(there) > 1:
+                raise ValueError(
+                    f"{there[0]} and {there[1]} are both given: {oneof} is one of them"
+                )
+        if after is not None:
+            after(self)
+
+    return __post_init__
 
 
 def _adopt(cls: type[Message], nested: list[type]) -> None:
@@ -253,7 +279,13 @@ if TYPE_CHECKING:
         __unknown__: bytes | None
 
         def __init_subclass__(
-            cls, *, package: str | None = ..., reserved: Reserved = ...
+            cls,
+            *,
+            package: Package | None = ...,
+            reserved: Reserved = ...,
+            extensions: Iterable[range] = ...,
+            options: str = ...,
+            wire_name: str | None = ...,
         ) -> None: ...
 
 else:
@@ -267,11 +299,34 @@ class Message(_Base):
     """The base of every message: `class Reserve(Message)` with `order_id: str = field(1)`.
 
     Class keywords: `package="shop.inventory.v1"` is the protobuf package (default: the name of
-    the module); `reserved=(4, "old_name", range(10, 20))` keeps the numbers and names of removed
-    fields from being used again.
+    the module), or a `ProtoFile`; `reserved=(4, "old_name", range(10, 20))` keeps the numbers and
+    names of removed fields from being used again. For contracts of others: `extensions=` are the
+    numbers that others may extend the message with, `wire_name` is its name in protobuf where the
+    class is called otherwise, and `options` are in protobuf's text format.
 
     Raises `ContractError` while the class is created if a rule is broken.
     """
+
+
+def which_oneof(message: Message, oneof: str) -> str | None:
+    """Return the name of the member of a oneof that is there; None if none is.
+
+    Raises `ValueError` if the message has no such oneof.
+    """
+    members = oneofs_of(type(message).__declaration__.specs).get(oneof)
+    if members is None:
+        raise ValueError(f"{type(message).__name__} has no oneof {oneof!r}")
+    return next((name for name in members if getattr(message, name) is not None), None)
+
+
+def declared(full_name: str) -> type[Message] | None:
+    """Return the message class of that name, the newest of several; None if there is none."""
+    found = (
+        cls
+        for cls in reversed(_Struct.__subclasses__())
+        if vars(cls)["__declaration__"].full_name == full_name
+    )
+    return cast("type[Message] | None", next(found, None))
 
 
 def replace(message: M, **changes: Any) -> M:

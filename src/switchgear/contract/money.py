@@ -8,6 +8,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from switchgear.contract.file import ProtoFile
 from switchgear.contract.kinds import Int32
 from switchgear.contract.message import Message, field
 
@@ -20,7 +21,7 @@ _EXACT: Final = Context(prec=100, rounding=ROUND_HALF_EVEN)
 """Wide enough for any amount, whatever precision the application has set for its thread."""
 
 
-class Money(Message, package="google.type"):
+class Money(Message, package=ProtoFile("google/type/money.proto", "google.type")):
     """An amount of one currency. `Money.of("12.50", "EUR")` makes one; `amount` is exact.
 
     Amounts of one currency can be added, subtracted, compared and negated, and multiplied by an

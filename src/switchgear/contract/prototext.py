@@ -5,14 +5,14 @@ A test compiles the text with protoc and compares what comes out with the descri
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from switchgear.contract.declaration import Field, declaration_of, fields_of, full_name, reach
+from switchgear.contract.declaration import fields_of, full_name, json_name, reach
 from switchgear.contract.descriptors import file_descriptors, sorted_roots
-from switchgear.contract.enums import Enum
+from switchgear.contract.docs import field_doc, member_docs, type_doc
+from switchgear.contract.file import is_shared
 from switchgear.contract.message import Message
 from switchgear.contract.service import Operation, ServiceContract
 from switchgear.model.wire import IDEMPOTENCY_KEY
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
         ServiceDescriptorProto,
     )
 
-__all__ = ["field_doc", "proto_files", "type_doc"]
+__all__ = ["proto_files"]
 
-_SHARED: Final = ("google/protobuf/", "google/type/", "google/api/")
 _HEADER: Final = "// Exported from the Python contracts by switchgear. Change those instead."
+_MAX: Final = 536_870_912
+_MAX_ENUM: Final = 2**31 - 1
 
 
 def proto_files(*roots: type[Any] | ServiceContract) -> dict[str, str]:
@@ -50,9 +51,11 @@ def proto_files(*roots: type[Any] | ServiceContract) -> dict[str, str]:
         name = full_name(cls)
         docs[name] = type_doc(cls)
         if issubclass(cls, Message):
-            docs |= {f"{name}.{key}": field_doc(field) for key, field in fields_of(cls).items()}
+            docs |= {f"{name}.{one.wire}": field_doc(cls, one) for one in fields_of(cls).values()}
+        else:
+            docs |= {f"{name}.{key}": doc for key, doc in member_docs(cls).items()}
     files = file_descriptors(*roots)
-    own = [file for file in files.file if not file.name.startswith(_SHARED)]
+    own = [file for file in files.file if not is_shared(file.name)]
     return {file.name: "\n".join(_Writer(file, docs).file()) + "\n" for file in own}
 
 
@@ -66,30 +69,6 @@ def _operation_doc(operation: Operation) -> str:
     return "\n".join(told)
 
 
-def type_doc(cls: type[Message | Enum]) -> str:
-    """Return the docstring of a message or enumeration; nothing where it has none of its own."""
-    if issubclass(cls, Enum):
-        return inspect.cleandoc(vars(cls).get("__doc__") or "")
-    return declaration_of(cls).doc
-
-
-def field_doc(field: Field) -> str:
-    """Return what `field(doc=..., unit=...)` says, a sentence for each.
-
-    `Unit: cents.` and its like are how `switchgear contract check` reads the meaning of a field
-    out of a `.proto` file.
-    """
-    spec = field.spec
-    meaning = {
-        "Unit": spec.unit,
-        "Scale": spec.scale,
-        "Currency": spec.currency,
-        "Semantics": spec.semantics,
-    }
-    told = [f"{key}: {value}." for key, value in meaning.items() if value is not None]
-    return " ".join([spec.doc, *told] if spec.doc else told)
-
-
 class _Writer:
     def __init__(self, file: FileDescriptorProto, docs: Mapping[str, str]) -> None:
         self._file = file
@@ -97,19 +76,34 @@ class _Writer:
 
     def file(self) -> Iterator[str]:
         file = self._file
-        yield from (_HEADER, 'syntax = "proto3";', "", f"package {file.package};")
+        yield _HEADER
+        if file.edition:
+            from google.protobuf.descriptor_pb2 import Edition  # noqa: PLC0415 - an extra
+
+            yield f'edition = "{Edition.Name(file.edition).removeprefix("EDITION_")}";'
+        else:
+            yield f'syntax = "{file.syntax or "proto2"}";'
+        if file.package:
+            yield from ("", f"package {file.package};")
         if file.dependency:
             yield ""
             yield from (f'import "{name}";' for name in file.dependency)
+        options = list(_options(file))
+        if options:
+            yield ""
+            yield from (f"option {one};" for one in options)
+        prefix = f"{file.package}." if file.package else ""
         for service in file.service:
             yield ""
-            yield from self.service(service, f"{file.package}.{service.name}")
+            yield from self.service(service, f"{prefix}{service.name}")
+        groups = _groups(file.message_type, file.extension)
         for message in file.message_type:
-            yield ""
-            yield from self.message(message, f"{file.package}.{message.name}")
+            if message.name not in groups:
+                yield ""
+                yield from self.message(message, f"{prefix}{message.name}")
         for enum in file.enum_type:
             yield ""
-            yield from self.enum(enum, f"{file.package}.{enum.name}")
+            yield from self.enum(enum, f"{prefix}{enum.name}")
 
     def comment(self, name: str) -> Iterator[str]:
         for line in self._docs.get(name, "").splitlines():
@@ -118,6 +112,7 @@ class _Writer:
     def service(self, service: ServiceDescriptorProto, name: str) -> Iterator[str]:
         yield from self.comment(name)
         yield f"service {service.name} {{"
+        yield from (f"  option {one};" for one in _options(service))
         for index, method in enumerate(service.method):
             if index:
                 yield ""
@@ -126,18 +121,17 @@ class _Writer:
 
     def method(self, method: MethodDescriptorProto, service: str) -> Iterator[str]:
         yield from self.comment(f"{service}.{method.name}")
-        stream = "stream " if method.server_streaming else ""
+        taken = "stream " if method.client_streaming else ""
+        given = "stream " if method.server_streaming else ""
         request = self.reference(method.input_type, service)
         reply = self.reference(method.output_type, service)
-        yield f"rpc {method.name}({request}) returns ({stream}{reply}) {{"
-        level = method.options.idempotency_level
-        if level:
-            yield f"  option idempotency_level = {method.options.IdempotencyLevel.Name(level)};"
-        for _, rule in method.options.ListFields():
-            if hasattr(rule, "WhichOneof"):
-                verb = rule.WhichOneof("pattern")
-                body = f' body: "{rule.body}"' if rule.body else ""
-                yield f'  option (google.api.http) = {{ {verb}: "{getattr(rule, verb)}"{body} }};'
+        signature = f"rpc {method.name}({taken}{request}) returns ({given}{reply})"
+        options = list(_options(method))
+        if not options:
+            yield f"{signature};"
+            return
+        yield f"{signature} {{"
+        yield from (f"  option {one};" for one in options)
         yield "}"
 
     def message(self, message: DescriptorProto, name: str) -> Iterator[str]:
@@ -151,40 +145,90 @@ class _Writer:
         yield "}"
 
     def inside(self, message: DescriptorProto, name: str) -> Iterator[str]:
-        numbers = ", ".join(
-            str(one.start) if one.end == one.start + 1 else f"{one.start} to {one.end - 1}"
-            for one in message.reserved_range
-        )
-        if numbers:
-            yield f"reserved {numbers};"
-        if message.reserved_name:
-            yield "reserved " + ", ".join(f'"{one}"' for one in message.reserved_name) + ";"
+        yield from (f"option {one};" for one in _options(message))
+        ranges = [(one.start, one.end) for one in message.reserved_range]
+        yield from self.reserved(ranges, list(message.reserved_name), _MAX)
+        for one in message.extension_range:
+            yield f"extensions {_range(one.start, one.end, _MAX)};"
         entries = {one.name: one for one in message.nested_type if one.options.map_entry}
+        groups = _groups(message.nested_type, message.field)
         for nested in message.nested_type:
-            if nested.name not in entries:
+            if nested.name not in {**entries, **groups}:
                 yield from self.message(nested, f"{name}.{nested.name}")
         for enum in message.enum_type:
             yield from self.enum(enum, f"{name}.{enum.name}")
+        open_oneof = None
         for field in message.field:
-            yield from self.comment(f"{name}.{field.name}")
-            yield self.field(field, entries, name)
+            oneof = None
+            if field.HasField("oneof_index") and not field.proto3_optional:
+                oneof = message.oneof_decl[field.oneof_index].name
+            if open_oneof is not None and oneof != open_oneof:
+                yield "}"
+            if oneof is not None and oneof != open_oneof:
+                yield f"oneof {oneof} {{"
+            open_oneof = oneof
+            lines = self.field_lines(field, {**entries, **groups}, name, inside=oneof is not None)
+            yield from _indented(lines) if oneof is not None else lines
+        if open_oneof is not None:
+            yield "}"
 
-    def field(
-        self, field: FieldDescriptorProto, entries: Mapping[str, DescriptorProto], message: str
-    ) -> str:
-        entry = entries.get(field.type_name.rpartition(".")[2])
-        if entry is not None and field.type_name == f".{message}.{entry.name}":
-            key, value = (self.type(one, message) for one in entry.field)
-            told = f"map<{key}, {value}>"
-        elif field.label == field.LABEL_REPEATED:
-            told = f"repeated {self.type(field, message)}"
-        else:
-            told = ("optional " if field.proto3_optional else "") + self.type(field, message)
-        options = ["deprecated = true"] if field.options.deprecated else []
-        if field.json_name != _json_name(field.name):
-            options.append(f'json_name = "{field.json_name}"')
+    def reserved(self, ranges: list[tuple[int, int]], names: list[str], end: int) -> Iterator[str]:
+        if ranges:
+            yield f"reserved {', '.join(_range(start, stop, end) for start, stop in ranges)};"
+        if names:
+            quoted = names if self._file.edition else [f'"{one}"' for one in names]
+            yield f"reserved {', '.join(quoted)};"
+
+    def field_lines(
+        self,
+        field: FieldDescriptorProto,
+        inner: Mapping[str, DescriptorProto],
+        message: str,
+        *,
+        inside: bool,
+    ) -> Iterator[str]:
+        yield from self.comment(f"{message}.{field.name}")
+        label = "" if inside else self.label(field)
+        options = self.field_options(field)
         listed = f" [{', '.join(options)}]" if options else ""
-        return f"{told} {field.name} = {field.number}{listed};"
+        found = inner.get(field.type_name.rpartition(".")[2])
+        if found is not None and (
+            field.type_name != f".{message}.{found.name}"
+            or not (found.options.map_entry or field.type == field.TYPE_GROUP)
+        ):
+            found = None
+        if found is None:
+            yield f"{label}{self.type(field, message)} {field.name} = {field.number}{listed};"
+        elif found.options.map_entry:
+            key, value = (self.type(one, message) for one in found.field)
+            yield f"map<{key}, {value}> {field.name} = {field.number}{listed};"
+        else:
+            yield from self.comment(f"{message}.{found.name}")
+            yield f"{label}group {found.name} = {field.number}{listed} {{"
+            yield from _indented(self.inside(found, f"{message}.{found.name}"))
+            yield "}"
+
+    def label(self, field: FieldDescriptorProto) -> str:
+        if field.label == field.LABEL_REPEATED:
+            return "repeated "
+        if field.label == field.LABEL_REQUIRED:
+            return "required "
+        if field.proto3_optional or self._file.syntax in {"", "proto2"}:
+            return "optional "
+        return ""
+
+    def field_options(self, field: FieldDescriptorProto) -> list[str]:
+        options = []
+        if field.HasField("default_value"):
+            written = field.default_value
+            if field.type == field.TYPE_STRING:
+                written = _quoted(written)
+            elif field.type == field.TYPE_BYTES:
+                written = f'"{written}"'  # the descriptor holds it escaped
+            options.append(f"default = {written}")
+        if field.json_name != json_name(field.name):
+            options.append(f'json_name = "{field.json_name}"')
+        return [*options, *_options(field)]
 
     def type(self, field: FieldDescriptorProto, message: str) -> str:
         if field.type_name:
@@ -200,13 +244,15 @@ class _Writer:
         inside = full.removeprefix(f"{scope}.")
         if inside != full and "." not in inside:
             return inside
-        package = f"{self._file.package}."
+        package = f"{self._file.package}." if self._file.package else ""
         short = full.removeprefix(package)
         first = short.partition(".")[0]
         inner = scope.removeprefix(package).split(".")
         if full.startswith(package) and "." not in short and first not in self.names_in(inner):
             return short
         parts = self._file.package.split(".")
+        if not package:
+            return f".{full}"
         return f".{full}" if full.startswith(package) or first in parts[1:] + inner else full
 
     def names_in(self, path: list[str]) -> set[str]:
@@ -221,7 +267,9 @@ class _Writer:
             if found is None:
                 break
             names.update(one.name for one in found.nested_type)
-            names.update(one.name for one in found.enum_type)
+            names.update(one.name for one in found.oneof_decl)
+            for enum in found.enum_type:
+                names.update((enum.name, *(one.name for one in enum.value)))
             names.update(one.name for one in found.field)
             messages = found.nested_type
         return names
@@ -229,14 +277,82 @@ class _Writer:
     def enum(self, enum: EnumDescriptorProto, name: str) -> Iterator[str]:
         yield from self.comment(name)
         yield f"enum {enum.name} {{"
-        yield from _indented(f"{one.name} = {one.number};" for one in enum.value)
+        yield from (f"  option {one};" for one in _options(enum))
+        # both ends belong to it, unlike in messages
+        ranges = [(one.start, one.end + 1) for one in enum.reserved_range]
+        yield from _indented(self.reserved(ranges, list(enum.reserved_name), _MAX_ENUM + 1))
+        for one in enum.value:
+            yield from _indented(self.comment(f"{name}.{one.name}"))
+            options = list(_options(one))
+            listed = f" [{', '.join(options)}]" if options else ""
+            yield f"  {one.name} = {one.number}{listed};"
         yield "}"
+
+
+def _groups(
+    messages: Iterable[DescriptorProto], fields: Iterable[FieldDescriptorProto]
+) -> dict[str, DescriptorProto]:
+    """Return the messages that are declared by a field: proto2's groups."""
+    used = {one.type_name.rpartition(".")[2] for one in fields if one.type == one.TYPE_GROUP}
+    return {one.name: one for one in messages if one.name in used}
+
+
+def _range(start: int, stop: int, end: int) -> str:
+    if stop == start + 1:
+        return str(start)
+    return f"{start} to {'max' if stop == end else stop - 1}"
+
+
+def _options(holder: Any) -> Iterator[str]:
+    """Return the options of a descriptor as assignments."""
+    if not holder.HasField("options"):
+        return
+    for field, value in holder.options.ListFields():
+        name = f"({field.full_name})" if field.is_extension else field.name
+        values = value if field.is_repeated else [value]
+        for one in values:
+            yield from _assigned(name, field, one)
+
+
+def _assigned(name: str, field: Any, value: Any) -> Iterator[str]:
+    if field.message_type is None:
+        yield f"{name} = {_literal(field, value)}"
+    elif name == "features":
+        for inner, one in value.ListFields():
+            yield from _assigned(f"features.{inner.name}", inner, one)
+    elif name == "(google.api.http)":
+        yield f"{name} = {_rule(value)}"
+    else:
+        from google.protobuf import text_format  # noqa: PLC0415 - an extra
+
+        yield f"{name} = {{ {text_format.MessageToString(value, as_one_line=True)} }}"
+
+
+def _rule(rule: Any) -> str:
+    """Return a rule of google.api.http in one line, as people write it."""
+    from google.protobuf import text_format  # noqa: PLC0415 - an extra
+
+    verb = rule.WhichOneof("pattern")
+    if {field.name for field, _ in rule.ListFields()} <= {verb, "body"} and verb != "custom":
+        body = f" body: {_quoted(rule.body)}" if rule.body else ""
+        return f"{{ {verb}: {_quoted(getattr(rule, verb))}{body} }}"
+    return f"{{ {text_format.MessageToString(rule, as_one_line=True)} }}"
+
+
+def _literal(field: Any, value: Any) -> str:
+    if field.enum_type is not None:
+        return str(field.enum_type.values_by_number[value].name)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _quoted(value) if isinstance(value, str) else str(value)
+
+
+def _quoted(text: str) -> str:
+    """Return a string literal of protobuf."""
+    written = re.sub(r'[\\"]', lambda found: f"\\{found[0]}", text)
+    written = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\{ord(found[0]):03o}", written)
+    return f'"{written}"'
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
     return (f"  {line}".rstrip() for line in lines)
-
-
-def _json_name(name: str) -> str:
-    """Return the name that protobuf gives a field in JSON unless told otherwise."""
-    return re.sub(r"_+([a-zA-Z0-9]?)", lambda found: found[1].upper(), name)

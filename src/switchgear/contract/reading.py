@@ -20,16 +20,17 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from switchgear.contract.declaration import Field, fields_of
-from switchgear.contract.enums import Enum
+from switchgear.contract.enums import Enum, labels_of
 from switchgear.contract.kinds import MAX_FLOAT32, Kind, Shape
-from switchgear.contract.message import Message
-from switchgear.contract.money import Money
+from switchgear.contract.message import Message, declared
+from switchgear.contract.wellknown import AnyMessage, FieldMask
 from switchgear.errors import InvalidMessage
 
 __all__ = [
     "Misfit",
     "escaped",
     "invalid",
+    "mask_text",
     "read_kind",
     "read_message",
     "read_parameters",
@@ -85,9 +86,10 @@ def read_message(cls: type[M], tree: object, *, text: bool = False) -> M:
 
 def read_parameters(cls: type[Message], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Read those of `parameters`, whose values may be text, that are fields of `cls`."""
-    reader, fields = _Reader(cls, text=True), fields_of(cls)
+    reader = _Reader(cls, text=True)
+    fields = {name: one for one in fields_of(cls).values() for name in (one.json, *one.others)}
     return {
-        name: reader.field(fields[name], value, f"/{name}")
+        fields[name].json: reader.field(fields[name], value, f"/{name}")
         for name, value in parameters.items()
         if name in fields
     }
@@ -108,11 +110,10 @@ class _Reader:
             raise self.wrong(f"expected an object, got {told(tree)}", pointer)
         values: dict[str, Any] = {}
         for field in fields_of(cls).values():
-            here = f"{pointer}/{field.name}"
-            given = tree.get(field.name, _ABSENT)
-            if given is _ABSENT and cls is Money and field.name == "currency_code":
-                # The descriptor is Google's: other languages write its names in lowerCamelCase.
-                given = tree.get("currencyCode", _ABSENT)
+            here = f"{pointer}/{field.json}"
+            given = tree.get(field.json, _ABSENT)
+            for other in field.others if given is _ABSENT else ():
+                given = tree.get(other, given)
             if given is not _ABSENT and given is not None:
                 values[field.name] = self.field(field, given, here)
             elif field.has_default:
@@ -141,7 +142,7 @@ class _Reader:
         for key, item in given.items():
             at = f"{here}/{escaped(key)}"
             try:
-                read_key = read_kind(key_kind, key)
+                read_key = read_kind(key_kind, key, text=True)
             except Misfit as error:
                 raise self.wrong(f"the key {error}", at) from None
             read[read_key] = self.value(field.kind, item, at)
@@ -158,6 +159,7 @@ class _Reader:
 
 def read_kind(kind: Kind, value: object, *, text: bool = False) -> Any:
     """Read one value that is not a message; raises `Misfit`."""
+    kind = kind.value
     if text and isinstance(value, str):
         value = _from_text(kind, value)
     return _read_int(kind, value) if kind.is_int else _READERS[kind.name](kind, value)
@@ -200,7 +202,7 @@ def _read_float(kind: Kind, value: object) -> float:
         number = float(value)
     except OverflowError:
         number = float("inf")
-    if isfinite(number) and (kind.name == "double" or abs(number) <= MAX_FLOAT32):
+    if isfinite(number) and (kind.name != "float" or abs(number) <= MAX_FLOAT32):
         return number
     if isinstance(value, float):
         return value
@@ -278,9 +280,9 @@ def _read_enum(kind: Kind, value: object) -> Enum:
     if isinstance(value, cls):
         return value
     if isinstance(value, str):
-        if value in cls.__members__:
-            return cls.__members__[value]
-        raise Misfit(f"is not one of {', '.join(cls.__members__)}")
+        if value in labels_of(cls):
+            return cls(value)
+        raise Misfit(f"is not one of {', '.join(labels_of(cls))}")
     if isinstance(value, Decimal) and value.is_finite() and abs(value) < 2**32:
         value = int(value) if value == value.to_integral_value() else value
     if type(value) is not int:
@@ -288,7 +290,69 @@ def _read_enum(kind: Kind, value: object) -> Enum:
     try:
         return cls(value)
     except ValueError:
-        raise Misfit("is out of range for an enumeration") from None
+        what = "is not a number of" if cls.__closed__ else "is out of range for"
+        raise Misfit(f"{what} an enumeration") from None
+
+
+def _read_field_mask(_kind: Kind, value: object) -> FieldMask:
+    if isinstance(value, FieldMask):
+        return value
+    if not isinstance(value, str):
+        raise Misfit(f"expected paths joined by commas, got {told(value)}")
+    if "_" in value:
+        raise Misfit("is a field mask whose names are not in lowerCamelCase")
+    paths = value.split(",") if value else []
+    return FieldMask(tuple(re.sub("[A-Z]", lambda at: f"_{at[0].lower()}", one) for one in paths))
+
+
+def mask_text(mask: FieldMask) -> str:
+    """Return a field mask as ProtoJSON writes it; `ValueError` for what it cannot tell."""
+    written = [re.sub("_([a-z])", lambda at: at[1].upper(), one) for one in mask.paths]
+    if any("_" in one or one.lower() == one.upper() for one in written) or any(
+        re.search("[A-Z]", one) for one in mask.paths
+    ):
+        raise ValueError("a path of a field mask is not in lower_snake_case")
+    return ",".join(written)
+
+
+def _read_any(_kind: Kind, value: object) -> AnyMessage:
+    if isinstance(value, AnyMessage):
+        return value
+    url = value.get("@type") if isinstance(value, Mapping) else None
+    if not isinstance(url, str) or not isinstance(value, Mapping):
+        raise Misfit("expected an object with @type")
+    cls = declared(url.rpartition("/")[2])
+    if cls is None:
+        raise Misfit("has a @type that is not declared here")
+    rest = {name: one for name, one in value.items() if name != "@type"}
+    packed = AnyMessage.pack(_Reader(cls, text=False).message(cls, rest, ""))
+    return AnyMessage(url, packed.value)
+
+
+def _read_struct(_kind: Kind, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Misfit(f"expected an object, got {told(value)}")
+    return {_read_string(_kind, name): _read_value(_kind, one) for name, one in value.items()}
+
+
+def _read_list_value(_kind: Kind, value: object) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise Misfit(f"expected an array, got {told(value)}")
+    return [_read_value(_kind, one) for one in value]
+
+
+def _read_value(kind: Kind, value: object) -> Any:
+    if isinstance(value, Mapping):
+        return _read_struct(kind, value)
+    if isinstance(value, list | tuple):
+        return _read_list_value(kind, value)
+    if value is None or isinstance(value, bool):
+        return value
+    return _read_string(kind, value) if isinstance(value, str) else _read_float(kind, value)
+
+
+def _read_bool_map(_kind: Kind, _value: object) -> Any:
+    raise Misfit("is read by the complete reader alone")
 
 
 _READERS: Final[Mapping[str, Callable[[Kind, object], Any]]] = {
@@ -301,6 +365,12 @@ _READERS: Final[Mapping[str, Callable[[Kind, object], Any]]] = {
     "timestamp": _read_timestamp,
     "duration": _read_duration,
     "enum": _read_enum,
+    "field_mask": _read_field_mask,
+    "any": _read_any,
+    "struct": _read_struct,
+    "list_value": _read_list_value,
+    "value": _read_value,
+    "bool_map": _read_bool_map,
 }
 
 

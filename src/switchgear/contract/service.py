@@ -4,11 +4,13 @@ The rules, each checked while the declaring module is imported:
 
 - a contract is a `Protocol` whose public members are methods, each declared as `@query` or
   `@command`: there is no default;
-- a method takes one request message and returns one reply message, or an async iterator of them;
-- its route keeps the rules of `switchgear.contract.route`, and no two methods share one;
+- a method takes one request message or an async iterator of them, and returns one reply message or
+  an async iterator of them;
+- its route keeps the rules of `switchgear.contract.route`, and no two methods share one; without a
+  route it is reached over gRPC alone, and so is a method that takes a stream;
 - what it refuses are `Refusal` classes with different names;
-- `keyed=True` belongs to commands, and `retention` to keyed ones; a keyed command does not stream,
-  because its reply is stored.
+- `keyed=True` belongs to commands, and `retention` to keyed ones; a keyed command streams neither
+  way, because request and reply are stored.
 
 A handler subclasses the Protocol; one that misses a method cannot be instantiated, which Python,
 mypy and pyright all notice.
@@ -28,11 +30,23 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
+from dataclasses import field as attribute
 from datetime import timedelta
 from types import FunctionType, MappingProxyType
-from typing import Any, Final, TypeVar, get_args, get_origin
+from typing import (
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    get_args,
+    get_origin,
+)
 
 from switchgear.contract.declaration import Scope, reach
+from switchgear.contract.file import Package, ProtoFile, file_of
 from switchgear.contract.kinds import is_message
 from switchgear.contract.message import Message
 from switchgear.contract.refusal import Refusal
@@ -73,16 +87,27 @@ class Operation:
     grpc_path: str
     pattern: Pattern
     request: type[Message]
+    """The request; where it takes a stream, each of them."""
     reply: type[Message]
     """The reply; of a streaming operation, each of them."""
     streaming: bool
-    route: Route
+    """Whether it answers with a stream."""
+    takes_stream: bool
+    """Whether it takes a stream of requests."""
+    route: Route | None
+    """How it is reached over REST; None: over gRPC alone."""
     keyed: bool
     """Whether repeating it under one idempotency key is safe."""
     refuses: tuple[type[Refusal], ...]
     retention: timedelta | None
     """How long a stored reply answers duplicates; None unless keyed."""
     doc: str
+    level: str
+    """The `idempotency_level` in protobuf; empty: not said."""
+    http: str
+    """The `google.api.http` rule in protobuf's text format; "route": what the route says."""
+    options: str
+    """Further options in protobuf's text format."""
 
     @property
     def repeatable(self) -> bool:
@@ -106,6 +131,23 @@ class ServiceContract:
     doc: str
     protocol: type[Any]
     """The class that was declared."""
+    file: ProtoFile
+    options: str = ""
+    """Options in protobuf's text format."""
+
+
+class Foreign(TypedDict, total=False):
+    """What only contracts of others have to say about a method.
+
+    `name`: its name in protobuf. `level`: the `idempotency_level` of its file, where that is not
+    what the pattern says. `http`: its `google.api.http` rule in protobuf's text format, where a
+    route cannot say it; it is then reached over gRPC alone. `options`: any others, likewise.
+    """
+
+    name: str
+    level: Literal["unknown", "no_side_effects", "idempotent"]
+    http: str
+    options: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,39 +155,50 @@ class _Declared:
     """What `@query` or `@command` notes on a method until `@service` reads it."""
 
     pattern: Pattern
-    route: str
+    route: str | None
     keyed: bool = False
     refuses: tuple[type[Refusal], ...] = ()
     retention: timedelta | None = None
+    foreign: Foreign = attribute(default_factory=Foreign)
 
 
-def query(route: str, *, refuses: Sequence[type[Refusal]] = ()) -> Callable[[F], F]:
+def query(
+    route: str | None = None,
+    *,
+    refuses: Sequence[type[Refusal]] = (),
+    **foreign: Unpack[Foreign],
+) -> Callable[[F], F]:
     """Declare a method that changes nothing: `@query("GET /v1/stock/{sku}")`.
 
-    It may be repeated, cached and hedged. `refuses` lists its definitive noes.
+    It may be repeated, cached and hedged. `refuses` lists its definitive noes. Without a route it
+    is reached over gRPC alone. `Foreign` tells the rest.
     """
-    return _declare(_Declared(Pattern.QUERY, route, refuses=tuple(refuses)))
+    return _declare(_Declared(Pattern.QUERY, route, refuses=tuple(refuses), foreign=foreign))
 
 
 def command(
-    route: str,
+    route: str | None = None,
     *,
     keyed: bool = False,
     refuses: Sequence[type[Refusal]] = (),
     retention: timedelta | None = None,
+    **foreign: Unpack[Foreign],
 ) -> Callable[[F], F]:
     """Declare a method that changes something: `@command("POST /v1/reservations")`.
 
     With `keyed=True` the server stores its reply under the caller's idempotency key for
     `retention` (default: one day), so that it may be repeated. `refuses` lists its definitive noes.
+    Without a route it is reached over gRPC alone. `Foreign` tells the rest.
     """
-    return _declare(_Declared(Pattern.COMMAND, route, keyed, tuple(refuses), retention))
+    declared = _Declared(Pattern.COMMAND, route, keyed, tuple(refuses), retention, foreign)
+    return _declare(declared)
 
 
-def service(package: str) -> Callable[[C], C]:
+def service(package: Package, *, options: str = "") -> Callable[[C], C]:
     """Declare a Protocol as the contract of a service: `@service("shop.inventory.v1")`.
 
-    Raises `ContractError` if a rule of this module is broken.
+    `options` are in protobuf's text format. Raises `ContractError` if a rule of this module is
+    broken.
     """
 
     def declare(cls: C) -> C:
@@ -155,7 +208,8 @@ def service(package: str) -> Callable[[C], C]:
                 where=f"{cls!r}",
                 fix=f"Write: class {getattr(cls, '__name__', 'Inventory')}(Protocol).",
             )
-        contract = _read(cls, package, Scope.of(inspect.currentframe(), vars(cls)))
+        scope = Scope.of(inspect.currentframe(), vars(cls))
+        contract = _read(cls, package, options, scope)
         type.__setattr__(cls, "__contract__", contract)
         return cls
 
@@ -204,9 +258,10 @@ def _declare(declared: _Declared) -> Callable[[F], F]:
     return note
 
 
-def _read(cls: type[Any], package: str, scope: Scope) -> ServiceContract:
+def _read(cls: type[Any], package: Package, options: str, scope: Scope) -> ServiceContract:
     where = f"{cls.__module__}.{cls.__qualname__}"
-    if not _PACKAGE.fullmatch(package):
+    file = file_of(package)
+    if isinstance(package, str) and not _PACKAGE.fullmatch(package):
         raise ContractError(
             f"{package!r} is not a package.",
             where=where,
@@ -219,7 +274,7 @@ def _read(cls: type[Any], package: str, scope: Scope) -> ServiceContract:
             where=where,
             fix="Write its methods here.",
         )
-    full_name = f"{package}.{cls.__name__}"
+    full_name = f"{file.package}.{cls.__name__}" if file.package else cls.__name__
     operations: dict[str, Operation] = {}
     for name, member in _public(cls).items():
         declared = getattr(member, "__declared__", None)
@@ -243,7 +298,16 @@ def _read(cls: type[Any], package: str, scope: Scope) -> ServiceContract:
     ]
     reach(*roots)
     doc = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
-    return ServiceContract(cls.__name__, package, full_name, MappingProxyType(operations), doc, cls)
+    return ServiceContract(
+        name=cls.__name__,
+        package=file.package,
+        full_name=full_name,
+        operations=MappingProxyType(operations),
+        doc=doc,
+        protocol=cls,
+        file=file,
+        options=options,
+    )
 
 
 def _public(cls: type[Any]) -> dict[str, object]:
@@ -254,7 +318,7 @@ def _public(cls: type[Any]) -> dict[str, object]:
 
 def _check_unique(operation: Operation, others: Mapping[str, Operation], where: str) -> None:
     for other in others.values():
-        if other.route.shape == operation.route.shape:
+        if other.route and operation.route and other.route.shape == operation.route.shape:
             raise ContractError(
                 f"{other.name} and {operation.name} share the route {operation.route.shape}.",
                 where=where,
@@ -277,13 +341,22 @@ def _operation(
     where: str,
 ) -> Operation:
     name = function.__name__
-    request, reply, streaming = _signature(function, scope, where)
-    if declared.keyed and streaming:
+    shape = _signature(function, scope, where)
+    foreign = declared.foreign
+    if declared.keyed and (shape.streaming or shape.takes_stream):
         raise ContractError(
-            "A keyed command cannot stream: its reply is stored.",
+            "A keyed command cannot stream: its request and reply are stored.",
             where=where,
-            fix="Return one message, or drop keyed=True.",
+            fix="Take and return one message, or drop keyed=True.",
         )
+    if declared.route is not None and shape.takes_stream:
+        raise ContractError(
+            "A method that takes a stream has no route: one HTTP request carries one message.",
+            where=where,
+            fix="Remove the route; it is then reached over gRPC.",
+        )
+    if declared.route is not None and "http" in foreign:
+        raise ContractError("It has two routes.", where=where, fix="Remove http=.")
     if declared.retention is not None and (
         not declared.keyed or declared.retention <= timedelta(0)
     ):
@@ -302,27 +375,49 @@ def _operation(
             raise ContractError(
                 f"Two refusals are called {refusal.full_name}.", where=where, fix="Rename one."
             )
-    rpc_name = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    rpc_name = foreign.get("name") or "".join(
+        part[:1].upper() + part[1:] for part in name.split("_")
+    )
+    level = foreign.get("level") or (
+        "no_side_effects"
+        if declared.pattern is Pattern.QUERY
+        else "idempotent"
+        if declared.keyed
+        else "unknown"
+    )
     return Operation(
         name=name,
         full_name=f"{service_name}/{name}",
         rpc_name=rpc_name,
         grpc_path=f"/{service_name}/{rpc_name}",
         pattern=declared.pattern,
-        request=request,
-        reply=reply,
-        streaming=streaming,
-        route=parse_route(declared.route, declared.pattern, request, where),
+        request=shape.request,
+        reply=shape.reply,
+        streaming=shape.streaming,
+        takes_stream=shape.takes_stream,
+        route=None
+        if declared.route is None
+        else parse_route(declared.route, declared.pattern, shape.request, where),
         keyed=declared.keyed,
         refuses=tuple(names.values()),
         retention=(declared.retention or DEFAULT_RETENTION) if declared.keyed else None,
         doc=inspect.cleandoc(function.__doc__ or ""),
+        level="" if level == "unknown" else level.upper(),
+        http=foreign.get("http", "route" if declared.route else ""),
+        options=foreign.get("options", ""),
     )
 
 
-def _signature(
-    function: FunctionType, scope: Scope, where: str
-) -> tuple[type[Message], type[Message], bool]:
+class _Shape(NamedTuple):
+    """What a method takes and gives."""
+
+    request: type[Message]
+    reply: type[Message]
+    takes_stream: bool
+    streaming: bool
+
+
+def _signature(function: FunctionType, scope: Scope, where: str) -> _Shape:
     parameters = list(inspect.signature(function).parameters.values())[1:]
     try:
         taken = [scope.evaluate(one.annotation) for one in parameters]
@@ -331,9 +426,11 @@ def _signature(
         raise ContractError(
             f"A type is not defined: {error}.", where=where, fix="Define it above the contract."
         ) from None
-    if len(taken) != 1 or not is_message(taken[0]):
+    takes_stream = len(taken) == 1 and get_origin(taken[0]) in _STREAMS
+    request: Any = get_args(taken[0])[0] if takes_stream else taken[0] if taken else None
+    if len(taken) != 1 or not is_message(request):
         raise ContractError(
-            "A method takes one message.",
+            "A method takes one message, or an AsyncIterator of messages.",
             where=where,
             fix="Write: async def name(self, request: Request) -> Reply.",
         )
@@ -347,4 +444,4 @@ def _signature(
         )
     if not streaming and not inspect.iscoroutinefunction(function):
         raise ContractError("The method is not async.", where=where, fix="Write: async def.")
-    return taken[0], reply, streaming
+    return _Shape(request, reply, takes_stream, streaming)

@@ -38,7 +38,7 @@ def _faults(message: Message, pointer: str, depth: int) -> Iterator[tuple[str, s
         value = getattr(message, name)
         if value is None and field.type.optional:
             continue
-        for at, kind, item in _items(field, value, f"{pointer}/{name}"):
+        for at, kind, item in _items(field, value, f"{pointer}/{field.json}"):
             if isinstance(item, Message) and isinstance(item, kind.python):
                 yield from _faults(item, at, depth + 1)
             else:

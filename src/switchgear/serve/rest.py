@@ -30,6 +30,7 @@ from switchgear.contract.codec import from_builtins, from_json, from_parts, to_j
 from switchgear.contract.declaration import fields_of
 from switchgear.contract.kinds import Shape
 from switchgear.contract.message import Message
+from switchgear.contract.route import Route
 from switchgear.contract.service import Operation
 from switchgear.model import wire
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
@@ -91,15 +92,16 @@ class _Turned(Rejected):
 class _Entry:
     """One operation as it is reached over REST."""
 
-    __slots__ = ("lists", "operation", "wanted")
+    __slots__ = ("lists", "operation", "route", "wanted")
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, route: Route) -> None:
         self.operation = operation
+        self.route = route
         lists = [
             one for one in fields_of(operation.request).values() if one.type.shape is Shape.LIST
         ]
-        self.lists = frozenset(one.name for one in lists)
-        self.wanted = tuple(one.name for one in lists if not one.has_default)
+        self.lists = frozenset(name for one in lists for name in (one.json, *one.others))
+        self.wanted = tuple(one.json for one in lists if not one.has_default)
         """Lists that a query has to say something of, and says nothing of if they are empty."""
 
 
@@ -149,8 +151,9 @@ class Rest:
         self._router: Router[_Entry | Page] = Router()
         for contract in dispatcher.contracts.values():
             for operation in contract.operations.values():
-                entry = _Entry(operation)
-                self._router.add(operation.route.method, operation.route.path, entry)
+                route = operation.route
+                if route is not None:  # without one it is reached over gRPC alone
+                    self._router.add(route.method, route.path, _Entry(operation, route))
         self._router.add("GET", "/livez", Rest._livez)
         self._router.add("GET", "/readyz", Rest._readyz)
         if docs:
@@ -237,7 +240,7 @@ class Rest:
         watch = asgi.Watch(receive, 0.0) if operation.streaming else asgi.Watch(receive)
 
         async def read() -> Message:
-            body = await self._body(receive, found) if operation.route.has_body else b""
+            body = await self._body(receive, found) if entry.route.has_body else b""
             request = _request(entry, parameters, scope["query_string"], body)
             if operation.streaming and scope["method"] == "HEAD":
                 await asgi.answer(send, 200, b"", [_STREAM, *extra])
@@ -287,7 +290,7 @@ class Rest:
         self, arrival: Arrival, read: Read, watch: asgi.Watch, asked: _Asked, send: Send
     ) -> None:
         started = False
-        _, _, extra = asked
+        scope, _, extra = asked
 
         async def line(data: bytes) -> None:
             nonlocal started
@@ -306,7 +309,7 @@ class Rest:
         except (Refused, Unavailable, Unknown) as outcome:
             if not started:
                 raise
-            _, body = problem(failure_of(outcome), path=arrival.operation.route.path)
+            _, body = problem(failure_of(outcome), path=scope["path"])
             await line(msgspec.json.encode({"@problem": msgspec.Raw(body)}) + b"\n")
         if not started:
             await line(b"")
@@ -410,7 +413,7 @@ def _is_json(found: Mapping[str, str]) -> bool:
 def _request(entry: _Entry, parameters: Mapping[str, str], query: bytes, body: bytes) -> Message:
     """Build the request message; raises `InvalidMessage` or `Rejected`."""
     operation = entry.operation
-    if operation.route.has_body:
+    if entry.route.has_body:
         if parameters:
             return from_parts(operation.request, body or b"{}", parameters)
         return from_json(operation.request, body or b"{}")

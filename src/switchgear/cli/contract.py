@@ -1,0 +1,68 @@
+"""`switchgear contract export|import|publish`: contracts to other languages, and back."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from switchgear.contract.export import asyncapi, openapi, proto_files
+from switchgear.contract.library import Library, load_library
+from switchgear.errors import OperationError
+
+__all__ = ["export"]
+
+
+def export(
+    target: str,
+    *,
+    proto: Path | None = None,
+    openapi_file: Path | None = None,
+    asyncapi_file: Path | None = None,
+    title: str | None = None,
+    release: str | None = None,
+) -> None:
+    """Write what others need of the contracts of a module, and name each file that was written."""
+    if proto is None and openapi_file is None and asyncapi_file is None:
+        raise OperationError(
+            "it does not say what to write.",
+            fix="Give --proto DIR, --openapi FILE or --asyncapi FILE.",
+        )
+    library = load_library(target)
+    title, release = title or library.name, release or _release(library)
+    if proto is not None:
+        for name, text in proto_files(*library.roots).items():
+            write(proto / name, text)
+    if openapi_file is not None:
+        document = openapi(*library.services, title=title, version=release)
+        write(openapi_file, _json(document))
+    if asyncapi_file is not None:
+        if not library.events:
+            raise OperationError(
+                "it declares no events.", where=target, fix="Leave out --asyncapi."
+            )
+        document = asyncapi(*library.events, title=title, version=release)
+        write(asyncapi_file, _json(document))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file and say so; raises `OperationError` where that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise OperationError(f"it cannot be written: {error.strerror}.", where=str(path)) from error
+    print(path)
+
+
+def _release(library: Library) -> str:
+    """Return the version of the distribution that the module belongs to, if it is installed."""
+    try:
+        return version(library.name.partition(".")[0])
+    except PackageNotFoundError:
+        return "0"
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,57 @@
+"""What can be typed after `switchgear contract`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["contract"]
+
+contract = typer.Typer(
+    help="Contracts: out to other languages, and in from them.", no_args_is_help=True
+)
+
+Module = Annotated[
+    str, typer.Argument(help="A module of contracts, as shop.contracts, or its file.")
+]
+
+
+@contract.command("export")
+def contract_export(
+    module: Module,
+    *,
+    proto: Annotated[Path | None, typer.Option(help="A folder for .proto files.")] = None,
+    openapi: Annotated[
+        Path | None, typer.Option(help="A file for the OpenAPI 3.1 document of the services.")
+    ] = None,
+    asyncapi: Annotated[
+        Path | None, typer.Option(help="A file for the AsyncAPI 3.0 document of the events.")
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Of the documents; default: the module's name.")
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option(help="Of the documents; default: that of the distribution.")
+    ] = None,
+) -> None:
+    """Write .proto files, an OpenAPI document and an AsyncAPI document of a module's contracts."""
+    from switchgear.cli.contract import export  # noqa: PLC0415  others start faster without it
+
+    _here()
+    export(
+        module,
+        proto=proto,
+        openapi_file=openapi,
+        asyncapi_file=asyncapi,
+        title=title,
+        release=release,
+    )
+
+
+def _here() -> None:
+    """Let modules be imported from the folder in which the command is given."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
