@@ -101,7 +101,7 @@ class _Entry:
             one for one in fields_of(operation.request).values() if one.type.shape is Shape.LIST
         ]
         self.lists = frozenset(name for one in lists for name in (one.json, *one.others))
-        self.wanted = tuple(one.json for one in lists if not one.has_default)
+        self.wanted = tuple((one.json, *one.others) for one in lists if not one.has_default)
         """Lists that a query has to say something of, and says nothing of if they are empty."""
 
 
@@ -418,8 +418,9 @@ def _request(entry: _Entry, parameters: Mapping[str, str], query: bytes, body: b
             return from_parts(operation.request, body or b"{}", parameters)
         return from_json(operation.request, body or b"{}")
     values: dict[str, Any] = _parameters(entry, query) if query else {}
-    for name in entry.wanted:
-        values.setdefault(name, [])
+    for names in entry.wanted:
+        if values.keys().isdisjoint(names):
+            values[names[0]] = []
     values.update(parameters)
     return from_builtins(operation.request, values)
 
