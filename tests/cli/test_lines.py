@@ -8,6 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
+from switchgear.cli.system import table
 from switchgear.cli.up import Lines
 
 RECORD = {
@@ -58,3 +59,13 @@ def test_elsewhere_every_line_is_an_object_with_its_service(out: io.StringIO) ->
     assert printed == {"service": "orders", "message": "printed by hand: [x]"}
     assert other == {"service": "orders", "message": '{"no": "message"}'}
     assert (said["message"], said["logger"]) == ("is ready again", "switchgear.up")
+
+
+def test_a_table_shows_other_peoples_words_and_obeys_none_of_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table(("key", "error"), [["\x1b]0;title\x07a\u202eb", "[red]no[/] \x1b[2J\nnext é"]])
+    shown = capsys.readouterr().out
+    assert r"\x1b]0;title\x07a\u202eb" in shown
+    assert r"[red]no[/] \x1b[2J\nnext é" in shown
+    assert "\x1b" not in shown

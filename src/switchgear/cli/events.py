@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from switchgear.cli.databases import Opened, databases, has_table, of_service
-from switchgear.cli.system import screen, table
+from switchgear.cli.system import screen, table, visible
 from switchgear.config import Config
 from switchgear.errors import OperationError
 from switchgear.events.parked import Parked, ParkedEvent
@@ -115,7 +115,7 @@ async def discard(config: Config, given: str, *, actor: str, reason: str) -> Non
     name, number = _named(given)
     async with databases(config, name) as opened:
         event = await (await _parked(opened, name)).discard(number, reason=reason, actor=actor)
-    print(f"discarded: {event.type} of {event.key or 'no key'} ({event.event}).")
+    print(visible(f"discarded: {event.type} of {event.key or 'no key'} ({event.event})."))
 
 
 async def _with_events(opened: list[Opened]) -> list[Opened]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from switchgear.app.directory import served_by
 from switchgear.app.service import Service
@@ -16,7 +17,7 @@ from switchgear.config import Config
 from switchgear.errors import OperationError
 from switchgear.model.edge import Edge
 
-__all__ = ["screen", "show_edges", "show_services", "table"]
+__all__ = ["screen", "show_edges", "show_services", "table", "visible"]
 
 _PIPE: Final = 400
 """Columns where nobody looks at a screen."""
@@ -30,8 +31,22 @@ def table(
     for title in titles:
         shown.add_column(title, overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        # a text, not markup: values are other people's words
+        shown.add_row(*(Text(visible(value)) for value in row))
     (console or screen()).print(shown)
+
+
+def visible(value: str) -> str:
+    """Return `value` with what a terminal would obey, or hide, written as an escape.
+
+    Keys, payloads and error texts come from other systems. Control characters could move the cursor
+    or set a title, and marks of direction could make one key look like another.
+    """
+    if value.isprintable():
+        return value
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in value
+    )
 
 
 def screen() -> Console:
