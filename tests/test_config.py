@@ -134,7 +134,7 @@ WRONG = [
     ("[system]\ndrain = 0\n", ":2: system.drain", "above 0"),
     ("[system]\ndrain = true\n", ":2: system.drain", "seconds"),
     ('[system]\nlog = "loud"\n', ":2: system.log", "debug, info, warning, error"),
-    ('[system]\nbroker = "kafka://x"\n', ":2: system.broker", "sqlite://"),
+    ('[system]\nbroker = "smoke://x"\n', ":2: system.broker", "sqlite://"),
     ('[system]\nbroker = "sqlite://x.db"\n', ":2: system.broker", "three slashes"),
     ('[system]\npath = ".."\n', ":2: system.path", "list of texts"),
     ("[sytem]\n", ":1: sytem", "mean system?"),
@@ -241,8 +241,36 @@ database = "postgresql://pay:${env:PAY_PASSWORD}@db/pay"
         settings.service("pay")
 
 
+def test_options_of_the_brokers_driver_are_kept_as_they_are(tmp_path: Path) -> None:
+    text = """\
+[system]
+broker = "postgresql://me@a.example/events?partitions=4"
+[broker.options]
+command_timeout = 2.5
+"sasl.password" = "${env:PAY_TOKEN}"
+secure = true
+"""
+    system = load(tmp_path, text, SWITCHGEAR_BROKER_OPTIONS_EXTRA="x").system
+    assert system.broker_options == {
+        "command_timeout": 2.5,
+        "sasl.password": "hush",
+        "secure": True,
+        "EXTRA": "x",
+    }
+    assert "hush" not in repr(system)
+    with pytest.raises(ConfigError, match=r"broker\.options\.a: expected a text, a number"):
+        load(tmp_path, "[broker.options]\na = []\n")
+    with pytest.raises(ConfigError, match=r"broker\.option: there is no such key"):
+        load(tmp_path, "[broker.option]\na = 1\n")
+
+
+def test_a_url_may_have_several_hosts(tmp_path: Path) -> None:
+    broker = load(tmp_path, '[system]\nbroker = "postgresql://a:1,b:2/events"\n').system.broker
+    assert broker.reveal() == "postgresql://a:1,b:2/events"
+
+
 def test_a_complaint_masks_passwords(tmp_path: Path) -> None:
-    text = '[system]\nbroker = "amqp://u:s3same@h/?token=hush"\n'
+    text = '[system]\nbroker = "smoke://u:s3same@h/?token=hush"\n'
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert "s3same" not in str(caught.value)
@@ -395,5 +423,9 @@ def test_the_page_names_every_setting() -> None:
     page = (Path(__file__).parents[1] / "docs/reference/config.md").read_text(encoding="utf-8")
     kinds = (config.SystemConfig, config.ServiceConfig, config.CallConfig, config.Objective)
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    names = names - {"tls", "unset", "calls", "env"} | {"certificate", "key", "client_ca"}
+    names = names - {"tls", "unset", "calls", "env", "broker_options"} | {
+        "certificate",
+        "key",
+        "client_ca",
+    }
     assert not [name for name in sorted(names) if f"`{name}`" not in page]

@@ -1,6 +1,7 @@
 """The adapters that the conformance suite runs over."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,44 @@ class Adapter:
             await broker.close()
 
 
-@pytest.fixture(params=["sqlite"])
-async def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Adapter]:
-    """Every adapter in turn."""
-    url = f"sqlite:///{tmp_path / 'broker.db'}?partitions={Adapter.partitions}"
-    made = Adapter(url)
+@dataclass(frozen=True)
+class Served:
+    """A broker with a server: which one, and the URL on it of a broker that is empty."""
+
+    server: str
+    url: Callable[[str], str]
+
+
+SERVERS = {
+    "postgresql": Served("postgresql", lambda url: f"{url}?partitions={Adapter.partitions}"),
+}
+
+
+def _sqlite(request: pytest.FixtureRequest) -> str:
+    folder: Path = request.getfixturevalue("tmp_path")
+    return f"sqlite:///{folder / 'broker.db'}?partitions={Adapter.partitions}"
+
+
+def _postgresql(request: pytest.FixtureRequest) -> str:
+    return f"{request.getfixturevalue('postgres_url')}?partitions={Adapter.partitions}"
+
+
+ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgresql,
+}
+
+
+@pytest.fixture(params=list(ADAPTERS))
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """The URL of each broker in turn; nothing was published to it."""
+    return ADAPTERS[request.param](request)
+
+
+@pytest.fixture
+async def adapter(broker_url: str) -> AsyncIterator[Adapter]:
+    """Each adapter in turn."""
+    made = Adapter(broker_url)
     yield made
     await made.close()
 

@@ -11,7 +11,7 @@ import pytest
 
 from switchgear.database.sqlite import Sqlite
 from switchgear.events.brokers.hashing import partition_of
-from switchgear.events.brokers.port import Record
+from switchgear.events.brokers.port import Partition, Polled, Record
 from switchgear.events.bus import Bus
 from switchgear.model.context import current, derived_key
 from tests.conformance.world import EFFECT, Cancelled, News, Ordered, until, world
@@ -411,12 +411,12 @@ async def test_a_partition_pauses_at_its_window_and_resumes(shop):
     for _ in range(3):
         await shop.publish(*(same * 10)[:10])
     subscription = shop.consumer._consumers["consumer.react"]._subscription
-    await until(lambda: [one for one in subscription._owned.values() if one.paused])
+    await until(lambda: _paused(subscription))
     assert len(await shop.effects()) < 30, "it has stopped, and says so by its lag"
     open_now = True
     await until(shop.settled)
     assert len(await shop.effects()) == 31
-    assert not [one for one in subscription._owned.values() if one.paused]
+    assert not _paused(subscription)
 
 
 async def test_a_handler_that_outlives_its_lease_commits_nothing(shop):
@@ -426,8 +426,10 @@ async def test_a_handler_that_outlives_its_lease_commits_nothing(shop):
         tried.append(event.number)
         await tx.execute(EFFECT, event.key, event.number)
         if len(tried) == 1:
-            # as if this process had slept: the lease is no longer certain
-            shop.consumer._consumers["consumer.late"]._subscription._certain_until = 0.0
+            # as if this process had slept: the lease is no longer certain, for a moment
+            subscription = shop.consumer._consumers["consumer.late"]._subscription
+            owns, subscription.owns = subscription.owns, lambda _: False
+            asyncio.get_running_loop().call_later(0.2, setattr, subscription, "owns", owns)
 
     shop.consumer.on(Ordered, name="late", on_failure="park_key", handler=handler, attempts=1)
     await shop.consumer.start()
@@ -453,22 +455,12 @@ async def test_a_partition_that_is_lost_ends_what_runs_for_it(shop):
     await shop.consumer.start()
     await shop.publish("a")
     await began.wait()
-    thief = await shop.connect().subscribe("consumer.lost", ["test.orders"], lease=30.0)
-    await _steal(thief)
+    consumer = shop.consumer._consumers["consumer.lost"]
+    partition = Partition("test.orders", partition_of("a", 4))
+    await consumer._apply(Polled(lost=frozenset([partition])))
     async with asyncio.timeout(10):
         await ended.wait()
     await until(lambda: _has(shop, "a", []))
-    await thief.close()
-
-
-async def _steal(thief):
-    """Take every lease, as a member would from one that had been silent for too long."""
-    await thief._database.write(
-        lambda one: one.execute(
-            "UPDATE lease SET member = ?, generation = generation + 1, expires = expires + 60",
-            (thief._member,),
-        ).close()
-    )
 
 
 async def test_a_slow_consumer_has_bounded_memory(shop):
@@ -556,6 +548,10 @@ def _with(settings, **lanes):
     from dataclasses import replace
 
     return replace(settings, lanes=replace(settings.lanes, **lanes))
+
+
+def _paused(subscription):
+    return [one for one in subscription._owned.values() if one.paused]
 
 
 async def _has(shop, key, numbers):

@@ -1,6 +1,7 @@
 import pytest
 
 from switchgear.events.brokers.port import UnsupportedBroker
+from switchgear.events.brokers.postgres import PostgresBroker
 from switchgear.events.brokers.sqlite import SqliteBroker
 from switchgear.events.brokers.url import broker_of
 
@@ -20,13 +21,13 @@ def test_three_slashes_are_relative_and_four_absolute(url, path):
 
 
 def test_an_unknown_scheme_is_refused_with_what_is_supported():
-    with pytest.raises(UnsupportedBroker, match="sqlite:///relative/path.db"):
-        broker_of("kafka://user:secret@host")
+    with pytest.raises(UnsupportedBroker, match="sqlite:///relative/path.db.*postgresql://"):
+        broker_of("smoke://user:secret@host")
 
 
 def test_a_secret_in_a_refused_url_is_not_repeated():
     with pytest.raises(UnsupportedBroker) as caught:
-        broker_of("kafka://user:secret@host")
+        broker_of("smoke://user:secret@host")
     assert "secret" not in str(caught.value)
 
 
@@ -44,6 +45,15 @@ def test_a_secret_in_a_refused_url_is_not_repeated():
 def test_a_url_that_cannot_be_meant_is_refused(url):
     with pytest.raises(UnsupportedBroker):
         broker_of(url)
+
+
+def test_what_is_not_ours_in_the_url_is_the_drivers():
+    url = "postgresql://me:secret@host/db?sslmode=verify-full&partitions=3&notify=true"
+    broker = broker_of(url, {"command_timeout": 5.0})
+    assert isinstance(broker, PostgresBroker)
+    assert broker._url == "postgresql://me:secret@host/db?sslmode=verify-full"
+    assert (broker._partitions, broker._notify) == (3, True)
+    assert broker._options["command_timeout"] == 5.0
 
 
 def test_options_are_in_the_query():

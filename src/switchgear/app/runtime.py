@@ -180,7 +180,10 @@ class Runtime:
             self._stack.push_async_callback(_close_client, client)
 
     def _make_bus(self, ready: Sequence[Provider]) -> Bus:
-        self.broker = broker_of(self.config.system.broker.absolute(self.config.folder))
+        system = self.config.system
+        self.broker = broker_of(
+            system.broker.absolute(self.config.folder), native=system.broker_options
+        )
         self._stack.push_async_callback(self.broker.close)
         bus = Bus(self.broker, self.database, self.service.name)
         for reaction in self.service.reactions:

@@ -26,6 +26,7 @@ from switchgear.config.values import (
     address,
     fraction,
     one_of,
+    option,
     path,
     reference,
     seconds,
@@ -35,12 +36,13 @@ from switchgear.config.values import (
     url,
 )
 from switchgear.errors import ConfigError
+from switchgear.events.brokers.url import SCHEMES
 
 __all__ = ["FILE", "load", "without_file"]
 
 FILE: Final = "switchgear.toml"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-_BROKER: Final = url("sqlite", example="sqlite:///.switchgear/broker.db")
+_BROKER: Final = url(*SCHEMES, example="sqlite:///.switchgear/broker.db")
 _DATABASE: Final = url(
     "sqlite", "postgresql", "postgres", example="sqlite:///.switchgear/orders.db"
 )
@@ -73,13 +75,13 @@ def without_file(environ: Mapping[str, str], folder: Path | None = None) -> Conf
 
 def _config(source: Source) -> Config:
     root = source.section()
-    system = _system(source.section("system"))
-    root.known.append("system")
+    system = _system(source.section("system"), _broker_options(source.section("broker")))
+    root.known += ["system", "broker"]
     sections = root.tables("services")
     services = {name: _service(name, section, system) for name, section in sections.items()}
     objectives = {name: _objective(part) for name, part in root.tables("objectives").items()}
     root.finish()
-    groups = ("SYSTEM_", "OBJECTIVES_", *(("SERVICES_",) if services else ()))
+    groups = ("SYSTEM_", "BROKER_", "OBJECTIVES_", *(("SERVICES_",) if services else ()))
     source.leftover(*(PREFIX + group for group in groups))
     _distinct(source, services)
     return Config(
@@ -97,13 +99,22 @@ def _unlisted(source: Source, system: SystemConfig, name: str) -> ServiceConfig:
     return _service(name, Section(source, ("services", name), {}), system)
 
 
-def _system(section: Section) -> SystemConfig:
+def _broker_options(section: Section) -> dict[str, str | int | float | bool]:
+    found = {name: option(value) for name, value in section.entries("options").items()}
+    section.finish()
+    return found
+
+
+def _system(
+    section: Section, broker_options: Mapping[str, str | int | float | bool]
+) -> SystemConfig:
     folder = section.source.folder
     data = section.get("data", path, folder / ".switchgear")
     system = SystemConfig(
         name=section.get("name", text, folder.name or "system"),
         data=data,
         broker=section.get("broker", _BROKER, _embedded(data / "broker.db")),
+        broker_options=broker_options,
         path=tuple(folder / part for part in section.get("path", texts, ())),
         ready=section.get("ready", seconds, 30.0),
         drain=section.get("drain", seconds, 10.0),

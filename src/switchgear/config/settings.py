@@ -24,6 +24,8 @@ class SystemConfig:
     """Folder of the embedded databases and of the embedded broker; default `.switchgear`."""
     broker: Url
     """Where events go; default `sqlite:///` with `broker.db` in the data folder."""
+    broker_options: Mapping[str, str | int | float | bool] = field(default_factory=dict, repr=False)
+    """`[broker.options]`: what the broker's driver is given as it is."""
     path: tuple[Path, ...] = ()
     """Folders added to the import path of every service, relative to the file."""
     ready: float = 30.0

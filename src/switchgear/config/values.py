@@ -70,7 +70,9 @@ class Url:
         parts = urlsplit(text)
         if not parts.scheme or "://" not in text:
             raise ValueError("a URL begins with scheme://")
-        return cls(parts.scheme, parts.hostname or "", parts.port, text)
+        # a list of hosts has no one port
+        port = None if "," in parts.netloc else parts.port
+        return cls(parts.scheme, parts.hostname or "", port, text)
 
     def reveal(self) -> str:
         """Return the whole URL, password included, for the driver that connects."""
@@ -175,6 +177,13 @@ def text(value: Value) -> str:
     """Read a text that is not empty."""
     expected = "a text in quotes"
     return value.text(expected) or value.fail(expected)
+
+
+def option(value: Value) -> str | int | float | bool:
+    """Read one option of somebody else's: a text, a number, or true or false."""
+    if isinstance(value.raw, bool | int | float):
+        return value.raw
+    return value.text("a text, a number, true or false")
 
 
 def texts(value: Value) -> tuple[str, ...]:

@@ -77,27 +77,28 @@ class Postgres:
     def __init__(self, pool: asyncpg.Pool, *, acquire: float = 5.0) -> None:
         self.pool = pool
         self._acquire = acquire
-        self._errors = _gone()
+        self.errors = _gone()
+        """What the driver raises when the server is away, or turned a statement away unrun."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
         """Open a transaction on a connection of the pool."""
         try:
             connection = await self.pool.acquire(timeout=self._acquire)
-        except self._errors as error:
+        except self.errors as error:
             raise DatabaseUnavailable(f"no database connection: {error}", cause=error) from error
         try:
             try:
                 outer = connection.transaction()
                 await outer.start()
-            except self._errors as error:
+            except self.errors as error:
                 raise DatabaseUnavailable(
                     f"no transaction could begin: {error}", cause=error
                 ) from error
             transaction = PostgresTransaction(connection)
             try:
                 yield transaction
-            except self._errors as error:
+            except self.errors as error:
                 await self._abandon(connection, outer)
                 raise DatabaseUnavailable(
                     f"the database was lost before the commit: {error}", cause=error
@@ -117,9 +118,9 @@ class Postgres:
         """Roll back; where that cannot be said any more, the lost connection does it."""
         try:
             await outer.rollback()
-        except self._errors:
+        except self.errors:
             # the pool may have taken a lost connection back already
-            with contextlib.suppress(*self._errors):
+            with contextlib.suppress(*self.errors):
                 connection.terminate()
 
     async def _commit(self, outer: asyncpg.transaction.Transaction) -> None:
@@ -136,7 +137,7 @@ class Postgres:
             raise
         except (asyncpg.SerializationError, asyncpg.IntegrityConstraintViolationError):
             raise  # the server answered: it was not committed
-        except self._errors as error:
+        except self.errors as error:
             raise Unknown(
                 f"the connection was lost during the commit: {error}",
                 reason=Reason.RESET,

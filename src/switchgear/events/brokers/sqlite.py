@@ -22,6 +22,8 @@ from typing import Final, TypeVar
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.database.sqlite import Sqlite, Synchronous
 from switchgear.events.brokers import sqlite_log as log
+from switchgear.events.brokers.batching import Batching, check_size
+from switchgear.events.brokers.leased import LeasedSubscription
 from switchgear.events.brokers.port import (
     BrokerUnavailable,
     Capabilities,
@@ -29,9 +31,8 @@ from switchgear.events.brokers.port import (
     Lag,
     Partition,
     Record,
-    RecordTooLarge,
 )
-from switchgear.events.brokers.sqlite_group import SqliteSubscription
+from switchgear.events.brokers.sqlite_group import SqliteLedger
 from switchgear.events.watch import Watch
 from switchgear.model.outcome import Unknown
 
@@ -42,7 +43,6 @@ _T = TypeVar("_T")
 _INLINE: Final = 64
 """Up to so many records are read on the event loop: a thread costs more than they do."""
 _PARTITIONS: Final = 8
-_GROUP: Final = 2_000
 _CLEAN_EVERY: Final = 30.0
 _CLEAN_PAUSE: Final = 0.02
 
@@ -90,9 +90,8 @@ class SqliteBroker:
         self._eyes: sqlite3.Connection | None = None
         self._opening = asyncio.Lock()
         self._topics: dict[str, tuple[int, ...]] = {}
-        self._subscriptions: set[SqliteSubscription] = set()
-        self._pending: list[tuple[Sequence[Record], asyncio.Future[None]]] = []
-        self._publishing: asyncio.Task[None] | None = None
+        self._subscriptions: set[LeasedSubscription] = set()
+        self._batching = Batching(self._append)
         self._cleaning: asyncio.Task[None] | None = None
         self._spread = itertools.count(secrets.randbelow(1024))
 
@@ -101,20 +100,14 @@ class SqliteBroker:
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Append `records`; those of concurrent calls share a commit."""
-        for record in records:
-            self._check_size(record)
-        if not records:
-            return
-        await self._open()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._pending.append((records, done))
-        if self._publishing is None:
-            self._publishing = asyncio.create_task(self._publish_pending(), name="publish")
-        await done
+        check_size(records, self._max_bytes)
+        if records:
+            await self._open()
+            await self._batching.publish(records)
 
     async def subscribe(
         self, group: str, topics: Sequence[str], *, lease: float = 5.0
-    ) -> SqliteSubscription:
+    ) -> LeasedSubscription:
         """Join `group`; topics that do not exist yet are created."""
         await self._open()
         try:
@@ -128,14 +121,9 @@ class SqliteBroker:
             raise BrokerUnavailable(str(error), cause=error) from error
         self._topics.update(partitions)
         member = f"{os.getpid()}-{secrets.token_hex(6)}"
-        subscription = SqliteSubscription(
-            self._database,
-            self,
-            group,
-            member,
-            partitions,
-            lease=lease,
-            closed=self._subscriptions.discard,
+        ledger = SqliteLedger(self._database, group, member, partitions, lease=lease)
+        subscription = LeasedSubscription(
+            ledger, self, group, lease=lease, closed=self._subscriptions.discard
         )
         await subscription.start()
         self._subscriptions.add(subscription)
@@ -164,8 +152,7 @@ class SqliteBroker:
 
     async def close(self) -> None:
         """Stop watching and close the file. Closing twice is allowed."""
-        if self._publishing is not None:
-            await self._publishing
+        await self._batching.close()
         if self._cleaning is not None:
             self._cleaning.cancel()
             await asyncio.gather(self._cleaning, return_exceptions=True)
@@ -203,11 +190,6 @@ class SqliteBroker:
         except (DatabaseUnavailable, sqlite3.OperationalError) as error:
             raise BrokerUnavailable(str(error), cause=error) from error
 
-    def _check_size(self, record: Record) -> None:
-        size = len(record.value) + sum(len(k) + len(v) for k, v in record.headers.items())
-        if size > self._max_bytes:
-            raise RecordTooLarge(record.topic, size, self._max_bytes)
-
     def _is_open(self) -> bool:
         return self._eyes is not None
 
@@ -233,31 +215,9 @@ class SqliteBroker:
         except DatabaseUnavailable as error:
             raise BrokerUnavailable(str(error), cause=error) from error
 
-    async def _publish_pending(self) -> None:
-        while self._pending:
-            batch: list[tuple[Sequence[Record], asyncio.Future[None]]] = []
-            records: list[Record] = []
-            while self._pending and len(records) < _GROUP:
-                some, done = self._pending.pop(0)
-                batch.append((some, done))
-                records += some
-            try:
-                appended = await self._append(records)
-            except Exception as error:  # noqa: BLE001  each publisher gets it
-                for _, done in batch:
-                    if not done.done():
-                        done.set_exception(error)
-                continue
-            self._topics.update(appended.topics)
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None)
-            self.refresh()
-        self._publishing = None
-
-    async def _append(self, records: Sequence[Record]) -> log.Appended:
+    async def _append(self, records: Sequence[Record]) -> None:
         spread = next(self._spread)
-        return await self._write(
+        appended = await self._write(
             lambda connection: log.append(
                 connection,
                 records,
@@ -268,6 +228,8 @@ class SqliteBroker:
                 default=_PARTITIONS,
             )
         )
+        self._topics.update(appended.topics)
+        self.refresh()
 
     async def _clean_forever(self) -> None:
         while True:

@@ -1,61 +1,128 @@
-"""A broker from its URL. The URL says how to reach it, never what it means."""
+"""A broker from its URL. The URL says how to reach it, never what it means.
+
+Options after the question mark are ours where this page knows them; those of PostgreSQL's driver
+stay in the URL for it. `native` are more of the driver's own options, as `[broker.options]` of
+`switchgear.toml` gives them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from switchgear.events.brokers.port import Broker, UnsupportedBroker
-from switchgear.events.brokers.sqlite import SqliteBroker
 
-__all__ = ["broker_of"]
+__all__ = ["SCHEMES", "broker_of"]
 
-_SUPPORTED: Final = ("sqlite:///relative/path.db", "sqlite:////absolute/path.db")
+Options = dict[str, Any]  # what a driver takes is its own affair
+Known = Mapping[str, Callable[[str], Any]]
 
 
-def broker_of(url: str) -> Broker:
+def broker_of(url: str, native: Mapping[str, Any] | None = None) -> Broker:
     """Return the broker behind `url`; nothing is opened yet.
 
-    `sqlite:///path` takes the options `partitions`, `retention` (seconds), `retention_bytes` and
-    `synchronous`, as in `sqlite:///broker.db?partitions=4`. Raises `UnsupportedBroker`.
+    All take `partitions` (of topics that it creates) and `retention` (seconds), as in
+    `sqlite:///broker.db?partitions=4`. `sqlite:///path` takes `retention_bytes` and `synchronous`
+    too, `postgresql://` takes `notify`. Raises `UnsupportedBroker`.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "sqlite":
+    scheme = urlsplit(url).scheme
+    make = _BROKERS.get(scheme)
+    if make is None:
         raise UnsupportedBroker(
-            f"no broker serves the scheme {parts.scheme or url!r}.",
-            fix=f"Supported: {', '.join(_SUPPORTED)}.",
+            f"no broker serves the scheme {scheme or url!r}.",
+            fix=f"Supported: {', '.join(_EXAMPLES)}.",
         )
+    return make(url, dict(native or {}))
+
+
+def _sqlite(url: str, native: Options) -> Broker:
+    from switchgear.events.brokers.sqlite import SqliteBroker  # noqa: PLC0415  the chosen one only
+
+    parts = urlsplit(url)
     path = unquote(parts.path).removeprefix("/")
     if parts.netloc or not path:
-        raise UnsupportedBroker(f"{url!r} names no file.", fix=f"Write {' or '.join(_SUPPORTED)}.")
-    return _sqlite(path, dict(parse_qsl(parts.query)), url)
+        examples = " or ".join(_EXAMPLES[:2])
+        raise UnsupportedBroker(f"{url!r} names no file.", fix=f"Write {examples}.")
+    if native:
+        raise UnsupportedBroker(
+            "the embedded broker has no options of a driver.", fix="Leave [broker.options] out."
+        )
+    known: Known = {
+        "partitions": int,
+        "retention": _seconds,
+        "retention_bytes": int,
+        "synchronous": _one_of("FULL", "NORMAL", "OFF"),
+    }
+    options, rest = _options(url, known)
+    if rest:
+        raise _unknown(url, min(rest), known)
+    return SqliteBroker(path, **options)
 
 
-def _sqlite(path: str, options: Mapping[str, str], url: str) -> SqliteBroker:
-    known = {"partitions", "retention", "retention_bytes", "synchronous"}
-    unknown = options.keys() - known
-    if unknown:
-        raise UnsupportedBroker(
-            f"{url!r} has the unknown option {min(unknown)}.",
-            fix=f"Known: {', '.join(sorted(known))}.",
-        )
-    synchronous = options.get("synchronous", "FULL").upper()
-    if synchronous not in {"FULL", "NORMAL", "OFF"}:
-        raise UnsupportedBroker(
-            f"{url!r}: synchronous is {synchronous}.", fix="Use FULL, NORMAL or OFF."
-        )
-    try:
-        size = options.get("retention_bytes")
-        return SqliteBroker(
-            path,
-            partitions=int(options["partitions"]) if "partitions" in options else None,
-            retention=timedelta(seconds=float(options.get("retention", 7 * 86_400))),
-            retention_bytes=int(size) if size is not None else None,
-            synchronous=synchronous,  # type: ignore[arg-type]  # checked above
-        )
-    except ValueError as error:
-        raise UnsupportedBroker(
-            f"{url!r}: {error}.", fix="partitions, retention and retention_bytes are numbers."
-        ) from None
+def _postgres(url: str, native: Options) -> Broker:
+    from switchgear.events.brokers.postgres import PostgresBroker  # noqa: PLC0415  as above
+
+    known: Known = {"partitions": int, "retention": _seconds, "notify": _yes, "connections": int}
+    options, rest = _options(url, known)
+    # what is not ours is the driver's: sslmode, sslrootcert, search_path and so on
+    plain = urlunsplit(urlsplit(url)._replace(query=urlencode(rest)))
+    return PostgresBroker(plain, options=native, **options)
+
+
+def _options(url: str, known: Mapping[str, Callable[[str], Any]]) -> tuple[Options, dict[str, str]]:
+    """Return the options of `url` that are known, read, and the others as they are."""
+    found: Options = {}
+    rest: dict[str, str] = {}
+    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if name not in known:
+            rest[name] = value
+            continue
+        try:
+            found[name] = known[name](value)
+        except ValueError as error:
+            raise UnsupportedBroker(
+                f"the broker's option {name} is {value!r}: {error}.", fix="Correct it."
+            ) from None
+    return found, rest
+
+
+def _unknown(url: str, name: str, known: Known) -> UnsupportedBroker:
+    return UnsupportedBroker(
+        f"the broker's URL has the unknown option {name}.",
+        fix=f"Known for {urlsplit(url).scheme}: {', '.join(sorted(known))}.",
+    )
+
+
+def _seconds(value: str) -> timedelta:
+    return timedelta(seconds=float(value))
+
+
+def _yes(value: str) -> bool:
+    if value not in {"true", "false"}:
+        raise ValueError("it is true or false")
+    return value == "true"
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value.upper() not in words:
+            raise ValueError(f"it is one of {', '.join(words)}")
+        return value.upper()
+
+    return read
+
+
+_BROKERS: Final[Mapping[str, Callable[[str, Options], Broker]]] = {
+    "sqlite": _sqlite,
+    "postgresql": _postgres,
+    "postgres": _postgres,
+}
+SCHEMES: Final = tuple(_BROKERS)
+"""Every scheme that a broker's URL may have."""
+_EXAMPLES: Final = (
+    "sqlite:///relative/path.db",
+    "sqlite:////absolute/path.db",
+    "postgresql://user@host/database",
+)
