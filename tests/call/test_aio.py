@@ -401,7 +401,7 @@ async def test_half_open_lets_exactly_the_probes_through_among_a_hundred_callers
 
 
 def test_a_place_freed_in_one_loop_wakes_a_call_that_waits_in_another():
-    m = machine(limit=Limit(concurrency=1, queue=5, wait=5), deadline=10)
+    m = machine(limit=Limit(concurrency=1, queue=5, wait=5), breaker=None, deadline=10)
     holding, waiting = threading.Event(), threading.Event()
 
     async def holds(_):
@@ -431,7 +431,7 @@ def test_a_place_freed_in_one_loop_wakes_a_call_that_waits_in_another():
 
 
 def test_a_loop_that_was_closed_with_a_call_in_the_queue_does_not_keep_the_place():
-    m = machine(limit=Limit(concurrency=1, queue=5, wait=5), deadline=10)
+    m = machine(limit=Limit(concurrency=1, queue=5, wait=5), breaker=None, deadline=10)
     loop = asyncio.new_event_loop()
 
     async def queued():

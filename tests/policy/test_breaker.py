@@ -25,8 +25,8 @@ class Log:
         self.details.append(detail)
 
 
-def circuit(log=None, draw=lambda: 0.0, **changes):
-    return Circuit(Breaker(**changes), draw, log or Log())
+def circuit(log=None, draw=lambda: 0.0, *, observe=False, **changes):
+    return Circuit(Breaker(**changes), draw, log or Log(), observe=observe)
 
 
 def fail(breaker, now, times=1):
@@ -311,7 +311,7 @@ def test_forced_closed_lets_all_pass_whatever_happens():
 
 def test_observing_reports_but_lets_all_pass():
     log = Log()
-    breaker = circuit(log, mode="observe", consecutive=1, probes=1)
+    breaker = circuit(log, observe=True, consecutive=1, probes=1)
     fail(breaker, 0)
     assert breaker.state is State.OPEN
     assert breaker.admits(1)
@@ -322,7 +322,9 @@ def test_observing_reports_but_lets_all_pass():
     breaker.succeeded(30, probe, 0)
     assert log.kinds == [
         SignalKind.BREAKER_OPENED,
+        *[SignalKind.POLICY_OBSERVED] * 50,
         SignalKind.BREAKER_HALF_OPENED,
+        SignalKind.POLICY_OBSERVED,
         SignalKind.BREAKER_CLOSED,
     ]
 

@@ -71,7 +71,7 @@ def test_durations_may_be_timedeltas_and_are_kept_as_seconds():
         (lambda: Breaker(growth=0.5), "growth", "at least 1 and at most 10"),
         (lambda: Breaker(jitter=2), "jitter", "at least 0 and at most 1"),
         (lambda: Breaker(probes=0), "probes", "at least 1"),
-        (lambda: Breaker(mode="off"), "mode", "auto, observe, open, closed"),
+        (lambda: Breaker(mode="off"), "mode", "auto, open, closed"),
         (lambda: Evidence(0, 10), "seconds", "above 0"),
         (lambda: Evidence(1, 0), "calls", "at least 1"),
         (lambda: Limit(concurrency=0), "concurrency", "at least 1"),
@@ -125,7 +125,7 @@ def test_a_description_is_plain_data_with_every_setting():
     assert plain["retry"] == {"attempts": 3, "base": 0.1, "cap": 10.0, "jitter": "full"}
     assert plain["breaker"]["evidence"][0] == {"seconds": 1.0, "calls": 20}
     assert plain["fallback"] == {
-        "stale": {"max_age": 60.0, "size": 1000},
+        "stale": {"max_age": 60.0, "size": 1000, "single_flight": True},
         "value": None,
         "function": "len",
     }

@@ -9,6 +9,9 @@ by the slot of 1/256 s in which they are due, and the loop holds one timer, for 
 with anybody in it. An attempt is cancelled in the slot after its deadline: at most 4 ms late, never
 early.
 
+An attempt that may get a rival (`Attempt.hedge_at`) runs in a task of its own, and so does the
+rival; a loser is cancelled, and not waited for.
+
 Whose cancellation it was is told as `asyncio.timeout` tells it: by the count of `Task.cancelling`
 before the attempt and after `Task.uncancel`. If the caller cancels too, that is never swallowed.
 """
@@ -20,6 +23,7 @@ import heapq
 import inspect
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import Context as VariableContext
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar, overload
@@ -180,6 +184,9 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
                     break
                 step = await _paused(call, step)
                 continue
+            if step.hedge_at != inf:
+                step = await _race(call, step, attempt, classify)
+                continue
             # written out here, because another coroutine would cost as much as the machine's step
             bucket: Bucket | None = None
             if step.deadline != inf:
@@ -242,6 +249,93 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
         del step, call
 
 
+Result = tuple[Any, Failure | None]
+_losers: set[asyncio.Task[Result]] = set()
+"""Kept here until they have ended, since a loop holds its tasks weakly."""
+
+
+async def _race(
+    call: Call,
+    first: Attempt,
+    attempt: Callable[[Attempt], Awaitable[Any]],
+    classify: Classify | None,
+) -> Decision:
+    """Make an attempt that may get rivals, until the call goes on without any of them in flight."""
+    loop = asyncio.get_running_loop()
+    flights: dict[asyncio.Task[Result], Attempt] = {}
+
+    def send(step: Attempt) -> float:
+        flights[loop.create_task(_attempted(call, step, attempt, classify))] = step
+        return step.hedge_at
+
+    try:
+        late = send(first)
+        while True:
+            timeout = None if late == inf else max(0.0, late - monotonic())
+            done, _ = await asyncio.wait(
+                flights, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                rival = call.hedge(monotonic())
+                late = inf if rival is None else send(rival)
+                deliver(call.machine)
+            for task in done:
+                step = flights.pop(task)
+                decision = _follow(call, step, *task.result())
+                deliver(call.machine)
+                if decision not in flights.values():
+                    return decision
+    finally:
+        for task, step in flights.items():
+            _losers.add(task)
+            task.add_done_callback(partial(_lost, call, step))
+            task.cancel()
+
+
+async def _attempted(
+    call: Call,
+    step: Attempt,
+    attempt: Callable[[Attempt], Awaitable[Any]],
+    classify: Classify | None,
+) -> Result:
+    """Make one attempt in a task of its own; return its reply, or how it failed."""
+    if classify is not None:
+        in_flight.set(step)
+    left = None if step.deadline == inf else step.deadline - monotonic()
+    scope = asyncio.timeout(left)
+    try:
+        async with scope:
+            reply = await attempt(step)
+    except _OUTCOMES as error:
+        return None, error
+    except Exception as error:
+        if isinstance(error, TimeoutError) and scope.expired():
+            return None, Unknown(f"{call.machine.name}: no answer in time", reason=Reason.TIMEOUT)
+        failure = None if classify is None else classify(error)
+        if failure is None:
+            raise
+        return None, failure
+    if classify is not None:
+        return reply, None
+    return (reply.value, None) if isinstance(reply, Ok) else (None, reply)
+
+
+def _follow(call: Call, step: Attempt, reply: Any, failure: Failure | None) -> Decision:
+    """Take the next step after an attempt has ended."""
+    now = monotonic()
+    if listening():
+        attempt_ended(step, failure, now)
+    return call.answered(now, step, reply) if failure is None else call.ended(now, step, failure)
+
+
+def _lost(call: Call, step: Attempt, task: asyncio.Task[Result]) -> None:
+    _losers.discard(task)
+    if not task.cancelled():
+        task.exception()
+    call.lost(monotonic(), step)
+    deliver(call.machine)
+
+
 async def _paused(call: Call, step: Wait | Queue) -> Decision:
     """Wait as told, and take the next step."""
     if isinstance(step, Wait):
@@ -272,11 +366,12 @@ async def _turn(call: Call, step: Queue) -> None:
     # in this order: a grant before `wake` was set is seen here
     if call.granted:
         return
-    timer = loop.call_later(step.until - monotonic(), settle)
+    timer = None if step.until == inf else loop.call_later(step.until - monotonic(), settle)
     try:
         await turn
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
 
 
 async def _instead(step: Instead) -> Answer[Any]:

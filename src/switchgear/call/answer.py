@@ -57,7 +57,7 @@ def inherited() -> Context:
     """Return what a call made now inherits: `current()`, bounded by the attempt in progress."""
     context, attempt = current(), in_flight.get()
     # a task that outlives the attempt that started it is not bound by it
-    if attempt is None or attempt.call.attempt is not attempt:
+    if attempt is None or not attempt.call.flies(attempt):
         return context
     deadline = context.deadline
     if attempt.deadline != inf and (deadline is None or attempt.deadline < deadline):

@@ -7,6 +7,9 @@ other except in a limit's queue.
 A thread cannot be interrupted. The attempt is told its deadline and has to keep it (as a socket's
 timeout, say); what comes back late is still taken, because it is what happened. A deadline that
 nobody keeps is therefore only checked between attempts.
+
+An attempt that may get a rival (`Attempt.hedge_at`) runs in a thread of its own, and so does the
+rival. A loser goes on until it ends by itself, and holds its place of the limit that long.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextvars import copy_context
+from math import inf
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, TypeVar, overload
 
@@ -96,7 +102,10 @@ def drive(
             if machine.outbox:
                 deliver(machine)
             if isinstance(step, Attempt):
-                step = _made(call, step, attempt, classify)
+                if step.hedge_at != inf:
+                    step = Race(call, attempt, classify).run(step)
+                else:
+                    step = _follow(call, step, *_attempted(step, attempt, classify))
             elif isinstance(step, Wait | Queue):
                 step = _paused(call, step)
             else:
@@ -116,29 +125,33 @@ def drive(
         del step, call
 
 
-def _made(
-    call: Call, step: Attempt, attempt: Callable[[Attempt], Any], classify: Classify | None
-) -> Decision:
-    """Make one attempt, and take the next step."""
-    reply: Any = None
-    failure: Failure | None = None
+Result = tuple[Any, Failure | None]
+
+
+def _attempted(
+    step: Attempt, attempt: Callable[[Attempt], Any], classify: Classify | None
+) -> Result:
+    """Make one attempt; return its reply, or how it failed."""
     token = None if classify is None else in_flight.set(step)
     try:
         reply = attempt(step)
-        if classify is None:
-            if isinstance(reply, Ok):
-                reply = reply.value
-            else:
-                failure = reply
     except _OUTCOMES as error:
-        failure = error
+        return None, error
     except Exception as error:
         failure = None if classify is None else classify(error)
         if failure is None:
             raise
+        return None, failure
     finally:
         if token is not None:
             in_flight.reset(token)
+    if classify is not None:
+        return reply, None
+    return (reply.value, None) if isinstance(reply, Ok) else (None, reply)
+
+
+def _follow(call: Call, step: Attempt, reply: Any, failure: Failure | None) -> Decision:
+    """Take the next step after an attempt has ended."""
     now = monotonic()
     if listening():
         attempt_ended(step, failure, now)
@@ -148,7 +161,74 @@ def _made(
         return call.ended(now, step, failure)
     finally:
         # a failure's trace holds this frame: the frame must not hold the failure
-        reply = failure = None
+        del reply, failure
+
+
+class Race:
+    """An attempt and its rivals, each in a thread; the first that ends the call wins."""
+
+    def __init__(
+        self, call: Call, attempt: Callable[[Attempt], Any], classify: Classify | None
+    ) -> None:
+        self._call = call
+        self._attempt = attempt
+        self._classify = classify
+        self._ends: SimpleQueue[tuple[Attempt, Result | BaseException]] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._over = False
+
+    def run(self, first: Attempt) -> Decision:
+        """Make the attempt, until the call goes on without any of them in flight."""
+        call, flights = self._call, [first]
+        try:
+            late = self._send(first)
+            while True:
+                try:
+                    timeout = None if late == inf else max(0.0, late - monotonic())
+                    step, result = self._ends.get(timeout=timeout)
+                except Empty:
+                    rival = call.hedge(monotonic())
+                    late = inf if rival is None else self._send(rival)
+                    if rival is not None:
+                        flights.append(rival)
+                    deliver(call.machine)
+                    continue
+                flights.remove(step)
+                if isinstance(result, BaseException):
+                    raise result
+                decision = _follow(call, step, *result)
+                deliver(call.machine)
+                if decision not in flights:
+                    return decision
+        finally:
+            with self._lock:
+                self._over = True
+            while not self._ends.empty():
+                self._lost(self._ends.get()[0])
+
+    def _send(self, step: Attempt) -> float:
+        work = copy_context()
+        thread = threading.Thread(
+            target=work.run, args=(self._fly, step), name="switchgear-attempt", daemon=True
+        )
+        thread.start()
+        return step.hedge_at
+
+    def _fly(self, step: Attempt) -> None:
+        result: Result | BaseException
+        try:
+            result = _attempted(step, self._attempt, self._classify)
+        except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
+            result = error
+        with self._lock:
+            if not self._over:
+                self._ends.put((step, result))
+                return
+        self._lost(step)
+
+    def _lost(self, step: Attempt) -> None:
+        self._call.lost(monotonic(), step)
+        deliver(self._call.machine)
 
 
 def _paused(call: Call, step: Wait | Queue) -> Decision:
@@ -160,7 +240,7 @@ def _paused(call: Call, step: Wait | Queue) -> Decision:
         call.wake = turn.set
         # in this order: a grant before `wake` was set is seen here
         if not call.granted:
-            turn.wait(max(0.0, step.until - monotonic()))
+            turn.wait(None if step.until == inf else max(0.0, step.until - monotonic()))
     return call.resumed(monotonic())
 
 

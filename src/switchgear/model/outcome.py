@@ -30,6 +30,7 @@ __all__ = [
     "Status",
     "Unavailable",
     "Unknown",
+    "twin",
 ]
 
 T = TypeVar("T")
@@ -178,5 +179,19 @@ class Unknown(_Failed):
 _LOCAL = frozenset(
     {Reason.BREAKER_OPEN, Reason.LIMIT, Reason.BUDGET, Reason.THROTTLED, Reason.EXPIRED}
 )
+
+E = TypeVar("E", bound=CallError)
+
+
+def twin(outcome: E) -> E:
+    """Return another object that is the same failure, for one more caller to catch.
+
+    An exception that is raised twice would collect the traces of both.
+    """
+    other = type(outcome).__new__(type(outcome), *outcome.args)
+    vars(other).update(vars(outcome))
+    other.__cause__ = outcome.__cause__
+    return other
+
 
 Outcome: TypeAlias = Ok[T] | Refused | Unavailable | Unknown

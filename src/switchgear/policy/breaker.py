@@ -52,13 +52,13 @@ from typing import Literal
 
 from switchgear.errors import PolicyError
 from switchgear.model.signal import SignalKind
-from switchgear.policy.settings import Seconds, allow, described, one_of, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, described, one_of, seconds, settle
 from switchgear.policy.window import Tally
 
 __all__ = ["Breaker", "Circuit", "Evidence", "State", "Ticket"]
 
 Report = Callable[[SignalKind, Mapping[str, str | int | float | bool | None]], None]
-Mode = Literal["auto", "observe", "open", "closed"]
+Mode = Literal["auto", "open", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breaker:
+class Breaker(Settings):
     """When the calls of one edge are no longer let through."""
 
     threshold: float = 0.5
@@ -114,7 +114,7 @@ class Breaker:
     lost_after: Seconds = 60.0
     """A probe not heard of for that long is given up."""
     mode: Mode = "auto"
-    """`observe` reports what it would do and lets all pass; `open` and `closed` force the state."""
+    """`open` and `closed` force the state."""
 
     def __post_init__(self) -> None:
         settle(self, "slow", "open", "longest", "ramp", "lost_after")
@@ -144,11 +144,14 @@ class Breaker:
         allow(self, "probes", 1)
         allow(self, "ramp", 0)
         allow(self, "lost_after", 0, above=True)
-        one_of(self, "mode", ("auto", "observe", "open", "closed"))
+        one_of(self, "mode", ("auto", "open", "closed"))
 
-    def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self)
+    @property
+    def least_failures(self) -> int:
+        """How many calls, all of them failed, are evidence enough by the rule alone."""
+        variance = Rule(self.threshold, self.confidence).variance
+        # `Rule.above(n, n)`, solved for n
+        return 1 if variance is None else math.floor(variance / (1 - self.threshold) ** 2) + 1
 
 
 class State(StrEnum):
@@ -209,6 +212,7 @@ class Circuit:
     __slots__ = (
         "_closed",
         "_lost_after",
+        "_observe",
         "_random",
         "_report",
         "_rule",
@@ -231,30 +235,32 @@ class Circuit:
         "until",
     )
 
-    def __init__(self, settings: Breaker, random: Callable[[], float], report: Report) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Breaker,
+        random: Callable[[], float],
+        report: Report,
+        *,
+        observe: bool = False,
+    ) -> None:
         self._random = random
         self._report = report
-        self._rule = Rule(settings.threshold, settings.confidence)
-        self._slow_rule = Rule(settings.slow_threshold, settings.confidence)
-        self._slow = math.inf if settings.slow is None else seconds(settings.slow)
-        self._lost_after = seconds(settings.lost_after)
-        lengths = [seconds(window.seconds) for window in settings.evidence]
-        self.tally = Tally(lengths)
+        self.tally = Tally(())
         """Answered and failed calls."""
-        self.tardy = Tally(lengths) if settings.slow is not None else None
+        self.tardy: Tally | None = None
         """Quick and slow calls."""
+        self._settle(settings, observe=observe)
         self.state = State.CLOSED
         self.generation = 0
         self._closed = Ticket(0)
         """The ticket of this CLOSED."""
-        self.standing: Ticket | None = None if settings.mode == "open" else self._closed
-        """The ticket of everybody while CLOSED and not in the ramp; else None: ask `admit`."""
         self.until = 0.0
         """When OPEN ends."""
         self.episode = 0
         """How many times it has opened since it was last well."""
         self.ramp_began = self.ramp_ends = 0.0
+        self.standing: Ticket | None = self._stands()
+        """The ticket of everybody while CLOSED and not in the ramp; else None: ask `admit`."""
         self.ramp_second = self.ramp_passed = 0
         """The second of the ramp, and how many calls have passed in it."""
         self.flights: set[Ticket] = set()
@@ -264,18 +270,32 @@ class Circuit:
         self.row = 0
         """Failures in a row."""
 
+    def reload(self, now: float, settings: Breaker, *, observe: bool = False) -> None:
+        """Take other settings. State, evidence and probes stay.
+
+        An opening that has begun ends when it was to end, or sooner where `longest` is shorter now.
+        """
+        self._settle(settings, observe=observe)
+        self.until = min(self.until, now + seconds(settings.longest))
+        self.standing = self._stands() if self.state is State.CLOSED else None
+
     def admit(self, now: float) -> Ticket | None:
         """Draw a ticket for one attempt; None: turned away."""
         if self.standing is not None:
             return self.standing
-        if self.settings.mode == "open":
-            return None
-        ticket = self._ramp(now) if self.state is State.CLOSED else self._probe(now)
-        return _FREE if ticket is None and self.settings.mode == "observe" else ticket
+        if self.settings.mode == "closed":
+            return _FREE
+        ticket = None
+        if self.settings.mode != "open":
+            ticket = self._ramp(now) if self.state is State.CLOSED else self._probe(now)
+        if ticket is None and self._observe:
+            self._report(SignalKind.POLICY_OBSERVED, {"part": "breaker", "state": self.state})
+            return _FREE
+        return ticket
 
     def admits(self, now: float) -> bool:
         """Tell whether `admit` could let a call in now. Changes nothing and draws nothing."""
-        if self.standing is not None or self.settings.mode == "observe":
+        if self.standing is not None or self._observe or self.settings.mode == "closed":
             return True
         if self.settings.mode == "open":
             return False
@@ -335,6 +355,25 @@ class Circuit:
         if self.state is State.OPEN and self.settings.mode != "open":
             return max(0.0, self.until - now)
         return None
+
+    def _settle(self, settings: Breaker, *, observe: bool) -> None:
+        self.settings = settings
+        self._observe = observe
+        self._rule = Rule(settings.threshold, settings.confidence)
+        self._slow_rule = Rule(settings.slow_threshold, settings.confidence)
+        self._slow = math.inf if settings.slow is None else seconds(settings.slow)
+        self._lost_after = seconds(settings.lost_after)
+        lengths = [seconds(window.seconds) for window in settings.evidence]
+        self.tally = self.tally.resized(lengths)
+        if settings.slow is None:
+            self.tardy = None
+        else:
+            self.tardy = (self.tardy or Tally(())).resized(lengths)
+
+    def _stands(self) -> Ticket | None:
+        """Return the ticket of everybody, where there is one."""
+        ramping = self.ramp_ends > self.ramp_began
+        return None if ramping or self.settings.mode == "open" else self._closed
 
     def _ramp(self, now: float) -> Ticket | None:
         """Let a share of the calls pass that grows with the time since it closed."""

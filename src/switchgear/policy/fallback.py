@@ -17,13 +17,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from switchgear.errors import PolicyError
 from switchgear.model.outcome import Outcome, Unavailable, Unknown
-from switchgear.policy.settings import Seconds, allow, described, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, described, seconds, settle
 
 __all__ = ["NOTHING", "Fallback", "Shelf", "Stale", "covers"]
+
+
+C = TypeVar("C")
 
 
 class _Nothing(Enum):
@@ -35,26 +38,24 @@ NOTHING: Final = _Nothing.NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stale:
+class Stale(Settings):
     """Keep the last good answers, to give them again when the callee fails."""
 
     max_age: Seconds = 60.0
     """An answer older than this is not given. Seconds, above 0."""
     size: int = 1000
     """How many answers are kept, at least 1."""
+    single_flight: bool = True
+    """Whether calls that ask the same at the same time share one call."""
 
     def __post_init__(self) -> None:
         settle(self, "max_age")
         allow(self, "max_age", 0, above=True)
         allow(self, "size", 1)
 
-    def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
+class Fallback(Settings):
     """What to answer when a call fails."""
 
     stale: Stale | None = None
@@ -89,15 +90,20 @@ def covers(outcome: Outcome[object], *, query: bool) -> bool:
     return isinstance(outcome, Unavailable) or (query and isinstance(outcome, Unknown))
 
 
-class Shelf:
-    """Good answers, kept by key for the day the callee fails."""
+class Shelf(Generic[C]):
+    """Good answers, kept by key for the day the callee fails. `C` is a call that asks for one."""
 
-    __slots__ = ("_kept", "_max_age", "_size")
+    __slots__ = ("_kept", "_max_age", "flights", "settings")
 
-    def __init__(self, settings: Stale) -> None:
-        self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
+    def __init__(self, settings: Stale, before: Shelf[C] | None = None) -> None:
+        self.settings = settings
         self._max_age = seconds(settings.max_age)
-        self._size = settings.size
+        self._kept: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
+        self.flights: dict[Hashable, C] = {}
+        """Who is asking each question now, for the others who want to know."""
+        if before is not None:
+            self._kept, self.flights = before._kept, before.flights  # noqa: SLF001  its own kind
+            self._trim()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -106,8 +112,7 @@ class Shelf:
         """Keep the answer to the question `key`."""
         self._kept[key] = (now, value)
         self._kept.move_to_end(key)
-        if len(self._kept) > self._size:
-            self._kept.popitem(last=False)
+        self._trim()
 
     def find(self, now: float, key: Hashable) -> tuple[Any, float] | None:
         """Return the kept answer and its age in seconds, if it is young enough."""
@@ -121,3 +126,7 @@ class Shelf:
             return None
         self._kept.move_to_end(key)
         return value, age
+
+    def _trim(self) -> None:
+        while len(self._kept) > self.settings.size:
+            self._kept.popitem(last=False)

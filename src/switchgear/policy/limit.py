@@ -7,16 +7,18 @@ the call waits in a queue of bounded length, first come first served, for a boun
 either bound it is turned away. A place that is given back goes to the head of the queue at once,
 so nobody who comes later overtakes. Who has waited too long is passed over.
 
-The bound belongs to the caller: it keeps one slow callee from taking every worker (a bulkhead).
+The bound belongs to the caller: it keeps one slow callee from taking every worker (a bulkhead). It
+is a number, or found by trying, from how long attempts take and how they end (`adaptive.py`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, TypeVar
 
-from switchgear.policy.settings import Seconds, allow, described, settle
+from switchgear.policy.settings import Seconds, Settings, allow, seconds, settle
 
 __all__ = ["Gate", "Limit"]
 
@@ -24,7 +26,7 @@ W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+class Limit(Settings):
     """How many attempts of one edge may be under way at once."""
 
     concurrency: int = 100
@@ -40,24 +42,28 @@ class Limit:
         allow(self, "queue", 0)
         allow(self, "wait", 0)
 
-    def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self)
+    @property
+    def most(self) -> int:
+        """How many attempts may be in flight at the very most."""
+        return self.concurrency
 
 
 class Gate(Generic[W]):
-    """The state of one limit, shared by every call of an edge. `W` is whatever waits."""
+    """The state of one limit, shared by every call of an edge. `W` is whatever waits.
 
-    __slots__ = ("concurrency", "full", "in_flight", "settings", "waiting")
+    Without settings it has places without end, and counts them all the same: who is inside when
+    a limit is set later is inside that limit.
+    """
 
-    def __init__(self, settings: Limit) -> None:
-        self.settings = settings
-        self.concurrency = settings.concurrency
+    __slots__ = ("concurrency", "full", "in_flight", "patience", "places", "waiting")
+
+    def __init__(self, settings: Limit | None) -> None:
         self.in_flight = 0
         self.full = False
         """Whether somebody was turned away since a place was last free."""
         self.waiting: OrderedDict[W, float] = OrderedDict()
         """Who waits, in order, and until when."""
+        self.reload(settings)
 
     def enter(self) -> bool:
         """Take a place; False: none is free."""
@@ -69,7 +75,7 @@ class Gate(Generic[W]):
 
     def queue(self, waiter: W, until: float) -> bool:
         """Wait for a place until the given time; False: the queue is full."""
-        if len(self.waiting) >= self.settings.queue:
+        if len(self.waiting) >= self.places:
             return False
         self.waiting[waiter] = until
         return True
@@ -80,9 +86,22 @@ class Gate(Generic[W]):
 
     def leave(self, now: float) -> W | None:
         """Give a place back; return who has it now, if somebody waited."""
-        while self.waiting:
+        self.in_flight -= 1
+        return self.next(now)
+
+    def next(self, now: float) -> W | None:
+        """Return who has waited longest and has a place now; None: nobody, or none is free."""
+        while self.waiting and self.in_flight < self.concurrency:
             waiter, until = self.waiting.popitem(last=False)
             if now < until:
+                self.in_flight += 1
                 return waiter
-        self.in_flight -= 1
         return None
+
+    def reload(self, settings: Limit | None) -> None:
+        """Take other settings. Who is inside stays; the next to enter are asked of `next`."""
+        self.concurrency = inf if settings is None else settings.concurrency
+        self.places = 0 if settings is None else settings.queue
+        """How many may wait."""
+        self.patience = 0.0 if settings is None else seconds(settings.wait)
+        """How long each of them may."""

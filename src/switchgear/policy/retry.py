@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from switchgear.model.outcome import Outcome, Unavailable, Unknown
-from switchgear.policy.settings import Seconds, allow, described, one_of, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, one_of, seconds, settle
 
 __all__ = ["Jitter", "Retry", "pause", "worth_retrying"]
 
@@ -38,7 +38,7 @@ Jitter = Literal["full", "equal", "decorrelated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class Retry(Settings):
     """How often and how soon an attempt that failed is made again."""
 
     attempts: int = 3
@@ -55,10 +55,6 @@ class Retry:
         allow(self, "base", 0, above=True)
         allow(self, "cap", seconds(self.base))
         one_of(self, "jitter", ("full", "equal", "decorrelated"))
-
-    def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self)
 
 
 def worth_retrying(outcome: Outcome[object], *, repeatable: bool) -> bool:

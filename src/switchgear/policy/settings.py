@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from switchgear.errors import PolicyError
 
-__all__ = ["Seconds", "allow", "described", "one_of", "seconds", "settle"]
+__all__ = ["Seconds", "Settings", "allow", "described", "one_of", "seconds", "settle"]
 
 Seconds: TypeAlias = float | timedelta
 """A duration as it is written: a number of seconds, or a `timedelta`. Settings keep a float."""
@@ -19,6 +19,32 @@ Seconds: TypeAlias = float | timedelta
 def seconds(value: Seconds) -> float:
     """Return a duration as a number of seconds."""
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+class Settings:
+    """The base of settings. It remembers which were given: defaults may fill in the rest."""
+
+    __slots__ = ("given",)
+
+    given: frozenset[str]
+    """The names of the settings that were given when it was made."""
+
+    def __new__(cls, *_: object, **values: object) -> Self:
+        """Make settings; each subclass is a dataclass whose settings are given by name."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "given", frozenset(values))
+        return made
+
+    def describe(self) -> dict[str, object]:
+        """Return the settings as plain values."""
+        return described(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), {name: getattr(self, name) for name in self.given})
+
+
+def _made_again(cls: type[Settings], values: dict[str, object]) -> Settings:
+    return cls(**values)
 
 
 def settle(settings: Any, *names: str) -> None:

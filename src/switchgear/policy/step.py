@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
-from switchgear.model.outcome import Unavailable, Unknown
+from switchgear.model.outcome import Refused, Unavailable, Unknown
 from switchgear.policy.breaker import Ticket
 
 if TYPE_CHECKING:
-    from switchgear.policy.machine import Call
+    from switchgear.policy.call import Call
 
-__all__ = ["Answer", "Attempt", "Instead", "Queue", "Wait"]
+__all__ = ["Answer", "Attempt", "Decision", "Hedgeable", "Instead", "Queue", "Wait"]
 
 T = TypeVar("T")
 
@@ -36,12 +36,15 @@ class Attempt:
 
     __slots__ = ("call", "deadline", "number", "started", "ticket")
 
+    hedge_at: ClassVar[float] = math.inf
+    """Monotonic time at which `Call.hedge` wants to be told that it is still in flight."""
+
     def __init__(
         self, call: Call, number: int, started: float, deadline: float, ticket: Ticket | None
     ) -> None:
         self.call = call
         self.number = number
-        """Which attempt of this call it is, from 1."""
+        """Which attempt of this call it is, from 1; rivals count."""
         self.started = started
         self.deadline = deadline
         """Monotonic time by which it must have ended; `inf`: no bound."""
@@ -66,6 +69,14 @@ class Attempt:
         return f"Attempt(number={self.number}, timeout={self.timeout})"
 
 
+class Hedgeable(Attempt):
+    """An attempt that may get a rival."""
+
+    __slots__ = ("hedge_at",)
+
+    hedge_at: float  # type: ignore[misc]  # a slot instead of the class's own value
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Decision: pause until then, before another attempt."""
@@ -75,7 +86,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Decision: wait for a place, at most until then; `Call.granted` says that there is one."""
+    """Decision: wait to be woken, at most until then; `inf`: no bound.
+
+    `Call.granted` says that it was: there is a place, or the call that it shares has ended.
+    """
 
     until: float
 
@@ -87,3 +101,8 @@ class Instead:
     function: Callable[[Unavailable | Unknown], Any]
     outcome: Unavailable | Unknown
     attempts: int
+
+
+Decision: TypeAlias = (
+    Attempt | Wait | Queue | Instead | Answer[Any] | Refused | Unavailable | Unknown
+)

@@ -71,6 +71,25 @@ class Tally:
         self.good = 0
         self.bad = 0
 
+    def resized(self, lengths: Sequence[float]) -> Tally:
+        """Return a tally over other windows that goes on from what this one holds.
+
+        A window of a new length begins with what the longest of the shorter ones holds, or else
+        with nothing: what a longer one holds may have happened before.
+        """
+        if tuple(lengths) == self._lengths:
+            return self
+        after = Tally(lengths)
+        for ring, length in zip(after._rings, lengths, strict=True):
+            shorter = [
+                one for one in zip(self._lengths, self._rings, strict=True) if one[0] <= length
+            ]
+            if shorter:
+                _, before = max(shorter, key=lambda one: one[0])
+                ring.advance(before.newest * before.slot)
+                ring.add(before.total_good + self.good, before.total_bad + self.bad)
+        return after
+
     def add_good(self, now: float) -> None:
         """Count one good event."""
         if now >= self.edge:
