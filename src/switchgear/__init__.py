@@ -90,9 +90,10 @@ if TYPE_CHECKING:
     from switchgear.model.signal import Signal, SignalKind, subscribe
     from switchgear.model.system import System
     from switchgear.policy.adaptive import Aimd, Gradient, Vegas
-    from switchgear.policy.breaker import Breaker
-    from switchgear.policy.budget import Budget
+    from switchgear.policy.breaker import Breaker, Evidence
+    from switchgear.policy.budget import Budget, GrpcThrottling, TokenBucket
     from switchgear.policy.fallback import Fallback, Stale
+    from switchgear.policy.hedge import Hedge
     from switchgear.policy.limit import Limit
     from switchgear.policy.policy import Policy
     from switchgear.policy.retry import Retry
@@ -193,9 +194,10 @@ _PLACES: Final = {
     "model.signal": ("Signal", "SignalKind", "subscribe"),
     "model.system": ("System",),
     "policy.adaptive": ("Aimd", "Gradient", "Vegas"),
-    "policy.breaker": ("Breaker",),
-    "policy.budget": ("Budget",),
+    "policy.breaker": ("Breaker", "Evidence"),
+    "policy.budget": ("Budget", "GrpcThrottling", "TokenBucket"),
     "policy.fallback": ("Fallback", "Stale"),
+    "policy.hedge": ("Hedge",),
     "policy.limit": ("Limit",),
     "policy.policy": ("Policy",),
     "policy.retry": ("Retry",),
@@ -243,6 +245,7 @@ __all__ = [
     "Engine",
     "Enum",
     "EventDeclarationError",
+    "Evidence",
     "Fallback",
     "FieldMask",
     "Fixed32",
@@ -250,7 +253,9 @@ __all__ = [
     "Float32",
     "FloatValue",
     "Gradient",
+    "GrpcThrottling",
     "Guard",
+    "Hedge",
     "Idempotency",
     "Int32",
     "Int32Value",
@@ -304,6 +309,7 @@ __all__ = [
     "System",
     "Throttle",
     "Tls",
+    "TokenBucket",
     "Transaction",
     "UInt32",
     "UInt32Value",

@@ -89,16 +89,6 @@ def test_what_left_the_window_is_forgotten():
     assert throttling.standing
 
 
-def test_observing_counts_and_lets_all_pass():
-    throttling = Throttling(Throttle(reserve=0, mode="observe"))
-    for _ in range(20):
-        assert throttling.admit(1.0, lambda: 0.0)
-        throttling.turned_away(1.0)
-    assert throttling.admit(1.0, lambda: 0.0)
-    assert throttling.active
-    assert throttling.tally.totals(1.0) == [(0, 20)]
-
-
 def drive(throttling, *, offered, capacity, seconds, start=0.0, seed=3):
     """Offer requests a second, evenly, to a callee that takes `capacity` of them on each second."""
     random = Random(seed).random
@@ -181,7 +171,7 @@ def test_it_does_what_a_model_does_that_keeps_every_request(moves, rule, now):
 def test_a_description_is_plain_data_with_every_setting():
     plain = Throttle().describe()
     assert json.loads(json.dumps(plain)) == plain
-    assert plain == {"ratio": 2.0, "window": 30.0, "reserve": 10, "most": 0.95, "mode": "auto"}
+    assert plain == {"ratio": 2.0, "window": 30.0, "reserve": 10, "most": 0.95}
 
 
 @pytest.mark.parametrize(
@@ -192,7 +182,6 @@ def test_a_description_is_plain_data_with_every_setting():
         ("window", "30s", "seconds or a timedelta"),
         ("reserve", -1, "at least 0"),
         ("most", 0, "above 0 and at most 1"),
-        ("mode", "off", "auto, observe"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_with_its_name_and_its_range(setting, value, allowed):

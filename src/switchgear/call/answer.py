@@ -18,6 +18,7 @@ from time import monotonic
 from switchgear.model.context import Context, current
 from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.policy.budget import AnyBudget, Purse, account
 from switchgear.policy.machine import Answer, Attempt, Call, Machine
 from switchgear.policy.policy import Policy
 
@@ -25,6 +26,7 @@ __all__ = [
     "Answer",
     "Classify",
     "Failure",
+    "Machines",
     "Meaning",
     "abandoned",
     "attempt_ended",
@@ -71,6 +73,44 @@ def new_machine(name: str, policy: Policy | None = None) -> Machine:
     It may be shared by tasks, event loops and threads.
     """
     return Machine(policy or Policy(), name=name, random=random.random, lock=threading.Lock())
+
+
+class Machines:
+    """Machines of several edges between one caller and one callee: they share their budgets."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._purses: dict[AnyBudget, Purse] = {}
+
+    def new(self, name: str, policy: Policy) -> Machine:
+        """Return the machine of one of the edges."""
+        return Machine(
+            policy,
+            name=name,
+            random=random.random,
+            lock=self._lock,
+            shared=True,
+            purse=self._purse(policy),
+        )
+
+    def reload(self, changes: Iterable[tuple[Machine, Policy]]) -> None:
+        """Give all the machines other policies; see `Machine.reload`."""
+        now = monotonic()
+        # what they hold goes over through the machines
+        self._purses.clear()
+        for machine, policy in changes:
+            machine.reload(now, policy, purse=self._purse(policy, machine.account))
+            deliver(machine)
+
+    def _purse(self, policy: Policy, before: Purse | None = None) -> Purse | None:
+        """Return the account for a policy's budget; equal budgets are one."""
+        if policy.budget is None:
+            return None
+        with self._lock:
+            found = self._purses.get(policy.budget)
+            if found is None:
+                found = self._purses[policy.budget] = account(policy.budget, before)
+            return found
 
 
 def deliver(machine: Machine) -> None:

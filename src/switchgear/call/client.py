@@ -18,7 +18,7 @@ from switchgear.call.core import AskedWrongly, Core, Replies, Settings, Wire
 from switchgear.call.tls import Secret, Tls
 from switchgear.call.url import Target, parse
 from switchgear.contract.message import Message
-from switchgear.contract.service import contract_of
+from switchgear.contract.service import Operation, ServiceContract, contract_of
 from switchgear.errors import ConfigError
 from switchgear.model.edge import Edge
 from switchgear.model.outcome import Refused, Status, Unavailable, Unknown
@@ -37,6 +37,7 @@ __all__ = [
     "connect",
     "core_of",
     "edges_of",
+    "reload",
 ]
 
 T = TypeVar("T")
@@ -60,8 +61,8 @@ def client(
 ) -> T:
     """Return a client for the service at `url`, typed as its contract.
 
-    policy: for each operation; without it, the default one. Breaker, budget and limit are kept
-    for each operation by itself.
+    policy: for each operation; without it, the default one. Each operation has a breaker and a
+    limit of its own; equal budgets are one, since they protect one callee.
     operations: a policy of its own for some of them, by name of the method.
     caller: the name of the calling service, which goes on the wire.
     tls: for https:// and grpcs://; without it, what the system trusts.
@@ -134,6 +135,18 @@ async def connect(
         await close(made)
 
 
+def reload(
+    one: object, policy: Policy | None = None, *, operations: Mapping[str, Policy] | None = None
+) -> None:
+    """Give a client other policies, from now on; see `client` for the arguments.
+
+    Breakers, budgets, places taken and kept answers go on from where they are, and calls under way
+    are not cut: they keep the deadline that they began with.
+    """
+    core = core_of(one)
+    core.reload(_policies(core.contract, policy, operations))
+
+
 def edges_of(one: object) -> tuple[Edge, ...]:
     """Return the edges that a client stands for: one for each operation, with its policy."""
     return tuple(line.edge for line in core_of(one).lines.values())
@@ -168,15 +181,7 @@ def _client(
     operations: Mapping[str, Policy] | None,
 ) -> T:
     declared = contract_of(contract)
-    own = operations or {}
-    unknown = sorted(own.keys() - declared.operations.keys())
-    if unknown:
-        raise ConfigError(
-            f"{declared.full_name} has no operation {unknown[0]}.",
-            fix=f"Name one of: {', '.join(declared.operations)}.",
-        )
-    default = policy or Policy()
-    core = Core(declared, wire, lambda operation: own.get(operation.name, default), caller)
+    core = Core(declared, wire, _policies(declared, policy, operations), caller)
     methods = {
         name: _stream(name) if operation.streaming else _unary(name)
         for name, operation in declared.operations.items()
@@ -193,6 +198,21 @@ def _client(
     }
     cls: Any = type(f"{declared.name}Client", (declared.protocol,), namespace)
     return cast("T", cls())
+
+
+def _policies(
+    declared: ServiceContract, policy: Policy | None, operations: Mapping[str, Policy] | None
+) -> Callable[[Operation], Policy]:
+    """Return which policy each operation has."""
+    own = operations or {}
+    unknown = sorted(own.keys() - declared.operations.keys())
+    if unknown:
+        raise ConfigError(
+            f"{declared.full_name} has no operation {unknown[0]}.",
+            fix=f"Name one of: {', '.join(declared.operations)}.",
+        )
+    default = policy or Policy()
+    return lambda operation: own.get(operation.name, default)
 
 
 def _unary(name: str) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from switchgear.call import aio
-from switchgear.call.answer import Answer, inherited, new_machine
+from switchgear.call.answer import Answer, Machines, inherited
 from switchgear.call.tls import Secret, Tls
 from switchgear.contract.codec import to_json
 from switchgear.contract.message import Message
@@ -84,15 +84,14 @@ class Wire(Protocol):
 class _Line:
     """One operation of a client, with the state of its policy."""
 
-    __slots__ = ("command", "edge", "machine", "operation", "repeatable", "stale")
+    __slots__ = ("command", "edge", "machine", "operation", "repeatable")
 
-    def __init__(self, operation: Operation, policy: Policy, edge: Edge) -> None:
+    def __init__(self, operation: Operation, edge: Edge, machine: Machine) -> None:
         self.operation = operation
         self.command = operation.pattern is Pattern.COMMAND
         self.repeatable = operation.repeatable
         self.edge = edge
-        self.machine: Machine = new_machine(edge.name, policy)
-        self.stale = policy.fallback is not None and policy.fallback.stale is not None
+        self.machine = machine
 
 
 class Core:
@@ -111,6 +110,7 @@ class Core:
         self._latest: tuple[asyncio.AbstractEventLoop, Wire] | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._machines = Machines()
         self.lines: dict[str, _Line] = {}
         for operation in contract.operations.values():
             policy = policies(operation)
@@ -122,7 +122,17 @@ class Core:
                 policy=policy.describe(),
                 keyed=operation.keyed,
             )
-            self.lines[operation.name] = _Line(operation, policy, edge)
+            machine = self._machines.new(edge.name, policy)
+            self.lines[operation.name] = _Line(operation, edge, machine)
+
+    def reload(self, policies: Callable[[Operation], Policy]) -> None:
+        """Go on under other policies, with the state that there is; calls under way are not cut."""
+        changes = []
+        for line in self.lines.values():
+            policy = policies(line.operation)
+            line.edge = replace(line.edge, policy=policy.describe())
+            changes.append((line.machine, policy))
+        self._machines.reload(changes)
 
     async def call(
         self, name: str, request: Message, deadline: float | None = None, key: str | None = None
@@ -223,7 +233,7 @@ class Core:
                 key=key,
                 context=context,
                 deadline=deadline,
-                cache_key=to_json(request) if line.stale else None,
+                cache_key=None if line.machine.shelf is None else to_json(request),
             )
         except (Refused, Unavailable, Unknown) as outcome:
             if outcome.where is None:

@@ -38,27 +38,30 @@ import inspect
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from switchgear.call import aio, threads
 from switchgear.call.answer import (
     Answer,
     Classify,
     Failure,
+    Machines,
     Meaning,
     inherited,
     meant,
-    new_machine,
 )
+from switchgear.database.port import committed
 from switchgear.errors import MissingExtra, PolicyError
 from switchgear.model.context import bind, current, derived_key
 from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
-from switchgear.policy.machine import Attempt
+from switchgear.policy.machine import Attempt, Machine
 from switchgear.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -74,6 +77,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
+Per = Literal["callee", "operation", "host"]
+
 Scope = Callable[[], AbstractContextManager[object]]
 
 _UNREACHABLE = frozenset(
@@ -88,6 +93,7 @@ _MEANINGS: tuple[Meaning, ...] = (
     ((TimeoutError,), Unknown, Reason.TIMEOUT),
     ((ConnectionError, ssl.SSLError), Unknown, Reason.RESET),
 )
+_PARTS = 1_000
 _LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _ADAPTERS = {
@@ -114,6 +120,16 @@ def classify(error: Exception) -> Failure | None:
     return meant(error, _MEANINGS)
 
 
+def _known(per: Per, name: str) -> Per:
+    """Return `per`, or refuse it."""
+    if per not in ("callee", "operation", "host"):
+        raise PolicyError(
+            f"per is {per!r}; it has to be one of callee, operation, host.",
+            where=f"Guard({name!r})",
+        )
+    return per
+
+
 class Guard:
     """One policy around calls to one callee, from tasks, event loops and threads alike.
 
@@ -121,6 +137,10 @@ class Guard:
     how everything behind this guard is used: with `Pattern.QUERY` all of it may be repeated.
     `classify` is asked first what an exception means; where it returns None, the table above
     decides. `caller` is the name of this service, which the adapters send along.
+
+    `per` says what has a breaker, a limit and kept answers of its own: the whole callee, each
+    operation (guarded functions and gRPC methods), or each host (HTTP and gRPC adapters). The
+    budget is one in any case. At most 1,000 are kept, those used last.
     """
 
     def __init__(
@@ -131,6 +151,7 @@ class Guard:
         pattern: Pattern | None = None,
         classify: Classify | None = None,
         caller: str | None = None,
+        per: Per = "callee",
     ) -> None:
         if pattern not in (None, Pattern.QUERY, Pattern.COMMAND):
             raise PolicyError(
@@ -142,12 +163,54 @@ class Guard:
         self.policy = policy or Policy()
         self.pattern = pattern
         self.caller = caller
-        self.machine = new_machine(name, self.policy)
+        self.per = _known(per, name)
+        self._machines = Machines()
+        self.machine = self._machines.new(name, self.policy)
+        """What everything behind this guard shares, unless `per` says otherwise."""
+        self._parts: OrderedDict[str, Machine] = OrderedDict()
+        self._lock = threading.Lock()
         self._classify = classify
 
     def describe(self) -> dict[str, object]:
         """Return the guard's name, pattern and policy as plain values."""
-        return {"name": self.name, "pattern": self.pattern, "policy": self.policy.describe()}
+        return {
+            "name": self.name,
+            "pattern": self.pattern,
+            "per": self.per,
+            "policy": self.policy.describe(),
+        }
+
+    def machine_at(self, *, operation: str | None = None, host: str | None = None) -> Machine:
+        """Return the machine for calls of an operation at a host, as `per` says.
+
+        Raises PolicyError where what `per` asks for is not known.
+        """
+        if self.per == "callee":
+            return self.machine
+        part = operation if self.per == "operation" else host
+        if part is None:
+            raise PolicyError(
+                f"per is {self.per!r}, and these calls name no {self.per}.",
+                where=f"Guard({self.name!r})",
+                fix="Use per='operation' for functions and gRPC, per='host' for HTTP and gRPC.",
+            )
+        with self._lock:
+            machine = self._parts.get(part)
+            if machine is None:
+                machine = self._machines.new(f"{self.name} {part}", self.policy)
+                self._parts[part] = machine
+                if len(self._parts) > _PARTS:
+                    self._parts.popitem(last=False)
+            else:
+                self._parts.move_to_end(part)
+            return machine
+
+    def reload(self, policy: Policy) -> None:
+        """Go on under another policy, with the state that there is; calls under way are not cut."""
+        with self._lock:
+            self.policy = policy
+            machines = [self.machine, *self._parts.values()]
+        self._machines.reload((machine, policy) for machine in machines)
 
     @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -322,8 +385,8 @@ class _Plan:
     """How one function is called under its guard."""
 
     __slots__ = (
-        "caches",
         "classify",
+        "effect",
         "function",
         "guard",
         "is_async",
@@ -343,14 +406,15 @@ class _Plan:
         keyed: str | None,
     ) -> None:
         self.guard = guard
-        self.machine = guard.machine
         self.classify = guard.outcome
         self.function = function
         self.name = getattr(function, "__qualname__", repr(function))
         self.repeatable = guard.pattern is Pattern.QUERY if repeatable is None else repeatable
         self.keyed = keyed
         self.is_async = inspect.iscoroutinefunction(function)
-        self.caches = guard.machine.shelf is not None
+        self.machine = guard.machine_at(operation=self.name)
+        self.effect = guard.pattern is not Pattern.QUERY
+        """Whether a call may have changed something: see `committed`."""
         where = f"Guard({guard.name!r}) around {self.name}"
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise PolicyError(
@@ -374,21 +438,28 @@ class _Plan:
     def wrapped_async(self) -> Callable[..., Any]:
         """Return the guarded coroutine function."""
         machine, classify, function = self.machine, self.classify, self.function
-        repeatable, usual = self.repeatable, self.keyed is None and not self.caches
+        repeatable, usual, effect = self.repeatable, self.keyed is None, self.effect
 
         @functools.wraps(function)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
             context = inherited()
-            if not usual or context.key is not None:
+            if not usual or machine.shelf is not None or context.key is not None:
                 return (await self.drive_async(args, kwargs)).value
             # the usual call, without the detours that it does not need
-            answer = await aio.drive(
-                machine,
-                lambda _: function(*args, **kwargs),
-                repeatable=repeatable,
-                context=context,
-                classify=classify,
-            )
+            try:
+                answer = await aio.drive(
+                    machine,
+                    lambda _: function(*args, **kwargs),
+                    repeatable=repeatable,
+                    context=context,
+                    classify=classify,
+                )
+            except Unknown:
+                if effect:
+                    committed()
+                raise
+            if effect:
+                committed()
             return answer.value
 
         return guarded
@@ -402,9 +473,7 @@ class _Plan:
 
         return guarded
 
-    def drive_async(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, Answer[Any]]:
+    async def drive_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[Any]:
         """Make the call under asyncio."""
         function, context = self.function, inherited()
 
@@ -412,15 +481,16 @@ class _Plan:
             return function(*args, **kwargs)  # type: ignore[no-any-return]  # it is a coroutine function
 
         key = None if self.keyed is None else self._key(args, kwargs)
-        return aio.drive(
-            self.machine,
-            attempt if context.key is None else self._scoped(attempt),
-            repeatable=self.repeatable or key is not None,
-            key=key,
-            context=context,
-            cache_key=self._cache_key(args, kwargs) if self.caches else None,
-            classify=self.classify,
-        )
+        with self._effects():
+            return await aio.drive(
+                self.machine,
+                attempt if context.key is None else self._scoped(attempt),
+                repeatable=self.repeatable or key is not None,
+                key=key,
+                context=context,
+                cache_key=self._cache_key(args, kwargs),
+                classify=self.classify,
+            )
 
     def drive_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[Any]:
         """Make the call in this thread."""
@@ -431,14 +501,30 @@ class _Plan:
                 return self._finished(self.function(*args, **kwargs))
 
         key = None if self.keyed is None else self._key(args, kwargs)
-        return threads.drive(
-            self.machine,
-            attempt,
-            repeatable=self.repeatable or key is not None,
-            key=key,
-            cache_key=self._cache_key(args, kwargs) if self.caches else None,
-            classify=self.classify,
-        )
+        with self._effects():
+            return threads.drive(
+                self.machine,
+                attempt,
+                repeatable=self.repeatable or key is not None,
+                key=key,
+                cache_key=self._cache_key(args, kwargs),
+                classify=self.classify,
+            )
+
+    @contextmanager
+    def _effects(self) -> Iterator[None]:
+        """Note that the work in progress had an effect, if the call in the body may have had one.
+
+        A door says that a request was not executed only where it had none at all.
+        """
+        try:
+            yield
+        except Unknown:
+            if self.effect:
+                committed()
+            raise
+        if self.effect:
+            committed()
 
     def _scoped(
         self, attempt: Callable[[Attempt], Awaitable[Any]]
@@ -478,6 +564,8 @@ class _Plan:
         return None if key is None else str(key)
 
     def _cache_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+        if self.machine.shelf is None:
+            return None
         key = (self.name, args, tuple(sorted(kwargs.items())))
         try:
             hash(key)

@@ -26,6 +26,7 @@ class SignalKind(StrEnum):
     BREAKER_CLOSED = "breaker.closed"
     BUDGET_EXHAUSTED = "budget.exhausted"
     LIMIT_REACHED = "limit.reached"
+    THROTTLE_ACTIVE = "throttle.active"
     FALLBACK_USED = "fallback.used"
     HEDGE_SENT = "hedge.sent"
     POLICY_OBSERVED = "policy.observed"

@@ -71,7 +71,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from switchgear.errors import PolicyError
-from switchgear.policy.settings import Seconds, allow, described, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, seconds, settle
 
 __all__ = ["Adaptive", "Aimd", "Estimator", "Gradient", "Vegas"]
 
@@ -91,8 +91,10 @@ class Estimator(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aimd:
+class Aimd(Settings):
     """Grows steadily, and is cut by every overload. For callees that say when they have enough."""
+
+    kind = "aimd"
 
     initial: int = 20
     """The limit at first."""
@@ -112,18 +114,16 @@ class Aimd:
         allow(self, "backoff", 0.1, 0.99)
         allow(self, "slow", 0, above=True)
 
-    def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self, kind="aimd")
-
     def estimator(self) -> Estimator:
         """Return a new state with these settings."""
         return _Aimd(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gradient:
+class Gradient(Settings):
     """Follows changes of latency. For callees whose latency says how busy they are."""
+
+    kind = "gradient"
 
     initial: int = 20
     """The limit at first."""
@@ -152,18 +152,16 @@ class Gradient:
         allow(self, "samples", 1)
         allow(self, "memory", 10)
 
-    def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self, kind="gradient")
-
     def estimator(self) -> Estimator:
         """Return a new state with these settings."""
         return _Gradient(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vegas:
+class Vegas(Settings):
     """Keeps the queue at the callee short. For overloads that may last for hours."""
+
+    kind = "vegas"
 
     initial: int = 20
     """The limit at first."""
@@ -182,10 +180,6 @@ class Vegas:
         allow(self, "window", 0, above=True)
         allow(self, "samples", 1)
         allow(self, "probe", seconds(self.window))
-
-    def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self, kind="vegas")
 
     def estimator(self) -> Estimator:
         """Return a new state with these settings."""

@@ -47,6 +47,8 @@ _DUST: Final = 1e-9
 class Budget(Settings):
     """Retries as a share of successes, plus a reserve."""
 
+    kind = "share"
+
     ratio: float = 0.1
     """Retries allowed for each success in the window; 0 to 10."""
     reserve: int = 10
@@ -65,6 +67,8 @@ class Budget(Settings):
 class GrpcThrottling(Settings):
     """Retries while most calls succeed, by gRPC's rule."""
 
+    kind = "grpc"
+
     max_tokens: float = 10.0
     """Size of the bucket; above 0, at most 1000."""
     token_ratio: float = 0.1
@@ -78,6 +82,8 @@ class GrpcThrottling(Settings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBucket(Settings):
     """Retries bought from a bucket that successes fill again, by the AWS SDKs' rule."""
+
+    kind = "bucket"
 
     capacity: int = 500
     """Size of the bucket."""

@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.model.context import Context
 from switchgear.model.outcome import (
@@ -63,12 +63,17 @@ if TYPE_CHECKING:
     from switchgear.policy.breaker import Ticket
     from switchgear.policy.hedge import Pacer
     from switchgear.policy.machine import Machine
+    from switchgear.policy.throttle import Throttling
 
 __all__ = ["Call"]
 
 
+_OVERLOADED: Final = frozenset({Reason.TIMEOUT, Reason.NOT_EXECUTED})
+"""Ends of an attempt by which a callee says that it has too much."""
+
+
 class More:
-    """What only some calls keep: those with a hedge, kept answers, or parts that observe."""
+    """What only some calls keep: those whose policy has more parts than the default one."""
 
     __slots__ = ("followers", "leader", "noted", "rivals", "shared")
 
@@ -274,12 +279,14 @@ class Call:
         finally:
             lock.release()
 
-    def _next(self, now: float) -> Decision:
+    def _next(self, now: float) -> Decision:  # noqa: PLR0911  one for each part that may say no
         """Go for another attempt, or the first."""
         machine = self.machine
         if now >= self.deadline:
             return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
-        circuit, gate = machine.circuit, machine.gate
+        throttling, circuit, gate = machine.throttling, machine.circuit, machine.gate
+        if throttling is not None and not throttling.standing and not self._sent(now, throttling):
+            return self._rejected(now, Reason.THROTTLED, "the callee has more than it takes on")
         if circuit is not None and circuit.standing is None and not circuit.admits(now):
             return self._rejected(now, Reason.BREAKER_OPEN, "the breaker is open")
         if gate.enter():
@@ -296,6 +303,19 @@ class Call:
             gate.full = True
             machine.report(SignalKind.LIMIT_REACHED, detail)
         return self._rejected(now, Reason.LIMIT, f"{gate.concurrency} attempts are in flight")
+
+    def _sent(self, now: float, throttling: Throttling) -> bool:
+        """Ask the throttle; True: the attempt is to be sent."""
+        was_active, machine = throttling.active, self.machine
+        if machine.policy.observes("throttle"):
+            share = throttling.share(now)
+            if machine.random() < share:
+                machine.observes("throttle", {"share": share})
+            return True
+        sent = throttling.admit(now, machine.random)
+        if throttling.active and not was_active:
+            machine.report(SignalKind.THROTTLE_ACTIVE, {"share": throttling.share(now)})
+        return sent
 
     def _launch(self, now: float) -> Decision:
         """Make the attempt; a place is already held."""
@@ -348,6 +368,8 @@ class Call:
             circuit.succeeded(now, attempt.ticket, now - attempt.started)
         if account is not None:
             self._deposit(now)
+        if self.more is not None:
+            self._learn(now, attempt, None)
 
     def _deposit(self, now: float) -> None:
         account, before = self.machine.account, self.failure
@@ -370,8 +392,7 @@ class Call:
     def _well(self, now: float, more: More, attempt: Attempt, answer: Answer[Any]) -> None:
         """Do what only some policies ask for when a call is answered."""
         machine, policy, took = self.machine, self.machine.policy, now - attempt.started
-        if machine.pacer is not None:
-            machine.pacer.measured(now, took)
+        self._learn(now, attempt, None)
         if machine.shelf is not None and self.cache_key is not None:
             machine.shelf.keep(now, self.cache_key, answer.value)
         if now > more.noted:
@@ -379,6 +400,22 @@ class Call:
         if policy.attempt_timeout is not None and took > seconds(policy.attempt_timeout):
             machine.observes("attempt_timeout", {"seconds": took})
         self._spread(more, answer)
+
+    def _learn(self, now: float, attempt: Attempt, failure: Unavailable | Unknown | None) -> None:
+        """Tell the parts that learn how an attempt ended; None: it was answered."""
+        machine, took = self.machine, now - attempt.started
+        if machine.pacer is not None and failure is None:
+            machine.pacer.measured(now, took)
+        if machine.throttling is not None:
+            (machine.throttling.accepted if failure is None else machine.throttling.turned_away)(
+                now
+            )
+        gate = machine.gate
+        # a lost connection or a broken callee says nothing about how many are too many
+        if gate.estimator is not None and (failure is None or failure.reason in _OVERLOADED):
+            gate.learn(now, took, overloaded=failure is not None)
+            while (following := gate.next(now)) is not None:
+                machine.wake(following)
 
     def _failed(self, now: float, attempt: Attempt, outcome: Unavailable | Unknown) -> Decision:
         machine = self.machine
@@ -388,8 +425,11 @@ class Call:
                 machine.circuit.released(attempt.ticket)
             else:
                 machine.circuit.failed(now, attempt.ticket, now - attempt.started)
-        if machine.account is not None and not local:
-            machine.account.failed()
+        if not local:
+            if machine.account is not None:
+                machine.account.failed()
+            if self.more is not None:
+                self._learn(now, attempt, outcome)
         if isinstance(outcome, Unknown):
             outcome.key = outcome.key or self.key
             self.doubt = outcome

@@ -14,10 +14,11 @@ is a number, or found by trying, from how long attempts take and how they end (`
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Generic, TypeVar
 
+from switchgear.policy.adaptive import Adaptive, Estimator
 from switchgear.policy.settings import Seconds, Settings, allow, seconds, settle
 
 __all__ = ["Gate", "Limit"]
@@ -29,8 +30,8 @@ W = TypeVar("W")
 class Limit(Settings):
     """How many attempts of one edge may be under way at once."""
 
-    concurrency: int = 100
-    """Attempts in flight, at least 1."""
+    concurrency: int | Adaptive = 100
+    """Attempts in flight, at least 1; or how to find that number."""
     queue: int = 100
     """Calls that may wait for a place; 0: none."""
     wait: Seconds = 0.25
@@ -38,14 +39,16 @@ class Limit(Settings):
 
     def __post_init__(self) -> None:
         settle(self, "wait")
-        allow(self, "concurrency", 1)
+        if not isinstance(self.concurrency, Settings):
+            allow(self, "concurrency", 1)
         allow(self, "queue", 0)
         allow(self, "wait", 0)
 
     @property
     def most(self) -> int:
         """How many attempts may be in flight at the very most."""
-        return self.concurrency
+        found = self.concurrency
+        return found if isinstance(found, int) else found.maximum
 
 
 class Gate(Generic[W]):
@@ -55,9 +58,22 @@ class Gate(Generic[W]):
     a limit is set later is inside that limit.
     """
 
-    __slots__ = ("concurrency", "full", "in_flight", "patience", "places", "waiting")
+    __slots__ = (
+        "_rule",
+        "concurrency",
+        "estimator",
+        "full",
+        "in_flight",
+        "patience",
+        "places",
+        "waiting",
+    )
 
     def __init__(self, settings: Limit | None) -> None:
+        self.concurrency: float = inf
+        self.estimator: Estimator | None = None
+        """What finds `concurrency`; None: it is a fixed number."""
+        self._rule: Adaptive | None = None
         self.in_flight = 0
         self.full = False
         """Whether somebody was turned away since a place was last free."""
@@ -98,9 +114,25 @@ class Gate(Generic[W]):
                 return waiter
         return None
 
+    def learn(self, now: float, took: float, *, overloaded: bool) -> None:
+        """Tell what finds the limit of an attempt that has just left; see `Estimator.ended`."""
+        if self.estimator is not None:
+            self.estimator.ended(now, took, self.in_flight + 1, overloaded)
+            self.concurrency = self.estimator.limit
+
     def reload(self, settings: Limit | None) -> None:
         """Take other settings. Who is inside stays; the next to enter are asked of `next`."""
-        self.concurrency = inf if settings is None else settings.concurrency
+        found = inf if settings is None else settings.concurrency
+        if isinstance(found, int | float):
+            self.concurrency, self.estimator, self._rule = found, None, None
+        elif found != self._rule:
+            if self._rule is not None:
+                # what was found under another rule is a better beginning than a guess
+                known = max(found.minimum, min(found.maximum, int(self.concurrency)))
+                self.estimator = replace(found, initial=known).estimator()
+            else:
+                self.estimator = found.estimator()
+            self.concurrency, self._rule = self.estimator.limit, found
         self.places = 0 if settings is None else settings.queue
         """How many may wait."""
         self.patience = 0.0 if settings is None else seconds(settings.wait)

@@ -4,7 +4,8 @@ The order of the parts
 ----------------------
 Written as functions around each other, outermost first:
 
-    fallback( deadline( retry( budget, hedge( breaker( limit( attempt_timeout( attempt )))))))
+    fallback( deadline( retry( budget, hedge(
+        throttle( breaker( limit( attempt_timeout( attempt ))))))))
 
 deadline          is fixed when the call begins, and everything inside is clamped to it.
 fallback          is outside everything: it answers when all else has failed. So is its cache's
@@ -12,6 +13,7 @@ fallback          is outside everything: it answers when all else has failed. So
 retry             repeats all that is inside it: each attempt asks the breaker and the limit anew.
 budget            is asked only before another attempt, a rival included, never for the first.
 hedge             sends a rival beside an attempt that is late; the first answer wins.
+throttle          comes first of what turns an attempt away, and what it turns away is no failure.
 breaker           comes before the limit: what it turns away does not queue. Its ticket is drawn
                   when the place is there, so that nobody holds a probe's place while queueing.
 limit             counts attempts in flight, not calls: a call that pauses holds no place.
@@ -60,6 +62,7 @@ from switchgear.policy.limit import Gate
 from switchgear.policy.policy import Part, Policy
 from switchgear.policy.settings import seconds
 from switchgear.policy.step import Answer, Attempt, Decision, Instead, Queue, Wait
+from switchgear.policy.throttle import Throttling
 
 __all__ = [
     "Answer",
@@ -98,8 +101,8 @@ class Machine:
     """One policy at work: the state that the calls of one edge share.
 
     `random` returns numbers in [0, 1). `lock` is held for each step; None suits a driver that takes
-    all its steps in one thread. `purse` is the account of another machine, for edges that share one
-    budget: they need one lock too, and settings that are equal.
+    all its steps in one thread. Edges that share one budget are `shared`, and given its `purse`
+    (None where the policy has no budget): they need one lock too.
     """
 
     __slots__ = (
@@ -118,6 +121,7 @@ class Machine:
         "random",
         "shared",
         "shelf",
+        "throttling",
     )
 
     def __init__(
@@ -127,6 +131,7 @@ class Machine:
         name: str = "",
         random: Callable[[], float],
         lock: Lock | None = None,
+        shared: bool = False,
         purse: Purse | None = None,
     ) -> None:
         self.name = name
@@ -137,10 +142,11 @@ class Machine:
         """Signals to emit and calls to wake, in order."""
         self.circuit: Circuit | None = None
         self.account: Purse | None = purse
-        self.shared = purse is not None
+        self.shared = shared
         """Whether the account is another machine's too."""
         self.gate: Gate[Call] = Gate(policy.limit)
         self.pacer: Pacer | None = None
+        self.throttling: Throttling | None = None
         self.shelf: Shelf[Call] | None = None
         self._take(0.0, policy)
 
@@ -166,7 +172,7 @@ class Machine:
     def reload(self, now: float, policy: Policy, *, purse: Purse | None = None) -> None:
         """Go on under another policy, with the state that there is.
 
-        purse: the new account of edges that share one.
+        purse: of edges that share a budget, the account for the new policy.
         """
         lock = self.lock
         lock.acquire()
@@ -237,9 +243,14 @@ class Machine:
             self.account = account(policy.budget, self.account)
         self.gate.reload(policy.limit)
         self.pacer = None if policy.hedge is None else Pacer(policy.hedge, self.pacer)
+        throttle = policy.throttle
+        self.throttling = None if throttle is None else Throttling(throttle, self.throttling)
         stale = policy.fallback.stale if policy.fallback is not None else None
         self.shelf = None if stale is None else Shelf(stale, self.shelf)
-        self.more = bool(policy.observe) or self.pacer is not None or self.shelf is not None
+        self.more = bool(policy.observe) or any(
+            part is not None
+            for part in (self.pacer, self.throttling, self.shelf, self.gate.estimator)
+        )
         """Whether calls keep more than those of the default policy: see `call.More`."""
         self.noted = math.inf
         """How long a call may take, if the deadline did more than observe."""

@@ -19,6 +19,7 @@ from switchgear.policy.hedge import Hedge
 from switchgear.policy.limit import Limit
 from switchgear.policy.retry import Retry
 from switchgear.policy.settings import Seconds, Settings, allow, described, seconds, settle
+from switchgear.policy.throttle import Throttle
 
 __all__ = ["PARTS", "Part", "Policy"]
 
@@ -28,6 +29,7 @@ Part: TypeAlias = Literal[
     "retry",
     "budget",
     "hedge",
+    "throttle",
     "breaker",
     "limit",
     "fallback",
@@ -38,6 +40,7 @@ PARTS: Final[tuple[Part, ...]] = (
     "retry",
     "budget",
     "hedge",
+    "throttle",
     "breaker",
     "limit",
     "fallback",
@@ -62,6 +65,7 @@ class Policy(Settings):
     retry: Retry | None = field(default_factory=Retry)
     budget: AnyBudget | None = field(default_factory=Budget)
     hedge: Hedge | None = None
+    throttle: Throttle | None = None
     breaker: Breaker | None = field(default_factory=Breaker)
     limit: Limit | None = field(default_factory=Limit)
     fallback: Fallback | None = None
@@ -97,6 +101,7 @@ class Policy(Settings):
             retry=None,
             budget=None,
             hedge=None,
+            throttle=None,
             breaker=None,
             limit=None,
             fallback=None,

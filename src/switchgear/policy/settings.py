@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 from switchgear.errors import PolicyError
 
@@ -26,6 +26,8 @@ class Settings:
 
     __slots__ = ("given",)
 
+    kind: ClassVar[str | None] = None
+    """Which of several rules for one part these are; None: there is one."""
     given: frozenset[str]
     """The names of the settings that were given when it was made."""
 
@@ -36,8 +38,8 @@ class Settings:
         return made
 
     def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self)
+        """Return the settings as plain values; of several rules for one part, with its `kind`."""
+        return described(self) if self.kind is None else described(self, kind=self.kind)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_again, (type(self), {name: getattr(self, name) for name in self.given})

@@ -39,16 +39,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from switchgear.policy.settings import Seconds, allow, described, one_of, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, seconds, settle
 from switchgear.policy.window import Tally
 
 __all__ = ["Throttle", "Throttling"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Throttle:
+class Throttle(Settings):
     """How much more than a callee takes on may be sent to it."""
 
     ratio: float = 2.0
@@ -59,8 +58,6 @@ class Throttle:
     """Requests in the window that may fail without any being throttled."""
     most: float = 0.95
     """The largest share that is turned away; above 0, at most 1."""
-    mode: Literal["auto", "observe"] = "auto"
-    """`observe` counts, says what it would do, and lets all pass."""
 
     def __post_init__(self) -> None:
         settle(self, "window")
@@ -68,11 +65,6 @@ class Throttle:
         allow(self, "window", 0, above=True)
         allow(self, "reserve", 0)
         allow(self, "most", 0, 1, above=True)
-        one_of(self, "mode", ("auto", "observe"))
-
-    def describe(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return described(self)
 
 
 class Throttling:
@@ -80,11 +72,13 @@ class Throttling:
 
     __slots__ = ("active", "settings", "standing", "tally")
 
-    def __init__(self, settings: Throttle) -> None:
+    def __init__(self, settings: Throttle, before: Throttling | None = None) -> None:
+        """Begin anew, or go on from what was counted `before` under other settings."""
         self.settings = settings
-        self.tally = Tally([seconds(settings.window)])
+        lengths = [seconds(settings.window)]
+        self.tally: Tally = Tally(lengths) if before is None else before.tally.resized(lengths)
         """Requests that the callee took on, and the others."""
-        self.standing = True
+        self.standing: bool = before is None or before.standing
         """Nothing was turned away in the window: all pass, and callers in a hurry need not ask."""
         self.active = False
         """Whether requests were being turned away when the last one was admitted or not."""
@@ -98,7 +92,7 @@ class Throttling:
             return True
         share = self.share(now)
         self.active = share > 0
-        if not self.active or random() >= share or self.settings.mode == "observe":
+        if not self.active or random() >= share:
             return True
         self.tally.add_bad(now)
         return False

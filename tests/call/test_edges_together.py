@@ -1,0 +1,223 @@
+"""What the edges of one caller and callee share, what each has of its own, and other policies."""
+
+from __future__ import annotations
+
+import pytest
+
+from switchgear.call.client import client_over, core_of, edges_of, reload
+from switchgear.call.guard import Guard
+from switchgear.contract.message import Message, field
+from switchgear.contract.service import command, query, service
+from switchgear.database.port import commits
+from switchgear.errors import ConfigError, PolicyError
+from switchgear.model.edge import Pattern
+from switchgear.model.outcome import Ok, Reason, Unavailable, Unknown
+from switchgear.policy.breaker import Breaker, State
+from switchgear.policy.budget import Budget
+from switchgear.policy.fallback import Fallback, Stale
+from switchgear.policy.policy import Policy
+from switchgear.policy.retry import Retry
+
+QUICK = Retry(base=0.001, cap=0.001)
+
+
+class Ask(Message):
+    text: str = field(1)
+
+
+class Told(Message):
+    text: str = field(1)
+
+
+@service("test.together.v1")
+class Talk:
+    @query("GET /v1/ask/{text}")
+    async def ask(self, request: Ask) -> Told: ...
+    @command("POST /v1/tell")
+    async def tell(self, request: Ask) -> Told: ...
+
+
+class Wire:
+    """Answers, or fails as it is told."""
+
+    def __init__(self):
+        self.outcome = None
+        self.sent = 0
+
+    async def send(self, operation, request, attempt, context):
+        self.sent += 1
+        return Ok(Told(text=request.text)) if self.outcome is None else self.outcome()
+
+    async def close(self):
+        pass
+
+
+def down():
+    return Unavailable(reason=Reason.CONNECT)
+
+
+@pytest.fixture
+def wire():
+    return Wire()
+
+
+async def fails(call):
+    with pytest.raises((Unavailable, Unknown)):
+        await call
+
+
+async def test_the_operations_of_a_client_share_their_budget_and_not_their_breakers(wire):
+    policy = Policy(retry=QUICK, budget=Budget(reserve=2), breaker=Breaker(consecutive=4))
+    talk = client_over(Talk, wire, policy)
+    wire.outcome = down
+    await fails(talk.ask(Ask(text="a")))
+    assert wire.sent == 3
+    await fails(talk.tell(Ask(text="a")))
+    assert wire.sent == 4
+    await fails(talk.ask(Ask(text="a")))
+    lines = core_of(talk).lines
+    assert (lines["ask"].machine.state, lines["tell"].machine.state) == (State.OPEN, State.CLOSED)
+
+
+async def test_operations_with_budgets_of_their_own_have_them(wire):
+    talk = client_over(
+        Talk,
+        wire,
+        Policy(retry=QUICK, budget=Budget(reserve=0)),
+        operations={"tell": Policy(retry=QUICK, budget=Budget(reserve=1))},
+    )
+    wire.outcome = down
+    await fails(talk.ask(Ask(text="a")))
+    await fails(talk.tell(Ask(text="a")))
+    assert wire.sent == 3
+
+
+async def test_a_client_takes_another_policy_with_the_state_that_it_has(wire):
+    talk = client_over(Talk, wire, Policy(breaker=Breaker(consecutive=1), budget=Budget(reserve=1)))
+    wire.outcome = down
+    await fails(talk.tell(Ask(text="a")))
+    reload(talk, Policy(breaker=Breaker(consecutive=7)), operations={"ask": Policy(deadline=9)})
+    assert core_of(talk).lines["tell"].machine.state is State.OPEN
+    ask, tell = edges_of(talk)
+    assert (ask.policy["deadline"], tell.policy["breaker"]["consecutive"]) == (9, 7)
+    with pytest.raises(ConfigError, match="has no operation shout"):
+        reload(talk, operations={"shout": Policy()})
+
+
+async def test_a_client_that_is_to_keep_answers_from_now_on_does(wire):
+    talk = client_over(Talk, wire)
+    reload(talk, Policy(fallback=Fallback(stale=Stale()), retry=None))
+    await talk.ask(Ask(text="a"))
+    wire.outcome = down
+    assert (await talk.ask(Ask(text="a"))).text == "a"
+
+
+# guards
+
+
+def test_by_default_all_behind_a_guard_is_one():
+    guard = Guard("stock")
+    assert guard.machine_at(operation="a") is guard.machine_at(host="b") is guard.machine
+
+
+def test_a_guard_may_have_a_breaker_for_each_host_and_one_budget():
+    guard = Guard("stock", per="host")
+    a, b = guard.machine_at(host="a:80"), guard.machine_at(host="b:80")
+    assert a is guard.machine_at(host="a:80")
+    assert a.circuit is not b.circuit
+    assert a.account is b.account is guard.machine.account
+    assert a.name == "stock a:80"
+    assert guard.describe()["per"] == "host"
+
+
+def test_hosts_without_end_are_forgotten_those_used_last_stay():
+    guard = Guard("stock", per="host")
+    first, second = guard.machine_at(host="0"), guard.machine_at(host="1")
+    for number in range(2, 1000):
+        guard.machine_at(host=str(number))
+    assert guard.machine_at(host="0") is first
+    guard.machine_at(host="one more")
+    assert guard.machine_at(host="0") is first
+    assert guard.machine_at(host="1") is not second
+
+
+def test_a_guard_may_have_a_breaker_for_each_function():
+    guard = Guard("stock", Policy(breaker=Breaker(consecutive=1), retry=None), per="operation")
+
+    @guard
+    def broken():
+        raise ConnectionResetError
+
+    @guard
+    def well():
+        return 1
+
+    for _ in range(2):
+        with pytest.raises((Unavailable, Unknown)):
+            broken()
+    assert well() == 1
+
+
+def test_what_is_not_known_is_refused():
+    with pytest.raises(PolicyError, match="per is 'host', and these calls name no host"):
+        Guard("stock", per="host")(len)
+    with pytest.raises(PolicyError, match="per is 'port'; it has to be one of"):
+        Guard("stock", per="port")
+
+
+async def test_a_guard_takes_another_policy_for_all_that_it_stands_for():
+    guard = Guard("stock", Policy(breaker=Breaker(consecutive=1)), per="host")
+    one = guard.machine_at(host="a")
+    guard.reload(Policy(deadline=7, fallback=Fallback(stale=Stale())))
+    assert (one.deadline, guard.machine.deadline) == (7, 7)
+    assert guard.machine_at(host="b").deadline == 7
+    assert guard.policy.deadline == 7
+
+
+async def test_a_function_keeps_answers_once_its_guard_is_told_to():
+    guard, answers = Guard("stock", pattern=Pattern.QUERY), iter([1])
+
+    @guard
+    async def ask():
+        try:
+            return next(answers)
+        except StopIteration:
+            raise ConnectionRefusedError from None
+
+    guard.reload(Policy(fallback=Fallback(stale=Stale()), retry=None))
+    assert await ask() == 1
+    assert await ask() == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"), [(None, 2), (Pattern.COMMAND, 2), (Pattern.QUERY, 0)]
+)
+async def test_a_guarded_call_is_an_effect_unless_it_is_a_query(pattern, count):
+    guard = Guard("stock", Policy(retry=None), pattern=pattern)
+
+    @guard
+    async def one():
+        return 1
+
+    @guard
+    def two():
+        return 2
+
+    with commits() as effects:
+        await one()
+        two()
+    assert effects.count == count
+
+
+async def test_a_guarded_call_that_certainly_was_not_made_is_no_effect():
+    guard = Guard("stock", Policy(retry=None))
+
+    @guard
+    async def call(error):
+        raise error
+
+    with commits() as effects:
+        await fails(call(ConnectionRefusedError()))
+        assert effects.count == 0
+        await fails(call(ConnectionResetError()))
+        assert effects.count == 1
