@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Protocol
+
 import pytest
 
 from switchgear.call.client import client_over, core_of, edges_of, reload
@@ -10,6 +13,7 @@ from switchgear.contract.message import Message, field
 from switchgear.contract.service import command, query, service
 from switchgear.database.port import commits
 from switchgear.errors import ConfigError, PolicyError
+from switchgear.model.context import keyed
 from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Ok, Reason, Unavailable, Unknown
 from switchgear.policy.breaker import Breaker, State
@@ -30,7 +34,7 @@ class Told(Message):
 
 
 @service("test.together.v1")
-class Talk:
+class Talk(Protocol):
     @query("GET /v1/ask/{text}")
     async def ask(self, request: Ask) -> Told: ...
     @command("POST /v1/tell")
@@ -207,6 +211,14 @@ async def test_a_guarded_call_is_an_effect_unless_it_is_a_query(pattern, count):
         await one()
         two()
     assert effects.count == count
+
+
+async def test_a_query_takes_no_key_of_the_work_in_progress():
+    with keyed("order-7") as context:
+        await Guard("stock", pattern=Pattern.QUERY)(asyncio.sleep)(0)
+        assert context.sequence == {}
+        await Guard("stock")(asyncio.sleep)(0)
+        assert context.sequence == {"stock": 1}
 
 
 async def test_a_guarded_call_that_certainly_was_not_made_is_no_effect():

@@ -550,9 +550,9 @@ class _Plan:
         )
 
     def _scope(self) -> Scope:
-        """Give each attempt of keyed work the same keys to derive from."""
+        """Give each attempt of keyed work the same keys to derive from; a query needs none."""
         context = current()
-        if context.key is None:
+        if context.key is None or not self.effect:
             return nullcontext
         key = derived_key(self.guard.name)
         return lambda: bind(replace(context, key=key, sequence={}))
