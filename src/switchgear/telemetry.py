@@ -27,6 +27,8 @@ LEVELS: Final = {
     SignalKind.BREAKER_CLOSED: logging.INFO,
     SignalKind.BUDGET_EXHAUSTED: logging.WARNING,
     SignalKind.LIMIT_REACHED: logging.WARNING,
+    SignalKind.ADMISSION_OVERLOADED: logging.WARNING,
+    SignalKind.ADMISSION_RECOVERED: logging.INFO,
     SignalKind.EVENT_PARKED: logging.ERROR,
     SignalKind.SAGA_COMPENSATING: logging.WARNING,
     SignalKind.SAGA_QUEUED: logging.ERROR,
@@ -34,7 +36,9 @@ LEVELS: Final = {
 }
 """The signals that are logged, and how loudly."""
 
-_LABELS: Final = frozenset({"outcome", "status", "reason", "door", "state", "group", "name"})
+_LABELS: Final = frozenset(
+    {"outcome", "status", "reason", "door", "state", "group", "name", "priority"}
+)
 """Details that have few values, so that they may label a metric."""
 
 

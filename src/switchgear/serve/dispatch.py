@@ -3,12 +3,13 @@
 The order
 ---------
 1. deadline      passed on arrival: turned away, and nothing runs
-2. context       bound for the rest; the handler's own calls and events inherit it
-3. before        the hooks authenticate and fill in who asks; they may reject
-4. read          the door reads the body and the message: nothing is read for who may not ask
-5. idempotency   of a keyed command that carries a key: a stored reply ends it here
-6. handler       cancelled when the deadline passes, or when the door learns that the client left
-7. outcome       what the handler raised becomes what the caller may know (`failure.py`)
+2. admission     where the service has one: a place, a wait for one, or turned away (`admission.py`)
+3. context       bound for the rest; the handler's own calls and events inherit it
+4. before        the hooks authenticate and fill in who asks; they may reject
+5. read          the door reads the body and the message: nothing is read for who may not ask
+6. idempotency   of a keyed command that carries a key: a stored reply ends it here
+7. handler       cancelled when the deadline passes, or when the door learns that the client left
+8. outcome       what the handler raised becomes what the caller may know (`failure.py`)
 
 A cancelled handler leaves nothing half done in the database: its open transaction is rolled back,
 and a COMMIT that was sent is waited for.
@@ -38,7 +39,9 @@ from switchgear.errors import ContractError, InvalidMessage
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.policy.admission import Admission, Visitor
 from switchgear.serve import kept
+from switchgear.serve.admission import desks
 from switchgear.serve.alarm import Interruption, alarms
 from switchgear.serve.arrival import Arrival
 from switchgear.serve.failure import alone, expired, failure_of, outcome_of, overran
@@ -68,9 +71,11 @@ class Dispatcher:
 
     `handlers` are instances of classes that implement contracts. `before` hooks run in order.
     `idempotency` remembers keyed commands; without it they are remembered in memory, which a
-    restart forgets, and a warning says so.
+    restart forgets, and a warning says so. `admission` bounds what is carried out at once;
+    `admissions` holds what a contract has instead, by its full name.
 
-    Raises `ContractError` if a handler implements no contract, or two implement the same.
+    Raises `ContractError` if a handler implements no contract, or two implement the same, and
+    `PolicyError` if an `Admission` names an operation that is not there.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class Dispatcher:
         *,
         before: Sequence[Before] = (),
         idempotency: Idempotency | None = None,
+        admission: Admission | None = None,
+        admissions: Mapping[str, Admission] = MappingProxyType({}),
     ) -> None:
         contracts: dict[str, ServiceContract] = {}
         self._methods: dict[str, Method] = {}
@@ -102,6 +109,7 @@ class Dispatcher:
         self.contracts: Mapping[str, ServiceContract] = MappingProxyType(contracts)
         """What is served, by full name."""
         self._before = tuple(before)
+        self._desks = desks(contracts.values(), admission, admissions)
         keyed = [
             operation.full_name
             for contract in contracts.values()
@@ -159,13 +167,19 @@ class Dispatcher:
     ) -> T:
         """Run `work` in its context and its time; turn what it raises into the outcome."""
         end: BaseException | None = None
+        desk = self._desks.get(arrival.operation.full_name) if self._desks else None
+        visitor: Visitor | None = None
         with commits() as effects:
             try:
+                if desk is not None:
+                    visitor = await desk.enter(arrival)
                 with _bound(arrival):
                     if self._before or arrival.operation.keyed:
                         await self._prepare(arrival)
                     request = await _read(read)
                     arrival.begun = True
+                    if visitor is not None:
+                        visitor.began = monotonic()
                     with bind(arrival.context):
                         reply = await work(request)
                 if not isinstance(reply, expected):
@@ -180,6 +194,8 @@ class Dispatcher:
                 end = error
                 raise
             finally:
+                if desk is not None and visitor is not None:
+                    desk.leave(arrival, visitor, end)
                 if listening():
                     emit(_ended(arrival, end))
                 del end
