@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from switchgear.contract.enums import Enum
 from switchgear.contract.message import Message, field
@@ -224,8 +224,9 @@ class Handler(Inventory):
 class Served:
     """The handler behind both doors, and where they are."""
 
-    def __init__(self, handler: Handler, http: str, grpc: str) -> None:
+    def __init__(self, handler: Any, dispatcher: Dispatcher, http: str, grpc: str) -> None:
         self.handler = handler
+        self.dispatcher = dispatcher
         self.http = http
         self.grpc = grpc
 
@@ -234,7 +235,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(handler: Handler | None = None, **settings) -> AsyncIterator[Served]:
+async def serving(handler: object | None = None, **settings) -> AsyncIterator[Served]:
     """Serve the handler at both doors; settings are the dispatcher's, and `rest=` and `grpc=`."""
     rest_settings, grpc_settings = settings.pop("rest", {}), settings.pop("grpc", {})
     handler = handler or Handler()
@@ -242,6 +243,7 @@ async def serving(handler: Handler | None = None, **settings) -> AsyncIterator[S
     rest, grpc = HttpServer(Rest(dispatcher, **rest_settings)), Grpc(dispatcher, **grpc_settings)
     http_port, grpc_port = await rest.start(), await grpc.start()
     try:
-        yield Served(handler, f"http://127.0.0.1:{http_port}", f"grpc://127.0.0.1:{grpc_port}")
+        http_url, grpc_url = f"http://127.0.0.1:{http_port}", f"grpc://127.0.0.1:{grpc_port}"
+        yield Served(handler, dispatcher, http_url, grpc_url)
     finally:
         await asyncio.gather(rest.stop(1), grpc.stop(0))
