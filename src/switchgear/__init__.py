@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from switchgear.model.signal import Signal, SignalKind, subscribe
     from switchgear.model.system import System
     from switchgear.policy.adaptive import Aimd, Gradient, Vegas
+    from switchgear.policy.admission import Admission
     from switchgear.policy.breaker import Breaker, Evidence
     from switchgear.policy.budget import Budget, GrpcThrottling, TokenBucket
     from switchgear.policy.fallback import Fallback, Stale
@@ -194,6 +195,7 @@ _PLACES: Final = {
     "model.signal": ("Signal", "SignalKind", "subscribe"),
     "model.system": ("System",),
     "policy.adaptive": ("Aimd", "Gradient", "Vegas"),
+    "policy.admission": ("Admission",),
     "policy.breaker": ("Breaker", "Evidence"),
     "policy.budget": ("Budget", "GrpcThrottling", "TokenBucket"),
     "policy.fallback": ("Fallback", "Stale"),
@@ -218,6 +220,7 @@ _PLACES: Final = {
 _HOME: Final = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "Admission",
     "Aimd",
     "Answer",
     "AnyMessage",

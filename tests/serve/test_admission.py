@@ -220,25 +220,44 @@ async def test_who_hangs_up_in_the_queue_leaves_it():
     worker = Worker()
     admission = Admission(concurrency=1, queue=1, interval=30, target=30)
     async with serving(worker, admission=admission) as served:
-        async with aiohttp.ClientSession(served.http) as http:
-            holder = asyncio.create_task(http.get("/v1/work?name=hold"))
+        turnstile = served.dispatcher._desks["acme.work.v1.Desk/work"].turnstile
+        async with grpc.aio.insecure_channel(served.grpc.removeprefix("grpc://")) as channel:
+            ask = channel.unary_unary("/acme.work.v1.Desk/Work")
+            holder = ask(b"\x0a\x04hold")
             while not worker.inside:
                 await asyncio.sleep(0.001)
-            gone = asyncio.create_task(http.get("/v1/work?name=gone"))
-            turnstile = served.dispatcher._desks["acme.work.v1.Desk/work"].turnstile
+            gone = ask(b"\x0a\x04gone")
             while not turnstile.waiting:
                 await asyncio.sleep(0.001)
             gone.cancel()
             while turnstile.waiting:
                 await asyncio.sleep(0.01)
-            waiting = asyncio.create_task(http.get("/v1/work?name=waiting"))
+            waiting = ask(b"\x0a\x07waiting")
             while not turnstile.waiting:
                 await asyncio.sleep(0.001)
             worker.release.set()
-            for task in (holder, waiting):
-                assert (await task).status == 200
-            assert (turnstile.in_flight, turnstile.waiting) == (0, 0)
+            await holder
+            await waiting
+        assert (turnstile.in_flight, turnstile.waiting) == (0, 0)
     assert worker.ran == ["hold", "waiting"]
+
+
+async def test_a_body_that_does_not_come_gives_its_place_back():
+    worker = Worker()
+    async with serving(worker, admission=ONE) as served:
+        turnstile = served.dispatcher._desks["acme.work.v1.Desk/pay"].turnstile
+        host, port = served.http.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /v1/pay HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: 10\r\n\r\n{"
+        )
+        while not turnstile.in_flight:
+            await asyncio.sleep(0.001)
+        writer.close()
+        while turnstile.in_flight:
+            await asyncio.sleep(0.001)
+    assert worker.ran == []
 
 
 async def test_an_overload_from_outside_leaves_goodput_up_and_critical_requests_served():

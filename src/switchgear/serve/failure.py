@@ -6,6 +6,7 @@
 | `Rejected` by the door, by `before`, by the handler  | its status (400, 404 ...) |               |
 | an idempotency key with another message              | 422 FAILED_PRECONDITION   |               |
 | the first request with the key has not ended         | 409 ABORTED               |               |
+| too much to do: no place for the request             | 429 RESOURCE_EXHAUSTED    | not-executed  |
 | the deadline passed before the handler began         | 504 DEADLINE_EXCEEDED     | not-executed  |
 | the deadline passed while the handler ran            | 504 DEADLINE_EXCEEDED     |               |
 | the database was locked or gone; nothing committed   | 503 UNAVAILABLE           | not-executed  |
