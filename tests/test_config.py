@@ -15,6 +15,8 @@ from switchgear import config
 from switchgear.config import Address, Config, Url
 from switchgear.config.lines import lines_of
 from switchgear.errors import ConfigError
+from switchgear.model.context import Priority
+from switchgear.policy.adaptive import Vegas
 
 SHOP = """\
 # the shop
@@ -121,6 +123,28 @@ def test_the_environment_overrides_every_value(tmp_path: Path) -> None:
     assert set(shop.overrides) >= {"SWITCHGEAR_SYSTEM_DRAIN"}
 
 
+def test_admission_is_read_by_setting_and_only_what_is_set(tmp_path: Path) -> None:
+    text = """
+[services.orders]
+app = "a:b"
+[services.orders.admission]
+concurrency = "vegas"
+reserve = 0
+operations = { report = "sheddable" }
+"""
+    name = "SWITCHGEAR_SERVICES_ORDERS_ADMISSION_QUEUE"
+    orders = load(tmp_path, text, {name: "7"}).service("orders")
+    assert orders.admission == {
+        "concurrency": Vegas(),
+        "queue": 7,
+        "reserve": 0.0,
+        "operations": {"report": Priority.SHEDDABLE},
+    }
+    fixed = {"SWITCHGEAR_SERVICES_ORDERS_ADMISSION_CONCURRENCY": "12"}
+    assert load(tmp_path, text, fixed).service("orders").admission["concurrency"] == 12
+    assert load(tmp_path, SHOP).service("orders").admission == {}
+
+
 WRONG = [
     ('[services.orders]\napp = "a:b"\nhtpp = "x"\n', ":3: services.orders.htpp", "mean http?"),
     ('[services.orders]\n\nhttp = "127.0.0.1:8001"\n', ":1: services.orders", "what to run"),
@@ -159,6 +183,31 @@ WRONG = [
         '[services.a-b]\napp = "a:b"\n[services.a_b]\napp = "a:b"\n',
         ":3: services.a_b",
         "same names",
+    ),
+    (
+        '[services.o]\napp = "a:b"\nadmission = { concurrency = "some" }\n',
+        ":3: services.o.admission.concurrency",
+        "at least 1 or one of aimd, gradient, vegas",
+    ),
+    (
+        '[services.o]\napp = "a:b"\nadmission = { queue = 1.5 }\n',
+        ":3: services.o.admission.queue",
+        "a whole number, at least 0",
+    ),
+    (
+        '[services.o]\napp = "a:b"\nadmission = { reserve = 1 }\n',
+        ":3: services.o.admission.reserve",
+        "below 1",
+    ),
+    (
+        '[services.o]\napp = "a:b"\n[services.o.admission]\ntarget = 2\n',
+        ":3: services.o.admission",
+        "interval is 0.1 s",
+    ),
+    (
+        '[services.o]\napp = "a:b"\n[services.o.admission.operations]\npay = "urgent"\n',
+        ":4: services.o.admission.operations.pay",
+        "critical, default, sheddable",
     ),
     ('[services.o]\nhttp = "127.0.0.1:1\n', ":2: http", "not valid TOML"),
     ('[services.o\napp = "a:b"\n', ":1: [services.o", "not valid TOML"),

@@ -15,6 +15,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +40,7 @@ from switchgear.events.brokers.port import BrokerUnavailable
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
 from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.policy.admission import Admission
 from switchgear.saga.engine import Engine
 from switchgear.serve.cors import Cors
 from switchgear.serve.dispatch import Before, Dispatcher
@@ -241,7 +243,16 @@ class Runtime:
         idempotency = Idempotency(self.database)
         await idempotency.migrate()
         self._stack.push_async_callback(idempotency.close)
-        return Dispatcher(handlers, before=hooks, idempotency=idempotency)
+        admission = self.service.admission
+        if self.settings.admission:
+            admission = replace(admission or Admission(), **self.settings.admission)
+        return Dispatcher(
+            handlers,
+            before=hooks,
+            idempotency=idempotency,
+            admission=admission,
+            admissions=self.service.admissions,
+        )
 
     def _make_rest(self) -> App:
         origins = self.settings.cors

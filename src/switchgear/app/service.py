@@ -25,6 +25,7 @@ from switchgear.contract.message import Message
 from switchgear.contract.service import contract_of, contracts_of
 from switchgear.errors import ContractError, DeclarationError, EventDeclarationError
 from switchgear.model.edge import Edge, Pattern
+from switchgear.policy.admission import Admission
 from switchgear.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -69,9 +70,19 @@ class Service:
     `schema` holds the steps that lead to the service's own tables, oldest first; a step that has
     been released never changes. Statements end with `;`. `{blob}`, `{serial}` and `{real}` stand
     for the database's types.
+
+    `admission` bounds the requests that are carried out at once, and says whom to turn away beyond
+    that; without one there is no bound. `[services.NAME.admission]` overrides its values.
     """
 
-    def __init__(self, name: str, *, schema: Sequence[str] = (), version: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        schema: Sequence[str] = (),
+        version: str = "",
+        admission: Admission | None = None,
+    ) -> None:
         if not _NAME.fullmatch(name):
             raise DeclarationError(
                 f"{name!r} is not a name for a service.",
@@ -81,6 +92,9 @@ class Service:
         self.name = name
         self.version = version
         self.schema = tuple(schema)
+        self.admission = admission
+        self.admissions: dict[str, Admission] = {}
+        """What a contract has instead of `admission`, by its full name."""
         self.declared_calls: list[Call] = []
         self.resources: list[tuple[Callable[..., Any], Scope, bool]] = []
         self.handlers: list[tuple[type[Any], Scope]] = []
@@ -128,14 +142,16 @@ class Service:
 
         return declare if function is None else declare(function)
 
-    def serves(self, handler: H) -> H:
+    def serves(self, handler: H, *, admission: Admission | None = None) -> H:
         """Serve the contracts that a class implements; it is made at start, with what it needs.
 
-        Usable as a decorator. Raises `ContractError` if the class implements none, or misses a
+        Usable as a decorator. With `admission` they have places of their own, instead of sharing
+        those of the service. Raises `ContractError` if the class implements none, or misses a
         method.
         """
         where = f"{handler.__module__}.{handler.__qualname__}"
-        if not contracts_of(handler):
+        contracts = contracts_of(handler)
+        if not contracts:
             raise ContractError(
                 "it implements no contract.",
                 where=where,
@@ -147,6 +163,8 @@ class Service:
                 f"it does not implement {', '.join(missing)}.", where=where, fix="Write them."
             )
         self.handlers.append((handler, Scope.here()))
+        if admission is not None:
+            self.admissions.update((contract.full_name, admission) for contract in contracts)
         return handler
 
     def on(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from switchgear.config.settings import (
     CallConfig,
@@ -24,6 +24,7 @@ from switchgear.config.values import (
     Url,
     Value,
     address,
+    count,
     fraction,
     one_of,
     option,
@@ -31,12 +32,16 @@ from switchgear.config.values import (
     reference,
     seconds,
     secret,
+    share,
     text,
     texts,
     url,
 )
-from switchgear.errors import ConfigError
+from switchgear.errors import ConfigError, PolicyError
 from switchgear.events.brokers.url import SCHEMES
+from switchgear.model.context import Priority
+from switchgear.policy.adaptive import Adaptive, Aimd, Gradient, Vegas
+from switchgear.policy.admission import Admission
 
 __all__ = ["FILE", "load", "without_file"]
 
@@ -47,6 +52,12 @@ _DATABASE: Final = url(
     "sqlite", "postgresql", "postgres", example="sqlite:///.switchgear/orders.db"
 )
 _REACH: Final = url("grpc", "grpcs", "http", "https", example="grpc://127.0.0.1:7002")
+_ADAPTIVE: Final[Mapping[str, Callable[[], Adaptive]]] = {
+    "aimd": Aimd,
+    "gradient": Gradient,
+    "vegas": Vegas,
+}
+_PRIORITIES: Final = one_of(*Priority)
 _LEVELS: Final = one_of("debug", "info", "warning", "error")
 
 
@@ -146,6 +157,7 @@ def _service(name: str, section: Section, system: SystemConfig) -> ServiceConfig
         tls=_tls(section, clients=True),
         cors=section.get("cors", texts, ()),
         drain=section.get("drain", seconds, system.drain),
+        admission=_admission(section),
         env=_environment(section),
     )
     service = replace(service, unset=section.unset)
@@ -205,6 +217,44 @@ def _call(section: Section, name: str, value: Value) -> CallConfig:
     if reach is None:
         raise ConfigError("it has no url.", where=value.where, fix='Add url = "grpcs://host:port".')
     return CallConfig(url=reach, token=token, ca=ca, tls=tls)
+
+
+def _admission(section: Section) -> dict[str, Any]:
+    section.known.append("admission")
+    inner = section.source.section(*section.path, "admission")
+    # each setting has a type of its own, which its parser knows
+    found: dict[str, Any] = {
+        "concurrency": inner.get("concurrency", _concurrency, None),
+        "queue": inner.get("queue", count(0), None),
+        "interval": inner.get("interval", seconds, None),
+        "target": inner.get("target", seconds, None),
+        "reserve": inner.get("reserve", share, None),
+        "priority": inner.get("priority", _priority, None),
+        "trust": inner.get("trust", one_of("lower", "all"), None),
+        "retry_after": inner.get("retry_after", seconds, None),
+        "mode": inner.get("mode", one_of("auto", "observe"), None),
+    }
+    operations = inner.entries("operations").items()
+    named = {name: inner.read(value, _priority, None) for name, value in operations}
+    inner.finish()
+    found = {name: value for name, value in found.items() if value is not None}
+    try:
+        Admission(**found)
+    except PolicyError as error:
+        where = section.source.where(inner.path)
+        raise ConfigError(error.what, where=where, fix=error.fix) from error
+    if named:
+        found["operations"] = named
+    return found
+
+
+def _concurrency(value: Value) -> int | Adaptive:
+    kind = _ADAPTIVE.get(value.raw) if isinstance(value.raw, str) else None
+    return kind() if kind else count(1, f" or one of {', '.join(_ADAPTIVE)}")(value)
+
+
+def _priority(value: Value) -> Priority:
+    return Priority(_PRIORITIES(value))
 
 
 def _environment(section: Section) -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from switchgear.call.tls import Secret
 from switchgear.config.values import Address, Url
@@ -86,6 +87,8 @@ class ServiceConfig:
     """Origins that browsers may call the REST door from; default none."""
     drain: float = 10.0
     """As in `[system]`, for this service alone."""
+    admission: Mapping[str, Any] = field(default_factory=dict)
+    """What it changes of the service's `Admission`, by setting. (`Any`: each has its own type.)"""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables of its process in `switchgear up`."""
     unset: ConfigError | None = field(default=None, repr=False, compare=False)

@@ -18,6 +18,7 @@ __all__ = [
     "Url",
     "Value",
     "address",
+    "count",
     "fraction",
     "masked",
     "one_of",
@@ -25,6 +26,7 @@ __all__ = [
     "reference",
     "seconds",
     "secret",
+    "share",
     "text",
     "texts",
     "url",
@@ -221,6 +223,24 @@ def fraction(value: Value) -> float:
     expected = "a number between 0 and 1, such as 0.999"
     number = _number(value, expected)
     return number if 0 < number < 1 else value.fail(expected)
+
+
+def share(value: Value) -> float:
+    """Read a number from 0 up to, but not including, 1."""
+    expected = "a number from 0, below 1, such as 0.1"
+    number = _number(value, expected)
+    return number if 0 <= number < 1 else value.fail(expected)
+
+
+def count(least: int, more: str = "") -> Callable[[Value], int]:
+    """Read a whole number, at least `least`; `more` is what else is expected in its place."""
+
+    def parse(value: Value) -> int:
+        expected = f"a whole number, at least {least}{more}"
+        number = _number(value, expected)
+        return int(number) if number.is_integer() and number >= least else value.fail(expected)
+
+    return parse
 
 
 def _number(value: Value, expected: str) -> float:
