@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -262,6 +263,44 @@ def saga_refute(
     from switchgear.cli.sagas import refute  # noqa: PLC0415  others start faster without it
 
     asyncio.run(refute(load(config), service, id, step, actor=_me(actor), evidence=evidence))
+
+
+class Form(StrEnum):
+    """How an explanation is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    MERMAID = "mermaid"
+    SVG = "svg"
+
+
+class How(StrEnum):
+    """How a step fails."""
+
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    UNKNOWN = "unknown"
+    REFUTED = "refuted"
+
+
+@saga.command("explain")
+def saga_explain(
+    name: Annotated[str, typer.Argument(help="A saga of the system, or module:name of one.")],
+    *,
+    fails: Annotated[
+        str | None, typer.Option(help="A step or an undo; default: every failure point.")
+    ] = None,
+    how: Annotated[How, typer.Option(help="In which way.")] = How.REFUSED,
+    after: Annotated[
+        list[str] | None, typer.Option(help="A step that was done by then; may be repeated.")
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", "-f", help="How it is written.")] = Form.TEXT,
+    config: Config = None,
+) -> None:
+    """Say what happens when a step fails: what is undone, in order, and what a person does."""
+    from switchgear.cli.explain import explain  # noqa: PLC0415  others start faster without it
+
+    explain(load(config), name, fails, how.value, after=after or (), form=form.value)
 
 
 def _act(config: Path | None, service: str | None, item: str, action: Act) -> None:
