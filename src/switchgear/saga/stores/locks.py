@@ -4,8 +4,9 @@
   they asked. Both are written in the transaction that starts the saga, and the lock is handed on in
   the commit that ends it: so nothing has to be cleaned up after a crash.
 - Asking for a lock keeps its row until the transaction ends, so that a saga that asks and one that
-  ends do not miss one another. A saga asks for all its locks at once, in the order of their names:
-  there is no waiting in a circle.
+  ends do not miss one another. A saga asks for all its locks at once, in the order of their names,
+  and sagas that end in one commit hand theirs on in that order too: nothing waits in a circle,
+  neither sagas nor transactions.
 - A saga that waits is in no index that a worker reads. Its turn comes when it holds all its locks.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from switchgear.database.port import Dialect
-from switchgear.saga.stores.port import Unit, Wish
+from switchgear.saga.stores.port import Unit, Wish, in_list
 
 __all__ = ["LOCKS", "ask", "free", "holders"]
 
@@ -67,13 +68,13 @@ def ask(saga_id: str, wishes: Sequence[Wish]) -> Unit[tuple[str, str] | list[str
     return waits
 
 
-def free(dialect: Dialect, now: str, saga_id: str) -> Unit[None]:
-    """Hand the locks of a saga that has ended to those that wait longest. `now` is SQL."""
+def free(dialect: Dialect, now: str, ids: Sequence[str]) -> Unit[None]:
+    """Hand the locks of sagas that have ended to those that wait longest. `now` is SQL."""
     sql = (
-        "SELECT name FROM switchgear_saga_locks WHERE saga = ? "  # noqa: S608  constants
-        f"ORDER BY name{_HOLD[dialect]}"
+        "SELECT name FROM switchgear_saga_locks "  # noqa: S608  constants
+        f"WHERE saga IN {in_list(ids)} ORDER BY name{_HOLD[dialect]}"
     )
-    names = yield sql, (saga_id,)
+    names = yield sql, tuple(ids)
     for (name,) in names:
         sql = (
             "SELECT turn, saga FROM switchgear_saga_lock_waits WHERE name = ? ORDER BY turn LIMIT 1"

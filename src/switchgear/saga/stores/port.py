@@ -7,7 +7,7 @@ over a connection that awaits. So there is one set of statements for every datab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -29,6 +29,7 @@ __all__ = [
     "Write",
     "drive",
     "drive_sync",
+    "in_list",
 ]
 
 T = TypeVar("T")
@@ -182,3 +183,8 @@ async def drive(tx: Transaction, unit: Unit[T]) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+
+
+def in_list(values: Sequence[Value]) -> str:
+    """Return `(?, ?, ?)` with a placeholder for each of `values`."""
+    return f"({', '.join('?' * len(values))})"

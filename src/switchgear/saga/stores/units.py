@@ -20,9 +20,18 @@ from switchgear.saga.plan import Side
 from switchgear.saga.state import Entry, Next, What
 from switchgear.saga.stores import locks
 from switchgear.saga.stores.locks import LOCKS
-from switchgear.saga.stores.port import Claimed, Line, NewSaga, SagaRow, Started, Unit, Write
+from switchgear.saga.stores.port import (
+    Claimed,
+    Line,
+    NewSaga,
+    SagaRow,
+    Started,
+    Unit,
+    Write,
+    in_list,
+)
 
-__all__ = ["COMPONENT", "STEPS", "Units", "in_list"]
+__all__ = ["COMPONENT", "STEPS", "Units"]
 
 COMPONENT: Final = "sagas"
 STEPS: Final = (
@@ -101,11 +110,6 @@ _SCHEMA: Final = {
 
 _SAGA: Final = "id, definition, input, context, status, began, deadline, ended, fence, owner"
 _LINE: Final = "at, began, step, side, attempt, what, follows, due, doubt, data"
-
-
-def in_list(values: Sequence[Value]) -> str:
-    """Return `(?, ?, ?)` with a placeholder for each of `values`."""
-    return f"({', '.join('?' * len(values))})"
 
 
 class Units:
@@ -192,7 +196,7 @@ class Units:
         """Write a person's line and release the saga; its row must be held, without an owner."""
         sql = "UPDATE switchgear_sagas SET fence = ? WHERE id = ?"
         yield sql, (write.fence, write.id)
-        yield from self._record(write)
+        yield from self.record([write])
 
     def record(self, writes: Sequence[Write]) -> Unit[list[bool]]:
         """Write the lines in order; False for each whose saga is held by another by now."""
@@ -200,6 +204,13 @@ class Units:
         for write in writes:
             written = yield from self._record(write)
             results.append(written)
+        ended = [
+            write.id
+            for write, written in zip(writes, results, strict=True)
+            if written and write.turn and write.turn.frees and write.turn.ended is not None
+        ]
+        if ended:
+            yield from locks.free(self._dialect, self._now, ended)
         return results
 
     def _record(self, write: Write) -> Unit[bool]:
@@ -226,8 +237,6 @@ class Units:
         turn = write.turn
         if turn is not None and turn.release:
             yield self._release, (turn.status, turn.ended, turn.wake, *key)
-            if turn.frees and turn.ended is not None:
-                yield from locks.free(self._dialect, self._now, write.id)
         elif turn is not None:
             sql = "UPDATE switchgear_sagas SET status = ? WHERE id = ? AND fence = ?"
             yield sql, (turn.status, *key)
