@@ -22,6 +22,7 @@ from switchgear.call.client import connect
 from switchgear.call.http import answered
 from switchgear.call.tls import Tls
 from switchgear.contract.service import contract_of
+from switchgear.errors import ConfigError
 from switchgear.model import wire
 from switchgear.model.outcome import (
     Ok,
@@ -89,6 +90,14 @@ async def request_of(reader):
 # --- the request never left ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_why_there_is_no_connection_is_told(scheme):
+    async with asking(scheme, free_port()) as inventory:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="refused|Connect call failed"):
+                await inventory.do(Do(what="x"))
+
+
 @pytest.mark.parametrize("scheme", ["https", "grpcs"])
 async def test_a_failed_handshake_is_unavailable(scheme):
     async def serve(reader, writer):
@@ -99,6 +108,7 @@ async def test_a_failed_handshake_is_unavailable(scheme):
         with pytest.raises(Unavailable) as caught:
             await inventory.do(Do(what="x"))
         assert caught.value.reason is Reason.CONNECT
+        assert "tls" in caught.value.what.lower() or "ssl" in caught.value.what.lower()
 
 
 @pytest.mark.parametrize("scheme", ["https", "grpc", "grpcs"])
@@ -111,6 +121,48 @@ async def test_a_callee_that_never_shakes_hands_is_unavailable(scheme):
         with pytest.raises(Unavailable) as caught:
             await inventory.do(Do(what="x"))
         assert caught.value.reason is Reason.CONNECT
+
+
+# --- replies over the limit ----------------------------------------------------------------------
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+
+
+CHUNKED = (b"transfer-encoding: chunked\r\n\r\n", b"400\r\n" + b" " * 0x400 + b"\r\n")
+UNTIL_THE_END = (b"\r\n", b" " * 0x400)
+TOLD = (b"content-length: 1000000000\r\n\r\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "streamed"),
+    [
+        (*TOLD, False),
+        (*CHUNKED, False),
+        (*UNTIL_THE_END, False),
+        (*CHUNKED, True),
+        (*UNTIL_THE_END, True),
+    ],
+)
+async def test_a_reply_over_the_limit_is_not_read_to_its_end(monkeypatch, head, piece, streamed):
+    monkeypatch.setattr("switchgear.call.http.LIMIT", 4096)
+
+    async def serve(reader, writer):
+        await request_of(reader)
+        writer.write(OK + head)
+        while True:  # until the client hangs up
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+            if reader.at_eof():
+                break
+
+    async with listening(serve) as port, asking("http", port) as inventory:
+        with pytest.raises(Unknown, match="limit") as caught:
+            if streamed:
+                await anext(inventory.watch(GetStock(sku="tea")))
+            else:
+                await inventory.do(Do(what="x"))
+        assert caught.value.final
 
 
 # --- it may have been done -----------------------------------------------------------------------
@@ -461,6 +513,25 @@ async def test_a_client_may_have_to_show_a_certificate(pki, scheme):
         async with asking(scheme, port, host="localhost", tls=Tls(ca=pki / "ca.pem")) as inventory:
             with pytest.raises((Unavailable, Unknown)):
                 await inventory.stock(GetStock(sku="tea"))
+
+
+def test_a_key_of_another_certificate_is_told_as_such(pki):
+    with pytest.raises(ConfigError, match="(?i)mismatch"):
+        Certificate(pki / "server.pem", pki / "client.key")
+    with pytest.raises(ConfigError, match="PEM"):
+        Certificate(pki / "server.pem", pki / "server.key", pki / "server.key")
+    for make in (Tls.context, Tls.grpc):
+        with pytest.raises(ConfigError, match="(?i)mismatch"):
+            make(Tls(cert=pki / "server.pem", key=pki / "client.key"))
+
+
+def test_a_key_that_is_encrypted_is_told_and_nobody_is_asked_for_its_password(pki):
+    words = ["openssl", "pkey", "-in", "server.key", "-aes256", "-passout", "pass:x"]
+    subprocess.run([*words, "-out", "locked.key"], cwd=pki, check=True, capture_output=True)
+    with pytest.raises(ConfigError, match="not encrypted"):
+        Certificate(pki / "server.pem", pki / "locked.key")
+    with pytest.raises(ConfigError):
+        Tls(cert=pki / "server.pem", key=pki / "locked.key").context()
 
 
 def test_a_context_of_tls_checks_names(pki):

@@ -327,6 +327,7 @@ async def test_live_ready_and_the_page(http):
     document = (await http.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]["/v1/stock/{sku}"]) == {"get"}
+    assert "servers" not in document
     page = (await http.get("/docs")).text
     assert "Reserve all lines, or none." in page
     assert "/v1/stock/{sku}" in page
@@ -441,6 +442,8 @@ async def test_a_mounted_application_moves_under_its_prefix():
             answer = await http.get(f"{prefix}/v1/stock/green%2Ftea")
             assert answer.json() == {"sku": "green/tea", "available": 0}
             assert f'href="{prefix}/openapi.json"' in (await http.get(f"{prefix}/docs")).text
+            document = (await http.get(f"{prefix}/openapi.json")).json()
+            assert document["servers"] == [{"url": prefix}]
             assert (await http.get(f"{prefix}/nothing")).json()["status"] == 404
     async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://x") as http:
         assert (await http.get("/own")).json() == "own"

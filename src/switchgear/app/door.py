@@ -99,10 +99,9 @@ class HttpDoor:
 
     async def open(self) -> None:
         """Bind and accept; see `Door`."""
+        server = self._server = _server(self._app, self._tls, lifespan=self._lifespan)
         held = bound(self._asked, setting=self._setting)
         self.address = Address(self._asked.host, held.getsockname()[1])
-        server = _server(self._app, self._tls, lifespan=self._lifespan, setting=self._setting)
-        self._server = server
         self._serving = asyncio.create_task(server.serve([held]))
         opened = asyncio.create_task(server.opened.wait())
         await asyncio.wait([self._serving, opened], return_when=asyncio.FIRST_COMPLETED)
@@ -126,7 +125,7 @@ class HttpDoor:
         await self._serving
 
 
-def _server(app: App, tls: Tls | None, *, lifespan: bool, setting: str) -> Any:
+def _server(app: App, tls: Tls | None, *, lifespan: bool) -> Any:
     """Make a server that leaves signals alone and tells when it accepts."""
     try:
         import uvicorn  # noqa: PLC0415  an optional dependency
@@ -147,25 +146,17 @@ def _server(app: App, tls: Tls | None, *, lifespan: bool, setting: str) -> Any:
             await super().startup(sockets)
             self.opened.set()
 
-    try:
-        config = uvicorn.Config(
-            app,
-            http=HttpProtocol,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="auto" if lifespan else "off",
-            ws="auto" if lifespan else "none",
-            **(_certificate(tls).uvicorn() if tls else {}),
-        )
-        config.load()
-    except OSError as error:
-        raise OperationError(
-            f"the certificate or its key cannot be used: {error.strerror or error}.",
-            where=setting,
-            fix="Both are PEM files, and the key belongs to the certificate.",
-        ) from error
+    config = uvicorn.Config(
+        app,
+        http=HttpProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="auto" if lifespan else "off",
+        ws="auto" if lifespan else "none",
+        **(_certificate(tls).uvicorn() if tls else {}),
+    )
     return Server(config)
 
 

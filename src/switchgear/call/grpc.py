@@ -178,7 +178,8 @@ class GrpcWire:
         return channel
 
     def _unconnected(self) -> Unavailable:
-        return Unavailable(f"no connection to {self._target.authority}", reason=Reason.CONNECT)
+        what = f"no connection to {self._target.authority}: {self._link.why}"
+        return Unavailable(what, reason=Reason.CONNECT)
 
     def _metadata(self, attempt: Attempt, context: Context) -> grpc.aio.Metadata | None:
         """Return what goes out besides the message; what is the default is left out."""

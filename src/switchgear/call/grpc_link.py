@@ -27,6 +27,8 @@ _SHUT: Final = grpc.ChannelConnectivity.SHUTDOWN
 _FAILED: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, _SHUT)
 _CONNECT: Final = 20.0
 _LOOK: Final = 0.002
+_PROBE: Final = 1.0
+_SLOW: Final = "it takes too long"
 
 
 def _patience(deadline: float) -> float:
@@ -39,6 +41,8 @@ class AioLink:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
         self._connecting: asyncio.Task[bool] | None = None
+        self.why = _SLOW
+        """Why it is not connected, after `ready` has said so."""
 
     async def ready(self, deadline: float, *, patient: bool = False) -> bool:
         """Wait until the channel is connected; False: it has failed to, or not in time.
@@ -57,6 +61,7 @@ class AioLink:
             left = max(0.0, until - monotonic())
             done, _ = await asyncio.wait([task], timeout=left)
             if not done or task.cancelled():
+                self.why = _SLOW
                 return False
             if task.result():
                 return True
@@ -76,8 +81,28 @@ class AioLink:
             if state is READY:
                 return True
             if state is _SHUT or (state in _FAILED and not patient):
-                return False
+                why = await _reason(self._channel)
+                self.why = why or ""
+                return why is None
             await self._channel.wait_for_state_change(state)
+
+
+async def _reason(channel: grpc.aio.Channel) -> str | None:
+    """Return why a channel has failed to connect; None if it meanwhile has.
+
+    The state does not tell, but a call fails with it at once. It is one that does no harm where it
+    does get through.
+    """
+    probe: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+    try:
+        await probe(b"", timeout=_PROBE)
+    except grpc.aio.AioRpcError as failure:
+        if failure.code() is grpc.StatusCode.UNAVAILABLE:
+            told = failure.details() or "unavailable"
+            return told.rpartition("last error: ")[2].removeprefix("UNKNOWN: ")
+    except grpc.aio.UsageError:
+        return "it is closed"
+    return None if channel.get_state() is READY else _SLOW
 
 
 class Link:

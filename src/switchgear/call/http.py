@@ -7,6 +7,7 @@ again when a kept connection was lost, which for a DELETE or PUT is a command ca
 | --------------------------------------------------------- | ------------------------------ |
 | no connection: refused, no such name, TLS, no time for it | `Unavailable(CONNECT)`         |
 | anything lost after that                                  | `Unknown(RESET)` or `(TIMEOUT)` |
+| an answer over `LIMIT`                                    | `Unknown`, final               |
 | an answer                                                 | as `answered` says             |
 
 A connection may take nine tenths of the time that is left, so that its failure is told as such and
@@ -56,6 +57,8 @@ except ImportError as error:
 
 __all__ = ["HttpWire", "answered"]
 
+LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of a reply, or of one reply of a stream; gRPC's is the same."""
 REFUSAL: Final = "urn:switchgear:refusal:"
 _TYPE: Final = "application/json"
 # Below the five seconds after which common servers drop an idle connection: a connection that is
@@ -108,7 +111,9 @@ class HttpWire:
         """Ask once; see `Wire.send`."""
         try:
             response = await self._begin(operation, request, attempt, context, attempt.deadline)
-            body = await response.read()
+            body = await _body(response)
+        except Unknown as outcome:
+            return outcome
         except (aiohttp.ClientError, OSError) as error:
             return _lost(error)
         if response.status == 200:  # noqa: PLR2004
@@ -126,7 +131,7 @@ class HttpWire:
         try:
             response = await self._begin(operation, request, attempt, context, deadline)
             if response.status != 200:  # noqa: PLR2004
-                return self._outcome(operation, response, await response.read())
+                return self._outcome(operation, response, await _body(response))
             replies = _replies(operation, response, deadline)
             try:
                 first = await anext(replies)
@@ -290,6 +295,31 @@ def _unreadable(error: InvalidMessage) -> Unknown:
     )
 
 
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Read a whole reply; raises `Unknown` if it is over the limit."""
+    length = response.content_length
+    if length is not None and length <= LIMIT and "content-encoding" not in response.headers:
+        return await response.read()
+    parts: list[bytes] = []
+    size = 0
+    async with response:  # ends a connection that is left before the reply's end
+        if length is not None and length > LIMIT:
+            raise _too_large()
+        async for part in response.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > LIMIT:
+                raise _too_large()
+    return b"".join(parts)
+
+
+def _too_large() -> Unknown:
+    """Return what it means that the callee did it and says more about it than we take."""
+    return Unknown(
+        f"the reply is over the limit of {LIMIT} bytes", reason=Reason.SERVER_ERROR, final=True
+    )
+
+
 async def _replies(
     operation: Operation, response: aiohttp.ClientResponse, deadline: float
 ) -> Replies:
@@ -309,7 +339,8 @@ async def _replies(
 
 
 async def _lines(response: aiohttp.ClientResponse, deadline: float) -> AsyncGenerator[bytes, None]:
-    rest = b""
+    rest: list[bytes] = []
+    size = 0
     chunks = aiter(response.content.iter_any())
     while True:
         try:
@@ -320,12 +351,19 @@ async def _lines(response: aiohttp.ClientResponse, deadline: float) -> AsyncGene
                     chunk = await anext(chunks)
         except StopAsyncIteration:
             break
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, last = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*rest, lines[0]])
+            rest, size = [], 0
         for line in lines:
             if line.strip():
                 yield line
-    if rest.strip():
-        yield rest
+        rest.append(last)
+        size += len(last)
+        if size > LIMIT:
+            raise _too_large()
+    if whole := b"".join(rest).strip():
+        yield whole
 
 
 def _told(operation: Operation, line: bytes) -> Refused | Unavailable | Unknown:

@@ -102,12 +102,13 @@ class Tls:
         try:
             made = ssl.create_default_context(cafile=None if self.ca is None else str(self.ca))
             if self.cert is not None and self.key is not None:
-                made.load_cert_chain(str(self.cert), str(self.key))
-        except (OSError, ssl.SSLError) as error:
+                # an encrypted key would have OpenSSL ask for its password at the terminal
+                made.load_cert_chain(str(self.cert), str(self.key), password=lambda: b"")
+        except (OSError, ValueError) as error:  # what `ssl` raises is an OSError
             raise ConfigError(
                 f"the certificates cannot be used: {error}.",
                 where=", ".join(str(one) for one in (self.ca, self.cert, self.key) if one),
-                fix="Name PEM files that this user may read.",
+                fix="Name PEM files that this user may read, and a key that is not encrypted.",
             ) from error
         return made
 
@@ -117,6 +118,7 @@ class Tls:
             import grpc  # noqa: PLC0415  an optional dependency
         except ImportError as error:
             raise MissingExtra("grpcio", "grpc") from error
+        self.context()  # gRPC would not say what is wrong with them
         return grpc.ssl_channel_credentials(
             root_certificates=_read(self.ca),
             private_key=_read(self.key),

@@ -15,7 +15,7 @@ import msgspec
 from switchgear.contract.export import openapi
 from switchgear.contract.service import ServiceContract
 
-__all__ = ["document", "page"]
+__all__ = ["document", "page", "written"]
 
 Json = Mapping[str, Any]
 
@@ -37,12 +37,16 @@ p { white-space: pre-line; } .quiet { opacity: .7; }
 """
 
 
-def document(contracts: Sequence[ServiceContract], *, title: str, version: str) -> bytes:
-    """Return the OpenAPI 3.1 document of `contracts` as JSON."""
+def document(contracts: Sequence[ServiceContract], *, title: str, version: str) -> Json:
+    """Return the OpenAPI 3.1 document of `contracts`."""
     names = ", ".join(contract.name for contract in contracts)
-    return msgspec.json.encode(
-        openapi(*contracts, title=title or names or "Service", version=version or "0")
-    )
+    return openapi(*contracts, title=title or names or "Service", version=version or "0")
+
+
+def written(document: Json, prefix: str) -> bytes:
+    """Return an OpenAPI document as JSON, as it is served under `prefix`."""
+    # where nothing is said, the paths begin at the root
+    return msgspec.json.encode({**document, "servers": [{"url": prefix}]} if prefix else document)
 
 
 def page(document: Json, prefix: str) -> bytes:

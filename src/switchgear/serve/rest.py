@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 
@@ -40,7 +40,7 @@ from switchgear.serve.asgi import Headers, Receive, Scope, Send
 from switchgear.serve.cors import Cors
 from switchgear.serve.dispatch import Dispatcher, Read
 from switchgear.serve.failure import Failure, TurnedAway, encode, failure_of
-from switchgear.serve.openapi import document, page
+from switchgear.serve.openapi import document, page, written
 from switchgear.serve.problem import MEDIA_TYPE, problem, retry_after
 from switchgear.serve.routing import Router
 
@@ -147,7 +147,7 @@ class Rest:
         self._lifespan = lifespan
         self._title = title
         self._version = version
-        self._document: bytes | None = None
+        self._document: Mapping[str, Any] | None = None
         self._router: Router[_Entry | Page] = Router()
         for contract in dispatcher.contracts.values():
             for operation in contract.operations.values():
@@ -340,14 +340,13 @@ class Rest:
             return 200, b'{"status":"ok"}', [_JSON]
         return 503, b'{"status":"not ready"}', [_JSON]
 
-    async def _openapi(self, _: Scope) -> _Content:
-        return 200, self._written(), [_JSON]
+    async def _openapi(self, scope: Scope) -> _Content:
+        return 200, written(self._described(), _prefix(scope)), [_JSON]
 
     async def _docs(self, scope: Scope) -> _Content:
-        prefix = scope.get("root_path", "")
-        return 200, page(msgspec.json.decode(self._written()), prefix), _HTML
+        return 200, page(self._described(), _prefix(scope)), _HTML
 
-    def _written(self) -> bytes:
+    def _described(self) -> Mapping[str, Any]:
         if self._document is None:
             contracts = list(self._dispatcher.contracts.values())
             self._document = document(contracts, title=self._title, version=self._version)
@@ -374,6 +373,11 @@ class Rest:
             await send({"type": "lifespan.shutdown.failed", "message": str(error)})
             raise
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _prefix(scope: Scope) -> str:
+    """Return the prefix under which we are mounted, as it stands in a URL."""
+    return quote(scope.get("root_path", "").rstrip("/"), safe="/")
 
 
 def _path(scope: Scope) -> str:

@@ -22,7 +22,7 @@ class Certificate:
     With `client_ca`, clients must present a certificate that it signed (mutual TLS). A key file is
     named here, never shown; it must not be encrypted.
 
-    Raises `ConfigError` if a file cannot be read.
+    Raises `ConfigError` if a file cannot be read, or the key does not belong to the certificate.
     """
 
     chain: Path
@@ -39,6 +39,23 @@ class Certificate:
             path: Path | None = getattr(self, name)
             if path is not None:
                 _read(path, name)
+        self._check()
+
+    def _check(self) -> None:
+        """Find out now what a server would only find out when it listens, and say less clearly."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # an encrypted key would have OpenSSL ask for its password at the terminal
+            context.load_cert_chain(self.chain, self.key, password=lambda: b"")
+            if self.client_ca is not None:
+                context.load_verify_locations(self.client_ca)
+        except (OSError, ValueError) as error:  # what `ssl` raises is an OSError
+            raise ConfigError(
+                "the certificate and its key cannot be used together, or the client_ca cannot be: "
+                f"{getattr(error, 'reason', None) or error}.",
+                where=", ".join(str(one) for one in (self.chain, self.key, self.client_ca) if one),
+                fix="Name PEM files, and the key of this certificate, not encrypted.",
+            ) from error
 
     def grpc(self) -> grpc.ServerCredentials:
         """Return the credentials for a gRPC server."""
