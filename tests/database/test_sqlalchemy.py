@@ -1,6 +1,8 @@
 """SQLAlchemy's AsyncEngine behind the port, and sessions that the team opened itself."""
 
+import asyncio
 import sqlite3
+from time import monotonic
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -11,6 +13,7 @@ from switchgear.database.joined import database_of, is_database, joined, joined_
 from switchgear.database.port import DatabaseUnavailable, commits
 from switchgear.database.sqlalchemy import SqlAlchemy
 from switchgear.errors import DatabaseError
+from switchgear.model.context import Context, bind
 
 
 @pytest.fixture
@@ -59,6 +62,30 @@ async def test_a_lock_held_elsewhere_is_unavailable(engine, tmp_path):
         async with database_of(engine).transaction() as tx:
             await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
     holder.close()
+
+
+async def test_nobody_waits_beyond_the_time_that_the_work_has(tmp_path):
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{tmp_path}/a.db",
+        connect_args={"timeout": 30},
+        pool_size=1,
+        max_overflow=0,
+    )
+    database = database_of(engine)
+    async with database.transaction() as tx:
+        await tx.run("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
+    holder = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    async with asyncio.timeout(20):
+        with bind(Context(deadline=monotonic() + 0.1)), pytest.raises(DatabaseUnavailable):
+            async with database.transaction():
+                pytest.fail("it is locked")
+        holder.close()
+        async with database.transaction():  # the pool's one connection
+            with bind(Context(deadline=monotonic() + 0.1)), pytest.raises(DatabaseUnavailable):
+                async with database.transaction():
+                    pytest.fail("there is no connection")
+    await engine.dispose()
 
 
 async def test_migrations(engine):

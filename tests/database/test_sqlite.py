@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from time import monotonic
 
 import pytest
 
@@ -12,6 +13,7 @@ from switchgear.database.port import DatabaseUnavailable, commits
 from switchgear.database.schema import SchemaError
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import DatabaseError, OperationError
+from switchgear.model.context import Context, bind
 
 
 @pytest.fixture
@@ -180,6 +182,53 @@ async def test_a_lock_held_by_another_process_is_unavailable_and_nothing_is_writ
         holder.stdin.close()
     await db.write(insert(2))
     assert await values(db) == [2]
+
+
+async def test_nobody_waits_for_a_lock_beyond_the_time_that_the_work_has(db):
+    patient = Sqlite(db.path, busy=60.0)
+    holder = sqlite3.connect(db.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    async def session():
+        async with patient.transaction():
+            pytest.fail("it is locked")
+
+    async with asyncio.timeout(30):
+        # the second waits behind the first, in the queue
+        for attempt in (session, session, lambda: patient.write(insert(1))):
+            with bind(Context(deadline=monotonic() + 0.1)):
+                with pytest.raises(DatabaseUnavailable) as caught:
+                    await attempt()
+                assert caught.value.retry_after == 1.0
+    holder.close()
+    # what was taken back is not done later either
+    await patient.write(insert(2))
+    async with patient.transaction() as tx:
+        await tx.run("INSERT INTO t VALUES (3, 'c')")
+    assert await values(db) == [2, 3]
+    await patient.close()
+
+
+async def test_a_transaction_may_do_something_where_it_begins_and_where_it_ends(db):
+    async with db.transaction(insert(1)) as tx:
+        tx.before_commit(insert(3))
+        await tx.run("INSERT INTO t VALUES (2, 'b')")
+    assert await values(db) == [1, 2, 3]
+    with pytest.raises(sqlite3.IntegrityError):
+        async with db.transaction(insert(1)):
+            pytest.fail("it is there already")
+    with pytest.raises(sqlite3.IntegrityError):
+        async with db.transaction() as tx:
+            await tx.run("INSERT INTO t VALUES (4, 'd')")
+            tx.before_commit(insert(1))
+    assert await values(db) == [1, 2, 3]
+
+
+async def test_a_peek_sees_what_is_committed(db):
+    async with db.transaction() as tx:
+        await tx.run("INSERT INTO t VALUES (1, 'a')")
+        assert db.peek("SELECT a FROM t WHERE a = ?", 1) == []
+    assert db.peek("SELECT a FROM t WHERE a = ?", 1) == [(1,)]
 
 
 async def test_the_teams_own_errors_stay_what_they_are(db):

@@ -31,7 +31,7 @@ def rows(broker, sql="SELECT count(*) FROM log"):
 def commits(broker):
     """A list that grows with every commit of the broker's writer from now on."""
     found = []
-    broker._database._connection.set_trace_callback(
+    broker._database._writer.connection.set_trace_callback(
         lambda sql: found.append(sql) if sql == "COMMIT" else None
     )
     return found
@@ -123,7 +123,7 @@ async def test_another_number_of_partitions_is_refused(opening):
 async def test_a_file_locked_by_another_process_is_unavailable(opening):
     broker = opening()
     await broker.publish(records(1))
-    broker._database._connection.execute("PRAGMA busy_timeout = 50")
+    broker._database._writer.connection.execute("PRAGMA busy_timeout = 50")
     blocker = sqlite3.connect(broker.path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(BrokerUnavailable, match="locked"):

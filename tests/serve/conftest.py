@@ -16,10 +16,10 @@ def postgres(postgres_server):
 
 
 @contextlib.asynccontextmanager
-async def opened(kind, place):
+async def opened(kind, place, busy=30.0):
     """A database of the port, with what its resource needs to be closed."""
     if kind == "sqlite":
-        database = Sqlite(place, busy=1.0)
+        database = Sqlite(place, busy=busy)
         yield database
         await database.close()
     elif kind == "asyncpg":

@@ -1,9 +1,9 @@
 """A process that carries out keyed requests on a database that it shares with another.
 
-    keyed_worker.py KIND PLACE KEYS [DIE_AT]
+    keyed_worker.py KIND PLACE KEYS DIE_AT STAY_AT
 
-Each request writes its key and answers with this process's id. With DIE_AT, the process kills
-itself with SIGKILL inside the handler of that key, after it has written.
+Each request writes its key and answers with this process's id. In the handler of DIE_AT, after it
+has written, the process kills itself with SIGKILL; in that of STAY_AT it waits for a line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def main(kind: str, place: str, keys: int, die_at: int) -> None:
+async def main(kind: str, place: str, keys: int, die_at: int, stay_at: int) -> None:
     async with opened(kind, place) as database:
         idempotency = Idempotency(database, wait=5)
         await idempotency.migrate()
@@ -39,6 +39,9 @@ async def main(kind: str, place: str, keys: int, die_at: int) -> None:
                     await tx.run("INSERT INTO done VALUES (?)", f"{number}")
                     if number == die_at:
                         os.kill(os.getpid(), signal.SIGKILL)
+                if number == stay_at:
+                    say("inside")
+                    await asyncio.to_thread(sys.stdin.readline)
                 return Stored(str(os.getpid()).encode())
 
             request = Keyed(digest(f"{number}"), "Shop/buy", f"{number}", b"same", 60.0)
@@ -57,4 +60,6 @@ async def main(kind: str, place: str, keys: int, die_at: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    asyncio.run(
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    )

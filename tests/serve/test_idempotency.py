@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from switchgear.database.port import commits
+from switchgear.database.sqlite_writer import Session, Step, Unit
 from switchgear.model.outcome import Rejected, Status
 from switchgear.serve.idempotency import Idempotency, InProgress, Keyed, Stored, digest, unit
 from tests.serve.conftest import KINDS, opened
@@ -207,35 +208,6 @@ async def test_a_duplicate_elsewhere_meets_the_claim(database, kind, place):
         assert await done(database) == ["a"]
 
 
-async def test_a_duplicate_elsewhere_waits_only_a_little(kind, place, database):
-    if kind == "sqlite":
-        pytest.skip("there it waits for the writer's lock: see test_a_locked_database")
-    async with opened(kind, place) as other:
-        here, there = Idempotency(database), Idempotency(other, wait=0.1)
-        await here.migrate()
-        began, go = asyncio.Event(), asyncio.Event()
-
-        async def slow():
-            await write(database, "a")
-            began.set()
-            await go.wait()
-            return Stored(b"reply")
-
-        async def quick():
-            await write(other, "b")
-            return Stored(b"other")
-
-        first = asyncio.create_task(here.run(request(), slow))
-        await began.wait()
-        with pytest.raises(InProgress):
-            await there.run(request(), quick)
-        # another key is not held up
-        assert await there.run(request("k2"), quick) == Stored(b"other")
-        go.set()
-        assert await first == Stored(b"reply")
-        assert await done(database) == ["a", "b"]
-
-
 async def test_a_handler_cannot_keep_that_it_was_answered(database, kind, place):
     """What another process stored meanwhile is the answer, even for a handler that catches all."""
     async with opened(kind, place) as other:
@@ -254,6 +226,34 @@ async def test_a_handler_cannot_keep_that_it_was_answered(database, kind, place)
 
         assert await here.run(request(), late) == Stored(b"first")
         assert await done(database) == ["a"]
+
+
+async def test_a_keyed_request_changes_threads_as_often_as_a_transaction_does(
+    tmp_path, monkeypatch
+):
+    counted = []
+    for kind in (Session, Step, Unit):
+        begin = kind.__init__
+
+        def count(self, *words, begin=begin, **settings):
+            counted.append(type(self).__name__)
+            begin(self, *words, **settings)
+
+        monkeypatch.setattr(kind, "__init__", count)
+    async with opened("sqlite", tmp_path / "a.db") as database:
+        async with database.transaction() as tx:
+            await tx.run("CREATE TABLE done (what TEXT)")
+        plain = counted.copy()
+        idempotency = Idempotency(database)
+        await idempotency.migrate()
+
+        async def work():
+            await write(database, "a")
+            return Stored(b"reply")
+
+        counted.clear()
+        await idempotency.run(request(), work)
+        assert counted == plain
 
 
 async def test_a_block_that_raises_is_undone_alone(database, idempotency):

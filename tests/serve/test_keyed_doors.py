@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Protocol
 
 import asyncpg
@@ -115,10 +116,14 @@ async def both(database: Database, **settings) -> AsyncIterator[Both]:
 @pytest.fixture
 async def database(tmp_path):
     database = Sqlite(tmp_path / "shop.db", busy=0.1)
-    async with database.transaction() as tx:
-        await tx.run("CREATE TABLE done (what TEXT)")
+    await with_a_table(database)
     yield database
     await database.close()
+
+
+async def with_a_table(database):
+    async with database.transaction() as tx:
+        await tx.run("CREATE TABLE done (what TEXT)")
 
 
 @pytest.fixture
@@ -221,6 +226,23 @@ async def test_a_locked_database_is_503_with_the_mark(doors, database, keyed):
     finally:
         other.close()
     assert await done(database) == ["tea"]
+
+
+@pytest.mark.parametrize(("scheme", "keyed"), [("http", True), ("grpc", False)])
+async def test_a_lock_that_outlasts_the_caller_is_told_before_his_deadline(tmp_path, scheme, keyed):
+    """SQLite would wait for longer than the caller, who would not hear that nothing was done."""
+    database = Sqlite(tmp_path / "shop.db", busy=60.0)
+    await with_a_table(database)
+    async for doors in both(database, wait=60.0):
+        assert (await doors.rest(key="first", what="tea")).status_code == 200
+        policy = Policy(deadline=1.0, retry=None)
+        async with connect(Shop, doors.served.url(scheme), policy) as shop:
+            with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                with pytest.raises(Unavailable) as caught:
+                    await (shop.buy if keyed else shop.note)(Buy(what="tea"))
+        assert caught.value.reason is Reason.NOT_EXECUTED
+    await database.close()
 
 
 async def test_locked_after_a_commit_is_500_without_the_mark(doors, database):

@@ -7,9 +7,12 @@ import json
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
+from switchgear.model.context import Context, bind
+from switchgear.serve.idempotency import Idempotency, InProgress, Keyed, Stored, digest, unit
 from tests.serve.conftest import opened
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +24,8 @@ def kind(request):
 
 
 @asynccontextmanager
-async def working(kind, place, keys, die_at=-1):
-    words = ["-m", "tests.serve.keyed_worker", kind, place, str(keys), str(die_at)]
+async def working(kind, place, keys, die_at=-1, stay_at=-1):
+    words = ["-m", "tests.serve.keyed_worker", kind, place, str(keys), str(die_at), str(stay_at)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *words,
@@ -70,3 +73,33 @@ async def test_what_a_killed_process_had_begun_is_begun_anew(kind, place):
         async with working(kind, place, 10) as other:
             assert set(await end(other)) == {str(number) for number in range(10)}
         assert await done(database) == list(range(10))
+
+
+async def test_a_duplicate_in_another_process_waits_only_a_little(kind, place):
+    """It hears that the first is in progress; that is 409, and no 503 of a locked database."""
+
+    def request(key):
+        return Keyed(digest(key), "Shop/buy", key, b"same", 60.0)
+
+    async def unwanted():
+        async with unit(database) as tx:
+            await tx.run("INSERT INTO done VALUES ('twice')")
+        return Stored(b"twice")
+
+    async with opened(kind, place) as database:
+        async with database.transaction() as tx:
+            await tx.run("CREATE TABLE done (what TEXT)")
+        here, patient = Idempotency(database, wait=0.05), Idempotency(database, wait=60)
+        await here.migrate()
+        await patient.migrate()
+        async with working(kind, place, 1, stay_at=0) as other:
+            other.stdin.write(b"\n")
+            assert await other.stdout.readline() == b"inside\n"
+            with pytest.raises(InProgress):
+                await here.run(request("0"), unwanted)
+            # so does one with more patience than time
+            with bind(Context(deadline=monotonic() + 0.2)), pytest.raises(InProgress):
+                await patient.run(request("0"), unwanted)
+            await end(other)
+            assert await here.run(request("0"), unwanted) == Stored(str(other.pid).encode())
+        assert await done(database) == [0]

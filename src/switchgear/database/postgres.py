@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from switchgear.database import schema
@@ -19,6 +20,7 @@ from switchgear.database.port import (
     placeholders,
 )
 from switchgear.errors import MissingExtra
+from switchgear.model.context import patience
 from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
@@ -70,7 +72,11 @@ class PostgresTransaction(Callbacks):
 
 
 class Postgres:
-    """PostgreSQL through `pool`. `acquire` is how many seconds to wait for a free connection."""
+    """PostgreSQL through `pool`.
+
+    `acquire` is how many seconds to wait for a free connection; less, if the work in progress has
+    less (`patience`).
+    """
 
     dialect: Dialect = "postgres"
 
@@ -84,7 +90,8 @@ class Postgres:
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
         """Open a transaction on a connection of the pool."""
         try:
-            connection = await self.pool.acquire(timeout=self._acquire)
+            left = patience(self._acquire, monotonic())
+            connection = await self.pool.acquire(timeout=left)
         except self.errors as error:
             raise DatabaseUnavailable(f"no database connection: {error}", cause=error) from error
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from switchgear.database import schema
@@ -18,6 +20,7 @@ from switchgear.database.port import (
     placeholders,
 )
 from switchgear.errors import DatabaseError, MissingExtra
+from switchgear.model.context import patience
 from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
@@ -82,7 +85,8 @@ class SqlAlchemy:
         """Open a session and a transaction in it; `connection` is the AsyncSession."""
         async with self._session() as session:
             try:
-                connection = await session.connection()
+                async with asyncio.timeout(_left()):
+                    connection = await session.connection()
                 if self.dialect == "sqlite":
                     await _begin_immediate(connection)
             except self._connecting as error:
@@ -160,8 +164,24 @@ async def _begin_immediate(connection: AsyncConnection) -> None:
     raw = await connection.get_raw_connection()
     # aiosqlite's connection; its type is no part of SQLAlchemy's interface
     driver: Any = raw.driver_connection
-    if not driver.in_transaction:
+    if driver.in_transaction:
+        return
+    left = _left()
+    if left is None:
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    busy: int = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
+    await connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(busy, int(left * 1000))}")
+    try:
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        await connection.exec_driver_sql(f"PRAGMA busy_timeout = {busy}")
+
+
+def _left() -> float | None:
+    """Return how many seconds the work in progress may wait; None: as long as the engine does."""
+    left = patience(inf, monotonic())
+    return None if left == inf else left
 
 
 def _locked(error: Exception) -> bool:

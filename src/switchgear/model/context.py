@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import TracebackType
 
-__all__ = ["Context", "Priority", "bind", "current", "derived_key", "keyed"]
+__all__ = ["Context", "Priority", "bind", "current", "derived_key", "keyed", "patience"]
 
 
 class Priority(StrEnum):
@@ -52,12 +52,23 @@ class Context:
 
 
 _EMPTY = Context()
+_SHARE = 0.9
 _current: ContextVar[Context | None] = ContextVar("switchgear_context", default=None)
 
 
 def current() -> Context:
     """Return the context of the work in progress; outside any, an empty one."""
     return _current.get() or _EMPTY
+
+
+def patience(most: float, now: float) -> float:
+    """Return for how many seconds the work in progress may wait for what others hold.
+
+    That is `most`, and at most nine tenths of the time to its deadline: the rest is for saying in
+    time that nothing was done. `now` is monotonic time.
+    """
+    deadline = current().deadline
+    return most if deadline is None else min(most, max(0.0, deadline - now) * _SHARE)
 
 
 class bind:  # noqa: N801  used as a function; a class, because it is entered for every request

@@ -234,7 +234,6 @@ class Dispatcher:
             key=key,
             fingerprint=digest(operation.full_name, kept.canonical(request)),
             retention=(operation.retention or DEFAULT_RETENTION).total_seconds(),
-            deadline=arrival.context.deadline,
         )
         stored = await self.idempotency.run(keyed, work)
         if stored is not mine:

@@ -12,8 +12,8 @@ digest of the message.
    open when the handler leaves the block: the reply is stored in that row and both are committed
    together. A refusal undoes the handler's statements first, and is stored all the same.
 4. Any other end undoes everything, the claim included: the key is free again.
-5. A duplicate in another process meets the claim. On PostgreSQL that is an advisory lock, polled;
-   on SQLite the one writer's lock. It waits a little as well.
+5. A duplicate in another process waits a little as well, for an advisory lock: on PostgreSQL the
+   claim takes it, on SQLite it is held from before the handler (`database/advisory.py`).
 6. A handler that opened no transaction gets the row written after it returned.
 
 Who waited in vain is told that the outcome is not known yet (`InProgress`), never to start anew.
@@ -29,12 +29,14 @@ from collections.abc import Awaitable, Callable
 from time import monotonic, time
 from typing import Final
 
+from switchgear.database.advisory import AdvisoryLocks
 from switchgear.database.port import Database, commits
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import CallError, DatabaseError
+from switchgear.model.context import patience
 from switchgear.serve import ledger
 from switchgear.serve.ledger import Keyed, Known, Stored, digest
-from switchgear.serve.unit import InProgress, Work, begun, unit
+from switchgear.serve.unit import POLL, InProgress, Work, begun, unit
 
 __all__ = ["Idempotency", "InProgress", "Keyed", "Stored", "digest", "unit"]
 
@@ -66,6 +68,7 @@ class Idempotency:
         self._wait = wait
         self._sweep_every = sweep
         self._clock = clock
+        self._locks = AdvisoryLocks(database.path) if isinstance(database, Sqlite) else None
         self._running: dict[bytes, asyncio.Future[None]] = {}
         self._memory: OrderedDict[bytes, tuple[float, Known]] = OrderedDict()
         self._migrated = database is None
@@ -85,6 +88,8 @@ class Idempotency:
         """Wait for a clean-up that is under way."""
         if self._sweeping is not None:
             await asyncio.wait([self._sweeping])
+        if self._locks is not None:
+            self._locks.close()
 
     async def run(self, request: Keyed, work: Callable[[], Awaitable[Stored]]) -> Stored:
         """Return what is stored for `request`; if nothing is, what `work` returns, stored.
@@ -94,23 +99,37 @@ class Idempotency:
         """
         if not self._migrated:
             await self.migrate()
-        until = monotonic() + self._wait
-        if request.deadline is not None:
-            until = min(until, request.deadline)
+        now = monotonic()
+        until = now + patience(self._wait, now)
         while (first := self._running.get(request.id)) is not None:
             await asyncio.wait([first], timeout=max(0.0, until - monotonic()))
             if not first.done():
                 raise InProgress(request.key)
         mine = self._running[request.id] = asyncio.get_running_loop().create_future()
+        lock = int.from_bytes(request.id[:8])
+        held = False
         try:
+            if self._locks is not None:
+                held = await self._lock(self._locks, lock, request, until)
             found = await self._lookup(request)
             if found is None:
                 return await self._execute(request, work, until)
             return ledger.same(request, found)
         finally:
+            if self._locks is not None and held:
+                self._locks.give(lock)
             del self._running[request.id]
             mine.set_result(None)
             self._sweep_if_due()
+
+    @staticmethod
+    async def _lock(locks: AdvisoryLocks, number: int, request: Keyed, until: float) -> bool:
+        """Wait until no other process works for the key; raises `InProgress` if that lasts."""
+        while not locks.take(number):
+            if monotonic() >= until:
+                raise InProgress(request.key)
+            await asyncio.sleep(POLL)
+        return True
 
     async def sweep(self) -> int:
         """Delete expired rows, in batches of 500; return how many."""
@@ -129,7 +148,9 @@ class Idempotency:
             expires, found = self._memory.get(request.id, (0.0, None))
             return found if expires > values[1] else None
         if isinstance(self.database, Sqlite):
-            # a reader's connection: it does not wait for the writer
+            rows = self.database.peek(ledger.LOOKUP, *values)
+            if rows is not None:
+                return ledger.known(rows)
             return ledger.known(
                 await self.database.read(
                     lambda connection: connection.execute(ledger.LOOKUP, values).fetchall()
@@ -183,20 +204,14 @@ class Idempotency:
         self, database: Database, request: Keyed, stored: Stored, now: float
     ) -> Known | None:
         """Write the row; return the one that another process has written meanwhile."""
-        values = ledger.record_values(request, stored, now)
-        lookup = (request.id, now)
         if isinstance(database, Sqlite):
             return await database.write(
-                lambda connection: (
-                    None
-                    if connection.execute(ledger.RECORD, values).fetchall()
-                    else ledger.known(connection.execute(ledger.LOOKUP, lookup).fetchall())
-                )
+                lambda connection: ledger.record_on(connection, request, stored, now)
             )
         async with database.transaction() as tx:
-            if await tx.run(ledger.RECORD, *values):
+            if await tx.run(ledger.RECORD, *ledger.record_values(request, stored, now)):
                 return None
-            return ledger.known(await tx.run(ledger.LOOKUP, *lookup))
+            return ledger.known(await tx.run(ledger.LOOKUP, request.id, now))
 
     def _sweep_if_due(self) -> None:
         if self.database is None or monotonic() - self._swept < self._sweep_every:

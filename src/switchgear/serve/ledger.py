@@ -6,6 +6,7 @@ An expired row that was not swept yet is taken over by the next claim.
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -24,9 +25,11 @@ __all__ = [
     "claim",
     "digest",
     "known",
+    "record_on",
     "record_values",
     "same",
     "store",
+    "store_on",
 ]
 
 STEPS: Final = [
@@ -80,8 +83,6 @@ class Keyed:
     """Digest of the message."""
     retention: float
     """Seconds for which its reply is kept."""
-    deadline: float | None = None
-    """Monotonic time after which nobody waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,24 @@ async def claim(tx: Transaction, request: Keyed, now: float) -> bool:
     return bool(await tx.run(RECORD, *values))
 
 
+def record_on(
+    connection: sqlite3.Connection, request: Keyed, stored: Stored | None, now: float
+) -> Known | None:
+    """Write the row of `request` on SQLite, or return the one that is there already."""
+    if connection.execute(RECORD, record_values(request, stored, now)).fetchall():
+        return None
+    return known(connection.execute(LOOKUP, (request.id, now)).fetchall())
+
+
+def store_on(connection: sqlite3.Connection, request: Keyed, stored: Stored, now: float) -> None:
+    """Fill the claimed row, on SQLite."""
+    connection.execute(_STORE, _stored(request, stored, now))
+
+
 async def store(tx: Transaction, request: Keyed, stored: Stored, now: float) -> None:
     """Fill the claimed row."""
-    expires = now + request.retention
-    await tx.run(_STORE, stored.refusal, stored.body, now, expires, request.id)
+    await tx.run(_STORE, *_stored(request, stored, now))
+
+
+def _stored(request: Keyed, stored: Stored, now: float) -> tuple[Value, ...]:
+    return stored.refusal, stored.body, now, now + request.retention, request.id

@@ -8,20 +8,25 @@ may catch and go on. A refusal undoes all blocks, by the first savepoint, and is
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from switchgear.database.port import Database, Transaction
+from switchgear.database.sqlite import Sqlite, SqliteTransaction
 from switchgear.model.outcome import Reason, Unknown
 from switchgear.serve import ledger
 from switchgear.serve.ledger import Keyed, Known, Stored
 
 __all__ = ["Answered", "InProgress", "Work", "begun", "unit"]
 
-_POLL: Final = 0.02
+Manager: TypeAlias = AbstractAsyncContextManager[Transaction]
+
+POLL: Final = 0.02
+_WHOLE: Final = "switchgear_whole"
 
 
 class InProgress(Unknown):
@@ -59,7 +64,7 @@ class Work:
         self._request = request
         self._until = until
         self._clock = clock
-        self._manager: AbstractAsyncContextManager[Transaction] | None = None
+        self._manager: Manager | None = None
         self._tx: Transaction | None = None
         self._whole: _Savepoint | None = None
         self._turn = asyncio.Lock()
@@ -90,10 +95,10 @@ class Work:
 
     @asynccontextmanager
     async def _statements(self) -> AsyncIterator[Transaction]:
-        tx = self._tx
-        if tx is None:
-            tx = await self._begin()
-            own = self._whole = await _Savepoint.set(tx, "switchgear_whole")
+        tx, whole = self._tx, self._whole
+        if tx is None or whole is None:
+            tx, whole = await self._begin()
+            own = self._whole = whole
         else:
             own = await _Savepoint.set(tx, "switchgear_block")
         try:
@@ -101,24 +106,37 @@ class Work:
         except BaseException:
             await own.undo()
             if own is self._whole:
-                self._whole = await _Savepoint.set(tx, "switchgear_whole")
+                self._whole = await _Savepoint.set(tx, _WHOLE)
             raise
         if own is not self._whole:
             await own.release()
 
-    async def _begin(self) -> Transaction:
-        """Open the transaction and claim the key in it."""
+    async def _begin(self) -> tuple[Transaction, _Savepoint]:
+        """Open the transaction, claim the key in it, and set a place to return to."""
         if self._database is None:
             raise RuntimeError("a request that is remembered in memory has no transaction")
-        manager = self._database.transaction()
-        tx = await manager.__aenter__()
-        try:
-            await self._claim(tx)
-        except BaseException as error:
-            await _leave(manager, error)
-            raise
+        if isinstance(self._database, Sqlite):
+            manager: Manager = self._database.transaction(self._claim_on)
+            tx = await manager.__aenter__()
+            whole = _Savepoint(tx, _WHOLE, None)
+        else:
+            manager = self._database.transaction()
+            tx = await manager.__aenter__()
+            try:
+                await self._claim(tx)
+                whole = await _Savepoint.set(tx, _WHOLE)
+            except BaseException as error:
+                await _leave(manager, error)
+                raise
         self._manager, self._tx = manager, tx
-        return tx
+        return tx, whole
+
+    def _claim_on(self, connection: sqlite3.Connection) -> None:
+        """Do what `_claim` does, in SQLite's writer thread, where the transaction begins."""
+        self.answered = ledger.record_on(connection, self._request, None, self._clock())
+        if self.answered is not None:
+            raise Answered
+        connection.execute(f"SAVEPOINT {_WHOLE}")
 
     async def _claim(self, tx: Transaction) -> None:
         while not await ledger.claim(tx, self._request, self._clock()):
@@ -128,7 +146,7 @@ class Work:
                 raise Answered
             if monotonic() >= self._until:
                 raise InProgress(self._request.key)
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(POLL)
 
     async def commit(self, stored: Stored) -> bool:
         """Store the reply in the key's row and commit it with the handler's statements.
@@ -142,7 +160,11 @@ class Work:
         try:
             if stored.refusal is not None:
                 await whole.undo()
-            await ledger.store(tx, self._request, stored, self._clock())
+            if isinstance(tx, SqliteTransaction):
+                now = self._clock()
+                tx.before_commit(lambda on: ledger.store_on(on, self._request, stored, now))
+            else:
+                await ledger.store(tx, self._request, stored, self._clock())
         except BaseException as error:
             await _leave(manager, error)
             raise
@@ -208,6 +230,6 @@ async def unit(database: Database) -> AsyncIterator[Transaction]:
         yield tx
 
 
-async def _leave(manager: AbstractAsyncContextManager[Transaction], error: BaseException) -> None:
+async def _leave(manager: Manager, error: BaseException) -> None:
     """End a transaction because of `error`; what the database makes of it is raised instead."""
     await manager.__aexit__(type(error), error, error.__traceback__)
