@@ -7,6 +7,7 @@ from typing import Any
 
 from switchgear.contract.service import ServiceContract
 from switchgear.errors import OperationError
+from switchgear.policy.defaults import Defaults
 from switchgear.policy.policy import Policy
 
 __all__ = ["Call", "Callee", "ServiceNotRunning"]
@@ -63,3 +64,15 @@ class Call:
     policy: Policy | None
     url: str | None
     callee: Callee = field(repr=False)
+
+    def policies(self, defaults: Defaults) -> dict[str, Policy]:
+        """Return the policy of each operation: what the code gives, over the system's defaults."""
+        return {
+            operation.name: defaults.policy(
+                self.policy,
+                callee=self.contract.full_name,
+                pattern=operation.pattern,
+                operation=operation.name,
+            )
+            for operation in self.contract.operations.values()
+        }

@@ -9,6 +9,7 @@ from switchgear.app.directory import Wanted, where_to_call
 from switchgear.call.client import client
 from switchgear.call.tls import Tls
 from switchgear.config import CallConfig, Config, ServiceConfig
+from switchgear.policy.defaults import Defaults
 
 __all__ = ["connect"]
 
@@ -22,11 +23,12 @@ def connect(calls: Sequence[Call], settings: ServiceConfig, config: Config) -> M
     wanted = [Wanted(call.contract.full_name, call.url) for call in calls]
     reaches = where_to_call(settings, wanted, config)
     return {
-        id(call): _client(call, reaches[call.contract.full_name], settings.name) for call in calls
+        id(call): _client(call, reaches[call.contract.full_name], settings.name, config.policies)
+        for call in calls
     }
 
 
-def _client(call: Call, reach: CallConfig, caller: str) -> object:
+def _client(call: Call, reach: CallConfig, caller: str, defaults: Defaults) -> object:
     own = reach.tls
     tls = None
     if reach.ca is not None or own is not None:
@@ -38,9 +40,9 @@ def _client(call: Call, reach: CallConfig, caller: str) -> object:
     made: object = client(
         call.contract.protocol,
         reach.url.reveal(),
-        call.policy,
         caller=caller,
         tls=tls,
         token=reach.token,
+        operations=call.policies(defaults),
     )
     return made

@@ -26,6 +26,7 @@ from switchgear.contract.service import contract_of, contracts_of
 from switchgear.errors import ContractError, DeclarationError, EventDeclarationError
 from switchgear.model.edge import Edge, Pattern
 from switchgear.policy.admission import Admission
+from switchgear.policy.defaults import Defaults
 from switchgear.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -218,11 +219,11 @@ class Service:
         self.declared_sagas.append(saga)
         return saga
 
-    def edges(self) -> tuple[Edge, ...]:
+    def edges(self, defaults: Defaults | None = None) -> tuple[Edge, ...]:
         """Return what the service depends on: calls, events, and the steps of its sagas.
 
         Read from the declarations: nothing has to run. The callee of a call is named by the
-        contract, of an event by its topic.
+        contract, of an event by its topic. `defaults` are those of the system, `Config.policies`.
         """
         calls = [
             Edge(
@@ -230,11 +231,15 @@ class Service:
                 callee=call.contract.full_name,
                 operation=operation.full_name,
                 pattern=operation.pattern,
-                policy=(call.policy or Policy()).describe(),
+                policy=policy.describe(),
                 keyed=operation.keyed,
             )
             for call in self.declared_calls
-            for operation in call.contract.operations.values()
+            for operation, policy in zip(
+                call.contract.operations.values(),
+                call.policies(defaults or Defaults()).values(),
+                strict=True,
+            )
         ]
         events = [
             Edge(

@@ -16,6 +16,7 @@ from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.config import Config
 from switchgear.errors import OperationError
 from switchgear.model.edge import Edge
+from switchgear.policy.policy import PARTS
 
 __all__ = ["screen", "show_edges", "show_services", "table", "visible"]
 
@@ -118,7 +119,7 @@ def _edges(config: Config) -> Iterator[Edge]:
             continue
         app = load_target(service.app)
         if isinstance(app, Service):
-            yield from app.edges()
+            yield from app.edges(config.policies)
 
 
 def _brief(policy: Mapping[str, object]) -> str:
@@ -129,7 +130,7 @@ def _brief(policy: Mapping[str, object]) -> str:
         return f"none: {policy['unguarded']}"
     deadline = policy.get("deadline")
     first = f"deadline {deadline:g} s" if isinstance(deadline, int | float) else "no deadline"
-    parts = [name for name in ("retry", "breaker", "limit", "fallback") if policy.get(name)]
+    parts = [name for name in PARTS if isinstance(policy.get(name), Mapping)]
     return ", ".join([first, *parts])
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from switchgear.config.policies import policies
 from switchgear.config.settings import (
     CallConfig,
     Config,
@@ -87,18 +88,20 @@ def without_file(environ: Mapping[str, str], folder: Path | None = None) -> Conf
 def _config(source: Source) -> Config:
     root = source.section()
     system = _system(source.section("system"), _broker_options(source.section("broker")))
-    root.known += ["system", "broker"]
+    root.known += ["system", "broker", "policy"]
     sections = root.tables("services")
     services = {name: _service(name, section, system) for name, section in sections.items()}
     objectives = {name: _objective(part) for name, part in root.tables("objectives").items()}
     root.finish()
-    groups = ("SYSTEM_", "BROKER_", "OBJECTIVES_", *(("SERVICES_",) if services else ()))
+    calling = policies(source)
+    groups = ["SYSTEM_", "BROKER_", "OBJECTIVES_", "POLICY_", *(["SERVICES_"] if services else [])]
     source.leftover(*(PREFIX + group for group in groups))
     _distinct(source, services)
     return Config(
         system=system,
         services=services,
         objectives=objectives,
+        policies=calling,
         folder=source.folder,
         file=source.file,
         overrides={k: v for k, v in source.environ.items() if k.startswith(PREFIX)},

@@ -11,6 +11,7 @@ from typing import Any
 from switchgear.call.tls import Secret
 from switchgear.config.values import Address, Url
 from switchgear.errors import ConfigError
+from switchgear.policy.defaults import Defaults
 
 __all__ = ["CallConfig", "Config", "Objective", "ServiceConfig", "SystemConfig", "Tls"]
 
@@ -118,6 +119,8 @@ class Config:
     system: SystemConfig
     services: Mapping[str, ServiceConfig]
     objectives: Mapping[str, Objective]
+    policies: Defaults
+    """`[policy]`: how services call, where their code does not say."""
     folder: Path
     """Where relative paths start: the folder of the file."""
     file: Path | None = None
