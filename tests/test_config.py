@@ -229,6 +229,15 @@ def test_a_complaint_names_file_line_key_and_expectation(
     assert "\n" not in said
 
 
+@pytest.mark.parametrize("entry", ['"A=B" = "x"', '"" = "x"', '"A\\u0000" = "x"', 'A = "\\u0000"'])
+def test_what_cannot_be_an_environment_variable_is_said_with_its_line(
+    tmp_path: Path, entry: str
+) -> None:
+    web = '[services.web]\nasgi = "web:app"\n\n[services.web.env]\n'
+    with pytest.raises(ConfigError, match=r"switchgear\.toml:5"):
+        load(tmp_path, f"{web}{entry}\n")
+
+
 def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"_ORDERS_HTPP.*ORDERS_HTTP"):
         load(tmp_path, SHOP, SWITCHGEAR_SERVICES_ORDERS_HTPP="1")

@@ -30,6 +30,7 @@ __all__ = [
     "SagaError",
     "SwitchgearError",
     "UnreadableContract",
+    "UsageError",
 ]
 
 
@@ -150,6 +151,12 @@ class OperationError(SwitchgearError):
     """A command cannot be carried out: a port in use, a missing module, an unwritable folder."""
 
     code = "SG220"
+
+
+class UsageError(OperationError):
+    """A command was asked for what there is not, or with a name that cannot be one."""
+
+    code = "SG224"
 
 
 class InvalidMessage(SwitchgearError):

@@ -136,6 +136,49 @@ def test_up_runs_a_system_and_ctrl_c_stops_it(folder: Path) -> None:
         get(one)
 
 
+def test_a_second_ctrl_c_kills_and_is_no_success(folder: Path) -> None:
+    port = free_port()
+    (folder / "switchgear.toml").write_text(
+        f'[services.web]\nasgi = "web:app"\nhttp = ":{port}"\ndrain = 60\n'
+    )
+    with running(folder, "up") as process:
+        line_with(process, "is up")
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /slow?60 HTTP/1.1\r\nhost: x\r\n\r\n")
+            line_with(process, "asked /slow")
+            process.send_signal(signal.SIGINT)
+            line_with(process, '"draining"')
+            process.send_signal(signal.SIGINT)
+            line_with(process, "killing what is left")
+            assert process.wait(5) == 130
+        assert process.stdout is not None
+        assert "after the bound" not in process.stdout.read()
+
+
+def test_what_is_wrongly_asked_ends_with_2(folder: Path) -> None:
+    (folder / "switchgear.toml").write_text('[services.web]\nasgi = "web:app"\n')
+    for arguments in (
+        ["up", "nosuch"],
+        ["run", "web:"],
+        ["saga", "list", "--service", "nosuch"],
+        ["services", "--nosuch"],
+    ):
+        done = typed(folder, *arguments)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_wrong_sql_in_a_schema_is_one_line(folder: Path) -> None:
+    (folder / "shop.py").write_text(
+        "from switchgear import Service\napp = Service('shop', schema=['CREATE TABEL t (a)'])\n"
+    )
+    done = typed(folder, "run", "shop:app")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "service shop: the tables of its schema could not be made" in line
+    assert "TABEL" in line
+
+
 def test_up_says_which_service_did_not_start_and_why(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -206,8 +249,8 @@ WRONG = [
     ("", ["run", "web:__name__"], 1, "web:__name__ is a str, which cannot be served."),
     ("", ["run", "web:app", "--http", "a:b"], 2, "--http: 'a:b' is not an address"),
     ("", ["run", "web:app", "--http", "203.0.113.9:1"], 1, "cannot be listened on"),
-    ("", ["new", "Big Name"], 1, "'Big Name' cannot be the name of a project."),
-    ("", ["drill", "none"], 1, "there is no drill 'none'."),
+    ("", ["new", "Big Name"], 2, "'Big Name' cannot be the name of a project."),
+    ("", ["drill", "none"], 2, "there is no drill 'none'."),
 ]
 
 

@@ -86,10 +86,10 @@ def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return said.out
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:
     with pytest.raises(SystemExit) as end:
         main(arguments)
-    assert end.value.code == 1
+    assert end.value.code == code
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     return said
@@ -195,6 +195,6 @@ def test_what_cannot_be_found_is_said(config: Config, capsys: pytest.CaptureFixt
     assert "No saga waits" in typed(capsys, "saga", "list")
     assert "No event waits" in typed(capsys, "events", "parked")
     assert "office has no database yet" in refused(capsys, "saga", "list", "-s", "office")
-    assert "has no service 'nobody'" in refused(capsys, "events", "parked", "-s", "nobody")
+    assert "has no service 'nobody'" in refused(capsys, "events", "parked", "-s", "nobody", code=2)
     assert "'12' is not an event" in refused(capsys, "events", "show", "12")
     assert "does not say which events" in refused(capsys, "events", "redrive")

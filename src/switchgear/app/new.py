@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from switchgear.errors import OperationError
+from switchgear.errors import OperationError, UsageError
 
 __all__ = ["new"]
 
@@ -28,12 +28,12 @@ def _is_taken(package: str) -> bool:
 def new(name: str, folder: Path | None = None) -> list[Path]:
     """Write a project called `name` into `folder` (default: `./NAME`) and return its files.
 
-    Raises `OperationError` for a name that cannot be a package, and for a folder that has something
-    in it or cannot be written.
+    Raises `UsageError` for a name that cannot be a package, and `OperationError` for a folder that
+    has something in it or cannot be written.
     """
     package = name.replace("-", "_")
     if not _NAME.fullmatch(name) or _is_taken(package):
-        raise OperationError(
+        raise UsageError(
             f"{name!r} cannot be the name of a project.",
             fix="Use small letters, digits and single dashes, beginning with a letter, and no "
             "word or module of Python's own.",

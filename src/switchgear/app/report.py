@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from switchgear.config import masked
-from switchgear.errors import ConfigError, DeclarationError, SwitchgearError
+from switchgear.errors import ConfigError, DeclarationError, SwitchgearError, UsageError
 
 __all__ = ["exit_code", "one_line"]
 
@@ -19,5 +19,5 @@ def one_line(error: SwitchgearError) -> str:
 
 
 def exit_code(error: SwitchgearError) -> int:
-    """Return 2 for what is wrong with what was asked for (a setting, a declaration), else 1."""
-    return _USAGE if isinstance(error, ConfigError | DeclarationError) else _FAILED
+    """Return 2 for what was wrongly asked (a name, a setting, a declaration), else 1."""
+    return _USAGE if isinstance(error, ConfigError | DeclarationError | UsageError) else _FAILED

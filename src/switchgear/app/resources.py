@@ -287,6 +287,8 @@ def _ordered(resources: Sequence[Provider], given: Sequence[Provider]) -> list[P
 
 
 def _where(target: object) -> str:
+    if not hasattr(target, "__qualname__"):
+        return str(target).strip("<>")
     name = getattr(target, "__qualname__", repr(target))
     return f"{getattr(target, '__module__', '')}.{name}"
 

@@ -166,7 +166,8 @@ class Runtime:
         return await open_database(self.settings, self.config, self._stack)
 
     async def _migrated(self, database: Database) -> Database:
-        await database.migrate("service", [_escaped(step) for step in self.service.schema])
+        with making("the tables of its schema", self.service):
+            await database.migrate("service", [_escaped(step) for step in self.service.schema])
         return database
 
     def _clients(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from switchgear.config import Config
-from switchgear.errors import OperationError, SwitchgearError
+from switchgear.errors import OperationError, SwitchgearError, UsageError
 
 __all__ = ["add_to_path", "import_path", "load_target"]
 
@@ -43,7 +43,7 @@ def load_target(target: str) -> object:
     """
     module_name, _, attributes = target.partition(":")
     if not module_name or not attributes:
-        raise OperationError(f"{target!r} is not module:name.", fix="Write it as shop.orders:app.")
+        raise UsageError(f"{target!r} is not module:name.", fix="Write it as shop.orders:app.")
     try:
         found: object = importlib.import_module(module_name)
     except SwitchgearError:

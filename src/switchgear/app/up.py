@@ -23,7 +23,7 @@ from typing import Final, Self
 from switchgear.app.process import Process, State
 from switchgear.config import Address, Config, load
 from switchgear.config.source import PREFIX, variable
-from switchgear.errors import OperationError
+from switchgear.errors import OperationError, UsageError
 
 __all__ = ["Process", "State", "Supervisor", "isolated"]
 
@@ -66,12 +66,12 @@ class Supervisor:
         return iter(self._processes.values())
 
     def process(self, name: str) -> Process:
-        """Return the process of a service. Raises `OperationError` for a name that is not there."""
+        """Return the process of a service. Raises `UsageError` for a name that is not there."""
         try:
             return self._processes[name]
         except KeyError:
             listed = ", ".join(self._processes) or "none"
-            raise OperationError(
+            raise UsageError(
                 f"the system has no service {name!r}.", fix=f"It has: {listed}."
             ) from None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from switchgear.app.runtime import open_database
 from switchgear.config import Config, ServiceConfig
 from switchgear.database.port import Database, Transaction
-from switchgear.errors import OperationError
+from switchgear.errors import OperationError, UsageError
 
 __all__ = ["Opened", "databases", "has_table", "of_service"]
 
@@ -61,12 +61,12 @@ def of_service(opened: list[Opened], name: str) -> Opened:
         if one.service == name:
             return one
     listed = ", ".join(one.service for one in opened) or "none"
-    raise OperationError(f"no service {name!r} has a database.", fix=f"There are: {listed}.")
+    raise UsageError(f"no service {name!r} has a database.", fix=f"There are: {listed}.")
 
 
 def _named(config: Config, service: str) -> ServiceConfig:
     if config.services and service not in config.services:
-        raise OperationError(
+        raise UsageError(
             f"the system has no service {service!r}.",
             where="--service",
             fix=f"It has: {', '.join(config.services)}.",

@@ -21,6 +21,7 @@ from switchgear.config import Config
 
 __all__ = ["Lines", "up"]
 
+_FAILED: Final = 1
 _INTERRUPTED: Final = 130
 _COLOURS: Final = ("cyan", "magenta", "green", "blue", "yellow", "bright_cyan", "bright_magenta")
 _LEVELS: Final = {"warning": "yellow", "error": "red", "critical": "bold red", "debug": "dim"}
@@ -137,6 +138,7 @@ class _Up:
         self._lines = lines
         self._restart = restart
         self._stop = asyncio.Event()
+        self._killed = False
         self._known: dict[str, State] = {}
         self._status: Status | None = None
         self._supervisor = Supervisor(
@@ -153,9 +155,9 @@ class _Up:
                     return _INTERRUPTED
             self._welcome()
             await self._stop.wait()
-            return 0
         finally:
-            await self._end()
+            late = await self._end()
+        return _INTERRUPTED if self._killed else _FAILED if late else 0
 
     async def _started(self) -> bool:
         """Start everything; False if somebody wanted it to stop meanwhile."""
@@ -170,17 +172,20 @@ class _Up:
         await asyncio.gather(starting, return_exceptions=True)
         return False
 
-    async def _end(self) -> None:
+    async def _end(self) -> bool:
+        """Stop everything; tell whether some did not end by themselves in time."""
         if any(process.running for process in self._supervisor):
             self._lines.say(None, "draining")
         await self._supervisor.stop()
         killed = [p.name for p in self._supervisor if p.exit_code == -signal.SIGKILL]
-        if killed and self._stop.is_set():
+        if killed and self._stop.is_set() and not self._killed:
             self._lines.say(None, f"killed after the bound: {', '.join(killed)}", style="bold red")
+        return bool(killed)
 
     def _told(self) -> None:
         """Take a signal: the first one drains, the second one kills."""
         if self._stop.is_set():
+            self._killed = True
             self._lines.say(None, "killing what is left", style="bold red")
             for process in self._supervisor:
                 process.kill()

@@ -262,12 +262,22 @@ def _priority(value: Value) -> Priority:
 
 def _environment(section: Section) -> dict[str, str]:
     values = section.entries("env").items()
+    for name, value in values:
+        if not name or "=" in name or "\0" in name:
+            raise ConfigError(
+                f"{name!r} cannot be the name of an environment variable.",
+                where=value.where,
+                fix="Use letters, digits and _.",
+            )
     found = {name: section.read(value, _text, None) for name, value in values}
     return {name: content for name, content in found.items() if content is not None}
 
 
 def _text(value: Value) -> str:
-    return value.text("a text in quotes")
+    text = value.text("a text in quotes")
+    if "\0" in text:
+        value.fail("a text without a zero byte")
+    return text
 
 
 def _objective(section: Section) -> Objective:

@@ -23,7 +23,7 @@ from switchgear.drills import (
 )
 from switchgear.drills.report import Report
 from switchgear.drills.stand import Stand, workspace
-from switchgear.errors import OperationError, SwitchgearError
+from switchgear.errors import OperationError, SwitchgearError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +75,7 @@ def _chosen(names: Sequence[str], drills: Mapping[str, Drill]) -> list[str]:
         elif name in drills:
             chosen[name] = None
         else:
-            raise OperationError(
+            raise UsageError(
                 f"there is no drill {name!r}.", fix=f"There are: {', '.join(drills)}; or all."
             )
     return list(chosen)
