@@ -75,7 +75,7 @@ from switchgear.errors import PolicyError
 from switchgear.model.context import Priority
 from switchgear.model.signal import SignalKind
 from switchgear.policy.adaptive import Adaptive, Estimator
-from switchgear.policy.settings import Seconds, allow, described, one_of, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, described, one_of, seconds, settle
 
 __all__ = ["Admission", "Turnstile", "Verdict", "Visitor"]
 
@@ -87,7 +87,7 @@ _CALM: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(Settings):
     """How many requests are carried out at once, and who is turned away beyond that."""
 
     concurrency: int | Adaptive = 100
@@ -118,7 +118,7 @@ class Admission:
 
     def __post_init__(self) -> None:
         settle(self, "interval", "target", "retry_after")
-        if not isinstance(self.concurrency, Adaptive):
+        if not isinstance(self.concurrency, Settings):
             allow(self, "concurrency", 1)
         allow(self, "queue", 0)
         allow(self, "interval", 0, above=True)
