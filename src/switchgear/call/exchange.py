@@ -136,6 +136,7 @@ def adopted(
         cause=failure.__cause__,
     )
     raised.attempts = failure.attempts
+    raised.trail = failure.trail
     if isinstance(raised, Unknown) and isinstance(failure, Unknown):
         raised.key = failure.key
     return raised

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from math import ceil, inf
 from typing import Final
 
-from switchgear.model import wire
+from switchgear.model import trail, wire
 from switchgear.model.context import Context, Priority
 from switchgear.model.outcome import Reason, Unavailable, Unknown
 from switchgear.model.wire import Verdict
@@ -64,17 +64,13 @@ def failure(
     """
     if verdict in (Verdict.OK, Verdict.REFUSED):
         return None
-    final = marks.get(wire.RETRY) == wire.FINAL
+    kind: type[Unavailable | Unknown] = Unknown
     if marks.get(wire.OUTCOME) == wire.NOT_EXECUTED or verdict is Verdict.UNAVAILABLE:
-        return Unavailable(
-            what,
-            reason=Reason.NOT_EXECUTED,
-            retry_after=wait,
-            final=final,
-            where=where,
-            cause=cause,
-        )
-    return Unknown(what, reason=reason, retry_after=wait, final=final, where=where, cause=cause)
+        kind, reason = Unavailable, Reason.NOT_EXECUTED
+    final = marks.get(wire.RETRY) == wire.FINAL
+    found = kind(what, reason=reason, retry_after=wait, final=final, where=where, cause=cause)
+    found.trail = trail.read(marks.get(wire.TRAIL))
+    return found
 
 
 def http_failure(

@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
 from switchgear.errors import CallError
+from switchgear.model.trail import Trail
 
 __all__ = [
     "Ok",
@@ -136,6 +137,8 @@ class _Failed(CallError):
         """A layer below has already retried and given up: layers above must not multiply it."""
         self.attempts = 1
         """How many attempts were made in all."""
+        self.trail: Trail = ()
+        """The edges that it has passed, in this process and below, the first cause first."""
         self.__cause__ = cause
 
 

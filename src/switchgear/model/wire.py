@@ -28,6 +28,7 @@ __all__ = [
     "TIMEOUT",
     "TRACEPARENT",
     "TRACESTATE",
+    "TRAIL",
     "Verdict",
     "grpc_verdict",
     "http_status",
@@ -53,6 +54,8 @@ NOT_EXECUTED: Final = "not-executed"
 RETRY: Final = "switchgear-retry"
 """Response: `no` where a layer below has already retried and given up."""
 FINAL: Final = "no"
+TRAIL: Final = "switchgear-trail"
+"""Response: the edges that a failure has passed, the first cause first; see `model/trail.py`."""
 GRPC_PUSHBACK: Final = "grpc-retry-pushback-ms"
 """gRPC response: milliseconds to wait before another attempt; negative means do not retry."""
 

@@ -1,0 +1,92 @@
+"""The way that a failure has come: one hop for each edge that it passed, the first cause first.
+
+A door puts the trail on the answer to a request that failed, the client reads it into the failure,
+and adds its own edge when its call has failed. So whoever stands at the end of a chain can name the
+edge where it began, which policy decided there, and how long each edge took.
+
+On the wire it is a list of strings with parameters (RFC 9651, Structured Fields):
+
+    "orders -> shop.inventory.v1.Inventory/stock";o=unknown;r=timeout;n=3;ms=300, "gateway -> ..."
+
+o is the outcome, r the reason (a policy of the caller's, or what the callee did), n how many
+attempts were made (0: it was turned away before the first), ms how long it took. Names of edges are
+all that it tells. It has at most 8 hops and 1024 bytes: of a longer one the hops in the middle are
+left out, never the first and the last. What cannot be read is left out too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+__all__ = ["Hop", "Trail", "extended", "read", "told", "write"]
+
+_HOPS: Final = 8
+_BYTES: Final = 1024
+_NAME: Final = 120
+_UNSAFE: Final = re.compile(r"[^ !#-\[\]-~]")
+_ITEM: Final = re.compile(
+    r'"([^"\\]{1,120})";o=([a-z-]{1,20});r=([a-z-]{1,20});n=(\d{1,6});ms=(\d{1,9})(?=\s*(?:,|$))'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One edge that a failure has passed."""
+
+    edge: str
+    """`caller -> operation`, the name of a guard, or an operation that took too long by itself."""
+    outcome: str
+    """`unavailable` or `unknown`."""
+    reason: str
+    """Why: a `Reason`. It names the policy, where one decided."""
+    attempts: int = 1
+    """How many attempts were made; 0: it was turned away before the first."""
+    seconds: float = 0.0
+    """How long it took, pauses included."""
+
+    def __str__(self) -> str:
+        tries = "" if self.attempts == 1 else f" after {self.attempts} attempts"
+        return f"{self.edge}: {self.outcome} ({self.reason}){tries}, {self.seconds * 1000:.0f} ms"
+
+
+Trail: TypeAlias = tuple[Hop, ...]
+"""The hops of a failure, the first cause first."""
+
+
+def extended(trail: Trail, hop: Hop) -> Trail:
+    """Return a trail with one more hop, within its bound."""
+    longer = (*trail, hop)
+    return longer if len(longer) <= _HOPS else (longer[0], *longer[1 - _HOPS :])
+
+
+def write(trail: Trail) -> str:
+    """Return a trail as the wire carries it; empty for none."""
+    items = [
+        f'"{_UNSAFE.sub("?", hop.edge)[:_NAME]}";o={hop.outcome};r={hop.reason}'
+        f";n={min(hop.attempts, 999_999)};ms={min(round(hop.seconds * 1000), 999_999_999)}"
+        for hop in trail
+    ]
+    while len(items) > _HOPS or sum(len(item) + 2 for item in items) > _BYTES:
+        del items[1 if len(items) > 1 else 0]
+    return ", ".join(items)
+
+
+def read(text: str | None) -> Trail:
+    """Return the trail that an answer carries, as far as it can be read."""
+    if not text:
+        return ()
+    found = tuple(
+        Hop(edge, outcome, reason, int(attempts), int(took) / 1000)
+        for edge, outcome, reason, attempts, took in _ITEM.findall(text[: 2 * _BYTES])
+    )
+    return found if len(found) <= _HOPS else (found[0], *found[1 - _HOPS :])
+
+
+def told(trail: Trail) -> str:
+    """Return a trail as a person reads it: the first cause, and what followed from it."""
+    if not trail:
+        return ""
+    first, *rest = trail
+    return "; then ".join([f"first cause: {first}", *map(str, rest)])
