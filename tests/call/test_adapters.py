@@ -19,6 +19,7 @@ import httpx
 import pytest
 import requests
 import urllib3
+from tests.call.cutting import WELL, HttpCallee
 
 from switchgear.call.aiohttp import AiohttpUnavailable, AiohttpUnknown
 from switchgear.call.guard import Guard
@@ -29,6 +30,7 @@ from switchgear.model.context import Context, Priority, bind
 from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Reason, Unavailable, Unknown
 from switchgear.policy.breaker import Breaker, State
+from switchgear.policy.hedge import Hedge
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
 
@@ -397,6 +399,17 @@ async def test_behind_a_guard_for_queries_every_method_may_be_repeated(client, s
         assert await send("POST", server.url, content=b"{}") == (200, b"well")
 
 
+async def test_each_host_may_have_a_breaker_of_its_own(client, serve):
+    policy = Policy(breaker=Breaker(consecutive=1), retry=None)
+    g = Guard("stock", policy, per="host")
+    broken, well = serve(answer(500)), serve()
+    async with client(g) as send:
+        assert (await send("GET", broken.url))[0] == 500
+        with pytest.raises(Unavailable):
+            await send("GET", broken.url)
+        assert await send("GET", well.url) == (200, b"well")
+
+
 async def test_no_password_and_no_token_is_told(client):
     async with client(guard(retry=None)) as send:
         with pytest.raises(Unavailable) as raised:
@@ -420,6 +433,35 @@ async def test_a_body_that_can_be_sent_once_is_sent_once(client, serve):
     async with client(guard()) as send:
         assert (await send("PUT", server.url, content=body()))[0] == 503
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("client", [by_httpx, by_aiohttp])
+async def test_a_request_that_is_late_gets_a_rival(client):
+    # both are on their way at once, each with its own marks and over its own connection
+    seen, done = [], threading.Event()
+
+    def moment(callee, connection):
+        head, _, body = callee.read_head(connection).partition(b"\r\n\r\n")
+        seen.append((b"switchgear-attempt: %d" % (len(seen) + 1) in head.lower(), body))
+        if len(seen) == 1:
+            done.wait(5)
+        else:
+            connection.sendall(WELL)
+
+    callee = HttpCallee(moment)
+    g = guard(deadline=5, hedge=Hedge(after=0.03))
+    try:
+        async with client(g) as send:
+            headers = {"Idempotency-Key": "order-7"}
+            url = f"http://127.0.0.1:{callee.port}/"
+            assert await send("PUT", url, content=b"{}", headers=headers) == (200, b"{}")
+            async with asyncio.timeout(5):
+                while g.machine.gate.in_flight:  # the loser is cancelled, and not waited for
+                    await asyncio.sleep(0)
+    finally:
+        done.set()
+        callee.close()
+    assert seen == [(True, b"{}")] * 2
 
 
 @pytest.mark.parametrize("client", [by_httpx, by_aiohttp])

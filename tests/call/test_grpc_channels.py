@@ -236,6 +236,22 @@ async def test_an_open_breaker_sends_nothing(server, stub):
     assert len(server.seen) == 1
 
 
+async def test_each_method_may_have_a_breaker_of_its_own(server, stub):
+    policy = Policy(breaker=Breaker(consecutive=1), retry=None, deadline=5)
+    for per in ("operation", "host"):
+        server.script = [(CODE.INTERNAL,)]
+        things = stub(Guard("things", policy, per=per), server.port)
+        with pytest.raises(Unknown):
+            await things.one()
+        with pytest.raises(Unavailable):
+            await things.one()
+        if per == "operation":
+            assert await things.many() == [b"0", b"1", b"2"]
+        else:
+            with pytest.raises(Unavailable):
+                await things.many()
+
+
 async def test_a_call_that_takes_too_long_is_unknown(server, stub):
     things = stub(guard(deadline=0.15), server.port)
     for method in (things.one, things.many):

@@ -39,6 +39,7 @@ from switchgear.call.answer import (
     in_flight,
     inherited,
 )
+from switchgear.call.process import in_a_forked_process
 from switchgear.model.context import Context
 from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import listening
@@ -105,6 +106,7 @@ class Wheel:
 
 
 _wheels: dict[asyncio.AbstractEventLoop, Wheel] = {}
+in_a_forked_process(_wheels.clear)
 
 
 def _new_wheel(loop: asyncio.AbstractEventLoop) -> Wheel:

@@ -100,7 +100,7 @@ class Middleware:
 
         try:
             answer = await aio.drive(
-                self._guard.machine,
+                exchange.machine,
                 attempt,
                 repeatable=exchange.repeatable,
                 key=exchange.key,

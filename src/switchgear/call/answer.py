@@ -102,6 +102,22 @@ class Machines:
             machine.reload(now, policy, purse=self._purse(policy, machine.account))
             deliver(machine)
 
+    def forget(self, machines: Iterable[Machine]) -> None:
+        """Let all the machines begin anew, with another lock: this process was forked."""
+        self._lock = threading.Lock()
+        self._purses.clear()
+        for machine in machines:
+            # in place: guarded functions and transports hold the machine
+            Machine.__init__(
+                machine,
+                machine.policy,
+                name=machine.name,
+                random=machine.random,
+                lock=self._lock,
+                shared=True,
+                purse=self._purse(machine.policy),
+            )
+
     def _purse(self, policy: Policy, before: Purse | None = None) -> Purse | None:
         """Return the account for a policy's budget; equal budgets are one."""
         if policy.budget is None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 from switchgear.call.answer import Answer
 from switchgear.call.client import core_of
 from switchgear.call.core import AskedWrongly
+from switchgear.call.process import abandon, in_a_forked_process
 from switchgear.contract.message import Message
 
 __all__ = ["ask", "ask_sync"]
@@ -74,7 +74,6 @@ class _Background:
     """One event loop in a thread of its own, for all callers of `ask_sync`."""
 
     def __init__(self) -> None:
-        self.process = os.getpid()
         self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._loop.run_forever, name="switchgear-ask", daemon=True)
         thread.start()
@@ -97,7 +96,16 @@ _lock = threading.Lock()
 def _background() -> _Background:
     global _one  # noqa: PLW0603  the loop belongs to the process
     with _lock:
-        # a forked process has the object, and not the thread
-        if _one is None or _one.process != os.getpid():
+        if _one is None:
             _one = _Background()
         return _one
+
+
+def _forked() -> None:
+    """Forget the loop, whose thread is the parent's, and a lock that may be held there."""
+    global _one, _lock
+    abandon(_one)
+    _one, _lock = None, threading.Lock()
+
+
+in_a_forked_process(_forked)

@@ -194,6 +194,7 @@ def _client(
         **methods,
         "__module__": declared.protocol.__module__,
         "__repr__": lambda _: f"<client of {declared.full_name}>",
+        "__reduce__": lambda _: core.__reduce__(),
         _CORE: core,
     }
     cls: Any = type(f"{declared.name}Client", (declared.protocol,), namespace)

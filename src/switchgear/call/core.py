@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from switchgear.call import aio
 from switchgear.call.answer import Answer, Machines, inherited
+from switchgear.call.process import OfOneProcess, abandon
 from switchgear.call.tls import Secret, Tls
 from switchgear.contract.codec import to_json
 from switchgear.contract.message import Message
@@ -94,7 +95,7 @@ class _Line:
         self.machine = machine
 
 
-class Core:
+class Core(OfOneProcess):
     """What is behind the methods of one client."""
 
     def __init__(
@@ -124,6 +125,12 @@ class Core:
             )
             machine = self._machines.new(edge.name, policy)
             self.lines[operation.name] = _Line(operation, edge, machine)
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        abandon((self._wires, self._latest, list(self._wires.values())))
+        self._wires, self._latest = WeakKeyDictionary(), None
+        self._machines.forget(line.machine for line in self.lines.values())
 
     def reload(self, policies: Callable[[Operation], Policy]) -> None:
         """Go on under other policies, with the state that there is; calls under way are not cut."""

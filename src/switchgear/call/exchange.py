@@ -49,6 +49,7 @@ class Exchange(Generic[R]):
         "_traced",
         "context",
         "key",
+        "machine",
         "repeatable",
     )
 
@@ -72,6 +73,9 @@ class Exchange(Generic[R]):
         """The caller traces by other means, which is left as it is."""
         self._answers: dict[Unavailable | Unknown, R] = {}
         """The response behind each failed attempt that had one."""
+        self.machine = guard.machine
+        if guard.per != "callee":
+            self.machine = guard.machine_at(host=urlsplit(str(url)).netloc.rpartition("@")[2])
         self.context: Context = inherited()
         self.key = sent.get(wire.IDEMPOTENCY_KEY)
         self.repeatable = (

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from switchgear.call import aio
 from switchgear.call.grpc_link import AioLink
-from switchgear.call.grpc_status import Pairs, Rpc
+from switchgear.call.grpc_status import Pairs, Rpc, target_of
 from switchgear.model.outcome import Ok, Outcome, Refused, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
 
@@ -43,6 +43,7 @@ class GuardedAioChannel(grpc.aio.Channel):
         self._guard = guard
         self._wrapped = wrapped
         self._repeatable = repeatable
+        self._target = target_of(wrapped)
         self._link = AioLink(wrapped)
 
     # grpc's stubs are generic in messages, which a channel never looks at
@@ -64,7 +65,14 @@ class GuardedAioChannel(grpc.aio.Channel):
 
     def rpc(self, method: str, metadata: Pairs | None, timeout: float | None) -> Rpc:
         """Return a new call."""
-        return Rpc(self._guard, method, metadata, timeout, self._repeatable)
+        return Rpc(
+            self._guard,
+            self._target,
+            method,
+            metadata,
+            asked=timeout,
+            repeatable=self._repeatable,
+        )
 
     async def drive(
         self,
@@ -85,7 +93,7 @@ class GuardedAioChannel(grpc.aio.Channel):
 
         try:
             answer = await aio.drive(
-                self._guard.machine,
+                rpc.machine,
                 attempt,
                 repeatable=rpc.repeatable,
                 key=rpc.key,

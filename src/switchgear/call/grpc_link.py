@@ -13,7 +13,8 @@ from math import inf
 from time import monotonic, sleep
 from typing import Any, Final
 
-from switchgear.errors import MissingExtra
+from switchgear.call.process import in_a_forked_process
+from switchgear.errors import MissingExtra, PolicyError
 
 try:
     import grpc
@@ -35,10 +36,34 @@ def _patience(deadline: float) -> float:
     return _CONNECT if deadline == inf else max(0.0, (deadline - monotonic()) * 0.9)
 
 
+_used = _lost = False
+"""Whether `grpc.aio` was used in this process, and whether it was in the one that forked it."""
+
+
+def _forked() -> None:
+    global _lost  # noqa: PLW0603  gRPC's core is the process's
+    _lost = _lost or _used
+
+
+in_a_forked_process(_forked)
+
+
+def _survives() -> None:
+    """Note that `grpc.aio` is used. Raises PolicyError where a fork has broken it."""
+    global _used  # noqa: PLW0603  gRPC's core is the process's
+    if _lost:
+        raise PolicyError(
+            "grpc.aio was used before this process was forked, and its core does not survive that.",
+            fix="Start workers by spawn or forkserver, or use gRPC after the fork alone.",
+        )
+    _used = True
+
+
 class AioLink:
     """The connection of one channel of `grpc.aio`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        _survives()
         self._channel = channel
         self._connecting: asyncio.Task[bool] | None = None
         self.why = _SLOW
@@ -47,8 +72,10 @@ class AioLink:
     async def ready(self, deadline: float, *, patient: bool = False) -> bool:
         """Wait until the channel is connected; False: it has failed to, or not in time.
 
-        patient: go on while it fails, as gRPC's `wait_for_ready` does.
+        patient: go on while it fails, as gRPC's `wait_for_ready` does. Raises PolicyError in a
+        process that was forked after `grpc.aio` had been used.
         """
+        _survives()
         if self._channel.get_state(try_to_connect=True) is READY:
             return True
         until = monotonic() + _patience(deadline)

@@ -186,6 +186,19 @@ class AioUnknown(_AioTold, Unknown, grpc.aio.AioRpcError):  # type: ignore[misc]
     """`Unknown`, for code that expects the errors of grpc.aio."""
 
 
+def target_of(channel: object) -> str:
+    """Return what a channel leads to, as it was made; its own id where it does not tell."""
+    below: Any = channel
+    while below is not None:
+        target = getattr(below, "target", None) or getattr(below, "_target", None)
+        found = target() if callable(target) else target
+        if found:
+            return found.decode() if isinstance(found, bytes) else str(found)
+        # what wraps a channel, as interceptors do, keeps it under this name
+        below = getattr(below, "_channel", None)
+    return f"channel {id(channel)}"
+
+
 class Rpc:
     """One call over a guarded channel, through all its attempts.
 
@@ -202,14 +215,17 @@ class Rpc:
         "context",
         "deadline",
         "key",
+        "machine",
         "repeatable",
     )
 
     def __init__(
         self,
         guard: Guard,
+        target: str,
         method: str,
         metadata: Pairs | None,
+        *,
         asked: float | None,
         repeatable: frozenset[str] | None,
     ) -> None:
@@ -228,7 +244,8 @@ class Rpc:
             or guard.pattern is Pattern.QUERY
             or (repeatable is not None and method in repeatable)
         )
-        usual = guard.machine.deadline
+        self.machine = guard.machine_at(operation=method, host=target)
+        usual = self.machine.deadline
         self.asked = asked
         self.deadline = asked if asked is None or usual is None else min(asked, usual)
 

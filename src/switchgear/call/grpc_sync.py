@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from switchgear.call import threads
 from switchgear.call.grpc_link import Link
-from switchgear.call.grpc_status import Pairs, Rpc
+from switchgear.call.grpc_status import Pairs, Rpc, target_of
 from switchgear.errors import PolicyError
 from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
@@ -40,6 +40,7 @@ class GuardedChannel(grpc.Channel):
         self._guard = guard
         self._wrapped = wrapped
         self._repeatable = repeatable
+        self._target = target_of(wrapped)
         self._link = Link(wrapped)
 
     # grpc's stubs are generic in messages, which a channel never looks at
@@ -63,7 +64,14 @@ class GuardedChannel(grpc.Channel):
 
     def rpc(self, method: str, metadata: Pairs | None, timeout: float | None) -> Rpc:
         """Return a new call."""
-        return Rpc(self._guard, method, metadata, timeout, self._repeatable)
+        return Rpc(
+            self._guard,
+            self._target,
+            method,
+            metadata,
+            asked=timeout,
+            repeatable=self._repeatable,
+        )
 
     def drive(
         self, rpc: Rpc, begin: Callable[[Attempt], Any], *, patient: bool | None = None
@@ -80,7 +88,7 @@ class GuardedChannel(grpc.Channel):
 
         try:
             answer = threads.drive(
-                self._guard.machine,
+                rpc.machine,
                 attempt,
                 repeatable=rpc.repeatable,
                 key=rpc.key,

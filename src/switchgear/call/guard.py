@@ -56,6 +56,7 @@ from switchgear.call.answer import (
     inherited,
     meant,
 )
+from switchgear.call.process import OfOneProcess
 from switchgear.database.port import committed
 from switchgear.errors import MissingExtra, PolicyError
 from switchgear.model.context import bind, current, derived_key
@@ -130,7 +131,7 @@ def _known(per: Per, name: str) -> Per:
     return per
 
 
-class Guard:
+class Guard(OfOneProcess):
     """One policy around calls to one callee, from tasks, event loops and threads alike.
 
     `name` is the callee's, as reports show it. `policy` is the default one if None. `pattern` says
@@ -141,6 +142,9 @@ class Guard:
     `per` says what has a breaker, a limit and kept answers of its own: the whole callee, each
     operation (guarded functions and gRPC methods), or each host (HTTP and gRPC adapters). The
     budget is one in any case. At most 1,000 are kept, those used last.
+
+    In a forked process a guard begins anew; pickling or copying it raises PolicyError: see
+    `process.py`.
     """
 
     def __init__(
@@ -170,6 +174,10 @@ class Guard:
         self._parts: OrderedDict[str, Machine] = OrderedDict()
         self._lock = threading.Lock()
         self._classify = classify
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        self._machines.forget([self.machine, *self._parts.values()])
 
     def describe(self) -> dict[str, object]:
         """Return the guard's name, pattern and policy as plain values."""

@@ -30,6 +30,7 @@ from switchgear.call import aio, threads
 from switchgear.call.answer import Meaning, meant
 from switchgear.call.exchange import Exchange
 from switchgear.call.marks import http_failure
+from switchgear.call.process import OfOneProcess, Sender
 from switchgear.model.outcome import Outcome, Reason, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
 
@@ -79,7 +80,7 @@ def _exchange(
     )
 
 
-class AsyncTransport(httpx.AsyncBaseTransport):
+class AsyncTransport(OfOneProcess, httpx.AsyncBaseTransport):
     """See `Guard.httpx`."""
 
     def __init__(
@@ -91,20 +92,25 @@ class AsyncTransport(httpx.AsyncBaseTransport):
         stream: bool,
     ) -> None:
         self._guard = guard
-        self._wrapped = wrapped or httpx.AsyncHTTPTransport()
+        self._sender = Sender(wrapped, httpx.AsyncHTTPTransport)
         self._repeatable = repeatable
         self._stream = stream
 
     @override
+    def _forked(self) -> None:
+        self._sender.forked()
+
+    @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         exchange = _exchange(self._guard, request, self._repeatable)
+        sender = self._sender.take()
         asked = request.extensions.get("timeout", {})
 
         async def attempt(step: Attempt) -> Outcome[httpx.Response]:
             exchange.mark(step)
             request.extensions["timeout"] = _clamped(asked, step)
             try:
-                response = await self._wrapped.handle_async_request(request)
+                response = await sender.handle_async_request(request)
                 if not self._stream or response.status_code >= 500:  # noqa: PLR2004
                     response = await _read(response)
             except httpx.TransportError as error:
@@ -113,7 +119,7 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
         try:
             answer = await aio.drive(
-                self._guard.machine,
+                exchange.machine,
                 attempt,
                 repeatable=exchange.repeatable,
                 key=exchange.key,
@@ -125,10 +131,10 @@ class AsyncTransport(httpx.AsyncBaseTransport):
 
     @override
     async def aclose(self) -> None:
-        await self._wrapped.aclose()
+        await self._sender.own.aclose()
 
 
-class SyncTransport(httpx.BaseTransport):
+class SyncTransport(OfOneProcess, httpx.BaseTransport):
     """See `Guard.httpx_sync`."""
 
     def __init__(
@@ -140,20 +146,25 @@ class SyncTransport(httpx.BaseTransport):
         stream: bool,
     ) -> None:
         self._guard = guard
-        self._wrapped = wrapped or httpx.HTTPTransport()
+        self._sender = Sender(wrapped, httpx.HTTPTransport)
         self._repeatable = repeatable
         self._stream = stream
 
     @override
+    def _forked(self) -> None:
+        self._sender.forked()
+
+    @override
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         exchange = _exchange(self._guard, request, self._repeatable)
+        sender = self._sender.take()
         asked = request.extensions.get("timeout", {})
 
         def attempt(step: Attempt) -> Outcome[httpx.Response]:
             exchange.mark(step)
             request.extensions["timeout"] = _clamped(asked, step)
             try:
-                response = self._wrapped.handle_request(request)
+                response = sender.handle_request(request)
                 if not self._stream or response.status_code >= 500:  # noqa: PLR2004
                     response = _read_sync(response, step)
             except httpx.TransportError as error:
@@ -162,7 +173,7 @@ class SyncTransport(httpx.BaseTransport):
 
         try:
             answer = threads.drive(
-                self._guard.machine,
+                exchange.machine,
                 attempt,
                 repeatable=exchange.repeatable,
                 key=exchange.key,
@@ -174,7 +185,7 @@ class SyncTransport(httpx.BaseTransport):
 
     @override
     def close(self) -> None:
-        self._wrapped.close()
+        self._sender.own.close()
 
 
 def _end(

@@ -38,6 +38,7 @@ from typing_extensions import override
 from switchgear.call import threads
 from switchgear.call.exchange import Exchange
 from switchgear.call.marks import http_failure
+from switchgear.call.process import OfOneProcess, Sender
 from switchgear.errors import PolicyError
 from switchgear.model.outcome import Outcome, Reason, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
@@ -93,7 +94,7 @@ def _below(error: requests.RequestException) -> object:
     return found
 
 
-class Adapter(BaseAdapter):
+class Adapter(OfOneProcess, BaseAdapter):
     """See `Guard.requests`."""
 
     def __init__(
@@ -101,14 +102,18 @@ class Adapter(BaseAdapter):
     ) -> None:
         super().__init__()
         self._guard = guard
-        self._wrapped = wrapped or HTTPAdapter()
+        self._sender = Sender(wrapped, HTTPAdapter)
         self._repeatable = repeatable
-        if self._wrapped.max_retries.total not in (0, False):
+        if self._sender.own.max_retries.total not in (0, False):
             raise PolicyError(
                 "the adapter retries by itself, inside the policy's attempts.",
                 where=f"Guard({guard.name!r}).requests()",
                 fix="Give an HTTPAdapter without max_retries: the policy has Retry.",
             )
+
+    @override
+    def _forked(self) -> None:
+        self._sender.forked()
 
     @override
     def send(
@@ -120,6 +125,7 @@ class Adapter(BaseAdapter):
         cert: bytes | str | tuple[bytes | str, bytes | str] | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
+        sender = self._sender.take()
         exchange: Exchange[requests.Response] = Exchange(
             self._guard,
             request.method or "GET",
@@ -136,7 +142,7 @@ class Adapter(BaseAdapter):
             exchange.mark(step)
             clamped: Any = _clamped(timeout, step)
             try:
-                response = self._wrapped.send(request, stream=True, timeout=clamped, **settings)
+                response = sender.send(request, stream=True, timeout=clamped, **settings)
                 if not stream or response.status_code >= 500:  # noqa: PLR2004
                     _read(response, step)
             except requests.RequestException as error:
@@ -145,7 +151,7 @@ class Adapter(BaseAdapter):
 
         try:
             answer = threads.drive(
-                self._guard.machine,
+                exchange.machine,
                 attempt,
                 repeatable=exchange.repeatable,
                 key=exchange.key,
@@ -161,7 +167,7 @@ class Adapter(BaseAdapter):
 
     @override
     def close(self) -> None:
-        self._wrapped.close()
+        self._sender.own.close()
 
 
 def _kind(failure: Unavailable | Unknown) -> type[RequestsUnavailable | RequestsUnknown]:
