@@ -1,0 +1,60 @@
+"""A finding: one change that somebody will notice, where it is, and the safe way to make it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from switchgear.contract.check.schema import Element, Place
+
+__all__ = ["BYTES", "CODE", "JSON", "Finding", "Found", "Severity"]
+
+BYTES: Final = "whoever reads or writes the bytes with the other version"
+JSON: Final = "whoever reads or writes the JSON with the other version"
+CODE: Final = "code that was generated from the old version, when it is generated again"
+
+
+class Severity(enum.StrEnum):
+    """How bad it is: an error fails the check, a warning asks for a look."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a rule says, before it is known which version and which configuration it is for."""
+
+    message: str
+    """What changed, in one sentence."""
+    edit: str
+    """The exact change that makes it safe."""
+    place: Place
+    subject: str
+    """The full name of what changed."""
+    old: Element | None = None
+    """What it was in the old version; its file counts too where files are ignored."""
+    breaks: str = ""
+    """Who notices; empty for what the rule says in general."""
+    severity: Severity = Severity.ERROR
+    witness: str = ""
+    """Bytes that show it, written with the old contract and read with the new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One finding, as it is reported."""
+
+    path: str
+    line: int
+    column: int
+    rule: str
+    message: str
+    edit: str
+    severity: Severity
+    breaks: str
+    subject: str
+    against: str = ""
+    """The old version that it was compared with."""
+    witness: str = ""

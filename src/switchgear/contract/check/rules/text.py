@@ -1,0 +1,73 @@
+"""What an element looks like in a `.proto` file: the words of an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from switchgear.contract.check.schema import Enum, Field, Message
+
+__all__ = ["beside", "declared", "free_number", "quoted", "spans"]
+
+_MAX_NUMBER = 536_870_911
+_OWN_NUMBERS = range(19_000, 20_000)
+
+
+def declared(field: Field, *, name: str = "", number: int = 0) -> str:
+    """Return the declaration of a field, perhaps under another name or number."""
+    label = ""
+    told = f".{field.type_name}" if field.type_name else field.kind
+    if field.is_map and field.parent:
+        entry = next(one for one in field.parent.nested() if one.full_name == field.type_name)
+        told = f"map<{entry.fields[1].type_text}, {entry.fields[2].type_text}>"
+    elif field.cardinality == "repeated":
+        label = "repeated "
+    elif field.cardinality == "required" and field.file.syntax == "proto2":
+        label = "required "
+    elif field.proto.proto3_optional or (field.file.syntax == "proto2" and not field.oneof):
+        label = "optional "
+    return f"{label}{told} {name or field.name} = {number or field.number};"
+
+
+def free_number(message: Message, *others: Message) -> int:
+    """Return the first number after all that any of the versions has used or reserved."""
+    used = [number for one in (message, *others) for number in one.fields]
+    used += [span.stop - 1 for one in (message, *others) for span in one.reserved]
+    number = max((one for one in used if one < _MAX_NUMBER), default=0) + 1
+    return _OWN_NUMBERS.stop if number in _OWN_NUMBERS else number
+
+
+def beside(old: Field, new: Field) -> str:
+    """Return the edit that keeps the old field and adds the new one as a field of its own."""
+    kept = declared(old)
+    if new.parent is None or old.parent is None or new.extendee:
+        return f"Put back `{kept}` and declare the new meaning as an extension of its own."
+    number = free_number(new.parent, old.parent)
+    taken = {one.name for side in (old.parent, new.parent) for one in side.fields.values()}
+    name = new.name if new.name != old.name else f"{new.name}_{number}"
+    while name != new.name and name in taken:
+        name += "_"
+    added = declared(new, name=name, number=number)
+    return (
+        f"Put back `{kept}` with [deprecated = true], add `{added}`, "
+        "and move callers over before you delete the old one."
+    )
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Return names as `reserved` lists them."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def spans(ranges: Iterable[range], most: int = _MAX_NUMBER) -> str:
+    """Return ranges of numbers as `reserved` lists them."""
+    return ", ".join(
+        str(one.start)
+        if len(one) == 1
+        else f"{one.start} to {'max' if one.stop - 1 == most else one.stop - 1}"
+        for one in ranges
+    )
+
+
+def most_of(element: Message | Enum) -> int:
+    """Return the highest number that there can be, which is written `max`."""
+    return 2**31 - 1 if isinstance(element, Enum) else _MAX_NUMBER
