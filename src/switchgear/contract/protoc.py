@@ -61,9 +61,9 @@ _MISSING: Final = re.compile(r"File not found|was not found or had errors")
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A folder of `.proto` files, the names of those to compile, and where else imports may be.
+    """A folder of `.proto` files, the names of those to compile, and where else files may be.
 
-    `names` are relative to `root`, with `/` between their parts.
+    `names` are relative to `root` or to a folder of `search`, with `/` between their parts.
     """
 
     root: Path
@@ -93,6 +93,15 @@ def compile_trees(*trees: Tree, source_info: bool = True) -> tuple[bytes, ...]:
     with ExitStack() as running:
         begun = [running.enter_context(_Compilation(one, source_info)) for one in trees]
         return tuple(one.result() for one in begun)
+
+
+def _size(tree: Tree, name: str) -> int:
+    for folder in (*tree.search, tree.root):
+        try:
+            return (folder / name).stat().st_size
+        except OSError as error:
+            told = error.strerror
+    raise UnreadableContract(f"{told}.", where=name)
 
 
 class _Compilation:
@@ -204,10 +213,7 @@ def _check(tree: Tree) -> None:
                 where=name,
                 fix="Rename it.",
             )
-        try:
-            size = (tree.root / name).stat().st_size
-        except OSError as error:
-            raise UnreadableContract(f"{error.strerror}.", where=name) from None
+        size = _size(tree, name)
         if size > MAX_FILE:
             raise UnreadableContract(
                 f"The file has {size >> 20} MB; at most {MAX_FILE >> 20} MB are read.", where=name

@@ -7,6 +7,7 @@ docs/reference/contract-check.md, line by line.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -52,12 +53,10 @@ def ours(new: Path, old: Path) -> set[tuple[str, str, int]]:
 
 
 def lost_all(pairs: Pairs, rule: str, one: Found) -> bool:
-    """Whether a package has lost its last enumeration or extension: buf then says nothing."""
-    kind = {"PACKAGE_EXTENSION_NO_DELETE": "extensions", "PACKAGE_ENUM_NO_DELETE": "enums"}.get(
-        rule
-    )
+    """Whether a package has lost the last of a kind: buf then says nothing."""
+    kind = re.fullmatch(r"PACKAGE_(EXTENSION|ENUM|MESSAGE)_NO_DELETE", rule)
     files = pairs.all_new.packages.get(one.old.file.package, ())
-    return kind is not None and not any(getattr(file, kind) for file in files)
+    return kind is not None and not any(getattr(file, f"{kind[1].lower()}s") for file in files)
 
 
 def as_buf_tells(pairs: Pairs, rule: str, one: Found) -> tuple[str, str, int]:

@@ -499,13 +499,22 @@ class Method(Element):
 class Schema:
     """All files of one version of a contract."""
 
-    def __init__(self, files: Iterable[File], imported: Iterable[File] = ()) -> None:
-        """Take the files that are compared, and those that are only there to be referred to."""
+    def __init__(
+        self,
+        files: Iterable[File],
+        imported: Iterable[File] = (),
+        elsewhere: Collection[str] = (),
+    ) -> None:
+        """Take the files that are compared, and those that are only there to be referred to.
+
+        `elsewhere` are packages that also have files which were not read.
+        """
         self.files: Mapping[str, File] = {file.name: file for file in files}
         self._imported = tuple(imported)
+        self._elsewhere = elsewhere
 
     @classmethod
-    def of(cls, data: bytes, own: Collection[str]) -> Schema:
+    def of(cls, data: bytes, own: Collection[str], elsewhere: Collection[str] = ()) -> Schema:
         """Read a serialized `FileDescriptorSet`, of which the files named `own` are compared."""
         from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 - an extra
 
@@ -513,13 +522,14 @@ class Schema:
         return cls(
             (file for file in files if file.name in own),
             (file for file in files if file.name not in own),
+            elsewhere,
         )
 
     def only(self, names: Collection[str]) -> Schema:
         """Return the version of which only some files are compared."""
         rest = [file for name, file in self.files.items() if name not in names]
         own = (file for name, file in self.files.items() if name in names)
-        return Schema(own, (*self._imported, *rest))
+        return Schema(own, (*self._imported, *rest), self._elsewhere)
 
     def _everything(self) -> Iterator[File]:
         yield from self.files.values()
@@ -566,7 +576,7 @@ class Schema:
     @cached_property
     def packages(self) -> Mapping[str, list[File]]:
         """The files of each package."""
-        found: dict[str, list[File]] = {}
+        found: dict[str, list[File]] = {name: [] for name in self._elsewhere}
         for file in self.files.values():
             found.setdefault(file.package, []).append(file)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from switchgear.contract.check.features import PROTO3, Features
@@ -18,6 +19,7 @@ from switchgear.contract.check.schema import (
     FIELD_OPTIONS,
     FIELD_TYPE,
     FIELD_TYPE_NAME,
+    FILE_OPTIONS,
     TYPE_BYTES,
     TYPE_STRING,
     Field,
@@ -25,6 +27,7 @@ from switchgear.contract.check.schema import (
 )
 
 _CTYPE, _JSTYPE, _FEATURES, _UTF8 = 1, 6, 21, 4
+_JAVA_STRING_CHECK = 27
 _CORD, _STRING_PIECE = 1, 2
 _CPP_CORD, _CPP_STRING = 2, 3
 _HOLDS_TYPE: Final = {"message", "group", "enum"}
@@ -207,7 +210,9 @@ def same_java_utf8_validation(_: Pairs, old: Field, new: Field) -> Iterator[Foun
     """Java has a setting of its own."""
     before, after = _java_utf8(old), _java_utf8(new)
     if before != after and old.kind == new.kind == "string":
-        yield _utf8_changed(old, new, before, "UTF-8 validation in Java")
+        found = _utf8_changed(old, new, before, "UTF-8 validation in Java")
+        option = new.file.span((FILE_OPTIONS, _JAVA_STRING_CHECK))
+        yield replace(found, place=option) if option else found
 
 
 def _utf8_changed(old: Field, new: Field, before: int, what: str) -> Found:
