@@ -51,6 +51,35 @@ def contract_export(
     )
 
 
+@contract.command("check")
+def contract_check(
+    new: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of .proto files, a module, an OpenAPI or AsyncAPI file, git:REF:PATH."
+        ),
+    ],
+    against: Annotated[
+        list[str],
+        typer.Option(help="The version before, or git:REF[:PATH]; then those before it."),
+    ],
+    *,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(help="file, package, wire_json, wire, switchgear, or rules; with commas."),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text, json or github.")] = "text",
+    errors_only: Annotated[
+        bool, typer.Option("--errors-only", help="Warnings alone end with 0.")
+    ] = False,
+) -> None:
+    """Say what changed in a contract, whom it breaks, and the safe way to change it."""
+    from switchgear.cli.contract_check import run  # noqa: PLC0415  others start faster without it
+
+    _here()
+    raise typer.Exit(run(new, against, rules=rules or [], form=form, errors_only=errors_only))
+
+
 def _here() -> None:
     """Let modules be imported from the folder in which the command is given."""
     if str(Path.cwd()) not in sys.path:

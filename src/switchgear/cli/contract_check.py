@@ -1,0 +1,41 @@
+"""`switchgear contract check`: what changed in a contract, and whom it breaks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from switchgear.contract.check.check import check
+from switchgear.contract.check.finding import Severity
+from switchgear.contract.check.report import FORMATS, summary
+from switchgear.errors import ConfigError, UnreadableContract
+
+__all__ = ["run"]
+
+
+def run(
+    new: str,
+    against: Sequence[str],
+    *,
+    rules: Sequence[str],
+    form: str,
+    errors_only: bool,
+) -> int:
+    """Print what is found; return 0 for nothing, 1 for findings, 2 for unusable input."""
+    if form not in FORMATS:
+        raise ConfigError(
+            f"{form!r} is not a format.", where="--format", fix=f"Use one of {', '.join(FORMATS)}."
+        )
+    words = [word for given in rules for word in given.split(",") if word.strip()]
+    try:
+        findings = check(new, against, rules=words or None)
+    except UnreadableContract as error:
+        for one in error.diagnostics:
+            print(f"{one.path}:{one.line}:{one.column}: {one.what}", file=sys.stderr)
+        raise
+    for line in FORMATS[form](findings):
+        print(line)
+    if form == "text":
+        print(f"{summary(findings)}.")
+    failing = [one for one in findings if not errors_only or one.severity is Severity.ERROR]
+    return 1 if failing else 0

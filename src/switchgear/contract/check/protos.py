@@ -1,0 +1,110 @@
+"""The check of `.proto` files: the rules that hold for each file, run over what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from switchgear.contract.check.bufyaml import Breaking
+from switchgear.contract.check.catalogue import BUF_RULES
+from switchgear.contract.check.finding import Finding, Found
+from switchgear.contract.check.pairs import Pairs
+from switchgear.contract.check.protofiles import Protos, read_schemas
+from switchgear.contract.check.rules import RULES, Rule
+from switchgear.contract.check.selection import DEFAULT, SWITCHGEAR, chosen
+
+__all__ = ["Version", "check_protos"]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version that was given, and what the user calls it."""
+
+    label: str
+    protos: Protos
+
+    def path(self, name: str) -> str:
+        """Return where a file is, seen from where the user is."""
+        if self.label.endswith(".proto"):
+            return self.label
+        inner = Path(name)
+        if name in self.protos.files:
+            inner = self.protos.path(name).relative_to(self.protos.root)
+        return (PurePosixPath(self.label) / inner.as_posix()).as_posix()
+
+
+def own_rules() -> Collection[str]:
+    """Return the names of the rules that are not buf's."""
+    return RULES.keys() - BUF_RULES["v2"].keys()
+
+
+def check_protos(
+    new: Version, olds: Sequence[Version], rules: Sequence[str] | None
+) -> list[Finding]:
+    """Compare a new version with the latest old one, `olds[0]`, and with all that came before.
+
+    `rules` are the words of `--rules`; without them buf.yaml decides, where there is one.
+    """
+    schema, before = read_schemas(new.protos, [one.protos for one in olds])
+    pairs = Pairs(before[0], schema)
+    by_file = _Selections(new.protos, rules)
+    found = [
+        _finding(rule, one, new, olds[0].label)
+        for rule in by_file.rules()
+        for one in rule.run(pairs)
+        if not by_file.leave_out(rule.name, one, pairs)
+    ]
+    return sorted(set(found), key=lambda one: (one.path, one.line, one.column, one.rule))
+
+
+class _Selections:
+    """Which rules hold for which file."""
+
+    def __init__(self, new: Protos, told: Sequence[str] | None) -> None:
+        self._new = new
+        own = own_rules()
+        self._of: dict[int, Breaking] = {}
+        for module in new.modules:
+            breaking = module.breaking
+            if told is not None:
+                breaking = breaking.using(chosen(told, own))
+            elif module.configured:
+                breaking = breaking.using({*breaking.rules, *chosen([SWITCHGEAR], own)})
+            else:
+                breaking = breaking.using(chosen(DEFAULT, own))
+            self._of[id(module)] = breaking
+
+    def rules(self) -> Iterator[Rule]:
+        """Yield the rules that hold anywhere."""
+        names = {name for one in self._of.values() for name in one.rules}
+        return (rule for name, rule in RULES.items() if name in names)
+
+    def leave_out(self, rule: str, one: Found, pairs: Pairs) -> bool:
+        """Whether a finding is of a rule that does not hold where it was found."""
+        name = one.place.path
+        module = self._new.files.get(name) or self._new.modules[0]
+        breaking = self._of[id(module)]
+        if rule not in breaking.rules:
+            return True
+        file = pairs.all_new.files.get(name)
+        if file is not None and breaking.ignores(rule, name, file.package):
+            return True
+        old = one.old.file if one.old is not None else None
+        return old is not None and breaking.ignores(rule, old.name, old.package)
+
+
+def _finding(rule: Rule, one: Found, new: Version, against: str) -> Finding:
+    return Finding(
+        path=new.path(one.place.path),
+        line=one.place.line,
+        column=one.place.column,
+        rule=rule.name,
+        message=one.message,
+        edit=one.edit,
+        severity=one.severity,
+        breaks=one.breaks or rule.breaks,
+        subject=one.subject,
+        against=against,
+        witness=one.witness,
+    )
