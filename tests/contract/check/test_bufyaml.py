@@ -80,8 +80,10 @@ V2 = [
     "version: v2\nbreaking:\n  ignore: [x]\n",
     "version: v2\nmodules:\n  - path: .\n    excludes: [z]\n",
     "version: v2\nmodules:\n  - path: .\n    includes: [x]\n    excludes: [x/y]\n",
-    "version: v2\nbreaking:\n  use: [WIRE]\n"
-    "modules:\n  - path: .\n    breaking:\n      use: [FILE]\n",
+    (
+        "version: v2\nbreaking:\n  use: [WIRE]\n"
+        "modules:\n  - path: .\n    breaking:\n      use: [FILE]\n"
+    ),
 ]
 
 
