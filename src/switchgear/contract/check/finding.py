@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from switchgear.contract.check.schema import Element, Place
 
-__all__ = ["BYTES", "CODE", "JSON", "Finding", "Found", "Severity"]
+__all__ = ["BYTES", "CODE", "JSON", "Finding", "Found", "Severity", "in_order"]
 
 BYTES: Final = "whoever reads or writes the bytes with the other version"
 JSON: Final = "whoever reads or writes the JSON with the other version"
@@ -58,3 +59,11 @@ class Finding:
     against: str = ""
     """The old version that it was compared with."""
     witness: str = ""
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Return each finding once, in the order of the files, the same in every run."""
+    return sorted(
+        dict.fromkeys(findings),
+        key=lambda one: (one.path, one.line, one.column, one.rule, one.subject, one.message),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from switchgear.contract.check.bufyaml import Breaking
 from switchgear.contract.check.catalogue import BUF_RULES
-from switchgear.contract.check.finding import Finding, Found
+from switchgear.contract.check.finding import Finding, Found, in_order
 from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.protofiles import Protos, read_schemas
 from switchgear.contract.check.rules import RULES, Rule
@@ -55,7 +55,7 @@ def check_protos(
         for one in rule.run(pairs)
         if not by_file.leave_out(rule.name, one, pairs)
     ]
-    return sorted(set(found), key=lambda one: (one.path, one.line, one.column, one.rule))
+    return in_order(found)
 
 
 class _Selections:
