@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from shop.contracts import EmptyOrder, GetOrder, GetStock, Inventory, Line, Orders, PlaceOrder
 from shop.euros import euros
 from switchgear import (
+    Breaker,
     CallError,
     Fallback,
     Policy,
@@ -30,6 +31,12 @@ from switchgear import (
 PAGE = Policy(deadline=0.3, fallback=Fallback(stale=Stale(max_age=300)))
 """What the checkout page may cost: 0.3 s a question, then what it was told last."""
 
+ORDERS = Policy(breaker=Breaker(open=0.5, longest=1.0, ramp=1.0))
+"""A service of ours is back soon after it was killed: look again within a second.
+
+The default waits for 30 s, which is meant for a callee that is broken, not restarted.
+"""
+
 UNGUARDED = Policy(
     deadline=None, retry=Retry(attempts=3), budget=None, breaker=None, limit=None, fallback=None
 )
@@ -41,7 +48,9 @@ inventory = client(
     UNGUARDED if os.environ.get("SHOP_GUARDS") == "off" else PAGE,
     caller="gateway",
 )
-orders = client(Orders, os.environ.get("ORDERS_URL", "grpc://127.0.0.1:7001"), caller="gateway")
+orders = client(
+    Orders, os.environ.get("ORDERS_URL", "grpc://127.0.0.1:7001"), ORDERS, caller="gateway"
+)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shop import analytics, inventory, notifications, orders, payments, shipping
+from shop import analytics, gateway, inventory, notifications, orders, payments, shipping
 from shop.contracts import (
     Debit,
     EmptyOrder,
@@ -36,6 +36,7 @@ from shop.contracts import (
 )
 from shop.euros import cents_of, euros
 from switchgear import Rejected, keyed
+from switchgear.policy.breaker import Circuit, State, Ticket
 from switchgear.testing import testing
 
 
@@ -204,3 +205,15 @@ async def test_notifications_and_analytics_react_to_events_once():
         report = await t.client(analytics.Analytics).report(analytics.GetReport())
         assert (report.placed, report.confirmed, report.cancelled) == (1, 1, 0)
         assert report.ordered == euros(900)
+
+
+def test_the_gateway_looks_soon_whether_orders_is_back():
+    """It is killed and started again: nobody is turned away for half a minute because of that."""
+    circuit = Circuit(gateway.ORDERS.breaker, lambda: 0.0, lambda kind, detail: None)
+    back = 20.0
+    for tenth in range(int(back * 10)):
+        ticket = circuit.admit(tenth / 10)
+        if isinstance(ticket, Ticket):
+            circuit.failed(tenth / 10, ticket, 0.0)
+    assert circuit.state is State.OPEN
+    assert isinstance(circuit.admit(back + gateway.ORDERS.breaker.longest), Ticket)

@@ -52,10 +52,7 @@ class Customers:
     async def order_directly(
         self, key: str, customer: str, basket: Mapping[str, int], *, cents: int = 450
     ) -> Ordered:
-        """Order at the REST door of the orders service, at a price a piece, and wait for the end.
-
-        No breaker stands in between, so that a service that was killed is asked again at once.
-        """
+        """Order at the REST door of orders, at a price a piece, and wait for the end."""
         price = {"currency_code": "EUR", "units": cents // 100, "nanos": cents % 100 * 10_000_000}
         lines = [{"sku": sku, "quantity": pieces, "price": price} for sku, pieces in basket.items()]
         url = self._shop.url("orders", "/v1/orders")
