@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import httpx
 import pytest
 
 from switchgear.call.client import client_over, core_of, edges_of, reload
@@ -19,6 +20,7 @@ from switchgear.model.outcome import Ok, Reason, Unavailable, Unknown
 from switchgear.policy.breaker import Breaker, State
 from switchgear.policy.budget import Budget
 from switchgear.policy.fallback import Fallback, Stale
+from switchgear.policy.hedge import Hedge
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
 
@@ -233,3 +235,50 @@ async def test_a_guarded_call_that_certainly_was_not_made_is_no_effect():
         assert effects.count == 0
         await fails(call(ConnectionResetError()))
         assert effects.count == 1
+
+
+# the adapters
+
+
+async def test_httpx_sends_rivals_as_requests_of_their_own():
+    seen = []
+
+    class Slow(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            seen.append(request)
+            if len(seen) == 1:
+                await asyncio.Event().wait()
+            return httpx.Response(200, text="well")
+
+    guard = Guard("stock", Policy(hedge=Hedge(after=0.002)))
+    async with httpx.AsyncClient(transport=guard.httpx(Slow())) as client:
+        response = await client.get("http://stock/tea")
+    assert response.text == "well"
+    first, second = seen
+    assert first is not second
+    assert [one.headers["switchgear-attempt"] for one in seen] == ["1", "2"]
+
+
+async def test_http_adapters_have_a_breaker_for_each_host_if_asked():
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            if request.url.host == "a":
+                raise httpx.ConnectError("refused")
+            return httpx.Response(200)
+
+    guard = Guard("any", Policy(breaker=Breaker(consecutive=1), retry=None), per="host")
+    async with httpx.AsyncClient(transport=guard.httpx(Broken())) as client:
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await client.get("http://a/")
+        assert (await client.get("http://b/")).status_code == 200
+    assert guard.machine_at(host="a").state is State.OPEN
+
+
+@pytest.mark.parametrize(("method", "count"), [("GET", 0), ("POST", 1)])
+async def test_a_request_that_may_change_something_is_an_effect(method, count):
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    async with httpx.AsyncClient(transport=Guard("stock").httpx(transport)) as client:
+        with commits() as effects:
+            await client.request(method, "http://stock/")
+    assert effects.count == count

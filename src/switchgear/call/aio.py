@@ -127,6 +127,7 @@ async def drive(
     context: Context | None = None,
     deadline: float | None = None,
     cache_key: Hashable = None,
+    alone: bool = False,
     classify: None = None,
 ) -> Answer[T]: ...
 @overload
@@ -139,6 +140,7 @@ async def drive(
     context: Context | None = None,
     deadline: float | None = None,
     cache_key: Hashable = None,
+    alone: bool = False,
     classify: Classify,
 ) -> Answer[T]: ...
 async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for speed
@@ -150,6 +152,7 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
     context: Context | None = None,
     deadline: float | None = None,
     cache_key: Hashable = None,
+    alone: bool = False,
     classify: Classify | None = None,
 ) -> Answer[Any]:
     """Make one call under the machine's policy.
@@ -163,6 +166,7 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
     context: what the call inherits; without it, `current()` and the guarded attempt around it.
     deadline: seconds from now, instead of the policy's; never beyond the context's.
     cache_key: names the question, for a fallback to stale answers; None: nothing is kept.
+    alone: `attempt` cannot be under way twice at a time: the policy's hedge does nothing.
     classify: for an `attempt` that knows nothing of outcomes: it returns the bare value, and what
     it raises is looked up here, None meaning "as it is". Calls made inside inherit from it.
 
@@ -186,7 +190,7 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
                     break
                 step = await _paused(call, step)
                 continue
-            if step.hedge_at != inf:
+            if step.hedge_at != inf and not alone:
                 step = await _race(call, step, attempt, classify)
                 continue
             # written out here, because another coroutine would cost as much as the machine's step

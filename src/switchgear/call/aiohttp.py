@@ -26,7 +26,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from switchgear.call import aio
-from switchgear.call.answer import Meaning, meant
+from switchgear.call.answer import Meaning, effects, meant
 from switchgear.call.exchange import Exchange
 from switchgear.call.marks import http_failure
 from switchgear.model.outcome import Outcome, Reason, Unavailable, Unknown
@@ -99,13 +99,14 @@ class Middleware:
             return exchange.judged(response, response.status, response.headers)
 
         try:
-            answer = await aio.drive(
-                exchange.machine,
-                attempt,
-                repeatable=exchange.repeatable,
-                key=exchange.key,
-                context=exchange.context,
-            )
+            with effects(possible=exchange.effect):
+                answer = await aio.drive(
+                    exchange.machine,
+                    attempt,
+                    repeatable=exchange.repeatable,
+                    key=exchange.key,
+                    context=exchange.context,
+                )
         except (Unavailable, Unknown) as failure:
             return exchange.end(failure)
         return answer.value

@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from math import inf
 from time import monotonic
 
+from switchgear.database.port import committed
 from switchgear.model.context import Context, current
 from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -32,6 +34,7 @@ __all__ = [
     "attempt_ended",
     "call_ended",
     "deliver",
+    "effects",
     "in_flight",
     "inherited",
     "meant",
@@ -127,6 +130,22 @@ class Machines:
             if found is None:
                 found = self._purses[policy.budget] = account(policy.budget, before)
             return found
+
+
+@contextmanager
+def effects(*, possible: bool) -> Iterator[None]:
+    """Note that the work in progress had an effect, if the call in the body may have had one.
+
+    A door says that a request was not executed only where it had none at all.
+    """
+    try:
+        yield
+    except Unknown:
+        if possible:
+            committed()
+        raise
+    if possible:
+        committed()
 
 
 def deliver(machine: Machine) -> None:

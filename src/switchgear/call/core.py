@@ -232,6 +232,7 @@ class Core(OfOneProcess):
                 where=operation.full_name,
                 fix="Declare it so, or leave the key out.",
             )
+        keeps = line.machine.shelf is not None and not operation.streaming
         try:
             answer = await aio.drive(
                 line.machine,
@@ -240,7 +241,8 @@ class Core(OfOneProcess):
                 key=key,
                 context=context,
                 deadline=deadline,
-                cache_key=None if line.machine.shelf is None else to_json(request),
+                cache_key=to_json(request) if keeps else None,
+                alone=operation.streaming,
             )
         except (Refused, Unavailable, Unknown) as outcome:
             if outcome.where is None:

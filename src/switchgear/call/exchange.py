@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from switchgear.call.answer import inherited
@@ -24,9 +24,12 @@ from switchgear.policy.machine import Attempt
 if TYPE_CHECKING:
     from switchgear.call.guard import Guard
 
-__all__ = ["Exchange", "Kinds", "adopted"]
+__all__ = ["SAFE", "Exchange", "Kinds", "adopted"]
 
 R = TypeVar("R")
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that ask for no change (RFC 9110, 9.2.1)."""
 
 Kinds: TypeAlias = Callable[[Unavailable | Unknown], Callable[..., Any]]
 """Chooses what to raise for a failure: something that is of ours and of the client's kind."""
@@ -82,14 +85,23 @@ class Exchange(Generic[R]):
             self.key is not None or guard.pattern is Pattern.QUERY or method in repeatable
         )
 
-    def mark(self, attempt: Attempt) -> None:
-        """Put on the request what this attempt tells the callee."""
+    @property
+    def effect(self) -> bool:
+        """Whether the request may change something at the callee."""
+        return self._guard.pattern is not Pattern.QUERY and self._asked[0] not in SAFE
+
+    def mark(self, attempt: Attempt, sent: MutableMapping[str, str] | None = None) -> None:
+        """Put on the request what this attempt tells the callee.
+
+        sent: the headers of a copy, where attempts may be under way at the same time.
+        """
+        marked = self._sent if sent is None else sent
         marks = headers(attempt, self.context, monotonic(), caller=self._guard.caller)
         if self._traced:
             marks.pop(wire.TRACEPARENT, None)
             marks.pop(wire.TRACESTATE, None)
         for name, value in marks.items():
-            self._sent[name] = value
+            marked[name] = value
 
     def judged(self, response: R, status: int, marks: Mapping[str, str]) -> Outcome[R]:
         """Return how an attempt that was answered went."""

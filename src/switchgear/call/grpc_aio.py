@@ -21,6 +21,7 @@ import grpc.aio
 from typing_extensions import override
 
 from switchgear.call import aio
+from switchgear.call.answer import effects
 from switchgear.call.grpc_link import AioLink
 from switchgear.call.grpc_status import Pairs, Rpc, target_of
 from switchgear.model.outcome import Ok, Outcome, Refused, Unavailable, Unknown
@@ -92,14 +93,16 @@ class GuardedAioChannel(grpc.aio.Channel):
                 return rpc.judged(error)
 
         try:
-            answer = await aio.drive(
-                rpc.machine,
-                attempt,
-                repeatable=rpc.repeatable,
-                key=rpc.key,
-                context=rpc.context,
-                deadline=rpc.deadline,
-            )
+            with effects(possible=rpc.effect):
+                answer = await aio.drive(
+                    rpc.machine,
+                    attempt,
+                    repeatable=rpc.repeatable,
+                    key=rpc.key,
+                    context=rpc.context,
+                    deadline=rpc.deadline,
+                    alone=True,
+                )
         except (Refused, Unavailable, Unknown) as outcome:
             raise rpc.end(outcome, aio=True) from outcome.__cause__
         return answer.value

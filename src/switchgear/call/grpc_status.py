@@ -214,6 +214,7 @@ class Rpc:
         "asked",
         "context",
         "deadline",
+        "effect",
         "key",
         "machine",
         "repeatable",
@@ -244,7 +245,10 @@ class Rpc:
             or guard.pattern is Pattern.QUERY
             or (repeatable is not None and method in repeatable)
         )
+        self.effect = guard.pattern is not Pattern.QUERY
+        """Whether the call may change something at the callee."""
         self.machine = guard.machine_at(operation=method, host=target)
+        """The policy at work for this call."""
         usual = self.machine.deadline
         self.asked = asked
         self.deadline = asked if asked is None or usual is None else min(asked, usual)

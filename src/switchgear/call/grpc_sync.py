@@ -17,6 +17,7 @@ import grpc
 from typing_extensions import override
 
 from switchgear.call import threads
+from switchgear.call.answer import effects
 from switchgear.call.grpc_link import Link
 from switchgear.call.grpc_status import Pairs, Rpc, target_of
 from switchgear.errors import PolicyError
@@ -87,14 +88,16 @@ class GuardedChannel(grpc.Channel):
                 return rpc.judged(error)
 
         try:
-            answer = threads.drive(
-                rpc.machine,
-                attempt,
-                repeatable=rpc.repeatable,
-                key=rpc.key,
-                context=rpc.context,
-                deadline=rpc.deadline,
-            )
+            with effects(possible=rpc.effect):
+                answer = threads.drive(
+                    rpc.machine,
+                    attempt,
+                    repeatable=rpc.repeatable,
+                    key=rpc.key,
+                    context=rpc.context,
+                    deadline=rpc.deadline,
+                    alone=True,
+                )
         except (Refused, Unavailable, Unknown) as outcome:
             raise rpc.end(outcome, aio=False) from outcome.__cause__
         return answer.value

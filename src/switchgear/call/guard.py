@@ -40,8 +40,8 @@ import ssl
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
@@ -53,9 +53,11 @@ from switchgear.call.answer import (
     Failure,
     Machines,
     Meaning,
+    effects,
     inherited,
     meant,
 )
+from switchgear.call.exchange import SAFE
 from switchgear.call.process import OfOneProcess
 from switchgear.database.port import committed
 from switchgear.errors import MissingExtra, PolicyError
@@ -96,7 +98,6 @@ _MEANINGS: tuple[Meaning, ...] = (
 )
 _PARTS = 1_000
 _LAZY = (CoroutineType, GeneratorType, AsyncGeneratorType)
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _ADAPTERS = {
     "httpx": "switchgear.call.httpx",
     "aiohttp": "switchgear.call.aiohttp",
@@ -275,7 +276,7 @@ class Guard(OfOneProcess):
         self,
         wrapped: AsyncBaseTransport | None = None,
         *,
-        repeatable: frozenset[str] = _SAFE,
+        repeatable: frozenset[str] = SAFE,
         stream: bool = False,
     ) -> AsyncBaseTransport:
         """Return a transport: `httpx.AsyncClient(transport=guard.httpx())`.
@@ -298,7 +299,7 @@ class Guard(OfOneProcess):
         self,
         wrapped: BaseTransport | None = None,
         *,
-        repeatable: frozenset[str] = _SAFE,
+        repeatable: frozenset[str] = SAFE,
         stream: bool = False,
     ) -> BaseTransport:
         """Return a transport for threads: `httpx.Client(transport=guard.httpx_sync())`."""
@@ -309,7 +310,7 @@ class Guard(OfOneProcess):
         return SyncTransport(self, wrapped, repeatable, stream=stream)
 
     def aiohttp(
-        self, *, repeatable: frozenset[str] = _SAFE, stream: bool = False
+        self, *, repeatable: frozenset[str] = SAFE, stream: bool = False
     ) -> ClientMiddlewareType:
         """Return a client middleware: `aiohttp.ClientSession(middlewares=[guard.aiohttp()])`.
 
@@ -324,7 +325,7 @@ class Guard(OfOneProcess):
         return Middleware(self, repeatable, stream=stream)
 
     def requests(
-        self, wrapped: HTTPAdapter | None = None, *, repeatable: frozenset[str] = _SAFE
+        self, wrapped: HTTPAdapter | None = None, *, repeatable: frozenset[str] = SAFE
     ) -> BaseAdapter:
         """Return a transport adapter: `session.mount("https://inventory", guard.requests())`.
 
@@ -489,7 +490,7 @@ class _Plan:
             return function(*args, **kwargs)  # type: ignore[no-any-return]  # it is a coroutine function
 
         key = None if self.keyed is None else self._key(args, kwargs)
-        with self._effects():
+        with effects(possible=self.effect):
             return await aio.drive(
                 self.machine,
                 attempt if context.key is None else self._scoped(attempt),
@@ -509,7 +510,7 @@ class _Plan:
                 return self._finished(self.function(*args, **kwargs))
 
         key = None if self.keyed is None else self._key(args, kwargs)
-        with self._effects():
+        with effects(possible=self.effect):
             return threads.drive(
                 self.machine,
                 attempt,
@@ -518,21 +519,6 @@ class _Plan:
                 cache_key=self._cache_key(args, kwargs),
                 classify=self.classify,
             )
-
-    @contextmanager
-    def _effects(self) -> Iterator[None]:
-        """Note that the work in progress had an effect, if the call in the body may have had one.
-
-        A door says that a request was not executed only where it had none at all.
-        """
-        try:
-            yield
-        except Unknown:
-            if self.effect:
-                committed()
-            raise
-        if self.effect:
-            committed()
 
     def _scoped(
         self, attempt: Callable[[Attempt], Awaitable[Any]]

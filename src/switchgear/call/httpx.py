@@ -27,7 +27,7 @@ import httpx
 from typing_extensions import override
 
 from switchgear.call import aio, threads
-from switchgear.call.answer import Meaning, meant
+from switchgear.call.answer import Meaning, effects, meant
 from switchgear.call.exchange import Exchange
 from switchgear.call.marks import http_failure
 from switchgear.call.process import OfOneProcess, Sender
@@ -107,10 +107,11 @@ class AsyncTransport(OfOneProcess, httpx.AsyncBaseTransport):
         asked = request.extensions.get("timeout", {})
 
         async def attempt(step: Attempt) -> Outcome[httpx.Response]:
-            exchange.mark(step)
-            request.extensions["timeout"] = _clamped(asked, step)
+            sent = _copy(request)
+            exchange.mark(step, sent.headers)
+            sent.extensions["timeout"] = _clamped(asked, step)
             try:
-                response = await sender.handle_async_request(request)
+                response = await sender.handle_async_request(sent)
                 if not self._stream or response.status_code >= 500:  # noqa: PLR2004
                     response = await _read(response)
             except httpx.TransportError as error:
@@ -118,13 +119,14 @@ class AsyncTransport(OfOneProcess, httpx.AsyncBaseTransport):
             return exchange.judged(response, response.status_code, response.headers)
 
         try:
-            answer = await aio.drive(
-                exchange.machine,
-                attempt,
-                repeatable=exchange.repeatable,
-                key=exchange.key,
-                context=exchange.context,
-            )
+            with effects(possible=exchange.effect):
+                answer = await aio.drive(
+                    exchange.machine,
+                    attempt,
+                    repeatable=exchange.repeatable,
+                    key=exchange.key,
+                    context=exchange.context,
+                )
         except (Unavailable, Unknown) as failure:
             return _end(exchange, failure, request)
         return answer.value
@@ -161,10 +163,11 @@ class SyncTransport(OfOneProcess, httpx.BaseTransport):
         asked = request.extensions.get("timeout", {})
 
         def attempt(step: Attempt) -> Outcome[httpx.Response]:
-            exchange.mark(step)
-            request.extensions["timeout"] = _clamped(asked, step)
+            sent = _copy(request)
+            exchange.mark(step, sent.headers)
+            sent.extensions["timeout"] = _clamped(asked, step)
             try:
-                response = sender.handle_request(request)
+                response = sender.handle_request(sent)
                 if not self._stream or response.status_code >= 500:  # noqa: PLR2004
                     response = _read_sync(response, step)
             except httpx.TransportError as error:
@@ -172,13 +175,14 @@ class SyncTransport(OfOneProcess, httpx.BaseTransport):
             return exchange.judged(response, response.status_code, response.headers)
 
         try:
-            answer = threads.drive(
-                exchange.machine,
-                attempt,
-                repeatable=exchange.repeatable,
-                key=exchange.key,
-                context=exchange.context,
-            )
+            with effects(possible=exchange.effect):
+                answer = threads.drive(
+                    exchange.machine,
+                    attempt,
+                    repeatable=exchange.repeatable,
+                    key=exchange.key,
+                    context=exchange.context,
+                )
         except (Unavailable, Unknown) as failure:
             return _end(exchange, failure, request)
         return answer.value
@@ -186,6 +190,15 @@ class SyncTransport(OfOneProcess, httpx.BaseTransport):
     @override
     def close(self) -> None:
         self._sender.own.close()
+
+
+def _copy(request: httpx.Request) -> httpx.Request:
+    """Return a request of its own for one attempt, since two may be under way at a time."""
+    extensions = dict(request.extensions)
+    headers, stream = request.headers, request.stream
+    return httpx.Request(
+        request.method, request.url, headers=headers, stream=stream, extensions=extensions
+    )
 
 
 def _end(

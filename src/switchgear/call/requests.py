@@ -36,6 +36,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from typing_extensions import override
 
 from switchgear.call import threads
+from switchgear.call.answer import effects
 from switchgear.call.exchange import Exchange
 from switchgear.call.marks import http_failure
 from switchgear.call.process import OfOneProcess, Sender
@@ -139,10 +140,11 @@ class Adapter(OfOneProcess, BaseAdapter):
         settings: Any = {"verify": verify, "cert": cert, "proxies": proxies}
 
         def attempt(step: Attempt) -> Outcome[requests.Response]:
-            exchange.mark(step)
+            sent = request.copy()  # two may be under way at a time
+            exchange.mark(step, sent.headers)
             clamped: Any = _clamped(timeout, step)
             try:
-                response = sender.send(request, stream=True, timeout=clamped, **settings)
+                response = sender.send(sent, stream=True, timeout=clamped, **settings)
                 if not stream or response.status_code >= 500:  # noqa: PLR2004
                     _read(response, step)
             except requests.RequestException as error:
@@ -150,13 +152,14 @@ class Adapter(OfOneProcess, BaseAdapter):
             return exchange.judged(response, response.status_code, response.headers)
 
         try:
-            answer = threads.drive(
-                exchange.machine,
-                attempt,
-                repeatable=exchange.repeatable,
-                key=exchange.key,
-                context=exchange.context,
-            )
+            with effects(possible=exchange.effect):
+                answer = threads.drive(
+                    exchange.machine,
+                    attempt,
+                    repeatable=exchange.repeatable,
+                    key=exchange.key,
+                    context=exchange.context,
+                )
         except (Unavailable, Unknown) as failure:
             try:
                 return exchange.end(failure)

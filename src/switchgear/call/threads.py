@@ -58,6 +58,7 @@ def drive(
     context: Context | None = None,
     deadline: float | None = None,
     cache_key: Hashable = None,
+    alone: bool = False,
     classify: None = None,
 ) -> Answer[T]: ...
 @overload
@@ -70,6 +71,7 @@ def drive(
     context: Context | None = None,
     deadline: float | None = None,
     cache_key: Hashable = None,
+    alone: bool = False,
     classify: Classify,
 ) -> Answer[T]: ...
 def drive(
@@ -81,6 +83,7 @@ def drive(
     context: Context | None = None,
     deadline: float | None = None,
     cache_key: Hashable = None,
+    alone: bool = False,
     classify: Classify | None = None,
 ) -> Answer[Any]:
     """Make one call under the machine's policy, in this thread; see `aio.drive`.
@@ -102,7 +105,7 @@ def drive(
             if machine.outbox:
                 deliver(machine)
             if isinstance(step, Attempt):
-                if step.hedge_at != inf:
+                if step.hedge_at != inf and not alone:
                     step = Race(call, attempt, classify).run(step)
                 else:
                     step = _follow(call, step, *_attempted(step, attempt, classify))
