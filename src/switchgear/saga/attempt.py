@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -25,7 +26,7 @@ from switchgear.saga.state import Fate, Run, What
 from switchgear.saga.stores.port import Line, SagaRow
 from switchgear.saga.story import Story
 
-__all__ = ["Answer", "Attempts", "Carried", "Instance"]
+__all__ = ["Answer", "Attempts", "Call", "Carried", "Carry", "Instance"]
 
 _REVERSIBLE = frozenset({Kind.COMPENSATABLE, Kind.READ})
 
@@ -99,12 +100,25 @@ class Answer:
     retry_after: float | None = None
 
 
+Call: TypeAlias = Callable[[], Awaitable[bytes | None]]
+"""Calls a step or an undo, and returns the recorded result."""
+Carry: TypeAlias = Callable[[Run, Call], Awaitable[bytes | None]]
+"""Carries an attempt to the participant and back; where nothing is simulated, it only calls."""
+
+
+async def _straight(_run: Run, call: Call) -> bytes | None:
+    return await call()
+
+
 class Attempts:
     """The attempts that run for one saga."""
 
-    def __init__(self, instance: Instance, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, instance: Instance, clock: Callable[[], float], carry: Carry = _straight
+    ) -> None:
         self._instance = instance
         self._clock = clock
+        self._carry = carry
         self._scopes: dict[str, asyncio.Timeout] = {}
         self._halted = False
 
@@ -140,16 +154,17 @@ class Attempts:
             correlation=instance.carried.correlation,
             causation=instance.row.id,
         )
+        half = self._undo if run.side is Side.UNDO else self._do
         scope = asyncio.timeout(limit)
         self._scopes[run.step] = scope
         with bind(context), commits() as committed:
             try:
                 async with scope:
-                    data = await (self._undo if run.side is Side.UNDO else self._do)(step, ctx)
+                    data = await self._carry(run, partial(half, step, ctx))
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  every end counts
                 # clients and databases count their effects; a guard only that it was called
-                partial = committed.count > 0 or sum(context.sequence.values()) > 1
-                return self._failed(error, began, scope, partial=partial)
+                did = committed.count > 0 or sum(context.sequence.values()) > 1
+                return self._failed(error, began, scope, partial=did)
             finally:
                 del self._scopes[run.step]
         return Answer(What.OK, began, data)
@@ -173,15 +188,16 @@ class Attempts:
         data, instance.values[step.name] = step.codec.record(result)
         return data
 
-    async def _undo(self, step: Step[..., Any], ctx: StepContext) -> None:
+    async def _undo(self, step: Step[..., Any], ctx: StepContext) -> bytes | None:
         if step.undo is None:
             raise LookupError(f"step {step.name} has no undo")
         if step.kind is Kind.START:
             await step.undo.function(self._instance.given, self._why(), ctx)
-            return
+            return None
         sure = self._instance.story.state.marks[step.name].fate is Fate.DONE
         done = self._instance.result(step.name) if sure else self._unknown(step)
         await step.undo.function(self._instance.input_of(step), done, ctx)
+        return None
 
     def _why(self) -> str:
         """Return what turned the saga round."""

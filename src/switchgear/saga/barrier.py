@@ -44,7 +44,7 @@ from switchgear.saga.errors import BarrierClosed
 from switchgear.saga.plan import Side
 from switchgear.saga.signature import hints_of
 
-__all__ = ["Barrier", "Passage"]
+__all__ = ["Barrier", "Passage", "parsed"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,7 +93,7 @@ class Barrier:
         a saga's.
         """
         transaction = joined(tx)
-        scope, side, whole = _parsed(key if key is not None else current().key)
+        scope, side, whole = parsed(key if key is not None else current().key)
         # Holds the scope's row until the transaction ends, so that a step and its undo that
         # arrive together see one another.
         sql = (
@@ -142,7 +142,7 @@ class Barrier:
         @functools.wraps(handler)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             tx = _transaction(handler, (*args, *kwargs.values()))
-            scope, found, whole = _parsed(current().key)
+            scope, found, whole = parsed(current().key)
             if found is not side:
                 raise SagaError(
                     f"it is guarded as a {side}, and was called from a {found} of a saga.",
@@ -162,7 +162,7 @@ class Barrier:
         return guarded
 
 
-def _parsed(key: str | None) -> tuple[str, Side, str]:
+def parsed(key: str | None) -> tuple[str, Side, str]:
     """Return the scope of a key (saga and step), the side, and the key itself."""
     match = _KEY.fullmatch(key or "")
     if key is None or match is None:

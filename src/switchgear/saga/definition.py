@@ -370,12 +370,12 @@ class Saga(Nested):
     @property
     def steps(self) -> Mapping[str, Step[..., Any]]:
         """The steps by name, each after those that it depends on."""
-        return self._layout.steps
+        return self.layout.steps
 
     @property
     def plan(self) -> Plan:
         """The structure as data."""
-        return self._layout.plan
+        return self.layout.plan
 
     @property
     def fingerprint(self) -> str:
@@ -385,23 +385,30 @@ class Saga(Nested):
     @property
     def input(self) -> Codec[Any]:
         """How the input is recorded; `input.declared` is its type."""
-        return self._layout.input
+        return self.layout.input
 
     def givens(self, step: Step[..., Any]) -> tuple[Given, ...]:
         """Return how the input of `step` is made from the saga's, the outermost first."""
-        return self._layout.givens[step.name]
+        return self.layout.givens[step.name]
 
     def bindings(self, step: Step[..., Any]) -> tuple[Binding, ...]:
         """Return where each parameter of `step` after the input comes from."""
-        return self._layout.bindings[step.name]
+        return self.layout.bindings[step.name]
 
     @property
-    def _layout(self) -> rules.Layout:
+    def layout(self) -> rules.Layout:
+        """The definition, checked. Raises `SagaDefinitionError` if it has no path yet."""
         if self._laid is None:
             raise SagaDefinitionError(
                 "it has no path.", where=repr(self), fix=f"Add {self.name}.path(first >> second)."
             )
         return self._laid
+
+    def with_layout(self, layout: rules.Layout) -> Saga:
+        """Return the same saga with another layout, to be run in a test."""
+        other = copy(self)
+        other._laid = layout  # noqa: SLF001  its own kind
+        return other
 
     def _step(
         self,

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Final, TypeVar
@@ -59,6 +60,8 @@ class NotQuiet(OperationError):
 
 
 _FIRST_STRIDE: Final = 0.01
+_AGES: Final = 10**12
+"""Seconds that are longer than any retention."""
 _POLL: Final = 0.005
 _UNFINISHED: Final = (
     "SELECT id, owner, wake FROM switchgear_sagas WHERE status NOT IN ('done', 'undone')"
@@ -197,12 +200,15 @@ async def testing(
     *,
     fakes: Mapping[Callable[..., Any], object] | None = None,  # noqa: PT028  it is no test
     config: Config | None = None,  # noqa: PT028
+    remember: bool = True,  # noqa: PT028
 ) -> AsyncIterator[Testing]:
     """Run `app` for the body of the `async with`, alone, in a temporary folder.
 
     `fakes` has a handler for each contract that the service calls: `{Inventory: FakeInventory()}`.
     What it calls without a fake raises `NoFake`. `config` replaces the default settings; its
-    databases and broker are then used as they are.
+    databases and broker are then used as they are. A keyed command that a fake has answered is
+    answered from memory when it is repeated; without `remember` the fake is asked again, which
+    `switchgear.saga.exhaust` needs, since it goes back in time.
     """
     with tempfile.TemporaryDirectory(prefix=f"switchgear-{app.name}-") as folder:
         clock = Clock()
@@ -210,7 +216,7 @@ async def testing(
         runtime = Runtime(
             app,
             config or _settings(app.name, Path(folder)),
-            connect=partial(_connect, fakes or {}),
+            connect=partial(_connect, fakes or {}, remember),
             published=published.append,
             clock=clock,
             poll=_POLL,
@@ -240,6 +246,7 @@ def _settings(name: str, folder: Path) -> Config:
 
 def _connect(
     fakes: Mapping[Callable[..., Any], object],
+    remember: bool,  # noqa: FBT001  it is bound by testing alone
     calls: Sequence[Call],
     settings: ServiceConfig,
     _: Config,
@@ -253,16 +260,18 @@ def _connect(
                 where="testing(fakes=...)",
                 fix=f"It calls: {', '.join(sorted(called)) or 'nobody'}.",
             )
-    return {id(call): _client(call, known, settings.name) for call in calls}
+    return {id(call): _client(call, known, settings.name, remember=remember) for call in calls}
 
 
-def _client(call: Call, known: Mapping[str, object], caller: str) -> object:
+def _client(call: Call, known: Mapping[str, object], caller: str, *, remember: bool) -> object:
     contract = call.contract
     fake = known.get(contract.full_name)
+    # what is remembered has expired by the next time that this clock is looked at
+    memory = Idempotency(None) if remember else Idempotency(None, clock=count(0, _AGES).__next__)
     wire = (
         NobodyWire(contract.name)
         if fake is None
-        else DirectWire(Dispatcher([fake], idempotency=Idempotency(None)), caller)
+        else DirectWire(Dispatcher([fake], idempotency=memory), caller)
     )
     policy = replace(call.policy or Policy(), retry=None, budget=None, breaker=None, limit=None)
     made: object = client_over(contract.protocol, wire, policy, caller=caller)
