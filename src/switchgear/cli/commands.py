@@ -392,6 +392,47 @@ def drill(
     raise typer.Exit(run_drills(names, json, Console()))
 
 
+@app.command()
+def simulate(
+    scenario: Annotated[
+        str | None, typer.Argument(help="A TOML file, or a name; default: list the names.")
+    ] = None,
+    *,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Runs, each with another seed; default: the file's.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Draw it as well.")
+    ] = None,
+    fail: Annotated[
+        str | None, typer.Option(metavar="SERVICE", help="What goes down with a service.")
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(metavar="SETTING=VALUE,...", help="Try values: breaker.threshold=0.3,0.4"),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Run services, calls and their policies in virtual time, to see what they add up to."""
+    from switchgear.cli import simulate as simulator  # noqa: PLC0415  others start faster without
+    from switchgear.config.scenario import read_scenario  # noqa: PLC0415  likewise
+
+    if scenario is None:
+        simulator.list_scenarios(as_json=json)
+        return
+    if sum(one is not None for one in (plot, fail, sweep)) > 1:
+        raise ConfigError(
+            "--plot, --fail and --sweep were given together.", fix="Choose one of them."
+        )
+    whole = read_scenario(simulator.named(scenario))
+    if fail is not None:
+        simulator.fail(whole, fail, seeds, as_json=json)
+    elif sweep is not None:
+        simulator.run_sweep(whole, sweep, seeds, as_json=json)
+    else:
+        simulator.run(whole, seeds, plot, as_json=json)
+
+
 def _address(text: str | None, option: str) -> Address | None:
     if text is None:
         return None

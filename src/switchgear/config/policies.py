@@ -17,7 +17,7 @@ from switchgear.policy.defaults import PARTS, Defaults, Given, Layer, Scope, Swi
 from switchgear.policy.policy import PARTS as NAMES
 from switchgear.policy.policy import Policy
 
-__all__ = ["GROUP", "policies"]
+__all__ = ["GROUP", "policies", "settings"]
 
 GROUP: Final = "switchgear.policies"
 """The group of entry points under which a package provides presets: objects of `Defaults`."""
@@ -44,6 +44,13 @@ def policies(source: Source) -> Defaults:
     found = Defaults(tuple(layers)).over(weaker)
     _check(found, [scope for scope, _ in layers])
     return found
+
+
+def settings(section: Section) -> Layer:
+    """Return the settings of a policy that one table holds. Raises `ConfigError`."""
+    layers: list[tuple[Scope, Layer]] = []
+    _read(section, Scope(), layers, None)
+    return layers[0][1]
 
 
 def _patterns(section: Section, outer: Scope, layers: list[tuple[Scope, Layer]]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -18,9 +19,12 @@ __all__ = [
     "Url",
     "Value",
     "address",
+    "at_least",
+    "boolean",
     "count",
     "fraction",
     "masked",
+    "number",
     "one_of",
     "path",
     "reference",
@@ -146,6 +150,10 @@ class Value:
         found = masked(repr(self.raw)) if isinstance(self.raw, str) else repr(self.raw)
         raise ConfigError(f"expected {expected}, found {found}.", where=self.where, fix=fix)
 
+    def of(self, raw: object) -> Value:
+        """Return a part of this value: complaints about it are in the same place."""
+        return replace(self, raw=raw)
+
     def text(self, expected: str) -> str:
         """Return the text with its `${env:NAME}` and `${file:PATH}` replaced."""
         if not isinstance(self.raw, str):
@@ -214,22 +222,22 @@ def secret(value: Value) -> Secret:
 def seconds(value: Value) -> float:
     """Read a duration in seconds, above zero."""
     expected = "seconds as a number above 0, such as 2.5"
-    number = _number(value, expected)
-    return number if number > 0 else value.fail(expected)
+    found = number(value, expected)
+    return found if found > 0 else value.fail(expected)
 
 
 def fraction(value: Value) -> float:
     """Read a number between 0 and 1, both excluded."""
     expected = "a number between 0 and 1, such as 0.999"
-    number = _number(value, expected)
-    return number if 0 < number < 1 else value.fail(expected)
+    found = number(value, expected)
+    return found if 0 < found < 1 else value.fail(expected)
 
 
 def share(value: Value) -> float:
     """Read a number from 0 up to, but not including, 1."""
     expected = "a number from 0, below 1, such as 0.1"
-    number = _number(value, expected)
-    return number if 0 <= number < 1 else value.fail(expected)
+    found = number(value, expected)
+    return found if 0 <= found < 1 else value.fail(expected)
 
 
 def count(least: int, more: str = "") -> Callable[[Value], int]:
@@ -237,22 +245,45 @@ def count(least: int, more: str = "") -> Callable[[Value], int]:
 
     def parse(value: Value) -> int:
         expected = f"a whole number, at least {least}{more}"
-        number = _number(value, expected)
-        return int(number) if number.is_integer() and number >= least else value.fail(expected)
+        found = number(value, expected)
+        return int(found) if found.is_integer() and found >= least else value.fail(expected)
 
     return parse
 
 
-def _number(value: Value, expected: str) -> float:
+def at_least(
+    low: float, high: float = math.inf, *, expected: str | None = None
+) -> Callable[[Value], float]:
+    """Read a number in a range, both ends included."""
+    upper = "" if high == math.inf else f" and at most {high:g}"
+    wanted = expected or f"a number, at least {low:g}{upper}"
+
+    def parse(value: Value) -> float:
+        found = number(value, wanted)
+        return found if low <= found <= high else value.fail(wanted)
+
+    return parse
+
+
+def boolean(value: Value) -> bool:
+    """Read true or false."""
+    raw = value.raw
+    if isinstance(raw, str) and not value.written and raw.lower() in ("true", "false"):
+        return raw.lower() == "true"
+    return raw if isinstance(raw, bool) else value.fail("true or false")
+
+
+def number(value: Value, expected: str) -> float:
+    """Read a finite number; a complaint says that `expected` was."""
     raw = value.raw
     if isinstance(raw, str) and not value.written:
         try:
-            return float(raw)
+            raw = float(raw)
         except ValueError:
             value.fail(expected)
     if isinstance(raw, bool) or not isinstance(raw, int | float):
         value.fail(expected)
-    return float(raw)
+    return float(raw) if math.isfinite(raw) else value.fail(expected)
 
 
 def path(value: Value) -> Path:

@@ -1,0 +1,1 @@
+"""The simulator: what services, calls and policies add up to, in virtual time."""
