@@ -201,6 +201,12 @@ async def test_a_body_over_the_limit_is_413_and_is_not_read():
         )
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
         assert head.startswith(b"HTTP/1.1 413")
+        # a client that only reads when all is sent sees the answer too: no reset
+        for _ in range(50):
+            writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        assert b'"status":413' in await asyncio.wait_for(reader.read(), 5)
         writer.close()
         assert world.handler.ran == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -33,6 +34,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 PATIENCE: Final = 0.25
+_LINGER: Final = 1.0
 
 
 class Gone(BaseException):
@@ -78,9 +80,19 @@ async def read_body(receive: Receive, length: str, limit: int) -> bytes:
 
 
 async def answer(
-    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: Iterable[tuple[bytes, bytes]],
+    *,
+    unread: Receive | None = None,
 ) -> None:
-    """Send a whole answer."""
+    """Send a whole answer.
+
+    unread: where the rest of a request comes from that is not wanted any more. It is dropped for a
+    second before the answer is ended: a server that closes a connection on which something still
+    comes in resets it, and the client may not see the answer.
+    """
     await send(
         {
             "type": "http.response.start",
@@ -88,6 +100,13 @@ async def answer(
             "headers": [*headers, (b"content-length", b"%d" % len(body))],
         }
     )
+    if unread is not None:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while (await unread()).get("more_body", False):
+                    pass
     await send({"type": "http.response.body", "body": body})
 
 

@@ -39,8 +39,9 @@ def problem(failure: Failure, *, path: str, status: int | None = None) -> tuple[
         "title": TITLES[failure.status] if refusal is None else type(refusal).__name__,
         "status": code,
         "detail": failure.detail,
-        "instance": path if failure.id is None else f"urn:uuid:{failure.id}",
     }
+    if path or failure.id is not None:
+        members["instance"] = path if failure.id is None else f"urn:uuid:{failure.id}"
     if failure.pointer is not None:
         members["pointer"] = failure.pointer
     if refusal is not None:

@@ -39,7 +39,7 @@ from switchgear.serve.arrival import Arrival, context_of
 from switchgear.serve.asgi import Headers, Receive, Scope, Send
 from switchgear.serve.cors import Cors
 from switchgear.serve.dispatch import Dispatcher, Read
-from switchgear.serve.failure import Failure, TurnedAway, encode, failure_of
+from switchgear.serve.failure import TurnedAway, encode, failure_of
 from switchgear.serve.openapi import document, page, written
 from switchgear.serve.problem import MEDIA_TYPE, problem, retry_after
 from switchgear.serve.routing import Router
@@ -52,6 +52,7 @@ Readiness: TypeAlias = Callable[[], bool | Awaitable[bool]]
 """Tells whether requests should be sent here."""
 
 LIMIT: Final = 1024 * 1024
+_TOO_LARGE: Final = 413
 _MAX_PARAMETERS: Final = 32 * 1024
 _PATIENCE: Final = 30.0
 """Seconds in which a body has to arrive; the caller's deadline may be sooner."""
@@ -181,13 +182,11 @@ class Rest:
         if self._cors is not None:
             origin = found.get("origin")
             extra = self._cors.answer(None if origin is None else origin.encode("latin-1"))
+        asked = (scope, found, extra)
         try:
-            await self._route((scope, found, extra), receive, send)
-        except (_Turned, _Late) as turned:
-            headers = [*extra, *turned.headers]
-            await self._fail(send, scope, failure_of(turned), headers, turned.http)
+            await self._route(asked, receive, send)
         except (Refused, Unavailable, Unknown) as outcome:
-            await self._fail(send, scope, failure_of(outcome), extra)
+            await self._fail(asked, outcome, receive, send)
         except asgi.Gone:
             return  # nobody is there to be answered
 
@@ -272,7 +271,7 @@ class Rest:
             raise _Late(what, status=Status.DEADLINE_EXCEEDED) from None
         except asgi.TooLarge:
             raise _Turned(
-                413,
+                _TOO_LARGE,
                 Status.RESOURCE_EXHAUSTED,
                 f"the body is over the limit of {self._limit} bytes.",
                 (b"connection", b"close"),
@@ -316,17 +315,23 @@ class Rest:
         await send({"type": "http.response.body", "body": b""})
 
     async def _fail(
-        self, send: Send, scope: Scope, failure: Failure, extra: Headers, code: int | None = None
+        self, asked: _Asked, outcome: Refused | Unavailable | Unknown, receive: Receive, send: Send
     ) -> None:
+        scope, _, extra = asked
+        failure = failure_of(outcome)
+        turned = outcome if isinstance(outcome, _Turned | _Late) else None
+        code = None if turned is None else turned.http
         status, body = problem(failure, path=scope["path"], status=code)
-        headers = [_PROBLEM, *extra]
+        headers = [_PROBLEM, *extra, *(() if turned is None else turned.headers)]
         headers += [(name.encode(), value.encode()) for name, value in failure.marks().items()]
         wait = retry_after(failure)
         if wait is not None:
             headers.append((b"retry-after", wait.encode()))
         if failure.status is Status.UNAUTHENTICATED:
             headers.append((b"www-authenticate", b"Bearer"))
-        await asgi.answer(send, status, b"" if scope["method"] == "HEAD" else body, headers)
+        shown = b"" if scope["method"] == "HEAD" else body
+        unread = receive if status == _TOO_LARGE else None
+        await asgi.answer(send, status, shown, headers, unread=unread)
 
     async def _livez(self, _: Scope) -> _Content:
         return 200, b'{"status":"ok"}', [_JSON]
