@@ -194,8 +194,9 @@ class _Up:
     def _welcome(self) -> None:
         for process in self._supervisor:
             if process.running:
-                doors = [f"http://{process.http}"] if process.http else []
-                doors += [f"grpc://{process.grpc}"] if process.grpc else []
+                secure = "s" if self._config.services[process.name].tls else ""
+                doors = [f"http{secure}://{process.http}"] if process.http else []
+                doors += [f"grpc{secure}://{process.grpc}"] if process.grpc else []
                 self._lines.say(process.name, " ".join(["ready", *doors]), style="bold green")
         self._lines.say(None, f"{self._config.system.name} is up. Ctrl-C stops it.")
 

@@ -35,6 +35,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 PATIENCE: Final = 0.25
 _LINGER: Final = 1.0
+_NO_CONTENT: Final = 204
 
 
 class Gone(BaseException):
@@ -93,13 +94,10 @@ async def answer(
     second before the answer is ended: a server that closes a connection on which something still
     comes in resets it, and the client may not see the answer.
     """
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [*headers, (b"content-length", b"%d" % len(body))],
-        }
-    )
+    told = [*headers]
+    if status != _NO_CONTENT:  # RFC 9110, 8.6
+        told.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": told})
     if unread is not None:
         await send({"type": "http.response.body", "body": body, "more_body": True})
         body = b""
