@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from switchgear.contract.export import asyncapi, openapi, proto_files
+from switchgear.contract.importer import import_proto
 from switchgear.contract.library import Library, load_library
 from switchgear.errors import OperationError
 
-__all__ = ["export"]
+__all__ = ["export", "import_files"]
 
 
 def export(
@@ -44,6 +45,15 @@ def export(
             )
         document = asyncapi(*library.events, title=title, version=release)
         write(asyncapi_file, _json(document))
+
+
+def import_files(files: list[Path], *, search: list[Path], out: Path | None) -> None:
+    """Write a module with the contracts of `.proto` files, or print it where no file is given."""
+    source = import_proto(*files, search=tuple(search))
+    if out is None:
+        print(source, end="")
+    else:
+        write(out, source)
 
 
 def write(path: Path, text: str) -> None:

@@ -80,6 +80,23 @@ def contract_check(
     raise typer.Exit(run(new, against, rules=rules or [], form=form, errors_only=errors_only))
 
 
+@contract.command("import")
+def contract_import(
+    files: Annotated[list[Path], typer.Argument(help=".proto files.")],
+    search: Annotated[
+        list[Path] | None,
+        typer.Option("-I", help="A folder that imports begin at; default: that of the first file."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The module to write; default: print it.")
+    ] = None,
+) -> None:
+    """Write a Python module of contracts from .proto files that others own."""
+    from switchgear.cli.contract import import_files  # noqa: PLC0415  others start faster
+
+    import_files(files, search=search or [], out=out)
+
+
 def _here() -> None:
     """Let modules be imported from the folder in which the command is given."""
     if str(Path.cwd()) not in sys.path:

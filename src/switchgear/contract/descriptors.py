@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
-
-from msgspec import NODEFAULT
 
 from switchgear.contract.declaration import (
     Declaration,
@@ -56,9 +55,14 @@ __all__ = [
     "descriptor_pool",
     "file_descriptors",
     "message_class",
+    "register",
     "sorted_roots",
 ]
 
+_GOOGLE_OPTIONS: Final = (
+    *("annotations", "client", "field_behavior", "field_info"),
+    *("launch_stage", "resource", "routing", "visibility"),
+)
 HTTP_FILE: Final = "google/api/annotations.proto"
 
 _EXACT: Final = 1e16
@@ -248,6 +252,7 @@ class _Files:
             # protoc meets the entries of maps where it meets the fields, after nested messages.
             message.nested_type.sort(key=lambda one: one.options.map_entry)
         for name, file in self.files.items():
+            self.imports[name].update(set(_option_files(file)) - {name})
             file.dependency.extend(sorted(self.imports[name]))
             _check_names(file)
         done: dict[str, FileDescriptorProto] = {}
@@ -272,6 +277,25 @@ class _Files:
         done[name] = file
 
 
+def _option_files(file: FileDescriptorProto) -> Iterator[str]:
+    """Yield the files that declare the extensions among the options of a file."""
+    waiting: list[Any] = [file]
+    while waiting:
+        one = waiting.pop()
+        for field, value in one.ListFields():
+            if field.is_extension:
+                yield field.file.name
+            elif field.message_type is not None and field.name != "source_code_info":
+                waiting.extend(value if field.is_repeated else [value])
+
+
+def register() -> None:
+    """Let protobuf know the options of googleapis, before anything that has them is parsed."""
+    for name in _GOOGLE_OPTIONS:
+        with suppress(ImportError):
+            import_module(f"google.api.{name}_pb2")
+
+
 def _shared_file(name: str) -> FileDescriptorProto:
     """Return a file that is protobuf's own or Google's, which every language has."""
     from google.protobuf.descriptor_pb2 import FileDescriptorProto  # noqa: PLC0415
@@ -290,6 +314,7 @@ def _fill_options(made: Any, text: str, where: str) -> None:
         return
     from google.protobuf import text_format  # noqa: PLC0415 - an extra
 
+    register()
     try:
         text_format.Parse(text, made.options)
     except text_format.ParseError as error:
@@ -370,8 +395,8 @@ def _fill_syntax(one: FieldDescriptorProto, field: Field, cls: type[Message]) ->
                     fix="Declare the message inside this one, and call it as the field.",
                 )
             one.type = one.TYPE_GROUP
-    if spec.presence and spec.default is not NODEFAULT:
-        one.default_value = _default(spec.default)
+    if spec.presence and field.has_default:
+        one.default_value = _default(field.absent())
 
 
 def _default(value: Any) -> str:

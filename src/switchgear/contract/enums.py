@@ -243,7 +243,7 @@ class _Reading:
     def check_reserved(self, labels: Mapping[str, Label]) -> None:
         for item in self.cls.__reserved__:
             for name, label in labels.items():
-                if name == item or (not isinstance(item, str) and label in _numbers(item)):
+                if name == item or (not isinstance(item, str) and int(label) in _numbers(item)):
                     raise self.wrong(
                         f"{name} = {int(label)} uses {item!r}, which is reserved.",
                         "Use a number and a name that were never used.",

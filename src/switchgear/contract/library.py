@@ -29,7 +29,7 @@ class Library:
     module: ModuleType
     services: tuple[ServiceContract, ...]
     messages: tuple[type[Message], ...]
-    """Every message of the module's own, those of refusals and events too."""
+    """Every message of the module's own, those of refusals and events and nested ones too."""
     enums: tuple[type[Enum], ...]
     events: tuple[EventContract, ...]
 
@@ -78,6 +78,11 @@ def library_of(module: ModuleType) -> Library:
     messages += [
         vars(one)["__message__"] for one in own if isinstance(vars(one).get("__message__"), type)
     ]
+    enums = [one for one in own if issubclass(one, Enum)]
+    for message in messages:  # it grows: what is declared inside is walked too
+        inner = [one for one in vars(message).values() if isinstance(one, type)]
+        messages += [one for one in inner if is_message(one) and _owner(one) is message]
+        enums += [one for one in inner if issubclass(one, Enum) and _owner(one) is message]
     messages.sort(key=lambda one: declaration_of(one).serial)
     events = [vars(one).get("__event__") for one in messages]
     return Library(
@@ -85,9 +90,13 @@ def library_of(module: ModuleType) -> Library:
         module=module,
         services=tuple(one for one in services if isinstance(one, ServiceContract)),
         messages=tuple(messages),
-        enums=tuple(one for one in own if issubclass(one, Enum)),
+        enums=tuple(enums),
         events=tuple(one for one in events if isinstance(one, EventContract)),
     )
+
+
+def _owner(cls: type[Message | Enum]) -> object:
+    return cls.__dict__.get("__owner__") if issubclass(cls, Enum) else declaration_of(cls).owner
 
 
 def _file(path: Path) -> ModuleType:

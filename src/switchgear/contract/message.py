@@ -242,7 +242,15 @@ def _adopt(cls: type[Message], nested: list[type]) -> None:
         if not inner.__qualname__.startswith(f"{cls.__qualname__}."):
             continue
         if is_message(inner):
-            vars(inner)["__declaration__"].owner = cls
+            declared = vars(inner)["__declaration__"]
+            file = vars(cls)["__declaration__"].stated_file
+            if file.camel is not declared.stated_file.camel:
+                raise ContractError(
+                    "It does not say what the message around it says of its file.",
+                    where=declared.where,
+                    fix="Give it the same package=.",
+                )
+            declared.owner = cls
         elif issubclass(inner, Enum):
             inner.__owner__ = cls
 

@@ -194,10 +194,11 @@ def command(
     return _declare(declared)
 
 
-def service(package: Package, *, options: str = "") -> Callable[[C], C]:
+def service(package: Package, *, name: str | None = None, options: str = "") -> Callable[[C], C]:
     """Declare a Protocol as the contract of a service: `@service("shop.inventory.v1")`.
 
-    `options` are in protobuf's text format. Raises `ContractError` if a rule of this module is
+    `name` is its name on the wires, where the class is called otherwise; `options` are in
+    protobuf's text format. Raises `ContractError` if a rule of this module is
     broken.
     """
 
@@ -208,8 +209,14 @@ def service(package: Package, *, options: str = "") -> Callable[[C], C]:
                 where=f"{cls!r}",
                 fix=f"Write: class {getattr(cls, '__name__', 'Inventory')}(Protocol).",
             )
+        if isinstance(package, str) and not _PACKAGE.fullmatch(package):
+            raise ContractError(
+                f"{package!r} is not a package.",
+                where=f"{cls.__module__}.{cls.__qualname__}",
+                fix="Use lower-case words joined by dots, as in 'shop.inventory.v1'.",
+            )
         scope = Scope.of(inspect.currentframe(), vars(cls))
-        contract = _read(cls, package, options, scope)
+        contract = _read(cls, name or cls.__name__, file_of(package), scope, options)
         type.__setattr__(cls, "__contract__", contract)
         return cls
 
@@ -258,15 +265,10 @@ def _declare(declared: _Declared) -> Callable[[F], F]:
     return note
 
 
-def _read(cls: type[Any], package: Package, options: str, scope: Scope) -> ServiceContract:
+def _read(
+    cls: type[Any], own_name: str, file: ProtoFile, scope: Scope, options: str
+) -> ServiceContract:
     where = f"{cls.__module__}.{cls.__qualname__}"
-    file = file_of(package)
-    if isinstance(package, str) and not _PACKAGE.fullmatch(package):
-        raise ContractError(
-            f"{package!r} is not a package.",
-            where=where,
-            fix="Use lower-case words joined by dots, as in 'shop.inventory.v1'.",
-        )
     strange = [base.__name__ for base in cls.__bases__ if base.__name__ != "Protocol"]
     if strange:
         raise ContractError(
@@ -274,7 +276,7 @@ def _read(cls: type[Any], package: Package, options: str, scope: Scope) -> Servi
             where=where,
             fix="Write its methods here.",
         )
-    full_name = f"{file.package}.{cls.__name__}" if file.package else cls.__name__
+    full_name = f"{file.package}.{own_name}" if file.package else own_name
     operations: dict[str, Operation] = {}
     for name, member in _public(cls).items():
         declared = getattr(member, "__declared__", None)
@@ -299,7 +301,7 @@ def _read(cls: type[Any], package: Package, options: str, scope: Scope) -> Servi
     reach(*roots)
     doc = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
     return ServiceContract(
-        name=cls.__name__,
+        name=own_name,
         package=file.package,
         full_name=full_name,
         operations=MappingProxyType(operations),

@@ -1,0 +1,361 @@
+"""The contracts of several files:
+
+- acme/shared.proto
+- acme/old.proto
+- acme/api.proto
+- acme/e2023.proto
+- acme/e2024.proto
+- bare.proto
+
+Written by `switchgear contract import`; the owners of the files change them.
+
+Left out, because no contract has it:
+- the extension acme.old.extra = 100 of acme.old.Old
+- the extension acme.api.v1.mine = 50001 of google.protobuf.FieldOptions
+- the custom option 50001 of acme.api.v1.Book.secret
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from switchgear import (
+    AnyMessage,
+    Empty,
+    Enum,
+    FieldMask,
+    Fixed64,
+    Float32,
+    Int32,
+    Int64Value,
+    ListValue,
+    Message,
+    Money,
+    ProtoFile,
+    SInt32,
+    StringValue,
+    Struct,
+    UInt64,
+    Value,
+    command,
+    field,
+    member,
+    query,
+    service,
+)
+
+TIMESTAMP = ProtoFile("google/protobuf/timestamp.proto", "google.protobuf", camel=True)
+STRUCT = ProtoFile("google/protobuf/struct.proto", "google.protobuf", camel=True)
+WRAPPERS = ProtoFile("google/protobuf/wrappers.proto", "google.protobuf", camel=True)
+STATUS = ProtoFile("google/rpc/status.proto", "google.rpc", camel=True)
+DATE = ProtoFile("google/type/date.proto", "google.type", camel=True)
+SHARED = ProtoFile("acme/shared.proto", "acme.shared", camel=True)
+OLD = ProtoFile(
+    "acme/old.proto",
+    "acme.old",
+    syntax="proto2",
+    options='java_multiple_files: true go_package: "acme.com/old"',
+    camel=True,
+)
+API = ProtoFile(
+    "acme/api.proto",
+    "acme.api.v1",
+    options='go_package: "acme.com/api;api"',
+    camel=True,
+)
+E2023 = ProtoFile(
+    "acme/e2023.proto",
+    "acme.e23",
+    syntax="2023",
+    options="features { field_presence: IMPLICIT enum_type: CLOSED }",
+    camel=True,
+)
+E2024 = ProtoFile("acme/e2024.proto", "acme.e24", syntax="2024", camel=True)
+BARE = ProtoFile("bare.proto", "", camel=True)
+
+
+class Timestamp(Message, package=TIMESTAMP):
+    seconds: int = field(1, default=0)
+    nanos: Int32 = field(2, default=0)
+
+
+class NullValue(Enum, package=STRUCT):
+    NULL_VALUE = 0
+
+
+class StringValue_(Message, package=WRAPPERS, wire_name="StringValue"):
+    value: str = field(1, default="")
+
+
+class Status(Message, package=STATUS):
+    code: Int32 = field(1, default=0)
+    message: str = field(2, default="")
+    details: list[AnyMessage] = field(3, default_factory=list)
+
+
+class Date(Message, package=DATE):
+    year: Int32 = field(1, default=0)
+    month: Int32 = field(2, default=0)
+    day: Int32 = field(3, default=0)
+
+
+class SharedStatus(Message, package=SHARED, wire_name="Status"):
+    """Of something."""
+
+    text: str = field(1, default="")
+    message: Message_ | None = field(2, default=None)
+    kind: Line.Kind = field(3, default_factory=lambda: Line.Kind.UNSPECIFIED)
+
+
+class Message_(Message, package=SHARED, wire_name="Message"):
+    list_: list[Int32] = field(1, default_factory=list, name="list")
+    dict_: dict[str, str] = field(2, default_factory=dict, name="dict")
+
+
+class Line(Message, package=SHARED):
+    class Kind(Enum, prefix="KIND_"):
+        UNSPECIFIED = 0
+        A = 1
+
+    kind: Line.Kind = field(1, default_factory=lambda: Line.Kind.UNSPECIFIED)
+
+
+class Mood(
+    Enum,
+    package=OLD,
+    prefix="MOOD_",
+    closed=True,
+    aliases=True,
+    reserved=(7, range(20, 2147483648), "MOOD_GONE"),
+):
+    """What it was like."""
+
+    GOOD = 1
+    """As usual."""
+    FINE = member(1, deprecated=True)
+    BAD = -3
+
+
+class Bare(Enum, package=OLD, closed=True):
+    None_ = member(5, name="None")
+    value_ = member(6, name="value")
+    PRIVATE_ = member(7, name="_PRIVATE")
+
+
+class Old(
+    Message,
+    package=OLD,
+    reserved=(40, range(50, 60), "gone", "lost"),
+    extensions=(range(100, 200), range(1000, 536870912)),
+    options="deprecated: true",
+):
+    class Kept(Message, package=OLD):
+        """A group of old."""
+
+        class Inner(Message, package=OLD):
+            number: UInt64 = field(1, required=True)
+
+        text: str | None = field(1, default=None)
+        inner: list[Old.Kept.Inner] = field(2, default_factory=list, delimited=True)
+
+    class Cash(Message, package=OLD):
+        cents: int | None = field(1, default=None)
+
+    class Status(Message, package=OLD):
+        outer: SharedStatus | None = field(1, default=None)
+        inner: Old.Status | None = field(2, default=None)
+
+    name: str = field(1, required=True)
+    """Who it is."""
+    size: Int32 = field(2, default=-5, presence=True)
+    ratio: float = field(3, default=1.5, presence=True)
+    never: float = field(4, default=float("nan"), presence=True)
+    always: Float32 = field(5, default=float("-inf"), presence=True)
+    blob: bytes = field(6, default=b'\x00\xff"\'\\', presence=True)
+    told: str = field(7, default='say "hi"\n\\', presence=True)
+    mood: Mood = field(8, default=Mood.BAD, presence=True)
+    flag: bool = field(9, default=True, presence=True)
+    kept: Old.Kept | None = field(10, default=None, delimited=True)
+    loose: list[Int32] = field(11, default_factory=list)
+    packed: list[Int32] = field(12, default_factory=list, options="packed: true")
+    from_: str | None = field(13, default=None, name="from")
+    card: str | None = field(14, default=None, oneof="choice")
+    cash: Old.Cash | None = field(15, default=None, oneof="choice", delimited=True)
+    bare: Bare | None = field(16, default=None, oneof="choice")
+    by_name: dict[str, Old] = field(17, default_factory=dict)
+    blobs: dict[bool, bytes] = field(18, default_factory=dict)
+    status: SharedStatus = field(20, required=True)
+    again: Old.Kept | None = field(21, default=None)
+    max: UInt64 = field(22, default=18446744073709551615, presence=True)
+    fooBar: str | None = field(23, default=None, json="foo-bar")
+    odd__: str | None = field(24, default=None, name="__odd__")
+    field_: int | None = field(25, default=None, name="field")
+    tags: list[str] = field(26, default_factory=list)
+    own: Old.Status | None = field(27, default=None)
+    since: datetime | None = field(28, default=None)
+
+
+@service(OLD)
+class Archive(Protocol):
+    @command()
+    async def read(self, request: Old) -> SharedStatus: ...
+
+
+class Book(Message, package=API):
+    """What a book is.
+
+    With a second paragraph and a \"\"\"quote\\.
+    """
+
+    class Genre(Enum, prefix="GENRE_"):
+        UNSPECIFIED = 0
+        POETRY = 4
+
+    name: str = field(
+        1,
+        default="",
+        options="[google.api.field_behavior]: REQUIRED [google.api.field_behavior]: IMMUTABLE",
+    )
+    subtitle: str | None = field(2, default=None)
+    price: Money | None = field(3, default=None)
+    printed: Date | None = field(4, default=None)
+    since: datetime | None = field(5, default=None)
+    length: timedelta | None = field(6, default=None)
+    any: AnyMessage | None = field(7, default=None)
+    struct: Struct | None = field(8, default=None)
+    value: Value | None = field(9, default=None)
+    list_: ListValue | None = field(10, default=None, name="list")
+    mask: FieldMask | None = field(11, default=None)
+    wrapped: StringValue | None = field(12, default=None)
+    numbers: list[Int64Value] = field(13, default_factory=list)
+    status: Status | None = field(14, default=None)
+    secret: str = field(15, default="")
+    shared: SharedStatus | None = field(16, default=None)
+    big: int = field(17, default=0, options="jstype: JS_STRING")
+    expanded: list[SInt32] = field(18, default_factory=list, options="packed: false")
+    pages: Int32 | None = field(19, default=None, oneof="format")
+    """On paper."""
+    minutes: Float32 | None = field(20, default=None, oneof="format", deprecated=True)
+    read: dict[str, datetime] = field(21, default_factory=dict)
+    genre: Book.Genre = field(22, default_factory=lambda: Book.Genre.UNSPECIFIED)
+    nothing: NullValue = field(23, default=NullValue.NULL_VALUE)
+    cents: Fixed64 = field(24, default=0)
+    """Unit: cents."""
+
+
+class GetBook(Message, package=API):
+    name: str = field(1, default="")
+    limit: Int32 = field(2, default=0)
+
+
+class Nested(Message, package=API):
+    book: Book | None = field(1, default=None)
+    name: str = field(2, default="")
+
+
+@service(API, options='[google.api.default_host]: "library.acme.com"')
+class Library(Protocol):
+    """Books."""
+
+    @query("GET /v1/books/{name}")
+    async def get_book(self, request: GetBook) -> Book:
+        """Find one."""
+        ...
+
+    @query("GET /v1/books", level="unknown")
+    async def list_books(self, request: GetBook) -> Book: ...
+
+    @command(
+        http='patch: "/v1/{book.name=shelves/*}" body: "book" additional_bindings { post: "/v1/other:go" body: "*" }',
+    )
+    async def put_book(self, request: Nested) -> Book: ...
+
+    @command("POST /v1/books/{name}", keyed=True, options="deprecated: true")
+    async def create_book(self, request: Nested) -> Empty: ...
+
+    @command(name="GetURL")
+    async def get_url(self, request: StringValue_) -> Timestamp: ...
+
+    @command()
+    async def upload(self, requests: AsyncIterator[Book]) -> Empty: ...
+
+    @query()
+    def watch(self, request: GetBook) -> AsyncIterator[Book]: ...
+
+    @command(level="idempotent")
+    def chat(self, requests: AsyncIterator[Book]) -> AsyncIterator[Book]: ...
+
+    @command(name="import")
+    async def import_(self, request: Book) -> Book: ...
+
+
+class Closed(Enum, package=E2023, closed=True, options="features { enum_type: CLOSED }"):
+    A = 2
+    B = 0
+
+
+class Open(
+    Enum,
+    package=E2023,
+    prefix="OPEN_",
+    reserved=("gone",),
+    options="features { enum_type: OPEN }",
+):
+    UNKNOWN = 0
+    ONE = 1
+
+
+class New(Message, package=E2023, reserved=(9, "was")):
+    implicit: str = field(1, default="")
+    explicit: str = field(
+        2,
+        default="x",
+        presence=True,
+        options="features { field_presence: EXPLICIT }",
+    )
+    needed: str = field(
+        3,
+        required=True,
+        options="features { field_presence: LEGACY_REQUIRED }",
+    )
+    kept: New | None = field(
+        4,
+        default=None,
+        options="features { message_encoding: DELIMITED }",
+    )
+    loose: list[Int32] = field(
+        5,
+        default_factory=list,
+        options="features { repeated_field_encoding: EXPANDED }",
+    )
+    open: Open = field(6, default=Open.UNKNOWN)
+    closed: Closed | None = field(
+        7,
+        default=None,
+        options="features { field_presence: EXPLICIT }",
+    )
+    a: str | None = field(10, default=None, oneof="one")
+    b: New | None = field(11, default=None, oneof="one")
+
+
+class E24New(Message, package=E2024, wire_name="New"):
+    explicit_name: str | None = field(1, default=None)
+    number: int = field(2, default=0, options="features { field_presence: IMPLICIT }")
+    inner: E24New | None = field(3, default=None)
+
+
+class Bare_(Message, package=BARE, wire_name="Bare"):
+    text: str = field(1, default="")
+    other: bare2 | None = field(2, default=None)
+
+
+class bare2(Message, package=BARE):
+    bare: Bare_ | None = field(1, default=None)
+
+
+@service(BARE)
+class Plain(Protocol):
+    @command()
+    async def ask(self, request: Bare_) -> Bare_: ...
