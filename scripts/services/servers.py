@@ -200,6 +200,8 @@ class Kafka(Server):
 
     name = "kafka"
     find = staticmethod(programs.kafka)
+    more: ClassVar[dict[str, str]] = {}
+    """Further settings of the broker."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -219,6 +221,9 @@ class Kafka(Server):
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.folder / "data"),
+            # a broker that was killed is let in again once its session has ended
+            "broker.session.timeout.ms": "2000",
+            "broker.heartbeat.interval.ms": "500",
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
@@ -233,6 +238,7 @@ class Kafka(Server):
             "group.consumer.session.timeout.ms": "3000",
             "group.consumer.min.heartbeat.interval.ms": "100",
             "group.consumer.heartbeat.interval.ms": "300",
+            **self.more,
         }
         path = self.folder / "server.properties"
         path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))

@@ -1,5 +1,7 @@
 """The adapters that the conformance suite runs over."""
 
+import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 
 from switchgear.events.brokers.port import Broker
 from switchgear.events.brokers.url import broker_of
+from tests.servers import address
 
 
 class Adapter:
@@ -39,6 +42,7 @@ class Served:
 
 SERVERS = {
     "postgresql": Served("postgresql", lambda url: f"{url}?partitions={Adapter.partitions}"),
+    "kafka": Served("kafka", lambda url: f"{url}?partitions={Adapter.partitions}"),
 }
 
 
@@ -51,13 +55,23 @@ def _postgresql(request: pytest.FixtureRequest) -> str:
     return f"{request.getfixturevalue('postgres_url')}?partitions={Adapter.partitions}"
 
 
+def _kafka(request: pytest.FixtureRequest) -> str:
+    prefix = f"t{secrets.token_hex(6)}."
+    return f"{address('kafka')}?partitions={Adapter.partitions}&prefix={prefix}"
+
+
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
+    "kafka": _kafka,
 }
 
 
-@pytest.fixture(params=list(ADAPTERS))
+# SWITCHGEAR_TEST_BROKERS=sqlite,kafka runs over these alone
+CHOSEN = os.environ.get("SWITCHGEAR_TEST_BROKERS", ",".join(ADAPTERS)).split(",")
+
+
+@pytest.fixture(params=CHOSEN)
 def broker_url(request: pytest.FixtureRequest) -> str:
     """The URL of each broker in turn; nothing was published to it."""
     return ADAPTERS[request.param](request)

@@ -233,7 +233,7 @@ async def test_no_more_than_the_limit_arrives_and_no_partition_starves(broker):
     await broker.publish(records(400, keys=100))
     subscription = await broker.subscribe("g", [TOPIC])
     seen = Counter()
-    for _ in range(10):
+    for _ in range(25):
         polled = await subscription.poll(8, 0.5)
         assert len(polled.deliveries) <= 8
         seen.update(one.partition.number for one in polled.deliveries)

@@ -464,18 +464,16 @@ async def test_a_partition_that_is_lost_ends_what_runs_for_it(shop):
 
 
 async def test_a_slow_consumer_has_bounded_memory(shop):
-    writes(shop, "block_key")
+    held = []
+    look = lambda _: held.append(shop.consumer._consumers["consumer.react"]._lanes.held())  # noqa: E731
+    writes(shop, "block_key", look)
     group = shop.consumer._groups["consumer.react"]
     group.settings = _with(group.settings, capacity=50)
     for _ in range(5):
         await shop.publish(*"abcdefghij" * 10)
-    most = 0
     await shop.consumer.start()
-    consumer = shop.consumer._consumers["consumer.react"]
-    while not await shop.settled():
-        most = max(most, consumer._lanes.held())
-        await asyncio.sleep(0.005)
-    assert 0 < most <= 50
+    await until(shop.settled)
+    assert 0 < max(held) <= 50
     assert len(await shop.effects()) == 500
 
 

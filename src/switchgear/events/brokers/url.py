@@ -71,6 +71,46 @@ def _postgres(url: str, native: Options) -> Broker:
     return PostgresBroker(plain, options=native, **options)
 
 
+def _kafka(url: str, native: Options) -> Broker:
+    from switchgear.events.brokers.kafka import KafkaBroker  # noqa: PLC0415  as above
+
+    known: Known = {
+        "partitions": int,
+        "prefix": str,
+        "protocol": _one_of("consumer", "classic"),
+        "sasl": str,
+        "ca": str,
+        "certificate": str,
+        "key": str,
+    }
+    options, rest = _options(url, known)
+    if rest:
+        raise _unknown(url, min(rest), known)
+    login, _, servers = urlsplit(url).netloc.rpartition("@")
+    if not servers:
+        raise UnsupportedBroker("the broker's URL names no server.", fix="Write kafka://host:9092.")
+    secure = url.startswith("kafkas:")
+    client: Options = {}
+    if login:
+        if "sasl" not in options:
+            raise UnsupportedBroker(
+                "the broker's URL has a user and does not say how it proves who it is.",
+                fix="Add ?sasl=SCRAM-SHA-512, PLAIN or another mechanism of the cluster.",
+            )
+        user, _, password = login.partition(":")
+        client["sasl.username"], client["sasl.password"] = unquote(user), unquote(password)
+        client["sasl.mechanism"] = options["sasl"]
+    client["security.protocol"] = ("SASL_" if login else "") + ("SSL" if secure else "PLAINTEXT")
+    for name, setting in _KAFKA_FILES.items():
+        if name in options:
+            client[setting] = options[name]
+    given = {
+        name: options[name] for name in ("partitions", "prefix", "protocol") if name in options
+    }
+    hosts = ",".join(host if ":" in host else f"{host}:9092" for host in servers.split(","))
+    return KafkaBroker(hosts, options=client | native, **given)
+
+
 def _options(url: str, known: Mapping[str, Callable[[str], Any]]) -> tuple[Options, dict[str, str]]:
     """Return the options of `url` that are known, read, and the others as they are."""
     found: Options = {}
@@ -107,17 +147,25 @@ def _yes(value: str) -> bool:
 
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(value: str) -> str:
-        if value.upper() not in words:
+        found = next((word for word in words if word.lower() == value.lower()), None)
+        if found is None:
             raise ValueError(f"it is one of {', '.join(words)}")
-        return value.upper()
+        return found
 
     return read
 
 
+_KAFKA_FILES: Final = {
+    "ca": "ssl.ca.location",
+    "certificate": "ssl.certificate.location",
+    "key": "ssl.key.location",
+}
 _BROKERS: Final[Mapping[str, Callable[[str, Options], Broker]]] = {
     "sqlite": _sqlite,
     "postgresql": _postgres,
     "postgres": _postgres,
+    "kafka": _kafka,
+    "kafkas": _kafka,
 }
 SCHEMES: Final = tuple(_BROKERS)
 """Every scheme that a broker's URL may have."""
@@ -125,4 +173,5 @@ _EXAMPLES: Final = (
     "sqlite:///relative/path.db",
     "sqlite:////absolute/path.db",
     "postgresql://user@host/database",
+    "kafka://host:9092",
 )

@@ -1,0 +1,260 @@
+"""Apache Kafka as a broker, through librdkafka.
+
+Groups are Kafka's own: the consumer protocol of KIP-848 where the broker has it, else the classic
+one with cooperative rebalances. Topics are the team's: one that does not exist is refused, unless
+`partitions` says how to create it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from switchgear.errors import BrokerError
+from switchgear.events.brokers.batching import check_size
+from switchgear.events.brokers.kafka_client import LOGGER, KafkaSettings, failure, import_kafka
+from switchgear.events.brokers.kafka_group import KafkaSubscription
+from switchgear.events.brokers.kafka_publisher import KafkaPublisher
+from switchgear.events.brokers.port import BrokerUnavailable, Capabilities, Lag, Record
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+__all__ = ["KafkaBroker"]
+
+_ANSWER: Final = 10.0
+_PEEK: Final = 2.0
+_CREATED: Final = 10.0
+_PAUSE: Final = 0.05
+
+
+class KafkaBroker:
+    """A connection to the cluster at `servers` (`host:port`, separated by commas).
+
+    `partitions` is asserted for existing topics and creates those that are missing, with the
+    cluster's replication; None creates none. `prefix` stands before the names of topics and groups,
+    so that several systems can share a cluster. `protocol` is `consumer` (KIP-848) or `classic`.
+    `within` bounds a publish in seconds. `options` are librdkafka's own.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        *,
+        partitions: int | None = None,
+        prefix: str = "",
+        protocol: str | None = None,
+        within: float = 15.0,
+        max_bytes: int = 900_000,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.capabilities = Capabilities(
+            durable=True,
+            ordered=True,
+            groups=True,
+            replay=True,
+            exact_lag=True,
+            retention=None,
+            max_bytes=max_bytes,
+        )
+        client = {"bootstrap.servers": servers, "client.id": "switchgear"} | dict(options or {})
+        self._settings = KafkaSettings(client, prefix, protocol)
+        self._partitions = partitions
+        self._max_bytes = max_bytes
+        self._publisher = KafkaPublisher(self._settings, within=within, max_bytes=max_bytes)
+        self._known: set[str] = set()
+        self._ensuring = asyncio.Lock()
+        self._subscriptions: set[KafkaSubscription] = set()
+        self._admin: AdminClient | None = None
+        self._peeking = threading.Lock()
+        self._peeker: Consumer | None = None
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Publish `records` in order; return once the replicas in sync have them."""
+        check_size(records, self._max_bytes)
+        if records:
+            await self._ensure({record.topic for record in records})
+            await self._publisher.publish(records)
+
+    async def subscribe(
+        self, group: str, topics: Sequence[str], *, lease: float = 5.0
+    ) -> KafkaSubscription:
+        """Join `group`. With the consumer protocol the length of a lease is the broker's setting.
+
+        Raises `BrokerError` for a topic that does not exist, or has other partitions than asked.
+        """
+        await self._ensure(topics)
+        subscription = KafkaSubscription(
+            self._settings, group, topics, lease=lease, closed=self._subscriptions.discard
+        )
+        subscription.start()
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def lag(self, group: str, topics: Sequence[str]) -> Lag:
+        """Return how far `group` is behind; exact, where topics have no transactions."""
+        if not topics:
+            await asyncio.to_thread(self._reach)
+            return Lag(0, None)
+        await self._ensure(topics)
+        return await asyncio.to_thread(self._lag, group, topics)
+
+    async def close(self) -> None:
+        """Leave every group and close the connections. Closing twice is allowed."""
+        for subscription in list(self._subscriptions):
+            await subscription.close()
+        await self._publisher.close()
+        self._admin = None
+        with self._peeking:
+            peeker, self._peeker = self._peeker, None
+        if peeker is not None:
+            await asyncio.to_thread(peeker.close)
+
+    # topics
+
+    async def _ensure(self, topics: Sequence[str] | set[str]) -> None:
+        if self._known.issuperset(topics):
+            return
+        async with self._ensuring:
+            for topic in sorted(set(topics) - self._known):
+                await asyncio.to_thread(self._look_at, topic)
+                self._known.add(topic)
+
+    def _look_at(self, topic: str) -> None:
+        """Find a topic, or create it if the settings say how. Raises `BrokerError`."""
+        found = self._count(topic)
+        if not found and self._partitions is not None:
+            self._create(topic, self._partitions)
+            until = time.monotonic() + _CREATED
+            while not self._is_served(topic) and time.monotonic() < until:
+                time.sleep(_PAUSE)
+            found = self._count(topic)
+        if not found:
+            raise BrokerError(
+                f"Kafka has no topic {self._settings.prefix}{topic}.",
+                fix="Create it, or give `partitions` in the broker's URL to have it created.",
+            )
+        if self._partitions is not None and found != self._partitions:
+            raise BrokerError(
+                f"the topic {topic} has {found} partitions, and {self._partitions} were asked for.",
+                fix="A key would change its partition. "
+                "Leave the number out to take the topic's own.",
+            )
+
+    def _count(self, topic: str) -> int:
+        kafka = import_kafka()
+        name = self._settings.prefix + topic
+        try:
+            found = self._administration().list_topics(name, timeout=_ANSWER).topics[name]
+        except kafka.KafkaException as error:
+            raise failure(error.args[0], f"looking for {name}") from error
+        if found.error is None:
+            return len(found.partitions)
+        if found.error.code() == kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return 0
+        raise failure(found.error, f"looking for {name}")
+
+    def _is_served(self, topic: str) -> bool:
+        """Tell whether every partition of a topic that was just created has its leader."""
+        kafka = import_kafka()
+        spec = kafka.admin.OffsetSpec.latest()
+        asked = self._administration().list_offsets(dict.fromkeys(self._parts(topic), spec))
+        try:
+            return bool([one.result(_ANSWER) for one in asked.values()])
+        except kafka.KafkaException:
+            return False
+
+    def _parts(self, topic: str) -> list[TopicPartition]:
+        kafka = import_kafka()
+        name = self._settings.prefix + topic
+        return [kafka.TopicPartition(name, number) for number in range(self._count(topic))]
+
+    def _create(self, topic: str, partitions: int) -> None:
+        kafka = import_kafka()
+        wanted = kafka.admin.NewTopic(self._settings.prefix + topic, partitions)
+        (made,) = self._administration().create_topics([wanted]).values()
+        try:
+            made.result(_ANSWER)
+        except kafka.KafkaException as error:
+            # another process may have been quicker
+            if error.args[0].code() != kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+                raise failure(error.args[0], f"creating {topic}") from error
+
+    # lag
+
+    def _lag(self, group: str, topics: Sequence[str]) -> Lag:
+        kafka = import_kafka()
+        admin = self._administration()
+        parts = [part for topic in topics for part in self._parts(topic)]
+        try:
+            ends = admin.list_offsets({one: kafka.admin.OffsetSpec.latest() for one in parts})
+            starts = admin.list_offsets({one: kafka.admin.OffsetSpec.earliest() for one in parts})
+            done = self._committed(self._settings.prefix + group, parts)
+            behind = {}
+            for one in parts:
+                start = starts[one].result(_ANSWER).offset
+                at = max(start, done.get((one.topic, one.partition), start))
+                end = ends[one].result(_ANSWER).offset
+                if end > at:
+                    behind[kafka.TopicPartition(one.topic, one.partition, at)] = end - at
+        except kafka.KafkaException as error:
+            raise failure(error.args[0], "asking for the lag") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable("Kafka does not answer", cause=error) from error
+        return Lag(sum(behind.values()), self._oldest(list(behind)) if behind else None)
+
+    def _committed(self, group: str, parts: Sequence[TopicPartition]) -> dict[tuple[str, int], int]:
+        kafka = import_kafka()
+        wanted = kafka.ConsumerGroupTopicPartitions(group, list(parts))
+        (asked,) = self._administration().list_consumer_group_offsets([wanted]).values()
+        try:
+            found = asked.result(_ANSWER).topic_partitions
+        except kafka.KafkaException as error:
+            if error.args[0].code() == kafka.KafkaError.GROUP_ID_NOT_FOUND:
+                return {}
+            raise
+        return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
+
+    def _oldest(self, places: list[TopicPartition]) -> float | None:
+        """Return the age of the oldest record among the first ones at `places`."""
+        with self._peeking:
+            if self._peeker is None:
+                settings = {
+                    "fetch.message.max.bytes": 100_000,
+                    **self._settings.client,
+                    "group.id": f"{self._settings.prefix}switchgear-peek",  # never joined
+                    "enable.auto.commit": False,
+                }
+                self._peeker = import_kafka().Consumer(settings, logger=LOGGER)
+            peeker = self._peeker
+            peeker.assign(places)
+            missing = {(one.topic, one.partition) for one in places}
+            oldest: float | None = None
+            until = time.monotonic() + _PEEK
+            while missing and time.monotonic() < until:
+                message = peeker.poll(0.1)
+                if message is None or message.error() is not None:
+                    continue
+                missing.discard((message.topic(), message.partition()))
+                at = message.timestamp()[1] / 1000
+                oldest = at if oldest is None else min(oldest, at)
+            peeker.unassign()
+        return None if oldest is None else max(0.0, time.time() - oldest)
+
+    def _reach(self) -> None:
+        kafka = import_kafka()
+        try:
+            self._administration().list_topics(timeout=_ANSWER)
+        except kafka.KafkaException as error:
+            raise failure(error.args[0], "connecting") from error
+
+    def _administration(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = import_kafka().admin.AdminClient(
+                dict(self._settings.client), logger=LOGGER
+            )
+        return self._admin

@@ -1,0 +1,96 @@
+"""What all connections to Kafka share: settings of librdkafka, its errors, names and headers.
+
+CloudEvents' binding for Kafka names its headers `ce_id` where ours are `ce-id`; they are renamed on
+the way, so that a consumer that is not ours finds what it expects.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from switchgear.errors import BrokerError, MissingExtra
+from switchgear.events.brokers.port import BrokerUnavailable
+from switchgear.model.outcome import Reason, Unknown
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError, Message
+
+__all__ = ["LOGGER", "KafkaSettings", "failure", "headers_of", "import_kafka", "wire_headers"]
+
+LOGGER: Final = logging.getLogger("switchgear.kafka")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """How to reach a cluster, and how names are written there."""
+
+    client: Mapping[str, Any] = field(repr=False)
+    """librdkafka's own settings, for every connection."""
+    prefix: str = ""
+    """Before the names of topics and groups."""
+    protocol: str | None = None
+    """`consumer` (KIP-848) or `classic`; None: the first that the broker has."""
+
+
+def import_kafka() -> Any:
+    """Return the module of the driver. Raises `MissingExtra`."""
+    try:
+        import confluent_kafka.admin  # noqa: PLC0415  an optional dependency
+    except ImportError as error:
+        raise MissingExtra("confluent-kafka", "kafka") from error
+    return confluent_kafka
+
+
+def failure(error: KafkaError, doing: str) -> Exception:
+    """Return what is raised for an error of librdkafka: away, perhaps done, or refused."""
+    kafka = import_kafka()
+    codes = kafka.KafkaError
+    what = f"{doing}: {error.str()}"
+    if error.code() in {codes._MSG_TIMED_OUT, codes._PURGE_INFLIGHT, codes._PURGE_QUEUE}:  # noqa: SLF001  their names
+        return Unknown(f"Kafka did not confirm in time ({what})", reason=Reason.TIMEOUT)
+    refused = {
+        codes.UNKNOWN_TOPIC_OR_PART: (
+            "Create the topic, or give `partitions` in the broker's URL to have it created."
+        ),
+        codes._UNKNOWN_TOPIC: (  # noqa: SLF001
+            "Create the topic, or give `partitions` in the broker's URL to have it created."
+        ),
+        codes.TOPIC_AUTHORIZATION_FAILED: "Give this user the right to it (an ACL on the topic).",
+        codes.GROUP_AUTHORIZATION_FAILED: "Give this user the right to it (an ACL on the group).",
+        codes.CLUSTER_AUTHORIZATION_FAILED: "Give this user the right IdempotentWrite.",
+        codes.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Give this user the right to it.",
+    }
+    if error.code() == codes.MSG_SIZE_TOO_LARGE:
+        return BrokerError(
+            f"an event is larger than the topic takes ({what}).",
+            fix="Raise max.message.bytes of the topic, or publish a reference to the bulk.",
+        )
+    fix = refused.get(error.code())
+    if fix is not None:
+        return BrokerError(f"Kafka refuses it ({what}).", fix=fix)
+    return BrokerUnavailable(f"Kafka cannot do it now ({what})")
+
+
+def wire_headers(headers: Mapping[str, str]) -> list[tuple[str, str | bytes | None]]:
+    """Return our headers as Kafka's."""
+    return [
+        (f"ce_{name[3:]}" if name.startswith("ce-") else name, value.encode())
+        for name, value in headers.items()
+    ]
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    """Return a message's headers as ours; bytes that are no text are written as escapes."""
+    found = message.headers() or []
+    return {
+        f"ce-{name[3:]}" if name.startswith("ce_") else name: text(value)
+        for name, value in (found.items() if isinstance(found, dict) else found)
+    }
+
+
+def text(value: bytes | str | None) -> str:
+    """Return what is sent as bytes as a text, whatever it is."""
+    return value if isinstance(value, str) else (value or b"").decode(errors="backslashreplace")

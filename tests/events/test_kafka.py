@@ -1,0 +1,189 @@
+"""What only Kafka has: its topics, its protocols, its names on the wire."""
+
+import asyncio
+import secrets
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from switchgear.errors import BrokerError
+from switchgear.events.brokers.kafka import KafkaBroker
+from switchgear.events.brokers.kafka_client import KafkaSettings
+from switchgear.events.brokers.port import BrokerUnavailable, Record, UnsupportedBroker
+from switchgear.events.brokers.url import broker_of
+from tests.servers import address
+
+TOPIC = "test.orders"
+
+
+@pytest.fixture
+def url():
+    return f"{address('kafka')}?prefix=t{secrets.token_hex(6)}."
+
+
+@pytest.fixture
+async def opening():
+    opened = []
+
+    def make(url, native=None):
+        opened.append(broker_of(url, native))
+        return opened[-1]
+
+    yield make
+    for broker in opened:
+        await broker.close()
+
+
+async def test_an_unknown_topic_is_refused_and_says_how_it_is_created(url, opening):
+    broker = opening(url)
+    for attempt in (
+        broker.subscribe("g", [TOPIC]),
+        broker.publish([Record(TOPIC, "k", {}, b"x")]),
+        broker.lag("g", [TOPIC]),
+    ):
+        with pytest.raises(BrokerError, match=r"no topic t.*\.test\.orders.*`partitions`"):
+            await attempt
+
+
+async def test_another_number_of_partitions_is_refused(url, opening):
+    await opening(f"{url}&partitions=3").publish([Record(TOPIC, "k", {}, b"x")])
+    with pytest.raises(BrokerError, match="has 3 partitions, and 4 were asked for"):
+        await opening(f"{url}&partitions=4").subscribe("g", [TOPIC])
+    await opening(url).publish([Record(TOPIC, "k", {}, b"x")])
+
+
+async def test_headers_on_the_wire_are_those_of_cloudevents_for_kafka(url, opening):
+    import confluent_kafka
+
+    broker = opening(f"{url}&partitions=1")
+    await broker.publish([Record(TOPIC, "k", {"ce-id": "1", "content-type": "text/x"}, b"x")])
+    servers = address("kafka").removeprefix("kafka://")
+    raw = confluent_kafka.Consumer({"bootstrap.servers": servers, "group.id": "raw"})
+    prefix = url.partition("prefix=")[2]
+    raw.assign([confluent_kafka.TopicPartition(prefix + TOPIC, 0, 0)])
+    message = raw.poll(10)
+    raw.close()
+    assert dict(message.headers()) == {"ce_id": b"1", "content-type": b"text/x"}
+
+
+async def test_what_others_wrote_is_read_whatever_bytes_it_has(url, opening):
+    import confluent_kafka
+
+    broker = opening(f"{url}&partitions=1")
+    await broker.publish([Record(TOPIC, "k", {}, b"ours")])
+    raw = confluent_kafka.Producer({"bootstrap.servers": address("kafka")[8:]})
+    name = url.partition("prefix=")[2] + TOPIC
+    raw.produce(name, None, b"\xff", headers=[("a", b"\xfe"), ("b", None)])
+    raw.flush()
+    subscription = await broker.subscribe("g", [TOPIC])
+    found = []
+    while len(found) < 2:
+        found += (await subscription.poll(10, 5.0)).deliveries
+    assert (found[1].key, found[1].value) == ("\\xff", b"")
+    assert found[1].headers == {"a": "\\xfe", "b": ""}
+
+
+async def test_an_event_over_the_topics_own_limit_is_refused(url, opening):
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": address("kafka")[8:]})
+    name = url.partition("prefix=")[2] + TOPIC
+    config = {"max.message.bytes": "1000"}
+    admin.create_topics([NewTopic(name, 1, config=config)])[name].result(10)
+    with pytest.raises(BrokerError, match="larger than the topic takes"):
+        await opening(url).publish([Record(TOPIC, "k", {}, secrets.token_bytes(5_000))])
+
+
+async def test_the_classic_protocol_works_too(url, opening):
+    broker = opening(f"{url}&partitions=2&protocol=classic")
+    await broker.publish([Record(TOPIC, "k", {}, b"x")])
+    subscription = await broker.subscribe("g", [TOPIC])
+    async with asyncio.timeout(20):
+        while not (polled := await subscription.poll(10, 1.0)).deliveries:
+            pass
+    (found,) = polled.deliveries
+    await subscription.commit({found.partition: found.offset + 1})
+    assert (await broker.lag("g", [TOPIC])).events == 0
+
+
+async def test_a_broker_without_the_new_protocol_gets_the_classic_one(opening):
+    from services.servers import Kafka
+
+    class Older(Kafka):
+        more = {"group.coordinator.rebalance.protocols": "classic"}  # noqa: RUF012
+
+    with tempfile.TemporaryDirectory(prefix="switchgear-kafka-") as folder:
+        address("kafka")  # skips where it is missing
+        server = Older(Path(folder))
+        server.create()
+        server.start()
+        try:
+            broker = opening(f"{server.url}?partitions=2")
+            await broker.publish([Record(TOPIC, "k", {}, b"x")])
+            subscription = await broker.subscribe("g", [TOPIC])
+            async with asyncio.timeout(20):
+                while not (await subscription.poll(10, 1.0)).deliveries:
+                    pass
+            await broker.close()
+        finally:
+            server.kill()
+
+
+async def test_a_publish_that_is_not_confirmed_is_unknown_and_the_next_one_works(url, opening):
+    from switchgear.model.outcome import Unknown
+
+    broker = opening(f"{url}&partitions=1")
+    await broker.publish([Record(TOPIC, "k", {}, b"1")])
+    broker._publisher._within = 0.0
+    with pytest.raises(Unknown, match="did not confirm within"):
+        await broker.publish([Record(TOPIC, "k", {}, b"2")])
+    broker._publisher._within = 10.0
+    await broker.publish([Record(TOPIC, "k", {}, b"3")])
+
+
+async def test_nobody_there_is_unavailable(opening, monkeypatch):
+    from services.process import free_port
+
+    monkeypatch.setattr("switchgear.events.brokers.kafka._ANSWER", 0.5)
+    broker = opening(f"kafka://127.0.0.1:{free_port()}")
+    with pytest.raises(BrokerUnavailable):
+        await broker.lag("g", [])
+
+
+def test_the_url_says_how_to_connect_and_the_password_is_not_shown():
+    broker = broker_of(
+        "kafkas://me:s%40fe@a,b:9093/?sasl=SCRAM-SHA-512&ca=/ca.pem&prefix=x.&protocol=classic",
+        {"socket.keepalive.enable": True},
+    )
+    assert isinstance(broker, KafkaBroker)
+    assert broker._settings == KafkaSettings(
+        {
+            "bootstrap.servers": "a:9092,b:9093",
+            "client.id": "switchgear",
+            "sasl.username": "me",
+            "sasl.password": "s@fe",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": "/ca.pem",
+            "socket.keepalive.enable": True,
+        },
+        "x.",
+        "classic",
+    )
+    assert "s@fe" not in repr(broker._settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("kafka://me:secret@host", "does not say how it proves"),
+        ("kafka://", "names no server"),
+        ("kafka://host?partition=3", "unknown option partition"),
+        ("kafka://host?protocol=old", "one of consumer, classic"),
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_refused(url, says):
+    with pytest.raises(UnsupportedBroker, match=says) as caught:
+        broker_of(url)
+    assert "secret" not in str(caught.value)
