@@ -117,7 +117,9 @@ class Postgres:
             committed()
             transaction.committed()
         finally:
-            await self.pool.release(connection)
+            # of a lost connection the pool may know already, and then takes it for an error
+            with contextlib.suppress(*self.errors):
+                await self.pool.release(connection)
 
     async def _abandon(
         self, connection: PoolConnectionProxy, outer: asyncpg.transaction.Transaction
