@@ -26,10 +26,12 @@ from switchgear.call.answer import new_machine
 from switchgear.call.guard import Guard
 from switchgear.model.outcome import Ok, Unavailable
 from switchgear.policy.breaker import Breaker, Circuit, State
+from switchgear.policy.hedge import Hedge
 from switchgear.policy.policy import Policy
 
 CALLS = 5_000
 Subject = Callable[[int], Awaitable[None]]
+Wrap = Callable[[Callable[[], Awaitable[int]]], Callable[[], Awaitable[int]]]
 
 
 async def answers() -> int:
@@ -62,16 +64,16 @@ def success_subjects() -> dict[str, Subject]:
         for _ in range(count):
             await drive(machine, attempt)
 
-    guarded = Guard("benchmark")(answers)
-
-    async def guard(count: int) -> None:
-        for _ in range(count):
-            await guarded()
-
+    breaker = Policy(deadline=None, retry=None, budget=None, limit=None)
+    hedged = Policy(hedge=Hedge(after=0.5))
     subjects["no protection"] = bare
     subjects["asyncio.timeout()"] = timeout
     subjects["switchgear drive, full policy"] = ours
-    subjects["switchgear @guard, full policy"] = guard
+    subjects["switchgear @guard, full policy"] = looped(Guard("benchmark")(answers))
+    subjects["switchgear @guard, breaker alone"] = looped(Guard("benchmark", breaker)(answers))
+    subjects["switchgear @guard, full and hedged"] = looped(
+        Guard("benchmark", hedged)(repeatable=True)(answers)
+    )
     subjects |= peer_subjects()
     return subjects
 
@@ -86,18 +88,47 @@ def looped(function: Callable[[], Awaitable[object]]) -> Subject:
 
 def peer_subjects() -> dict[str, Subject]:
     subjects: dict[str, Subject] = {}
-    breakers: dict[str, Callable[[Callable[[], Awaitable[int]]], Callable[[], Awaitable[int]]]] = {}
+    breakers = peer_breakers()
+    for name, breaker in breakers.items():
+        subjects[f"{name} (breaker)"] = looped(breaker(answers))
+    retries: dict[str, Wrap] = {}
     if installed("stamina"):
         import stamina
 
-        subjects["stamina (retry)"] = looped(stamina.retry(on=OSError, attempts=3)(answers))
+        retries["stamina"] = stamina.retry(on=OSError, attempts=3)
     if installed("tenacity"):
         import tenacity
 
-        retry = tenacity.retry(
+        retries["tenacity"] = tenacity.retry(
             stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_random_exponential(0.1)
         )
-        subjects["tenacity (retry)"] = looped(retry(answers))
+    for name, retry in retries.items():
+        subjects[f"{name} (retry)"] = looped(retry(answers))
+        if "circuitbreaker" in breakers:
+            whole = retry(breakers["circuitbreaker"](timed))
+            subjects[f"{name} + circuitbreaker + asyncio.timeout()"] = looped(whole)
+    if installed("nopanic"):
+        import nopanic
+
+        whole = nopanic.retry(attempts=3)(breakers["nopanic"](nopanic.timeout(1.0)(answers)))
+        subjects["nopanic (retry, breaker, timeout)"] = looped(whole)
+    if installed("hyx"):
+        from hyx.retry import retry
+        from hyx.timeout import timeout
+
+        whole = retry(attempts=3)(breakers["hyx"](timeout(1.0)(answers)))
+        subjects["hyx (retry, breaker, timeout)"] = looped(whole)
+    return subjects
+
+
+async def timed() -> int:
+    async with asyncio.timeout(1):
+        return await answers()
+
+
+def peer_breakers() -> dict[str, Wrap]:
+    """The breakers of others that guard a coroutine function."""
+    breakers: dict[str, Wrap] = {}
     if installed("circuitbreaker"):
         import circuitbreaker
 
@@ -109,33 +140,24 @@ def peer_subjects() -> dict[str, Subject]:
     if installed("purgatory"):
         import purgatory
 
-        factory = purgatory.AsyncCircuitBreakerFactory()
-        breakers["purgatory"] = factory("benchmark")
-    for name, breaker in breakers.items():
-        subjects[f"{name} (breaker)"] = looped(breaker(answers))
-    if "circuitbreaker" in breakers and "stamina (retry)" in subjects:
-        subjects["stamina + circuitbreaker + asyncio.timeout()"] = stack(
-            stamina.retry(on=OSError, attempts=3), breakers["circuitbreaker"]
-        )
-    if "circuitbreaker" in breakers and "tenacity (retry)" in subjects:
-        subjects["tenacity + circuitbreaker + asyncio.timeout()"] = stack(
-            retry, breakers["circuitbreaker"]
-        )
-    return subjects
+        breakers["purgatory"] = purgatory.AsyncCircuitBreakerFactory()("benchmark")
+    if installed("hyx"):
+        from hyx.circuitbreaker import consecutive_breaker
 
+        breakers["hyx"] = consecutive_breaker()
+    if installed("interlock"):
+        import interlock
 
-def stack(
-    retry: Callable[..., Callable[[], Awaitable[int]]], breaker: Callable[..., object]
-) -> Subject:
-    """What it takes to have retry, breaker and timeout from parts."""
+        breakers["interlock"] = interlock.CircuitBreaker(name="benchmark")
+    if installed("nopanic"):
+        import nopanic
 
-    @retry
-    @breaker
-    async def protected() -> int:
-        async with asyncio.timeout(1):
-            return await answers()
+        breakers["nopanic"] = nopanic.circuit_breaker(name="benchmark")
+    if installed("grelmicro"):
+        from grelmicro.resilience.circuitbreaker import CircuitBreaker
 
-    return looped(protected)
+        breakers["grelmicro"] = CircuitBreaker("benchmark")
+    return breakers
 
 
 async def measure(subjects: dict[str, Subject], rounds: int) -> dict[str, list[float]]:
@@ -151,6 +173,11 @@ async def measure(subjects: dict[str, Subject], rounds: int) -> dict[str, list[f
             took[name].append((time.perf_counter() - began) / CALLS)
     print(file=sys.stderr)
     return took
+
+
+async def succeeding(rounds: int) -> dict[str, list[float]]:
+    # some peers want a running loop already when they decorate
+    return await measure(success_subjects(), rounds)
 
 
 def spread(values: list[float], form: str) -> str:
@@ -286,7 +313,7 @@ def main() -> None:
         evidence()
         return
     print(f"Python {sys.version.split()[0]}, {options.rounds} rounds of {CALLS} calls")
-    took = asyncio.run(measure(success_subjects(), options.rounds))
+    took = asyncio.run(succeeding(options.rounds))
     report("A call that succeeds, asyncio", took, "asyncio.timeout()")
     rejections(options.rounds)
 
