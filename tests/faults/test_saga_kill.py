@@ -14,10 +14,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -78,14 +80,23 @@ class Participant:
         return receipt
 
 
-def checkout(participant: Participant) -> Saga:
+UNDO = Backoff(attempts=50, first=0.005, factor=1.5, most=0.05)
+
+
+class Called(Protocol):
+    """Whoever the steps ask."""
+
+    async def call(self, ctx: Context, change: int) -> Receipt: ...
+
+
+def checkout(participant: Called, undo_retry: Backoff = UNDO) -> Saga:
     saga = Saga(
         "checkout",
         version=1,
         deadline=timedelta(minutes=5),
         runbook=RUNBOOK,
         retry=QUICK,
-        undo_retry=Backoff(attempts=50, first=0.005, factor=1.5, most=0.05),
+        undo_retry=undo_retry,
     )
 
     @saga.undo()
@@ -244,17 +255,13 @@ def test_killed_midway(tmp_path: Path, workers: int) -> None:
     asyncio.run(check(tmp_path, kills))
 
 
-async def check(folder: Path, kills: int) -> None:
-    """Every saga has ended, each effect was had once, and what was undone was undone in order."""
-    sagas = dict(read(folder / "sagas.db", "SELECT id, status FROM switchgear_sagas"))
-    orders = {row[0] for row in read(folder / "sagas.db", "SELECT id FROM orders")}
-    assert orders == set(sagas), "an order without its saga, or the other way round"
-    assert set(sagas.values()) == {"done", "undone"}
+def check_effects(
+    sagas: Mapping[object, object], ledger: Iterable[tuple[object, object, object, object]]
+) -> None:
+    """Each effect was had once, and what was undone was undone in reverse order."""
     effects: dict[object, list[tuple[object, object]]] = {name: [] for name in sagas}
     keys = Counter[object]()
-    for saga, step, change, key in read(
-        folder / "ledger.db", "SELECT saga, step, change, key FROM ledger ORDER BY at"
-    ):
+    for saga, step, change, key in ledger:
         effects[saga].append((step, change))
         keys[key] += 1
     assert set(keys.values()) == {1}
@@ -269,6 +276,16 @@ async def check(folder: Path, kills: int) -> None:
         else:
             assert undone == list(reversed(done)), (name, had)
             assert "ship" not in done
+
+
+async def check(folder: Path, kills: int) -> None:
+    """Every saga has ended, each effect was had once, and what was undone was undone in order."""
+    sagas = dict(read(folder / "sagas.db", "SELECT id, status FROM switchgear_sagas"))
+    orders = {row[0] for row in read(folder / "sagas.db", "SELECT id FROM orders")}
+    assert orders == set(sagas), "an order without its saga, or the other way round"
+    assert set(sagas.values()) == {"done", "undone"}
+    sql = "SELECT saga, step, change, key FROM ledger ORDER BY at"
+    check_effects(sagas, read(folder / "ledger.db", sql))
     database = Sqlite(folder / "sagas.db")
     interruptions = 0
     for name in sagas:

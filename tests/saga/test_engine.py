@@ -769,7 +769,7 @@ async def test_a_locked_database_is_waited_for(
         other = sqlite3.connect(database.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         go.set()
-        await eventually(lambda: "cannot be written now" in caplog.text)
+        await eventually(lambda: "cannot be used now" in caplog.text)
         other.execute("ROLLBACK")
         other.close()
         await run.result(within=5)

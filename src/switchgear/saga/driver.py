@@ -17,6 +17,7 @@ from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 from switchgear.saga import machine
 from switchgear.saga.attempt import Answer, Attempts, Instance
+from switchgear.saga.outage import Outage
 from switchgear.saga.plan import Side
 from switchgear.saga.state import (
     Answered,
@@ -48,12 +49,14 @@ class Driver:
         store: Store,
         units: Units,
         *,
+        outage: Outage,
         clock: Callable[[], float],
         rng: random.Random,
     ) -> None:
         self.instance = instance
         self._store = store
         self._units = units
+        self._outage = outage
         self._clock = clock
         self._rng = rng
         self._attempts = Attempts(instance, clock)
@@ -203,11 +206,14 @@ class Driver:
         wait = _FIRST_WAIT
         while True:
             try:
-                return await operation()
+                done = await operation()
             except (Unavailable, Unknown) as error:
                 if self._halted:
                     return None
-                _log.warning("saga %s cannot be written now: %s", self.instance.row.id, error)
+                self._outage.began(error)
+            else:
+                self._outage.ended()
+                return done
             await asyncio.sleep(wait)
             wait = min(wait * 2, _MOST_WAIT)
 

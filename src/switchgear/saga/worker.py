@@ -21,6 +21,7 @@ from switchgear.saga.attempt import Instance
 from switchgear.saga.definition import Saga
 from switchgear.saga.driver import ENDED, Driver
 from switchgear.saga.identity import identity, is_dead
+from switchgear.saga.outage import Outage
 from switchgear.saga.stores.port import Claimed, Store
 from switchgear.saga.stores.units import Units
 from switchgear.saga.story import Story
@@ -61,6 +62,7 @@ class Worker:
         self._clock = clock
         self._rng = rng
         self._ended = ended
+        self._outage = Outage()
         self._active: dict[str, tuple[Driver, asyncio.Task[None]]] = {}
         self._backlog: deque[Instance] = deque()
         self._wake = asyncio.Event()
@@ -134,8 +136,9 @@ class Worker:
                     await self._beat()
                     beat = loop.time() + self.lease / 3
                 pause = self._poll if self._stopping else await self._claim(loop.time())
+                self._outage.ended()
             except (Unavailable, Unknown) as error:
-                _log.warning("the saga store cannot be used now: %s", error)
+                self._outage.began(error)
                 pause = _PAUSE
             pause = min(pause, max(beat - loop.time(), 0.0))
             with contextlib.suppress(TimeoutError):
@@ -208,7 +211,14 @@ class Worker:
             self._strangers = frozenset(strangers)
 
     def _launch(self, instance: Instance) -> None:
-        driver = Driver(instance, self._store, self._units, clock=self._clock, rng=self._rng)
+        driver = Driver(
+            instance,
+            self._store,
+            self._units,
+            outage=self._outage,
+            clock=self._clock,
+            rng=self._rng,
+        )
         # not the variables of the request that started it, whose deadline is not the saga's
         variables = None if self._variables is None else self._variables.copy()
         loop = asyncio.get_running_loop()
