@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from switchgear.contract.check.bufyaml import Breaking
 from switchgear.contract.check.catalogue import BUF_RULES
 from switchgear.contract.check.finding import Finding, Found, in_order
 from switchgear.contract.check.pairs import Pairs
+from switchgear.contract.check.past import past_of
 from switchgear.contract.check.protofiles import Protos, read_schemas
 from switchgear.contract.check.rules import RULES, Rule
+from switchgear.contract.check.schema import Field, Schema
 from switchgear.contract.check.selection import DEFAULT, SWITCHGEAR, chosen
+
+if TYPE_CHECKING:
+    from switchgear.contract.check.witness import Witness
 
 __all__ = ["Version", "check_protos"]
 
@@ -47,15 +53,29 @@ def check_protos(
     `rules` are the words of `--rules`; without them buf.yaml decides, where there is one.
     """
     schema, before = read_schemas(new.protos, [one.protos for one in olds])
-    pairs = Pairs(before[0], schema)
+    earlier = [past_of(one, of.label) for one, of in zip(before[1:], olds[1:], strict=True)]
+    pairs = Pairs(before[0], schema, earlier, olds[0].label)
     by_file = _Selections(new.protos, rules)
     found = [
-        _finding(rule, one, new, olds[0].label)
+        (rule, one)
         for rule in by_file.rules()
         for one in rule.run(pairs)
         if not by_file.leave_out(rule.name, one, pairs)
     ]
-    return in_order(found)
+    if not found:
+        return []
+    from switchgear.contract.check.witness import Witness  # noqa: PLC0415  findings are rare
+
+    witness = Witness(schema)
+    return in_order(
+        _finding(rule, _shown(one, witness, before[0]), new, olds[0].label) for rule, one in found
+    )
+
+
+def _shown(one: Found, witness: Witness, before: Schema) -> Found:
+    if one.witness or not isinstance(one.old, Field):
+        return one
+    return replace(one, witness=witness.of(one.old, before))
 
 
 class _Selections:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from typing_extensions import override
 
+from switchgear.contract.check.annotations import expected
 from switchgear.contract.check.features import PROTO2, PROTO3, Features, defaults
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class File(Element):
         # Two files that say the same are then equal, wherever it stands in the text.
         proto.ClearField("source_code_info")
         self.proto = proto
+        self.expected: Collection[str] = ()
+        """Fields without which a service turns a request away, by full name."""
         self.path = ()
         self.name = self.full_name = proto.name
         self.package = proto.package
@@ -353,6 +356,11 @@ class Field(Element):
         return stated and self.proto.label != LABEL_REPEATED and not self.proto.extendee
 
     @property
+    def is_expected(self) -> bool:
+        """Whether a service turns a request without the field away, though protobuf would not."""
+        return self.full_name in self.file.expected or expected(self.proto.options)
+
+    @property
     def has_presence(self) -> bool:
         """Whether absence is told from the zero value."""
         if self.proto.label == LABEL_REPEATED:
@@ -385,6 +393,14 @@ class Field(Element):
     def type_text(self) -> str:
         """The type as it is written in a `.proto` file, with its full name."""
         return self.type_name or self.kind
+
+    @property
+    def text_of_type(self) -> str:
+        """The type with all that makes bytes be read otherwise: what history compares."""
+        if self.is_map and self.parent is not None:
+            entry = next(one for one in self.parent.nested() if one.full_name == self.type_name)
+            return f"map<{entry.fields[1].type_text}, {entry.fields[2].type_text}>"
+        return f"{'repeated ' * (self.cardinality == 'repeated')}{self.type_text}"
 
     @property
     def described(self) -> str:
@@ -531,19 +547,28 @@ class Schema:
         own = (file for name, file in self.files.items() if name in names)
         return Schema(own, (*self._imported, *rest), self._elsewhere)
 
-    def _everything(self) -> Iterator[File]:
-        yield from self.files.values()
-        yield from self._imported
+    @cached_property
+    def everything(self) -> Mapping[str, File]:
+        """Every file by name, also those that are only referred to."""
+        return {file.name: file for file in (*self._imported, *self.files.values())}
 
     @cached_property
     def enums_everywhere(self) -> Mapping[str, Enum]:
         """Every enumeration by its full name, also those of imported files."""
-        return {enum.full_name: enum for file in self._everything() for enum in file.enums.values()}
+        return {
+            enum.full_name: enum
+            for file in self.everything.values()
+            for enum in file.enums.values()
+        }
 
     @cached_property
     def messages_everywhere(self) -> Mapping[str, Message]:
         """Every message by its full name, also those of imported files."""
-        return {one.full_name: one for file in self._everything() for one in file.messages.values()}
+        return {
+            one.full_name: one
+            for file in self.everything.values()
+            for one in file.messages.values()
+        }
 
     @cached_property
     def messages(self) -> Mapping[str, Message]:

@@ -14,13 +14,9 @@ _OWN_NUMBERS = range(19_000, 20_000)
 
 def declared(field: Field, *, name: str = "", number: int = 0) -> str:
     """Return the declaration of a field, perhaps under another name or number."""
-    label = ""
-    told = f".{field.type_name}" if field.type_name else field.kind
-    if field.is_map and field.parent:
-        entry = next(one for one in field.parent.nested() if one.full_name == field.type_name)
-        told = f"map<{entry.fields[1].type_text}, {entry.fields[2].type_text}>"
-    elif field.cardinality == "repeated":
-        label = "repeated "
+    label, told = "", field.text_of_type
+    if field.cardinality in {"repeated", "map"}:
+        pass
     elif field.cardinality == "required" and field.file.syntax == "proto2":
         label = "required "
     elif field.proto.proto3_optional or (field.file.syntax == "proto2" and not field.oneof):

@@ -1,0 +1,45 @@
+"""Google's options: routes (`google.api.http`) and what a request has to hold (`field_behavior`).
+
+The modules register the options, so they are imported before any descriptor is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from switchgear.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pb2 import FieldOptions, MethodOptions
+
+try:
+    from google.api import (  # type: ignore[import-untyped]
+        annotations_pb2,
+        field_behavior_pb2,
+    )
+except ImportError:
+    raise MissingExtra("googleapis-common-protos", "contract") from None
+
+__all__ = ["expected", "routes"]
+
+
+def expected(options: FieldOptions) -> bool:
+    """Whether a service turns requests without the field away."""
+    behaviors: Any = options.Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behaviors
+
+
+def routes(options: MethodOptions) -> list[Mapping[str, str]]:
+    """Return the routes of a method: `verb`, `path` and `body` of each."""
+    if not options.HasExtension(annotations_pb2.http):
+        return []
+    rule: Any = options.Extensions[annotations_pb2.http]
+    found: list[Mapping[str, str]] = []
+    for one in (rule, *rule.additional_bindings):
+        kind = one.WhichOneof("pattern")
+        if kind == "custom":
+            found.append({"verb": one.custom.kind, "path": one.custom.path, "body": one.body})
+        elif kind is not None:
+            found.append({"verb": kind.upper(), "path": getattr(one, kind), "body": one.body})
+    return found

@@ -1,0 +1,124 @@
+"""What callers rely on besides messages: routes, refusals, patterns; of events, topic and key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from switchgear.contract.check.annotations import routes
+from switchgear.contract.check.finding import Found, Severity
+from switchgear.contract.check.pairs import Pairs
+from switchgear.contract.check.rules.registry import rule
+from switchgear.contract.check.schema import METHOD_OPTIONS, Message, Method
+from switchgear.contract.check.words import declarations
+
+_CALLERS: Final = "callers of the old version"
+_CONSUMERS: Final = "consumers of the event"
+_HTTP: Final = 72295728
+
+
+def routes_of(method: Method) -> dict[str, str]:
+    """Return the routes of a method by their shape, in which parameters have no names."""
+    found = {}
+    for one in routes(method.proto.options):
+        body = f" with the body {one['body']}" if one["body"] else ""
+        told = f"{one['verb']} {one['path']}{body}"
+        found[re.sub(r"\{[^=}]*", "{", told)] = told
+    return found
+
+
+@rule("ROUTE_CHANGED", Pairs.methods, _CALLERS)
+def route_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
+    """A route is an address; a new one may stand beside it."""
+    before, after = routes_of(old), routes_of(new)
+    for shape, told in before.items():
+        if shape not in after:
+            now = ", ".join(after.values()) or "none"
+            yield Found(
+                f"{new.service.name}.{new.name} is not reached by {told} any more, but by {now}.",
+                f"Serve {told} again, and let the new route be one of `additional_bindings`.",
+                new.place((METHOD_OPTIONS, _HTTP), (METHOD_OPTIONS,)),
+                new.full_name,
+                old,
+            )
+
+
+def refusals_of(method: Method) -> frozenset[str]:
+    """Return the full names of what a method refuses with."""
+    told = declarations(method.comment).get("refuses with", "")
+    return frozenset(name.strip() for name in told.split(",") if name.strip())
+
+
+@rule("REFUSAL_CHANGED", Pairs.spoken_methods, _CALLERS)
+def refusal_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
+    """A caller handles the noes that it knows of."""
+    before, after = refusals_of(old), refusals_of(new)
+    where = f"{new.service.name}.{new.name}"
+    for name in sorted(after - before):
+        yield Found(
+            f"{where} may refuse with {name} now, which callers of the old version do not know.",
+            f"Answer with a refusal that is declared, or add a method that may refuse with {name} "
+            "and leave this one until its callers have moved.",
+            new.place(),
+            new.full_name,
+            old,
+        )
+    for name in sorted(before - after):
+        yield Found(
+            f"{where} no longer declares that it refuses with {name}.",
+            "If it still can, declare it again; if not, leave it.",
+            new.place(),
+            new.full_name,
+            old,
+            severity=Severity.WARNING,
+        )
+
+
+_PATTERNS: Final = {0: "a command", 1: "a query", 2: "a keyed command"}
+
+
+@rule("PATTERN_CHANGED", Pairs.methods, _CALLERS)
+def pattern_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
+    """Callers repeat, cache and hedge a query, and repeat a keyed command: by its old pattern."""
+    before, after = (one.proto.options.idempotency_level for one in (old, new))
+    if before == after or (_PATTERNS.get(before), _PATTERNS.get(after)) == (
+        "a command",
+        "a keyed command",
+    ):
+        return
+    yield Found(
+        f"{new.service.name}.{new.name} was {_PATTERNS[before]} and is {_PATTERNS[after]}.",
+        f"Serve both side by side: leave {new.name} as {_PATTERNS[before]} with [deprecated = "
+        f"true], add a method of another name as {_PATTERNS[after]}, and delete the old one when "
+        "its last caller has moved.",
+        new.place((METHOD_OPTIONS, 34)),
+        new.full_name,
+        old,
+    )
+
+
+@rule("EVENT_KEY_CHANGED", Pairs.spoken_messages, _CONSUMERS)
+def event_key_changed(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
+    """Events of one key are handled in order; under another key that order is gone."""
+    yield from _event_changed(old, new, "key")
+
+
+@rule("EVENT_TOPIC_CHANGED", Pairs.spoken_messages, _CONSUMERS)
+def event_topic_changed(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
+    """A consumer of the old topic hears nothing any more."""
+    yield from _event_changed(old, new, "topic")
+
+
+def _event_changed(old: Message, new: Message, key: str) -> Iterator[Found]:
+    before, after = declarations(old.comment), declarations(new.comment)
+    if "topic" in before and before.get(key) != after.get(key):
+        yield Found(
+            f"The event {new.nested_name} changed its {key} from {before.get(key, 'none')} to "
+            f"{after.get(key, 'none')}.",
+            f"Put the {key} back, declare a new event for what is new, and publish both until the "
+            "last consumer has moved.",
+            new.place(),
+            new.full_name,
+            old,
+        )

@@ -1,0 +1,162 @@
+"""Bytes that show a finding: written with the old contract, read with the new.
+
+A message with one value is encoded by the old descriptors and decoded by the new ones, by
+protobuf itself. What comes out is told in a line: `price=500 is 18 f4 03 and now reads
+discount=500`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from switchgear.contract.check.schema import Field, File, Message, Schema
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message as ProtoMessage
+
+__all__ = ["Witness"]
+
+_DEPTH: Final = 3
+_MOST_BYTES: Final = 24
+_SAMPLES: Final[Mapping[int, Any]] = {
+    FieldDescriptor.CPPTYPE_INT32: 500,
+    FieldDescriptor.CPPTYPE_INT64: 500,
+    FieldDescriptor.CPPTYPE_UINT32: 500,
+    FieldDescriptor.CPPTYPE_UINT64: 500,
+    FieldDescriptor.CPPTYPE_DOUBLE: 2.5,
+    FieldDescriptor.CPPTYPE_FLOAT: 2.5,
+    FieldDescriptor.CPPTYPE_BOOL: True,
+    FieldDescriptor.CPPTYPE_STRING: "abc",
+}
+
+
+class Witness:
+    """The descriptors of a new version and of old ones, ready to encode and decode."""
+
+    def __init__(self, new: Schema) -> None:
+        self._new = new
+        self._pools: dict[int, DescriptorPool] = {}
+
+    def of(self, old: Field, schema: Schema) -> str:
+        """Show what becomes of a field of an old version; empty where it cannot be shown."""
+        if old.parent is None or old.extendee or old.in_map_entry:
+            return ""
+        new = self._new.messages.get(old.parent.full_name)
+        if new is None:
+            return ""
+        try:
+            return self._shown(old, old.parent, new, schema)
+        except (DecodeError, EncodeError, TypeError, KeyError, ValueError):
+            return ""  # of a schema that protobuf for Python cannot build
+
+    def _shown(self, old: Field, before: Message, after: Message, schema: Schema) -> str:
+        message = self._class(schema, before)()
+        field = message.DESCRIPTOR.fields_by_number[old.number]
+        if not _fill(message, field, 0):
+            return ""
+        data = message.SerializePartialToString()
+        told = f"{_told(message, field)} is {data[:_MOST_BYTES].hex(' ')}"
+        told += " …" if len(data) > _MOST_BYTES else ""
+        reader = self._class(self._new, after)()
+        try:
+            reader.MergeFromString(data)
+        except DecodeError:
+            return f"{told} and is refused now"
+        if message.IsInitialized() and not reader.IsInitialized():
+            return f"{told} and is refused now: a required field is missing"
+        known = reader.ListFields()
+        if known:
+            reads = ", ".join(_told(reader, one) for one, _ in known)
+            same = reads == _told(message, field)
+            return self._json(message, after) if same else f"{told} and now reads {reads}"
+        lost = "reads nothing" if reader.ByteSize() == 0 else "is kept as unknown bytes"
+        return f"{told} and now {lost}"
+
+    def _json(self, message: ProtoMessage, after: Message) -> str:
+        """Show a difference in JSON where the bytes show none."""
+        text = " ".join(MessageToJson(message, indent=None).split())
+        reader = self._class(self._new, after)()
+        try:
+            Parse(text, reader)
+        except ParseError:
+            return f"{text} is refused now"
+        again = " ".join(MessageToJson(reader, indent=None).split())
+        return f"{text} now reads {again}" if again != text else ""
+
+    def _class(self, schema: Schema, message: Message) -> type[ProtoMessage]:
+        pool = self._pools.get(id(schema))
+        if pool is None:
+            pool = self._pools[id(schema)] = DescriptorPool()
+        _add(pool, message.file, schema.everything, set())
+        return GetMessageClass(pool.FindMessageTypeByName(message.full_name))
+
+
+def _add(pool: DescriptorPool, file: File, every: Mapping[str, File], seen: set[str]) -> None:
+    if file.name in seen:
+        return
+    seen.add(file.name)
+    for name in file.proto.dependency:
+        if name in every:
+            _add(pool, every[name], every, seen)
+    pool.AddSerializedFile(file.proto.SerializeToString())
+
+
+def _fill(message: Any, field: Any, depth: int) -> bool:
+    """Put a value into a field; return whether there is one to put."""
+    if field.message_type is None:
+        value = _sample(field)
+        if field.is_repeated:
+            getattr(message, field.name).append(value)
+        else:
+            setattr(message, field.name, value)
+        return True
+    if field.message_type.GetOptions().map_entry:
+        return _fill_map(message, field, depth)
+    inner = (
+        getattr(message, field.name).add() if field.is_repeated else getattr(message, field.name)
+    )
+    inner.SetInParent()
+    scalars = [one for one in field.message_type.fields if one.message_type is None]
+    if scalars:
+        _fill(inner, scalars[0], depth + 1)
+    return True
+
+
+def _fill_map(message: Any, field: Any, depth: int) -> bool:
+    if depth > _DEPTH:
+        return False
+    entry = field.message_type
+    key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
+    target = getattr(message, field.name)
+    if value.message_type is None:
+        target[_sample(key)] = _sample(value)
+    else:
+        target[_sample(key)].SetInParent()
+    return True
+
+
+def _sample(field: Any) -> Any:
+    if field.enum_type is not None:
+        values = field.enum_type.values
+        return values[min(1, len(values) - 1)].number
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return b"abc"
+    return _SAMPLES[field.cpp_type]
+
+
+def _told(message: Any, field: Any) -> str:
+    value = getattr(message, field.name)
+    if field.enum_type is not None and not field.is_repeated:
+        known = field.enum_type.values_by_number.get(value)
+        return f"{field.name}={known.name if known else value}"
+    if field.message_type is not None or field.is_repeated:
+        text = " ".join(str(message).split())
+        return text if len(text) < 2 * _MOST_BYTES else f"{text[: 2 * _MOST_BYTES]}…"
+    return f"{field.name}={value!r}"
