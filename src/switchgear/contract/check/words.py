@@ -59,11 +59,7 @@ def related(one: str, other: str) -> bool:
     mine, yours = words_of(one), words_of(other)
     if mine & yours:
         return True
-    return any(
-        a[0] == b[0] and _letters_of(*sorted((a, b), key=len))
-        for a in mine
-        for b in yours
-    )
+    return any(a[0] == b[0] and _letters_of(*sorted((a, b), key=len)) for a in mine for b in yours)
 
 
 def _letters_of(short: str, long: str) -> bool:
