@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from switchgear.contract.declaration import fields_of, full_name, json_name, reach
 from switchgear.contract.descriptors import file_descriptors, sorted_roots
 from switchgear.contract.docs import field_doc, member_docs, type_doc
+from switchgear.contract.event import EventContract
 from switchgear.contract.file import is_shared
 from switchgear.contract.message import Message
 from switchgear.contract.service import Operation, ServiceContract
@@ -51,6 +52,7 @@ def proto_files(*roots: type[Any] | ServiceContract) -> dict[str, str]:
         name = full_name(cls)
         docs[name] = type_doc(cls)
         if issubclass(cls, Message):
+            docs[name] += _event_doc(cls, docs[name])
             docs |= {f"{name}.{one.wire}": field_doc(cls, one) for one in fields_of(cls).values()}
         else:
             docs |= {f"{name}.{key}": doc for key, doc in member_docs(cls).items()}
@@ -67,6 +69,15 @@ def _operation_doc(operation: Operation) -> str:
         names = ", ".join(refusal.full_name for refusal in operation.refuses)
         told.append(f"Refuses with: {names}.")
     return "\n".join(told)
+
+
+def _event_doc(cls: type[Message], doc: str) -> str:
+    """Return topic and key as `switchgear contract check` reads them: `Topic: shop.orders.`."""
+    event = vars(cls).get("__event__")
+    if not isinstance(event, EventContract):
+        return ""
+    key = f" Key: {event.key}." if event.key else ""
+    return f"{chr(10) if doc else ''}Topic: {event.topic}.{key}"
 
 
 class _Writer:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from switchgear.contract.check.finding import Finding
 from switchgear.contract.check.protofiles import Protos
 from switchgear.contract.check.protos import Version, check_protos
+from switchgear.contract.check.pythonmodule import read_module
 from switchgear.contract.check.sources import Kind, Source, open_sources
 from switchgear.errors import UnreadableContract
 
@@ -22,10 +25,15 @@ def check(new: str, against: Sequence[str], *, rules: Sequence[str] | None = Non
     """
     with ExitStack() as stack:
         first, olds = open_sources(new, against, stack)
-        return check_protos(_version(first), [_version(one) for one in olds], rules)
+        versions = [_version(one, stack) for one in (first, *olds)]
+        return check_protos(versions[0], versions[1:], rules)
 
 
-def _version(source: Source) -> Version:
-    if source.kind is not Kind.PROTO:
-        raise UnreadableContract(f"{source.kind.value} is not read yet.", where=source.label)
-    return Version(source.label, Protos.of(source.path))
+def _version(source: Source, stack: ExitStack) -> Version:
+    if source.kind is Kind.PROTO:
+        return Version(source.label, Protos.of(source.path))
+    if source.kind is Kind.PYTHON:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="switchgear-check-"))
+        told = read_module(source.target, source.imports, Path(folder))
+        return Version(source.label, Protos.of(Path(folder)), told)
+    raise UnreadableContract(f"{source.kind.value} is not read yet.", where=source.label)

@@ -13,6 +13,7 @@ from switchgear.contract.check.finding import Finding, Found, in_order
 from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.past import past_of
 from switchgear.contract.check.protofiles import Protos, read_schemas
+from switchgear.contract.check.pythonmodule import Told
 from switchgear.contract.check.rules import RULES, Rule
 from switchgear.contract.check.schema import Field, Schema
 from switchgear.contract.check.selection import DEFAULT, SWITCHGEAR, chosen
@@ -29,15 +30,26 @@ class Version:
 
     label: str
     protos: Protos
+    told: Told | None = None
+    """What a Python module says besides, if it is one."""
 
     def path(self, name: str) -> str:
         """Return where a file is, seen from where the user is."""
+        if self.told is not None:
+            return name if name not in self.protos.files else self.told.seen(Path.cwd())
         if self.label.endswith(".proto"):
             return self.label
         inner = Path(name)
         if name in self.protos.files:
             inner = self.protos.path(name).relative_to(self.protos.root)
         return (PurePosixPath(self.label) / inner.as_posix()).as_posix()
+
+    def complete(self, schema: Schema) -> None:
+        """Tell the model what `.proto` files cannot carry."""
+        if self.told is not None:
+            places = self.told.seen_places(Path.cwd())
+            for file in schema.files.values():
+                file.places, file.expected = places, self.told.required
 
 
 def own_rules() -> Collection[str]:
@@ -53,6 +65,8 @@ def check_protos(
     `rules` are the words of `--rules`; without them buf.yaml decides, where there is one.
     """
     schema, before = read_schemas(new.protos, [one.protos for one in olds])
+    new.complete(schema)
+    olds[0].complete(before[0])
     earlier = [past_of(one, of.label) for one, of in zip(before[1:], olds[1:], strict=True)]
     pairs = Pairs(before[0], schema, earlier, olds[0].label)
     by_file = _Selections(new.protos, rules)

@@ -106,6 +106,8 @@ class Element:
 
     def place(self, *suffixes: Path) -> Place:
         """Return where the first of `suffixes` that the text has stands; else the element."""
+        if self.full_name in self.file.places:
+            return self.file.places[self.full_name]
         for suffix in suffixes:
             found = self.file.span(self.path + suffix)
             if found:
@@ -134,6 +136,8 @@ class File(Element):
         self.proto = proto
         self.expected: Collection[str] = ()
         """Fields without which a service turns a request away, by full name."""
+        self.places: Mapping[str, Place] = {}
+        """Where elements stand, if not in a `.proto` file."""
         self.path = ()
         self.name = self.full_name = proto.name
         self.package = proto.package

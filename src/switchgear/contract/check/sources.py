@@ -49,6 +49,11 @@ class Source:
     imports: Path
     """Where Python modules are imported from."""
 
+    @property
+    def target(self) -> str:
+        """The file of a module, or its dotted name."""
+        return str(self.path.absolute()) if self.path.suffix == ".py" else ".".join(self.path.parts)
+
 
 def open_sources(new: str, against: Sequence[str], stack: ExitStack) -> tuple[Source, list[Source]]:
     """Find a new version and the old ones; what comes from git is kept until `stack` ends.
@@ -82,7 +87,7 @@ def _local(text: str) -> Source:
     if text.endswith(_DOCUMENTS):
         return Source(text, Kind.DOCUMENT, path, Path.cwd())
     if text.endswith(".py"):
-        return Source(text, Kind.PYTHON, path, path.parent)
+        return Source(text, Kind.PYTHON, path, Path.cwd())
     if all(part.isidentifier() for part in text.split(".")):
         return Source(text, Kind.PYTHON, Path(*text.split(".")), Path.cwd())
     raise UnreadableContract(
@@ -141,6 +146,6 @@ def _at(repository: Repository, ref: str, path: str, stack: ExitStack) -> Source
         below = inner.is_relative_to(repository.root.resolve())
         here = into / inner.relative_to(repository.root.resolve()) if below else into
         file = Path(*path.split(".")) if dotted else into / path
-        return Source(label, Kind.PYTHON, file, here if dotted else file.parent)
+        return Source(label, Kind.PYTHON, file, here if here.is_dir() else into)
     suffixes = (".proto", "buf.yaml", "buf.yml", "buf.work.yaml", "buf.work.yml")
     return Source(label, Kind.PROTO, repository.extract(ref, path, into, suffixes), into)

@@ -25,7 +25,7 @@ def required_added(pairs: Pairs, old: Message, new: Message) -> Iterator[Found]:
             )
 
 
-@rule("OPTIONAL_TO_REQUIRED", Pairs.fields, "whoever sends messages without it")
+@rule("OPTIONAL_TO_REQUIRED", Pairs.spoken_fields, "whoever sends messages without it")
 def optional_to_required(pairs: Pairs, old: Field, new: Field) -> Iterator[Found]:
     """Senders that leave it out are turned away."""
     sent = new.parent is not None and pairs.is_sent(new.parent.full_name)

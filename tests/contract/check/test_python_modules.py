@@ -1,0 +1,161 @@
+"""Contracts in Python are compared as .proto files are, and told at their own lines."""
+
+from __future__ import annotations
+
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+CONTRACTS = '''
+from typing import Protocol
+from switchgear import Enum, Message, Refusal, command, event, field, query, service
+
+class Sold(Refusal, package="shop.v1"):
+    sku: str = field(1)
+
+class Line(Message, package="shop.v1"):
+    """One line."""
+    sku: str = field(1)
+    price: int = field(2, unit="cents")
+
+class Order(Message, package="shop.v1"):
+    id: str = field(1)
+    lines: list[Line] = field(2, default_factory=list)
+
+@event("shop.orders", key="id")
+class Placed(Message, package="shop.v1"):
+    id: str = field(1)
+
+@service("shop.v1")
+class Orders(Protocol):
+    @query("GET /v1/orders/{id}")
+    async def show(self, request: Placed) -> Order: ...
+    @command("POST /v1/orders", keyed=True, refuses=[Sold])
+    async def place(self, request: Order) -> Placed: ...
+'''
+
+
+@pytest.fixture
+def compare(write, run, tmp_path):
+    """Return a function that changes the module and compares it with what it was."""
+    write("old", **{"contracts.py": CONTRACTS})
+
+    def compare(*changes: tuple[str, str], new: str = "new/contracts.py", against=None):
+        text = CONTRACTS
+        for before, after in changes:
+            assert before in text
+            text = text.replace(before, after)
+        write("new", **{"contracts.py": text})
+        _, findings, err = run(new, "--against", against or "old/contracts.py")
+        assert err == ""
+        return [(one["rule"], one["subject"].removeprefix("shop.v1."), one) for one in findings]
+
+    return compare
+
+
+def test_a_module_that_did_not_change(compare):
+    assert compare() == []
+
+
+def test_a_finding_is_told_at_the_line_in_python(compare):
+    found = compare(("price: int = field(2", "discount: int = field(2"))
+    renamed = next(one for rule, _, one in found if rule == "FIELD_RENAMED")
+    assert (renamed["path"], renamed["line"], renamed["column"]) == ("new/contracts.py", 11, 5)
+    assert renamed["witness"] == "price=500 is 10 f4 03 and now reads discount=500"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('unit="cents"', 'unit="euros"'), ("UNIT_CHANGED", "Line.price")),
+        (('key="id"', "unordered=True"), ("EVENT_KEY_CHANGED", "Placed")),
+        (('"shop.orders"', '"shop.sales"'), ("EVENT_TOPIC_CHANGED", "Placed")),
+        (('"POST /v1/orders"', '"POST /v2/orders"'), ("ROUTE_CHANGED", "Orders.Place")),
+        (("keyed=True, ", ""), ("PATTERN_CHANGED", "Orders.Place")),
+        ((", refuses=[Sold]", ""), ("REFUSAL_CHANGED", "Orders.Place")),
+        (
+            ("field(1)\n    lines", "field(1)\n    vip: bool = field(3)\n    lines"),
+            ("REQUIRED_ADDED", "Order.vip"),
+        ),
+        ((", default_factory=list", ""), ("OPTIONAL_TO_REQUIRED", "Order.lines")),
+        (
+            ("sku: str = field(1)\n    price", "sku: str | None = field(1)\n    price"),
+            ("PRESENCE_CHANGED", "Line.sku"),
+        ),
+    ],
+)
+def test_what_only_the_declaration_in_python_says(compare, change, expected):
+    assert expected in [(rule, subject) for rule, subject, _ in compare(change)]
+
+
+def test_safe_changes(compare):
+    assert (
+        compare(
+            ("= field(2, unit", "= field(2, deprecated=True, unit"),
+            ('"One line."""', '"One line."""\n    net: int = field(3, default=0)'),
+        )
+        == []
+    )
+    assert (
+        compare(
+            ('    price: int = field(2, unit="cents")\n', ""),
+            (
+                'class Line(Message, package="shop.v1")',
+                'class Line(Message, package="shop.v1", reserved=(2, "price"))',
+            ),
+        )
+        == []
+    )
+
+
+def test_a_module_and_a_folder_of_proto_files_can_be_compared(compare, tmp_path, run):
+    compare()
+    switchgear = Path(sysconfig.get_path("scripts")) / "switchgear"
+    subprocess.run(
+        [switchgear, "contract", "export", "new/contracts.py", "--proto", "protos"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert run("protos", "--against", "old/contracts.py") == (0, [], "")
+
+
+def test_a_dotted_name_is_compared_with_a_git_ref(compare, write, tmp_path, run):
+    def git(*arguments):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    write("shop", **{"__init__.py": "", "contracts.py": CONTRACTS})
+    git("init")
+    git("add", "shop")
+    git("commit", "-m", "one")
+    write("shop", **{"contracts.py": CONTRACTS.replace('unit="cents"', 'unit="euros"')})
+    _, findings, err = run("shop.contracts", "--against", "git:HEAD")
+    assert err == ""
+    assert [(one["rule"], one["path"]) for one in findings] == [
+        ("UNIT_CHANGED", "shop/contracts.py")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("x = 1\n", "declares no contracts"),
+        ("import nowhere\n", "nowhere"),
+        ("raise SystemExit('enough')\n", "enough"),
+        ("class A(\n", "SyntaxError"),
+        (
+            "from switchgear import Message, field\nclass A(Message):\n  a: str = field(0)\n",
+            "number 0",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_imported(write, run, text, told):
+    write("old", **{"contracts.py": CONTRACTS})
+    write("new", **{"contracts.py": text})
+    code, _, err = run("new/contracts.py", "--against", "old/contracts.py")
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
