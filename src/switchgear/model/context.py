@@ -9,14 +9,26 @@ events carry an absolute time, because no two machines share a monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import TracebackType
+from typing import TypeAlias
 
-__all__ = ["Context", "Priority", "bind", "current", "derived_key", "keyed", "patience"]
+__all__ = [
+    "Context",
+    "Priority",
+    "TraceParent",
+    "bind",
+    "current",
+    "derived_key",
+    "keyed",
+    "patience",
+    "trace_of",
+    "tracing",
+]
 
 
 class Priority(StrEnum):
@@ -54,6 +66,34 @@ class Context:
 _EMPTY = Context()
 _SHARE = 0.9
 _current: ContextVar[Context | None] = ContextVar("switchgear_context", default=None)
+
+
+TraceParent: TypeAlias = tuple[str | None, str | None]
+"""`traceparent` and `tracestate`, as W3C writes them."""
+_in_progress: Callable[[], TraceParent | None] | None = None
+
+
+def trace_of(context: Context) -> TraceParent:
+    """Return what a call or an event that leaves now names as its parent.
+
+    That is the span in progress, where somebody makes spans, else what came with the work.
+    """
+    if _in_progress is not None:
+        found = _in_progress()
+        if found is not None:
+            return found
+    return context.traceparent, context.tracestate
+
+
+@contextmanager
+def tracing(in_progress: Callable[[], TraceParent | None]) -> Iterator[None]:
+    """Ask `in_progress` for the span in progress, in this process, during the body of the `with`."""
+    global _in_progress  # noqa: PLW0603  spans are the process's, as signals are
+    before, _in_progress = _in_progress, in_progress
+    try:
+        yield
+    finally:
+        _in_progress = before
 
 
 def current() -> Context:

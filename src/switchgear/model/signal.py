@@ -10,8 +10,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
+from typing import Final
 
-__all__ = ["Listener", "Signal", "SignalKind", "emit", "listening", "subscribe"]
+__all__ = [
+    "BEGINS",
+    "Listener",
+    "Signal",
+    "SignalKind",
+    "began",
+    "emit",
+    "listening",
+    "subscribe",
+]
 
 Detail = str | int | float | bool | None
 
@@ -19,7 +30,9 @@ Detail = str | int | float | bool | None
 class SignalKind(StrEnum):
     """What happened. The names are stable: dashboards are built on them."""
 
+    CALL_BEGAN = "call.began"
     CALL_ENDED = "call.ended"
+    ATTEMPT_BEGAN = "attempt.began"
     ATTEMPT_ENDED = "attempt.ended"
     BREAKER_OPENED = "breaker.opened"
     BREAKER_HALF_OPENED = "breaker.half-opened"
@@ -31,15 +44,22 @@ class SignalKind(StrEnum):
     HEDGE_SENT = "hedge.sent"
     POLICY_OBSERVED = "policy.observed"
     POLICY_RELOADED = "policy.reloaded"
+    REQUEST_BEGAN = "request.began"
     REQUEST_ENDED = "request.ended"
     REQUEST_SHED = "request.shed"
     ADMISSION_OVERLOADED = "admission.overloaded"
     ADMISSION_RECOVERED = "admission.recovered"
     EVENT_PUBLISHED = "event.published"
+    EVENT_BEGAN = "event.began"
+    EVENT_ENDED = "event.ended"
+    """Its handler has returned or raised; nothing is committed yet."""
     EVENT_HANDLED = "event.handled"
     EVENT_RETRIED = "event.retried"
     EVENT_PARKED = "event.parked"
     SAGA_STARTED = "saga.started"
+    SAGA_STEP_BEGAN = "saga.step-began"
+    SAGA_STEP_ENDED = "saga.step-ended"
+    """An attempt at a step has returned or raised; nothing is journaled yet."""
     SAGA_STEP = "saga.step"
     SAGA_COMPENSATING = "saga.compensating"
     SAGA_QUEUED = "saga.queued"
@@ -54,10 +74,23 @@ class Signal:
     kind: SignalKind
     subject: str
     detail: Mapping[str, Detail] = field(default_factory=dict)
+    id: int = 0
+    """Tells which begin belongs to which end; 0: it is neither."""
+
+
+BEGINS: Final = {
+    SignalKind.CALL_BEGAN: SignalKind.CALL_ENDED,
+    SignalKind.ATTEMPT_BEGAN: SignalKind.ATTEMPT_ENDED,
+    SignalKind.REQUEST_BEGAN: SignalKind.REQUEST_ENDED,
+    SignalKind.EVENT_BEGAN: SignalKind.EVENT_ENDED,
+    SignalKind.SAGA_STEP_BEGAN: SignalKind.SAGA_STEP_ENDED,
+}
+"""The signals that come in pairs: each begin, and its end in the same task or thread."""
 
 
 Listener = Callable[[Signal], None]
 _listeners: tuple[Listener, ...] = ()
+_ids = count(1)
 
 
 def listening() -> bool:
@@ -72,6 +105,15 @@ def emit(signal: Signal) -> None:
     """
     for listener in _listeners:
         listener(signal)
+
+
+def began(kind: SignalKind, subject: str, detail: Mapping[str, Detail]) -> int:
+    """Emit a begin and return its id, for the end; 0 where nobody listens."""
+    if not _listeners:
+        return 0
+    number = next(_ids)
+    emit(Signal(kind, subject, detail, number))
+    return number
 
 
 @contextmanager

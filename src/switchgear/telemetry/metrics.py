@@ -1,0 +1,98 @@
+"""Signals as metrics.
+
+| signal            | histogram, in seconds                                    |
+| ----------------- | -------------------------------------------------------- |
+| `attempt.ended`   | `rpc.client.call.duration`; of a guard `switchgear.attempt.duration` |
+| `call.ended`      | `switchgear.call.duration`: pauses and all attempts in one |
+| `request.ended`   | `http.server.request.duration`, `rpc.server.call.duration` |
+| `event.handled`   | `messaging.process.duration`                             |
+| `saga.step`       | `switchgear.saga.step.duration`                          |
+
+`event.published` counts in `messaging.client.sent.messages`. Every signal that is not the begin of
+something counts in `switchgear.<kind>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from switchgear.model.signal import BEGINS, Signal, SignalKind, subscribe
+from switchgear.telemetry.conventions import labels, operation_of
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Counter, Histogram, Meter
+
+__all__ = ["measured"]
+
+_TIMED: Final = {
+    SignalKind.CALL_ENDED: "switchgear.call.duration",
+    SignalKind.EVENT_HANDLED: "messaging.process.duration",
+    SignalKind.SAGA_STEP: "switchgear.saga.step.duration",
+}
+
+
+@contextmanager
+def measured(service: str) -> Iterator[None]:
+    """Count and time what happens during the body of the `with`, where OpenTelemetry is set up.
+
+    It has to be set up before. Without the package `opentelemetry-api` or without an SDK it does
+    nothing, so that nobody pays for what nobody reads. `service` labels what has no resource.
+    """
+    meter = _meter()
+    if meter is None:
+        yield
+        return
+    with subscribe(_recorder(meter, service)):
+        yield
+
+
+def _meter() -> Meter | None:
+    try:
+        from opentelemetry import metrics  # noqa: PLC0415  an optional dependency
+    except ImportError:
+        return None
+    provider = metrics.get_meter_provider()
+    # without an SDK there is a stand-in, which forwards to nothing
+    if type(provider).__module__.startswith("opentelemetry.metrics"):
+        return None
+    return metrics.get_meter("switchgear")
+
+
+def _recorder(meter: Meter, service: str) -> Callable[[Signal], None]:
+    counters: dict[str, Counter] = {}
+    timers: dict[str, Histogram] = {}
+
+    def count(name: str, found: dict[str, str | int]) -> None:
+        counter = counters.get(name)
+        if counter is None:
+            counter = counters[name] = meter.create_counter(name, unit="1")
+        counter.add(1, found)
+
+    def record(signal: Signal) -> None:
+        if signal.kind in BEGINS:
+            return
+        found = labels(signal) | {"switchgear.service": service}
+        count(f"switchgear.{signal.kind}", found)
+        if signal.kind is SignalKind.EVENT_PUBLISHED:
+            count("messaging.client.sent.messages", found)
+        name, seconds = _timer(signal), signal.detail.get("seconds")
+        if name is None or not isinstance(seconds, int | float):
+            return
+        timer = timers.get(name)
+        if timer is None:
+            timer = timers[name] = meter.create_histogram(name, unit="s")
+        timer.record(seconds, found)
+
+    return record
+
+
+def _timer(signal: Signal) -> str | None:
+    if signal.kind is SignalKind.ATTEMPT_ENDED:
+        rpc = operation_of(signal.subject) is not None
+        return "rpc.client.call.duration" if rpc else "switchgear.attempt.duration"
+    if signal.kind is SignalKind.REQUEST_ENDED:
+        http = signal.detail.get("door") == "http"
+        return "http.server.request.duration" if http else "rpc.server.call.duration"
+    return _TIMED.get(signal.kind)
