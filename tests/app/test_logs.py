@@ -12,7 +12,7 @@ import pytest
 from switchgear import Signal, SignalKind
 from switchgear.app import logs
 from switchgear.model.signal import emit, listening
-from switchgear.telemetry import LEVELS, logged, measured
+from switchgear.telemetry import LEVELS, logged
 
 
 @pytest.fixture(autouse=True)
@@ -84,31 +84,3 @@ def test_state_changes_are_logged_and_ends_of_calls_are_not() -> None:
     assert (opened["subject"], opened["reason"]) == ("orders -> pay", "failures")
     assert (queued["level"], queued["id"]) == ("error", "o-1")
     assert SignalKind.CALL_ENDED not in LEVELS
-
-
-def test_signals_are_counted_and_timed_where_opentelemetry_is() -> None:
-    from opentelemetry import metrics
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    metrics.set_meter_provider(provider)
-    with measured("orders"):
-        for _ in range(3):
-            detail = {"outcome": "ok", "seconds": 0.25, "caller": "many values"}
-            emit(Signal(SignalKind.CALL_ENDED, "orders -> pay", detail))
-    data = json.loads(reader.get_metrics_data().to_json())
-    found = {
-        metric["name"]: metric["data"]["data_points"][0]
-        for metric in data["resource_metrics"][0]["scope_metrics"][0]["metrics"]
-    }
-    count, duration = found["switchgear.call.ended"], found["switchgear.call.ended.duration"]
-    assert count["value"] == 3
-    assert count["attributes"] == {
-        "service": "orders",
-        "subject": "orders -> pay",
-        "outcome": "ok",
-    }
-    assert duration["sum"] == 0.75
-    provider.shutdown()

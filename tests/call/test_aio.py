@@ -15,7 +15,7 @@ from switchgear.call.aio import drive
 from switchgear.call.answer import Answer, new_machine
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Ok, Reason, Rejected, Unavailable, Unknown
-from switchgear.model.signal import SignalKind, subscribe
+from switchgear.model.signal import BEGINS, SignalKind, subscribe
 from switchgear.policy.breaker import Breaker, State
 from switchgear.policy.fallback import Fallback, Stale
 from switchgear.policy.limit import Limit
@@ -500,7 +500,9 @@ async def test_what_listeners_hear():
             await _cancelled(machine())
         with pytest.raises(Rejected):
             await drive(machine(), replies(Rejected("no")))
-    said = [(signal.kind, signal.detail.get("outcome")) for signal in heard]
+    said = [
+        (signal.kind, signal.detail.get("outcome")) for signal in heard if signal.kind not in BEGINS
+    ]
     assert said == [
         (SignalKind.ATTEMPT_ENDED, "ok"),
         (SignalKind.CALL_ENDED, "ok"),
@@ -509,11 +511,18 @@ async def test_what_listeners_hear():
         (SignalKind.BREAKER_OPENED, None),
         (SignalKind.CALL_ENDED, "degraded"),
         (SignalKind.FALLBACK_USED, None),
+        (SignalKind.ATTEMPT_ENDED, "cancelled"),
         (SignalKind.CALL_ENDED, "cancelled"),
         (SignalKind.ATTEMPT_ENDED, "refused"),
         (SignalKind.CALL_ENDED, "refused"),
     ]
-    assert heard[2].detail["reason"] == "timeout"
+    timeouts = [one for one in heard if one.detail.get("reason") == "timeout"]
+    assert [one.kind for one in timeouts] == [SignalKind.ATTEMPT_ENDED] * 2
+    # each begin has its end, in the order in which they began
+    begun = [(BEGINS[one.kind], one.id) for one in heard if one.kind in BEGINS]
+    ended = [(one.kind, one.id) for one in heard if one.kind in BEGINS.values()]
+    assert sorted(begun) == sorted(ended)
+    assert 0 not in [number for _, number in begun]
     assert {signal.subject for signal in heard} == {"stock"}
 
 

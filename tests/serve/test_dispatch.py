@@ -205,7 +205,10 @@ async def test_every_end_is_reported(ask):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+    begun = [signal for signal in seen if signal.kind is SignalKind.REQUEST_BEGAN]
+    seen = [signal for signal in seen if signal.kind is not SignalKind.REQUEST_BEGAN]
     assert {signal.kind for signal in seen} == {SignalKind.REQUEST_ENDED}
+    assert [signal.id for signal in begun] == [signal.id for signal in seen]
     assert {signal.subject for signal in seen} == {"acme.inventory.v1.Inventory/do"}
     told = [(signal.detail["outcome"], signal.detail["status"]) for signal in seen]
     assert told == [

@@ -33,11 +33,14 @@ from switchgear.call.answer import (
     Classify,
     Failure,
     abandoned,
+    attempt_began,
     attempt_ended,
+    call_began,
     call_ended,
     deliver,
     in_flight,
     inherited,
+    trailed,
 )
 from switchgear.call.process import in_a_forked_process
 from switchgear.model.context import Context
@@ -180,7 +183,11 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
     if task is None:
         raise RuntimeError("a guarded call has to be made inside a task")
     heard = listening()
+    span = flight = 0
+    step: Decision | None = None
     try:
+        if heard:
+            span = call_began(call, context)
         step = call.begin(began)
         while True:
             if machine.outbox:
@@ -200,6 +207,8 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
                 slot = int(step.deadline * SLOTS_A_SECOND) + 1
                 bucket = wheel.buckets.get(slot) or wheel.open(slot)
                 bucket[step] = task
+            if heard:
+                flight = attempt_began(step)
             cancelling = task.cancelling()
             token = None if classify is None else in_flight.set(step)
             reply: Any = None
@@ -229,13 +238,14 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
                     in_flight.reset(token)
             now = monotonic()
             if heard:
-                attempt_ended(step, failure, now)
+                attempt_ended(step, failure, now, flight)
+                flight = 0
             if failure is None:
                 answer = call.answered(now, step, reply)
                 if machine.outbox:
                     deliver(machine)
                 if heard:
-                    call_ended(call, answer, began)
+                    call_ended(call, answer, began, span)
                 return answer
             step = call.ended(now, step, failure)
             # a failure's trace holds this frame: the frame must not hold the failure
@@ -243,10 +253,13 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
         if isinstance(step, Instead):
             step = await _instead(step)
     except BaseException as error:
-        abandoned(call, error, began)
+        if flight and isinstance(step, Attempt):
+            attempt_ended(step, error, monotonic(), flight)
+        abandoned(call, error, began, span)
         raise
+    step = trailed(step, call, began)
     if heard:
-        call_ended(call, step, began)
+        call_ended(call, step, began, span)
     if isinstance(step, Answer):
         return step
     try:
@@ -305,6 +318,27 @@ async def _attempted(
     classify: Classify | None,
 ) -> Result:
     """Make one attempt in a task of its own; return its reply, or how it failed."""
+    flight = attempt_began(step)
+    end: BaseException | None = None
+    try:
+        reply, end = result = await _made(call, step, attempt, classify)
+        del reply
+        return result
+    except BaseException as error:
+        end = error
+        raise
+    finally:
+        if flight:
+            attempt_ended(step, end, monotonic(), flight)
+        del end
+
+
+async def _made(
+    call: Call,
+    step: Attempt,
+    attempt: Callable[[Attempt], Awaitable[Any]],
+    classify: Classify | None,
+) -> Result:
     if classify is not None:
         in_flight.set(step)
     left = None if step.deadline == inf else step.deadline - monotonic()
@@ -329,8 +363,6 @@ async def _attempted(
 def _follow(call: Call, step: Attempt, reply: Any, failure: Failure | None) -> Decision:
     """Take the next step after an attempt has ended."""
     now = monotonic()
-    if listening():
-        attempt_ended(step, failure, now)
     return call.answered(now, step, reply) if failure is None else call.ended(now, step, failure)
 
 

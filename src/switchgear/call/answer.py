@@ -15,11 +15,13 @@ from contextvars import ContextVar
 from dataclasses import replace
 from math import inf
 from time import monotonic
+from typing import TypeVar
 
 from switchgear.database.port import committed
 from switchgear.model.context import Context, current
 from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
-from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.model.signal import Detail, Signal, SignalKind, began, emit, listening
+from switchgear.model.trail import Hop, extended, told
 from switchgear.policy.budget import AnyBudget, Purse, account
 from switchgear.policy.machine import Answer, Attempt, Call, Machine
 from switchgear.policy.policy import Policy
@@ -31,7 +33,9 @@ __all__ = [
     "Machines",
     "Meaning",
     "abandoned",
+    "attempt_began",
     "attempt_ended",
+    "call_began",
     "call_ended",
     "deliver",
     "effects",
@@ -40,8 +44,10 @@ __all__ = [
     "meant",
     "new_machine",
     "remaining",
+    "trailed",
 ]
 
+D = TypeVar("D")
 Failure = Refused | Unavailable | Unknown
 Classify = Callable[[Exception], Failure | None]
 
@@ -158,26 +164,54 @@ def deliver(machine: Machine) -> None:
                 item.wake()
 
 
-def attempt_ended(attempt: Attempt, failure: Failure | None, now: float) -> None:
+def call_began(call: Call, context: Context) -> int:
+    """Emit that a call began, and return the id for its end; 0 where nobody listens."""
+    if not listening():
+        return 0
+    detail = {"traceparent": context.traceparent, "tracestate": context.tracestate}
+    return began(SignalKind.CALL_BEGAN, call.machine.name, detail)
+
+
+def attempt_began(attempt: Attempt) -> int:
+    """Emit that an attempt began, and return the id for its end; 0 where nobody listens."""
+    if not listening():
+        return 0
+    detail = {"attempts": attempt.number}
+    return began(SignalKind.ATTEMPT_BEGAN, attempt.call.machine.name, detail)
+
+
+def attempt_ended(attempt: Attempt, end: BaseException | None, now: float, span: int) -> None:
     """Emit that an attempt ended; None: it was answered. Only for where somebody is listening."""
     took = now - attempt.started
-    _emit(SignalKind.ATTEMPT_ENDED, attempt.call, failure, took, attempt.number)
+    _emit(SignalKind.ATTEMPT_ENDED, attempt.call, end, took, attempt.number, span)
 
 
-def call_ended(call: Call, end: object, began: float) -> None:
+def call_ended(call: Call, end: object, since: float, span: int) -> None:
     """Emit that a call ended. Only for where somebody is listening."""
-    _emit(SignalKind.CALL_ENDED, call, end, monotonic() - began, call.made)
+    _emit(SignalKind.CALL_ENDED, call, end, monotonic() - since, call.made, span)
 
 
-def abandoned(call: Call, error: BaseException, began: float) -> None:
+def abandoned(call: Call, error: BaseException, since: float, span: int) -> None:
     """End a call that was cancelled, or whose attempt raised what is not an outcome."""
     call.cancelled(monotonic())
     deliver(call.machine)
     if listening():
-        call_ended(call, error, began)
+        call_ended(call, error, since, span)
 
 
-def _emit(kind: SignalKind, call: Call, end: object, took: float, number: int) -> None:
+def trailed(end: D, call: Call, since: float) -> D:
+    """Add the edge of a call that has failed to the trail of its failure; return how it ended."""
+    if isinstance(end, Unavailable | Unknown):
+        outcome = "unavailable" if isinstance(end, Unavailable) else "unknown"
+        took = monotonic() - since
+        hop = Hop(call.machine.name, outcome, str(end.reason), end.attempts, took)
+        end.trail = extended(end.trail, hop)
+    return end
+
+
+def _emit(  # noqa: PLR0917  what the two ends have in common
+    kind: SignalKind, call: Call, end: object, took: float, number: int, span: int
+) -> None:
     label, reason = "raised", None
     if isinstance(end, Answer):
         label = "degraded" if end.degraded else "ok"
@@ -189,8 +223,15 @@ def _emit(kind: SignalKind, call: Call, end: object, took: float, number: int) -
         label, reason = type(end).__name__.lower(), str(end.reason)
     elif isinstance(end, CancelledError):
         label = "cancelled"
-    detail = {"outcome": label, "reason": reason, "seconds": took, "attempts": number}
-    emit(Signal(kind, call.machine.name, detail))
+    detail: dict[str, Detail] = {
+        "outcome": label,
+        "reason": reason,
+        "seconds": took,
+        "attempts": number,
+    }
+    if isinstance(end, Unavailable | Unknown) and end.trail:
+        detail["trail"] = told(end.trail)
+    emit(Signal(kind, call.machine.name, detail, span))
     if label == "degraded" and kind is SignalKind.CALL_ENDED:
         emit(Signal(SignalKind.FALLBACK_USED, call.machine.name, {"attempts": number}))
 

@@ -23,7 +23,7 @@ from switchgear.contract.message import Message
 from switchgear.contract.service import Operation
 from switchgear.errors import InvalidMessage, MissingExtra
 from switchgear.model import wire
-from switchgear.model.context import Context, Priority
+from switchgear.model.context import Context, Priority, trace_of
 from switchgear.model.outcome import (
     Ok,
     Outcome,
@@ -186,7 +186,7 @@ class GrpcWire:
         if (
             attempt.wire_number == 1
             and attempt.key is None
-            and context.traceparent is None
+            and trace_of(context)[0] is None
             and context.priority is Priority.DEFAULT
             and self._settings.token is None
         ):

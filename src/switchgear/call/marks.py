@@ -13,7 +13,7 @@ from math import ceil, inf
 from typing import Final
 
 from switchgear.model import trail, wire
-from switchgear.model.context import Context, Priority
+from switchgear.model.context import Context, Priority, trace_of
 from switchgear.model.outcome import Reason, Unavailable, Unknown
 from switchgear.model.wire import Verdict
 from switchgear.policy.machine import Attempt
@@ -38,10 +38,11 @@ def headers(
         sent[wire.IDEMPOTENCY_KEY] = attempt.key
     if context.priority is not Priority.DEFAULT:
         sent[wire.PRIORITY] = context.priority
-    if context.traceparent is not None:
-        sent[wire.TRACEPARENT] = context.traceparent
-        if context.tracestate is not None:
-            sent[wire.TRACESTATE] = context.tracestate
+    traceparent, tracestate = trace_of(context)
+    if traceparent is not None:
+        sent[wire.TRACEPARENT] = traceparent
+        if tracestate is not None:
+            sent[wire.TRACESTATE] = tracestate
     if caller is not None:
         sent[wire.CALLER] = caller
     return sent

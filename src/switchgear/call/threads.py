@@ -29,11 +29,14 @@ from switchgear.call.answer import (
     Classify,
     Failure,
     abandoned,
+    attempt_began,
     attempt_ended,
+    call_began,
     call_ended,
     deliver,
     in_flight,
     inherited,
+    trailed,
 )
 from switchgear.errors import PolicyError
 from switchgear.model.context import Context
@@ -91,14 +94,16 @@ def drive(
     `attempt` has to keep `Attempt.deadline` by itself.
     """
     began = monotonic()
+    context = inherited() if context is None else context
     call = machine.call(
         began,
         repeatable=repeatable,
         key=key,
-        context=inherited() if context is None else context,
+        context=context,
         deadline=deadline,
         cache_key=cache_key,
     )
+    span = call_began(call, context)
     try:
         step = call.begin(began)
         while True:
@@ -116,10 +121,11 @@ def drive(
         if isinstance(step, Instead):
             step = _instead(step)
     except BaseException as error:
-        abandoned(call, error, began)
+        abandoned(call, error, began, span)
         raise
+    step = trailed(step, call, began)
     if listening():
-        call_ended(call, step, began)
+        call_ended(call, step, began, span)
     if isinstance(step, Answer):
         return step
     try:
@@ -135,6 +141,22 @@ def _attempted(
     step: Attempt, attempt: Callable[[Attempt], Any], classify: Classify | None
 ) -> Result:
     """Make one attempt; return its reply, or how it failed."""
+    flight = attempt_began(step)
+    end: BaseException | None = None
+    try:
+        reply, end = result = _made(step, attempt, classify)
+        del reply
+        return result
+    except BaseException as error:
+        end = error
+        raise
+    finally:
+        if flight:
+            attempt_ended(step, end, monotonic(), flight)
+        del end
+
+
+def _made(step: Attempt, attempt: Callable[[Attempt], Any], classify: Classify | None) -> Result:
     token = None if classify is None else in_flight.set(step)
     try:
         reply = attempt(step)
@@ -156,8 +178,6 @@ def _attempted(
 def _follow(call: Call, step: Attempt, reply: Any, failure: Failure | None) -> Decision:
     """Take the next step after an attempt has ended."""
     now = monotonic()
-    if listening():
-        attempt_ended(step, failure, now)
     try:
         if failure is None:
             return call.answered(now, step, reply)

@@ -15,7 +15,7 @@ from switchgear.events.handling import Duplicate
 from switchgear.events.incoming import Incoming
 from switchgear.events.reaction import Reaction, Reactions
 from switchgear.model.context import Context, bind
-from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.model.signal import Signal, SignalKind, began, emit, listening
 
 __all__ = ["Caller", "Failure", "Note", "describe"]
 
@@ -58,7 +58,7 @@ class Caller:
         Whatever the handler raises is its failure, except that the database is away, and that the
         task is cancelled. What there is to tell is added to `notes`.
         """
-        began = time.monotonic()
+        since = time.monotonic()
         read = self._read(event)
         if isinstance(read, Failure):
             return read
@@ -66,23 +66,29 @@ class Caller:
         if left is not None and left <= 0:
             notes.append(Note(event, "expired", 0.0))
             return None
-        context = self._context(event, read.envelope, None if left is None else began + left)
+        context = self._context(event, read.envelope, None if left is None else since + left)
         outcome = "done"
+        span = self._begun(event, context) if listening() else 0
         try:
             with bind(context):
                 await read.reaction(read.message, tx)
         except Duplicate:
             outcome = "duplicate"
         except asyncio.CancelledError:
+            outcome = "cancelled"
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             return Failure("the handler was cancelled from within.")
         except Exception as error:
+            outcome = "failed"
             if isinstance(error, DatabaseUnavailable) and error.retry_after is not None:
                 raise
             return Failure(describe(error))
-        notes.append(Note(event, outcome, time.monotonic() - began))
+        finally:
+            if span:
+                emit(Signal(SignalKind.EVENT_ENDED, self._consumer, {"outcome": outcome}, span))
+        notes.append(Note(event, outcome, time.monotonic() - since))
         return None
 
     def _read(self, event: Incoming) -> _Readable | Failure:
@@ -107,6 +113,21 @@ class Caller:
             causation=envelope.id,
         )
 
+    def _begun(self, event: Incoming, context: Context) -> int:
+        """Signal that a handler begins, and return the id for its end."""
+        return began(
+            SignalKind.EVENT_BEGAN,
+            self._consumer,
+            {
+                "event": event.identity,
+                "topic": event.partition.topic,
+                "type": event.type,
+                "key": event.key,
+                "traceparent": context.traceparent,
+                "tracestate": context.tracestate,
+            },
+        )
+
     def tell(self, notes: Sequence[Note]) -> None:
         """Signal what has been committed."""
         if not listening():
@@ -119,6 +140,7 @@ class Caller:
                     self._consumer,
                     {
                         "event": event.identity,
+                        "topic": event.partition.topic,
                         "type": event.type,
                         "key": event.key,
                         "outcome": note.outcome,

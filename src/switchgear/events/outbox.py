@@ -28,7 +28,7 @@ from switchgear.errors import BrokerError, DatabaseError, InvalidMessage
 from switchgear.events.brokers.port import RecordTooLarge
 from switchgear.events.envelope import JSON, PROTOBUF, Envelope, Ids
 from switchgear.events.sql import write_many
-from switchgear.model.context import current
+from switchgear.model.context import current, trace_of
 
 __all__ = ["STEPS", "Buffers", "InvalidEvent", "Outbox", "Prepared"]
 
@@ -125,6 +125,7 @@ class Outbox:
         context = current()
         now = self._clock()
         identity = self._ids()
+        traceparent, tracestate = trace_of(context)
         envelope = Envelope(
             id=identity,
             type=contract.type,
@@ -135,8 +136,8 @@ class Outbox:
             subject=key,
             partition_key=key,
             datacontenttype=PROTOBUF if self._binary else JSON,
-            traceparent=context.traceparent,
-            tracestate=context.tracestate,
+            traceparent=traceparent,
+            tracestate=tracestate,
             correlation=context.correlation or identity,
             causation=context.causation,
             deadline=deadline.timestamp() if deadline is not None else None,

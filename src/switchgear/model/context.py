@@ -87,7 +87,7 @@ def trace_of(context: Context) -> TraceParent:
 
 @contextmanager
 def tracing(in_progress: Callable[[], TraceParent | None]) -> Iterator[None]:
-    """Ask `in_progress` for the span in progress, in this process, during the body of the `with`."""
+    """Ask `in_progress` for the span in progress during the body of the `with`."""
     global _in_progress  # noqa: PLW0603  spans are the process's, as signals are
     before, _in_progress = _in_progress, in_progress
     try:

@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
 from switchgear.errors import CallError
-from switchgear.model.trail import Trail
+from switchgear.model.trail import Trail, told
 
 __all__ = [
     "Ok",
@@ -140,6 +140,10 @@ class _Failed(CallError):
         self.trail: Trail = ()
         """The edges that it has passed, in this process and below, the first cause first."""
         self.__cause__ = cause
+
+    def __str__(self) -> str:
+        # a trail of one hop says nothing that is not said already
+        return f"{super().__str__()} ({told(self.trail)})" if self.trail[1:] else super().__str__()
 
 
 class Unavailable(_Failed):

@@ -15,6 +15,7 @@ from typing import Final
 
 __all__ = [
     "BEGINS",
+    "Detail",
     "Listener",
     "Signal",
     "SignalKind",

@@ -15,6 +15,7 @@ import msgspec
 from switchgear.database.port import commits
 from switchgear.model.context import Context, Priority, bind
 from switchgear.model.outcome import Reason, Refused, Rejected, Unavailable, Unknown
+from switchgear.model.signal import Signal, SignalKind, began, emit, listening
 from switchgear.saga.codec import failure_of
 from switchgear.saga.context import StepContext, key_of
 from switchgear.saga.definition import Saga, Step
@@ -157,16 +158,22 @@ class Attempts:
         half = self._undo if run.side is Side.UNDO else self._do
         scope = asyncio.timeout(limit)
         self._scopes[run.step] = scope
+        end: BaseException | None = None
+        span = _begun(instance, run, context) if listening() else 0
         with bind(context), commits() as committed:
             try:
                 async with scope:
                     data = await self._carry(run, partial(half, step, ctx))
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  every end counts
+                end = error
                 # clients and databases count their effects; a guard only that it was called
                 did = committed.count > 0 or sum(context.sequence.values()) > 1
                 return self._failed(error, began, scope, partial=did)
             finally:
                 del self._scopes[run.step]
+                if span:
+                    emit(_ended(instance, run, end, span))
+                del end
         return Answer(What.OK, began, data)
 
     def _context(self, run: Run, deadline: float | None) -> StepContext:
@@ -237,6 +244,28 @@ class Attempts:
 
 
 _WAITS = frozenset({What.UNAVAILABLE, What.UNKNOWN})
+
+
+def _begun(instance: Instance, run: Run, context: Context) -> int:
+    """Signal that an attempt begins, and return the id for its end."""
+    return began(
+        SignalKind.SAGA_STEP_BEGAN,
+        instance.saga.name,
+        {
+            "id": instance.row.id,
+            "step": run.step,
+            "side": run.side,
+            "attempt": run.attempt,
+            "traceparent": context.traceparent,
+            "tracestate": context.tracestate,
+        },
+    )
+
+
+def _ended(instance: Instance, run: Run, end: BaseException | None, span: int) -> Signal:
+    outcome = "ok" if end is None else str(_what(end))
+    detail = {"step": run.step, "side": run.side, "outcome": outcome}
+    return Signal(SignalKind.SAGA_STEP_ENDED, instance.saga.name, detail, span)
 
 
 def _what(error: BaseException) -> What:

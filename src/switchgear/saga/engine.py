@@ -23,7 +23,7 @@ from switchgear.database.joined import joined, joined_sync
 from switchgear.database.port import Database
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import SagaDefinitionError, SagaError
-from switchgear.model.context import current
+from switchgear.model.context import current, trace_of
 from switchgear.saga.attempt import Carried, Instance
 from switchgear.saga.definition import Saga, Step
 from switchgear.saga.driver import ENDED
@@ -216,11 +216,12 @@ class Engine:
         now = self._clock()
         deadline = None if saga.deadline is None else now + saga.deadline.total_seconds()
         context = current()
+        traceparent, tracestate = trace_of(context)
         carried = Carried(
             correlation=context.correlation or saga_id,
             priority=context.priority,
-            traceparent=context.traceparent,
-            tracestate=context.tracestate,
+            traceparent=traceparent,
+            tracestate=tracestate,
         )
         told = msgspec.json.encode(carried)
         return NewSaga(saga_id, saga.plan.id, data, told, now, deadline, saga.wishes(given))

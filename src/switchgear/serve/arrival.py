@@ -49,6 +49,11 @@ class Arrival:
     """Whether the handler may have begun: until then it is certain that nothing was done."""
 
     @property
+    def named(self) -> bool:
+        """Whether the caller has said which service it is: then it is one of the system's own."""
+        return wire.CALLER in self.headers
+
+    @property
     def peer(self) -> str | None:
         """Address of the other end of the connection, as the server names it."""
         if self.door == "http":

@@ -38,13 +38,14 @@ from switchgear.database.port import commits
 from switchgear.errors import ContractError, InvalidMessage
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
-from switchgear.model.signal import Signal, SignalKind, emit, listening
+from switchgear.model.signal import Detail, Signal, SignalKind, began, emit, listening
+from switchgear.model.wire import http_status
 from switchgear.policy.admission import Admission, Visitor
 from switchgear.serve import kept
 from switchgear.serve.admission import desks
 from switchgear.serve.alarm import Interruption, alarms
 from switchgear.serve.arrival import Arrival
-from switchgear.serve.failure import alone, expired, failure_of, outcome_of, overran
+from switchgear.serve.failure import Failed, alone, expired, failure_of, outcome_of, overran
 from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
 
 __all__ = ["Before", "Dispatcher", "Read"]
@@ -60,6 +61,9 @@ Read: TypeAlias = Callable[[], Awaitable[Message]]
 """Reads the message; called once at most. Raises `InvalidMessage`, or an outcome."""
 
 _UNBOUND: Final = nullcontext()
+_SPARE: Final = 0.025
+_SHARE: Final = 0.1
+"""How much of a request's time its own calls do not get: a tenth, and at most so many seconds."""
 
 Emit: TypeAlias = Callable[[Message], Awaitable[None]]
 # The handler's method: a coroutine function, or a function that returns an async iterator.
@@ -169,6 +173,7 @@ class Dispatcher:
         end: BaseException | None = None
         desk = self._desks.get(arrival.operation.full_name) if self._desks else None
         visitor: Visitor | None = None
+        span = began(SignalKind.REQUEST_BEGAN, *_begun(arrival)) if listening() else 0
         with commits() as effects:
             try:
                 if desk is not None:
@@ -180,13 +185,13 @@ class Dispatcher:
                     arrival.begun = True
                     if visitor is not None:
                         visitor.began = monotonic()
-                    with bind(arrival.context):
+                    with bind(_inside(arrival.context)):
                         reply = await work(request)
                 if not isinstance(reply, expected):
                     _checked(arrival.operation, reply)
                 return reply
             except Exception as error:
-                end = outcome_of(error, arrival.operation, committed=effects.count)
+                end = _outcome(error, arrival, effects.count)
                 if end is error:
                     raise
                 raise end from error
@@ -197,7 +202,7 @@ class Dispatcher:
                 if desk is not None and visitor is not None:
                     desk.leave(arrival, visitor, end)
                 if listening():
-                    emit(_ended(arrival, end))
+                    emit(_ended(arrival, end, span))
                 del end
 
     async def _prepare(self, arrival: Arrival) -> None:
@@ -268,7 +273,8 @@ class _Deadline(Interruption):
         if self.end(error):
             if not self._arrival.begun:
                 raise expired("before the whole request was there") from error
-            raise overran(error) from error
+            took = monotonic() - self._arrival.received
+            raise overran(error, self._arrival.operation, took) from error
 
 
 def _bound(arrival: Arrival) -> AbstractContextManager[None]:
@@ -321,7 +327,49 @@ def _take(arrival: Arrival, found: str | Context | None) -> None:
         arrival.principal = found.caller
 
 
-def _ended(arrival: Arrival, end: BaseException | None) -> Signal:
+def _outcome(error: Exception, arrival: Arrival, committed: int) -> Refused | Unavailable | Unknown:
+    """Return the outcome for the caller, with what the caller may know."""
+    found = outcome_of(error, arrival.operation, committed=committed)
+    if isinstance(found, Failed) and found.trail and not arrival.named:
+        # at the edge of the system: nobody outside is told what is inside
+        found.trail = ()
+    return found
+
+
+def _inside(context: Context) -> Context:
+    """Return the context for the handler: its own calls end a little before the request has to.
+
+    A call that takes all the time there is would otherwise end when nobody waits any more for the
+    door to say which it was.
+    """
+    if context.deadline is None:
+        return context
+    spare = min(_SPARE, max(0.0, context.deadline - monotonic()) * _SHARE)
+    return replace(context, deadline=context.deadline - spare)
+
+
+def _begun(arrival: Arrival) -> tuple[str, dict[str, Detail]]:
+    """Return what there is to say of a request that begins, and of which operation."""
+    context = arrival.context
+    return arrival.operation.full_name, {
+        "door": arrival.door,
+        "caller": context.caller,
+        "attempt": context.attempt,
+        "traceparent": context.traceparent,
+        "tracestate": context.tracestate,
+        **_route(arrival),
+    }
+
+
+def _route(arrival: Arrival) -> dict[str, Detail]:
+    """Return how the operation is called over HTTP."""
+    route = arrival.operation.route
+    if route is None or arrival.door != "http":
+        return {}
+    return {"method": route.method, "route": route.path}
+
+
+def _ended(arrival: Arrival, end: BaseException | None, span: int) -> Signal:
     outcome, status = "ok", Status.OK
     if isinstance(end, Refused | Unavailable | Unknown):
         status = failure_of(end).status
@@ -347,5 +395,8 @@ def _ended(arrival: Arrival, end: BaseException | None) -> Signal:
             "door": arrival.door,
             "caller": arrival.context.caller,
             "attempt": arrival.context.attempt,
+            "code": http_status(status) if arrival.door == "http" else None,
+            **_route(arrival),
         },
+        span,
     )

@@ -35,6 +35,7 @@ from switchgear.contract.service import Operation
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.model import wire
 from switchgear.model.outcome import Reason, Refused, Rejected, Status, Unavailable, Unknown
+from switchgear.model.trail import Hop, Trail, told, write
 from switchgear.serve.unit import InProgress
 
 __all__ = [
@@ -52,6 +53,8 @@ __all__ = [
 log = logging.getLogger("switchgear.serve")
 
 _BUSY_RETRY: Final = 1.0
+_DEEPEST: Final = 16
+"""How many causes of an error are looked at for the failure of a call."""
 
 
 class TurnedAway(Unavailable):
@@ -101,6 +104,7 @@ class Failure:
     id: str | None = None
     not_executed: bool = False
     final: bool = False
+    trail: Trail = ()
 
     def marks(self) -> dict[str, str]:
         """Return the marks of `switchgear.model.wire` that go with it."""
@@ -109,6 +113,8 @@ class Failure:
             found[wire.OUTCOME] = wire.NOT_EXECUTED
         if self.final:
             found[wire.RETRY] = wire.FINAL
+        if self.trail:
+            found[wire.TRAIL] = write(self.trail)
         return found
 
 
@@ -117,14 +123,19 @@ def expired(when: str = "when the request arrived") -> TurnedAway:
     return TurnedAway(f"the deadline had passed {when}.", status=Status.DEADLINE_EXCEEDED)
 
 
-def overran(cause: BaseException | None) -> Failed:
-    """Return the outcome of a request whose deadline passed while its handler ran."""
-    return Failed(
+def overran(cause: BaseException | None, operation: Operation, took: float) -> Failed:
+    """Return the outcome of a request whose deadline passed while its handler ran.
+
+    A call of its own would have ended before, so the handler itself took the time: `took` seconds.
+    """
+    failed = Failed(
         "the deadline passed while the request was being carried out.",
         status=Status.DEADLINE_EXCEEDED,
         reason=Reason.TIMEOUT,
         cause=cause,
     )
+    failed.trail = (Hop(operation.full_name, "unknown", "timeout", seconds=took),)
+    return failed
 
 
 def outcome_of(
@@ -148,12 +159,30 @@ def outcome_of(
         )
     inner = isinstance(error, Unavailable | Unknown) and not isinstance(error, DatabaseUnavailable)
     name = uuid4().hex
+    trail = _trail_of(error)
+    fields = {"operation": operation.full_name, "error_id": name} | _first(trail)
+    # a failure tells its trail itself, if there is more to tell than its own edge
+    cause = "" if not trail or (inner and trail[1:]) else f" ({told(trail)})"
     if inner:
-        log.warning("%s failed, error id %s: %s", operation.full_name, name, error)
+        log.warning(
+            "%s failed, error id %s: %s%s",
+            operation.full_name,
+            name,
+            error,
+            cause,
+            extra={"fields": fields},
+        )
     else:
-        log.error("%s failed, error id %s", operation.full_name, name, exc_info=error)
+        log.error(
+            "%s failed, error id %s%s",
+            operation.full_name,
+            name,
+            cause,
+            exc_info=error,
+            extra={"fields": fields},
+        )
     away = inner and isinstance(error, Unavailable)
-    return Failed(
+    failed = Failed(
         "a service that this one depends on is not available."
         if away
         else "the service failed; its log has the reason under this id.",
@@ -162,6 +191,27 @@ def outcome_of(
         id=name,
         cause=error,
     )
+    failed.trail = trail
+    return failed
+
+
+def _trail_of(error: BaseException | None) -> Trail:
+    """Return the trail of a failed call, be it that a handler has raised something else for it."""
+    for _ in range(_DEEPEST):
+        if error is None:
+            break
+        if isinstance(error, Unavailable | Unknown) and error.trail:
+            return error.trail
+        error = error.__cause__ or error.__context__
+    return ()
+
+
+def _first(trail: Trail) -> dict[str, object]:
+    """Return the first cause as fields of a log line."""
+    if not trail:
+        return {}
+    first = trail[0]
+    return {"first_cause": first.edge, "reason": first.reason, "trail": write(trail)}
 
 
 def failure_of(outcome: Refused | Unavailable | Unknown) -> Failure:
@@ -181,7 +231,12 @@ def failure_of(outcome: Refused | Unavailable | Unknown) -> Failure:
         )
     if isinstance(outcome, Failed):
         return Failure(
-            outcome.status, outcome.code, outcome.what, id=outcome.id, final=outcome.final
+            outcome.status,
+            outcome.code,
+            outcome.what,
+            id=outcome.id,
+            final=outcome.final,
+            trail=outcome.trail,
         )
     if isinstance(outcome, InProgress):
         return Failure(Status.ABORTED, outcome.code, outcome.what, retry_after=outcome.retry_after)

@@ -19,7 +19,17 @@ Labels: TypeAlias = dict[str, str | int]
 
 _FINE: Final = frozenset({"ok", "done", "degraded", "refused", "duplicate", "expired"})
 """Outcomes that are no error of this side: a refusal is an answer."""
-_LABELS: Final = ("outcome", "reason", "state", "trigger", "door", "part", "side", "next", "priority")
+_LABELS: Final = (
+    "outcome",
+    "reason",
+    "state",
+    "trigger",
+    "door",
+    "part",
+    "side",
+    "next",
+    "priority",
+)
 """Details that have few values, and no name in the conventions."""
 _MESSAGES: Final = (
     SignalKind.EVENT_BEGAN,

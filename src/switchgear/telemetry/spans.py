@@ -18,15 +18,16 @@ event of that span.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from switchgear.model.context import TraceParent, tracing
 from switchgear.model.signal import BEGINS, Detail, Signal, SignalKind, subscribe
 from switchgear.telemetry.conventions import labels, span_name
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
 __all__ = ["traced"]
@@ -54,7 +55,7 @@ def traced(service: str) -> Iterator[None]:
     if tracer is None:
         yield
         return
-    with tracing(_in_progress), subscribe(_listener(tracer, service)):
+    with tracing(_in_progress), subscribe(_Spans(tracer, service).hear):
         yield
 
 
@@ -81,51 +82,60 @@ def _in_progress() -> TraceParent | None:
     return name, found.trace_state.to_header() or None
 
 
-def _listener(tracer: Tracer, service: str) -> Callable[[Signal], None]:
-    from opentelemetry import context, trace  # noqa: PLC0415  an optional dependency
-    from opentelemetry.propagate import get_global_textmap  # noqa: PLC0415
+class _Spans:
+    """The spans in progress, by the id of the signal that began them."""
 
-    # which span a begin has made, and what was in progress before it
-    spans: dict[int, tuple[Span, Any]] = {}
+    def __init__(self, tracer: Tracer, service: str) -> None:
+        from opentelemetry import context, trace  # noqa: PLC0415  an optional dependency
+        from opentelemetry.propagate import get_global_textmap  # noqa: PLC0415
 
-    def begin(signal: Signal) -> None:
-        before = context.get_current()
-        parent = before
-        if not trace.get_current_span(before).get_span_context().is_valid:
-            parent = get_global_textmap().extract(_carrier(signal.detail), before)
-        kind = trace.SpanKind[_KINDS.get(signal.kind, "INTERNAL")]
-        span = tracer.start_span(
-            span_name(signal), parent, kind, {**_attributes(signal), "switchgear.service": service}
-        )
-        if len(spans) < _MOST:
-            spans[signal.id] = span, before
-            context.attach(trace.set_span_in_context(span, parent))
+        self._context, self._trace, self._textmap = context, trace, get_global_textmap()
+        self._tracer = tracer
+        self._service = service
+        self._open: dict[int, tuple[Span, Context]] = {}
+        """With what was in progress before."""
 
-    def end(signal: Signal) -> None:
-        span, before = spans.pop(signal.id, (None, None))
-        if span is None:
-            return
-        attributes = _attributes(signal)
-        span.set_attributes(attributes)
-        if "error.type" in attributes:
-            span.set_status(trace.StatusCode.ERROR, str(attributes["error.type"]))
-        # set again, not reset by a token: it may end in another context than it began in, where it
-        # is not in progress
-        if trace.get_current_span() is span:
-            context.attach(before)
-        span.end()
-
-    def listen(signal: Signal) -> None:
+    def hear(self, signal: Signal) -> None:
+        """Take a signal."""
         if signal.kind in BEGINS:
-            begin(signal)
+            self._begin(signal)
         elif signal.kind in _ENDS:
-            end(signal)
+            self._end(signal)
         else:
-            span = trace.get_current_span()
+            span = self._trace.get_current_span()
             if span.is_recording():
                 span.add_event(str(signal.kind), _attributes(signal))
 
-    return listen
+    def _begin(self, signal: Signal) -> None:
+        if len(self._open) >= _MOST:
+            return
+        trace = self._trace
+        parent = before = self._context.get_current()
+        if not trace.get_current_span(before).get_span_context().is_valid:
+            parent = self._textmap.extract(_carrier(signal.detail), before)
+        span = self._tracer.start_span(
+            span_name(signal),
+            parent,
+            trace.SpanKind[_KINDS.get(signal.kind, "INTERNAL")],
+            {**_attributes(signal), "switchgear.service": self._service},
+        )
+        self._open[signal.id] = span, before
+        self._context.attach(trace.set_span_in_context(span, parent))
+
+    def _end(self, signal: Signal) -> None:
+        found = self._open.pop(signal.id, None)
+        if found is None:
+            return
+        span, before = found
+        attributes = _attributes(signal)
+        span.set_attributes(attributes)
+        if "error.type" in attributes:
+            span.set_status(self._trace.StatusCode.ERROR, str(attributes["error.type"]))
+        # set again, not reset by a token: it may end in another context than it began in, where it
+        # is not in progress
+        if self._trace.get_current_span() is span:
+            self._context.attach(before)
+        span.end()
 
 
 def _carrier(detail: Mapping[str, Detail]) -> dict[str, str]:

@@ -1,0 +1,154 @@
+"""Three services in a row, over real doors: whoever stands at the edge can name the first cause."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+import httpx
+import pytest
+
+from switchgear.call.client import connect
+from switchgear.model.outcome import Unavailable, Unknown
+from switchgear.model.trail import read
+from switchgear.policy.breaker import Breaker
+from switchgear.policy.policy import Policy
+from switchgear.policy.retry import Retry
+from tests.call.cutting import free_port
+from tests.serve.world import Do, Handler, Inventory, serving
+
+OPERATION = "acme.inventory.v1.Inventory/do"
+
+
+class Passing(Handler):
+    """Asks the next service to do it."""
+
+    def __init__(self, below):
+        super().__init__()
+        self.below = below
+
+    async def do(self, request):
+        return await self.below.do(request)
+
+
+class Row:
+    """gateway -> orders -> inventory; each hop over the wire that the test names."""
+
+    def __init__(self, *, inventory, wires=("grpc", "http"), orders=None, gateway=None):
+        self.leaf = inventory
+        self.wires = wires
+        self.orders = orders or Policy(retry=Retry(base=0.001, cap=0.001))
+        self.gateway = gateway or Policy()
+
+    async def __aenter__(self):
+        self._stack = AsyncExitStack()
+        enter = self._stack.enter_async_context
+        if isinstance(self.leaf, Handler):
+            url = (await enter(serving(self.leaf))).url(self.wires[1])
+        else:
+            url = f"{self.wires[1]}://127.0.0.1:{free_port()}"
+        below = await enter(connect(Inventory, url, self.orders, caller="orders"))
+        served = await enter(serving(Passing(below)))
+        url = served.url(self.wires[0])
+        below = await enter(connect(Inventory, url, self.gateway, caller="gateway"))
+        self.edge = await enter(serving(Passing(below)))
+        self.client = await enter(httpx.AsyncClient())
+        return self
+
+    async def __aexit__(self, *error):
+        await self._stack.aclose()
+
+    async def ask(self, what, **headers):
+        return await self.client.post(
+            f"{self.edge.http}/v1/do", json={"what": what}, headers=headers, timeout=5
+        )
+
+
+def first_cause(caplog):
+    """The last line that was logged is the edge's: each door logs after the one below."""
+    record = [one for one in caplog.records if one.name == "switchgear.serve"][-1]
+    assert f"first cause: orders -> {OPERATION}" in record.getMessage()
+    assert f"; then gateway -> {OPERATION}" in record.getMessage()
+    return record.fields["first_cause"], record.fields["reason"]
+
+
+@pytest.mark.parametrize("wires", [("http", "grpc"), ("grpc", "http")])
+async def test_the_edge_names_a_leaf_that_is_down(wires, caplog):
+    async with Row(inventory=None, wires=wires) as row:
+        answer = await row.ask("x")
+    assert first_cause(caplog) == (f"orders -> {OPERATION}", "connect")
+    assert "unavailable (connect) after 3 attempts" in caplog.records[-1].getMessage()
+    # nobody outside is told what is inside
+    assert (answer.status_code, "switchgear-trail" in answer.headers) == (500, False)
+    assert "orders" not in answer.text
+
+
+@pytest.mark.parametrize("wires", [("http", "grpc"), ("grpc", "http")])
+async def test_the_edge_names_a_leaf_that_is_slow(wires, caplog):
+    # all share one deadline, and the layers above are told all the same before it has passed
+    gateway = Policy(deadline=0.5, retry=None)
+    async with Row(inventory=Handler(), wires=wires, gateway=gateway) as row:
+        answer = await row.ask("wait")
+    assert first_cause(caplog) == (f"orders -> {OPERATION}", "timeout")
+    assert answer.status_code == 500
+
+
+async def test_the_edge_names_the_policy_that_decided(caplog):
+    orders = Policy(breaker=Breaker(consecutive=1), retry=None)
+    async with Row(inventory=None, orders=orders) as row:
+        await row.ask("x")
+        caplog.clear()
+        await row.ask("x")
+    assert first_cause(caplog) == (f"orders -> {OPERATION}", "breaker-open")
+    assert "after 0 attempts" in caplog.records[-1].getMessage()
+
+
+async def test_a_service_of_the_system_is_told_and_adds_its_own_edge():
+    async with Row(inventory=None) as row:
+        answer = await row.ask("x", **{"switchgear-caller": "page"})
+        trail = read(answer.headers["switchgear-trail"])
+        assert [hop.edge for hop in trail] == [f"orders -> {OPERATION}", f"gateway -> {OPERATION}"]
+        assert [hop.outcome for hop in trail] == ["unavailable", "unknown"]
+        assert trail[0].seconds <= trail[1].seconds
+        for scheme in ("http", "grpc"):
+            url = row.edge.url(scheme)
+            async with connect(Inventory, url, Policy(retry=None), caller="page") as inventory:
+                with pytest.raises((Unavailable, Unknown)) as raised:
+                    await inventory.do(Do(what="x"))
+            assert [hop.edge.partition(" ")[0] for hop in raised.value.trail] == [
+                "orders",
+                "gateway",
+                "page",
+            ]
+            assert f"first cause: orders -> {OPERATION}" in str(raised.value)
+
+
+async def test_a_handler_that_takes_too_long_is_named_itself():
+    class Slow(Handler):
+        async def do(self, request):
+            await asyncio.Event().wait()
+
+    async with serving(Slow()) as served, httpx.AsyncClient() as client:
+        headers = {"switchgear-caller": "page", "switchgear-timeout": "60"}
+        answer = await client.post(f"{served.http}/v1/do", json={"what": "x"}, headers=headers)
+    assert answer.status_code == 504
+    (hop,) = read(answer.headers["switchgear-trail"])
+    assert (hop.edge, hop.reason) == (OPERATION, "timeout")
+
+
+async def test_a_failure_that_a_handler_wraps_keeps_its_trail(caplog):
+    class Wrapping(Passing):
+        async def do(self, request):
+            try:
+                return await self.below.do(request)
+            except Unavailable as error:
+                raise ValueError("hunter2") from error
+
+    url = f"http://127.0.0.1:{free_port()}"
+    async with connect(Inventory, url, Policy(retry=None), caller="orders") as below:
+        async with serving(Wrapping(below)) as served, httpx.AsyncClient() as client:
+            answer = await client.post(f"{served.http}/v1/do", json={"what": "x"})
+    assert answer.status_code == 500
+    (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert record.fields["first_cause"] == f"orders -> {OPERATION}"
