@@ -125,7 +125,7 @@ async def _serve(found: object, service: ServiceConfig, config: Config, line: Li
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ask, number)
     line.drains(service.drain)
-    with telemetry.logged(), telemetry.measured(service.name), telemetry.traced(service.name):
+    with telemetry.reported(service.name):
         if isinstance(found, Service):
             return await _serve_service(found, service, config, line, stop)
         return await _serve_plain(cast("App", found), service, line, stop)

@@ -307,7 +307,7 @@ class Service:
         from switchgear.app.runtime import Runtime  # noqa: PLC0415  declaring needs none of it
 
         runtime = Runtime(self, config)
-        with telemetry.logged(), telemetry.measured(self.name):
+        with telemetry.reported(self.name):
             await runtime.start()
             runtime.ready()
             try:
