@@ -792,6 +792,18 @@ async def test_signals(database: Sqlite, book: Book) -> None:
             book.will("ship", None)
             await (await begin(engine, database, saga, "o-2")).result(within=5)
     mine = [signal for signal in heard if signal.detail["id"] == "o-1"]
+    attempts = {SignalKind.SAGA_STEP_BEGAN, SignalKind.SAGA_STEP_ENDED}
+    begun = [signal for signal in mine if signal.kind is SignalKind.SAGA_STEP_BEGAN]
+    ended = [signal for signal in mine if signal.kind is SignalKind.SAGA_STEP_ENDED]
+    assert [signal.id for signal in begun] == [signal.id for signal in ended]
+    assert [(one.detail["step"], one.detail["outcome"]) for one in ended] == [
+        ("reserve", "ok"),
+        ("debit", "ok"),
+        ("ship", "refused"),
+        ("debit", "ok"),
+        ("reserve", "refused"),
+    ]
+    mine = [signal for signal in mine if signal.kind not in attempts]
     assert [signal.kind for signal in mine if signal.kind is not SignalKind.SAGA_STEP] == [
         SignalKind.SAGA_STARTED,
         SignalKind.SAGA_COMPENSATING,

@@ -15,7 +15,7 @@ import msgspec
 from switchgear.database.port import commits
 from switchgear.model.context import Context, Priority, bind
 from switchgear.model.outcome import Reason, Refused, Rejected, Unavailable, Unknown
-from switchgear.model.signal import Signal, SignalKind, began, emit, listening
+from switchgear.model.signal import Detail, Signal, SignalKind, began, emit, listening
 from switchgear.saga.codec import failure_of
 from switchgear.saga.context import StepContext, key_of
 from switchgear.saga.definition import Saga, Step
@@ -264,7 +264,13 @@ def _begun(instance: Instance, run: Run, context: Context) -> int:
 
 def _ended(instance: Instance, run: Run, end: BaseException | None, span: int) -> Signal:
     outcome = "ok" if end is None else str(_what(end))
-    detail = {"step": run.step, "side": run.side, "outcome": outcome}
+    detail: dict[str, Detail] = {
+        "id": instance.row.id,
+        "step": run.step,
+        "side": run.side,
+        "attempt": run.attempt,
+        "outcome": outcome,
+    }
     return Signal(SignalKind.SAGA_STEP_ENDED, instance.saga.name, detail, span)
 
 
