@@ -52,6 +52,7 @@ from switchgear.app.resources import InjectionError
 from switchgear.app.runtime import Runtime
 from switchgear.config import Config, load, without_file
 from switchgear.errors import ConfigError, OperationError
+from switchgear.events.bus import Health as EventHealth
 from switchgear.testing import testing
 
 
@@ -616,6 +617,26 @@ async def test_a_database_that_is_gone_is_not_ready(
         assert "DatabaseUnavailable" in said
         assert "ann:***@db" in said
         assert (await client.get("/livez")).status_code == 200
+    await runtime.stop()
+
+
+async def test_a_service_whose_events_meet_a_bug_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> EventHealth:
+        return EventHealth(error="LookupError: a bug", relay_broken=True)
+
+    app = without_calls()
+    runtime = Runtime(app, settings(tmp_path, SWITCHGEAR_SERVICES_MILL_HTTP="127.0.0.1:0"))
+    await runtime.start()
+    await runtime.open_doors()
+    async with httpx.AsyncClient(base_url=f"http://{runtime.doors['http'].address}") as client:
+        monkeypatch.setattr(runtime.bus, "health", broken)
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["parts"]["events"] == "relay: LookupError: a bug"
+        monkeypatch.undo()
+        assert (await client.get("/readyz")).json()["parts"] == {"database": "ok"}
     await runtime.stop()
 
 

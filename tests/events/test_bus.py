@@ -364,6 +364,34 @@ async def test_a_broken_inbox_is_reported_and_loses_nothing(bus):
     assert len(seen) == 1
 
 
+async def test_a_bug_while_polling_is_reported_and_the_consumer_goes_on(bus, monkeypatch):
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    monkeypatch.setattr("switchgear.events.consumer._PAUSE_MOST", 0.05)
+    seen, broken = [], True
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key")
+    async def handler(event, tx):
+        seen.append(event)
+
+    await bus.start()
+    subscription = bus._consumers["orders.x"]._subscription
+    poll = subscription.poll
+
+    async def failing(*given):
+        if broken:
+            raise LookupError("a bug")
+        return await poll(*given)
+
+    subscription.poll = failing
+    await publish(bus, placed())
+    await until(lambda: told)
+    assert (await bus.health()).broken == "orders.x: polling: LookupError: a bug"
+    broken = False
+    await until(lambda: seen)
+    assert (await bus.health()).broken is None
+
+
 async def test_a_parked_event_that_is_not_there_is_told(bus):
     bus.on(OrderPlaced, name="x", on_failure="skip", handler=react)
     await bus.start()

@@ -316,13 +316,20 @@ class Runtime:
         await tx.flush()
 
     async def _check(self) -> None:
-        """Look how the parts are, for `/readyz`. Only the database decides."""
+        """Look how the parts are, for `/readyz`.
+
+        The database decides, and whether events are handled at all: a consumer that a defect keeps
+        from working is no place to send work to. A broker that is away is none: events wait.
+        """
         health = self.health
         try:
             async with asyncio.timeout(_PROBE):
                 await self._probe()
                 health.parts["database"] = "ok"
                 bus = await self.bus.health()
+                health.parts.pop("events", None)
+                if bus.broken:
+                    health.parts["events"] = masked(bus.broken)
                 health.details = {
                     "unpublished": bus.unpublished,
                     "relay": bus.error or "ok",

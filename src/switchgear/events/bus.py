@@ -66,6 +66,8 @@ class SubscriptionHealth:
     """Seconds since the longest-running handler began; None if none runs."""
     error: str | None
     """What keeps it from working, while something does."""
+    broken: str | None = None
+    """The part of it that nobody expected: a defect, and no reason to send the service work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,14 @@ class Health:
     """Age in seconds of the oldest of them."""
     error: str | None = None
     """Why the relay cannot publish, while it cannot."""
+    relay_broken: bool = False
+    """Whether that is an error that nobody expected."""
+
+    @property
+    def broken(self) -> str | None:
+        """What fails in a way that nobody expected, in any part; None if nothing does."""
+        found = [f"{name}: {one.broken}" for name, one in self.subscriptions.items() if one.broken]
+        return "; ".join(found + ([f"relay: {self.error}"] if self.relay_broken else [])) or None
 
 
 @dataclass(slots=True)
@@ -264,8 +274,15 @@ class Bus:
                 consumer.blocked(),
                 consumer.stuck(),
                 consumer.error,
+                consumer.broken,
             )
-        return Health(subscriptions, backlog.events, backlog.oldest, self.relay.error)
+        return Health(
+            subscriptions,
+            backlog.events,
+            backlog.oldest,
+            self.relay.error,
+            relay_broken=self.relay.broken,
+        )
 
     def _register(self, group: Subscribed, contract: EventContract, handler: Handler) -> None:
         reaction = Reaction.of(contract, handler)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -124,6 +124,7 @@ class Consumer:
         self._stopping = False
         self._troubles: Counter[str] = Counter()
         self._errors: dict[str, str] = {}
+        self._broken: set[str] = set()
         self._size = _USUAL_SIZE
         self._version = -1
         self._acts = -1
@@ -134,6 +135,11 @@ class Consumer:
         """What keeps the consumer from working at present; None while all is well."""
         return "; ".join(self._errors.values()) or None
 
+    @property
+    def broken(self) -> str | None:
+        """What fails in a way that nobody expected, while it does; it is tried again."""
+        return "; ".join(self._errors[doing] for doing in sorted(self._broken)) or None
+
     async def start(self) -> None:
         """Join the group and begin. A broker that cannot be reached is tried again for ever.
 
@@ -141,13 +147,14 @@ class Consumer:
         """
         with suppress(BrokerUnavailable):
             await self._join()
-        for work, name in (
-            (self._pump(), "poll"),
-            (self._commit_watermarks(), "commit"),
-            (self._watch_store(), "store"),
+        for work, doing in (
+            (self._pump, "polling"),
+            (self._commit_watermarks, "committing"),
+            (self._watch_store, "watching the store"),
         ):
-            task = asyncio.create_task(work, name=f"{name} {self.settings.consumer}")
-            task.add_done_callback(self._ended)
+            task = asyncio.create_task(
+                self._for_ever(work, doing), name=f"{doing} {self.settings.consumer}"
+            )
             self._background.append(task)
 
     async def stop(self, within: float = 10.0) -> None:
@@ -436,7 +443,9 @@ class Consumer:
         while True:
             await asyncio.sleep(_STORE_EVERY)
             try:
-                if not await self._acted():
+                acted = await self._acted()
+                self._well("watching the store")
+                if not acted:
                     continue
                 stored = await self._stored()
             except (DatabaseUnavailable, Unknown):
@@ -469,6 +478,7 @@ class Consumer:
     # trouble
 
     def _well(self, doing: str) -> None:
+        self._broken.discard(doing)
         self._troubles.pop(doing, None)
         self._errors.pop(doing, None)
 
@@ -480,12 +490,18 @@ class Consumer:
         most = min(_PAUSE * 2.0 ** min(self._troubles[doing] - 1, 10), _PAUSE_MOST)
         return most * (1.0 - self._draw() / 2)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._report(error, task.get_name())
+    async def _for_ever(self, work: Callable[[], Awaitable[None]], doing: str) -> None:
+        """Do `work` again after an error that nobody expected: else the consumer would be dead."""
+        while True:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001  reported, and it is not ready meanwhile
+                self._report(error, doing)
+            await asyncio.sleep(_PAUSE_MOST)
 
     def _report(self, error: BaseException, doing: str) -> None:
         self._errors[doing] = f"{doing}: {type(error).__qualname__}: {error}"
+        self._broken.add(doing)
         asyncio.get_running_loop().call_exception_handler(
             {"message": f"{self.settings.consumer}: {doing} failed", "exception": error}
         )

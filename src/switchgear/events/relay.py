@@ -98,6 +98,8 @@ class Relay:
         self._failures = 0
         self.error: str | None = None
         """Why nothing can be published at present; None while all is well."""
+        self.broken = False
+        """Whether `error` is one that nobody expected."""
 
     async def start(self) -> None:
         """Begin to publish in the background. The outbox's tables exist already."""
@@ -106,7 +108,6 @@ class Relay:
         if self._watch is not None:
             self._watch.start()
         self._task = asyncio.create_task(self._run(), name="relay")
-        self._task.add_done_callback(self._ended)
 
     def wake(self) -> None:
         """Look into the outbox now. May be called from any thread."""
@@ -143,12 +144,12 @@ class Relay:
         count, oldest = rows[0]
         return Backlog(count, None if oldest is None else max(0.0, oldest))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.error = f"the relay has ended: {type(error).__qualname__}: {error}"
-            task.get_loop().call_exception_handler(
-                {"message": "the relay has ended", "exception": error}
-            )
+    def _report(self, error: Exception) -> None:
+        self.error = f"{type(error).__qualname__}: {error}"
+        self.broken = True
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "the relay failed, and tries again", "exception": error}
+        )
 
     async def _run(self) -> None:
         idle = _POLL
@@ -158,10 +159,18 @@ class Relay:
                 published = await self._turn()
                 self._failures = 0
                 self.error = None
+                self.broken = False
             except (Unavailable, Unknown, BrokerError) as error:
                 published = 0
                 self._failures += 1
                 self.error = str(error)
+                if self._stopping.is_set():
+                    return
+                await self._pause()
+                continue
+            except Exception as error:  # noqa: BLE001  reported; else nothing is published any more
+                self._failures += 1
+                self._report(error)
                 if self._stopping.is_set():
                     return
                 await self._pause()
