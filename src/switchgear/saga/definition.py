@@ -224,6 +224,8 @@ class Saga(Nested):
     `attempt_timeout` bounds one attempt of either, whose outcome is unknown when it passes.
     `fingerprint` pins the structure that this version was published with: a definition that comes
     out otherwise is refused at import, instead of at the start of a worker that finds its sagas.
+    `keep` is for how long a saga is kept after its end, to be looked at and refuted; then it is
+    archived, if the engine has an archive, and deleted. None: for ever.
 
     Raises `SagaDefinitionError` if the name or the version cannot be used.
     """
@@ -239,8 +241,10 @@ class Saga(Nested):
         undo_retry: Backoff | None = None,
         attempt_timeout: timedelta = timedelta(minutes=1),
         fingerprint: str | None = None,
+        keep: timedelta | None = None,
     ) -> None:
-        rules.check_saga(name, version, deadline, attempt_timeout, valid=_NAME)
+        times = {"deadline": deadline, "attempt_timeout": attempt_timeout, "keep": keep}
+        rules.check_saga(name, version, times, valid=_NAME)
         super().__init__(self, None)
         self.name = name
         self.version = version
@@ -248,6 +252,7 @@ class Saga(Nested):
         self.retry = retry or Backoff()
         self.undo_retry = undo_retry or _UNDO_RETRY
         self.attempt_timeout = attempt_timeout
+        self.keep = keep
         self._pinned = fingerprint
         self._shared = runbook
         self._file = defining_file()

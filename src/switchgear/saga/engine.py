@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,8 +56,9 @@ class Engine:
     until its last saga has ended. `concurrency` is how many sagas are driven at once, `lease` how
     many seconds another worker waits for a worker that is gone, and `poll` how often, in seconds,
     it looks for work that another process left (default: 0.05 on SQLite, where looking is nearly
-    free, 0.5 elsewhere). `clock` gives epoch seconds for deadlines and waits; leases are by the
-    database's clock.
+    free, 0.5 elsewhere). `archive` is a folder for sagas that have been kept long enough, one JSON
+    object a line and saga; see `Saga(keep=...)`. `clock` gives epoch seconds for deadlines and
+    waits; leases are by the database's clock.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Engine:
         poll: float | None = None,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
+        archive: str | Path | None = None,
     ) -> None:
         self._database = database
         self._sagas = _by_definition(sagas)
@@ -89,6 +92,7 @@ class Engine:
             clock=clock,
             rng=rng or random.Random(),  # noqa: S311  it spreads retries
             ended=self._ended,
+            archive=None if archive is None else Path(archive),
         )
 
     # --- starting ------------------------------------------------------------------------------

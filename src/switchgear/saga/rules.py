@@ -66,12 +66,7 @@ class Layout:
 
 
 def check_saga(
-    name: str,
-    version: int,
-    deadline: timedelta | None,
-    attempt_timeout: timedelta,
-    *,
-    valid: re.Pattern[str],
+    name: str, version: int, times: Mapping[str, timedelta | None], *, valid: re.Pattern[str]
 ) -> None:
     """Refuse a name, version or time that cannot be used."""
     where = f"saga {name}"
@@ -85,7 +80,7 @@ def check_saga(
         raise SagaDefinitionError(
             f"its version is {version}.", where=where, fix="Count versions from 1."
         )
-    for time, named in ((deadline, "deadline"), (attempt_timeout, "attempt_timeout")):
+    for named, time in times.items():
         if time is not None and time <= timedelta():
             raise SagaDefinitionError(
                 f"its {named} is {time}.", where=where, fix="Give it a time greater than zero."

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -23,14 +22,23 @@ import msgspec
 from switchgear.database.port import Database
 from switchgear.errors import SagaError
 from switchgear.saga import machine
-from switchgear.saga.codec import Failure
 from switchgear.saga.errors import Held, NoSuchSaga, StateMoved
-from switchgear.saga.plan import Kind, Plan, Side
+from switchgear.saga.evidence import (
+    AttemptEvidence,
+    Evidence,
+    StepEvidence,
+    WorkItem,
+    evidence_of,
+    select_items,
+    story_of,
+    unknown_saga,
+)
+from switchgear.saga.plan import Plan, Side
 from switchgear.saga.state import Entry, Fate, Operated, State, What
-from switchgear.saga.stores import locks, store_of
+from switchgear.saga.stores import store_of
 from switchgear.saga.stores.port import Line, SagaRow, Store, Turn, Unit, Write
 from switchgear.saga.stores.units import STEPS, Units
-from switchgear.saga.story import FAILED, Decision, Story
+from switchgear.saga.story import Decision, Story
 
 __all__ = [
     "AttemptEvidence",
@@ -48,90 +56,6 @@ __all__ = [
 ]
 
 _ASK_AGAIN = 0.05
-_ITEM = "id, saga, step, side, runbook, instructions, opened, closed, action, actor, reason"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkItem:
-    """Something that a person has to do, or has done. Times are epoch seconds."""
-
-    id: str
-    """The saga's id and the function that gave up: `o-1/refund`."""
-    saga_id: str
-    step: str
-    side: Side
-    """`undo` if the step's undo gave up, `do` if the step itself did."""
-    runbook: str
-    """The runbook's path, as the definition gives it."""
-    instructions: str
-    """The runbook's text when the item opened."""
-    opened: float
-    closed: float | None = None
-    action: str | None = None
-    actor: str | None = None
-    reason: str | None = None
-    definition: str = ""
-    """Name, version and fingerprint of the saga's definition."""
-    status: str = ""
-    """Where the saga stands now: queued, and after an action whatever it has become."""
-
-    @property
-    def saga(self) -> str:
-        """The saga's name."""
-        return self.definition.split("/", 1)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptEvidence:
-    """One attempt, or a person's action, with what came of it."""
-
-    side: Side
-    attempt: int
-    began: float | None
-    ended: float
-    what: What
-    follows: str
-    """What was decided: go, again, undo or queue."""
-    failure: Failure | None = None
-    decision: Decision | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepEvidence:
-    """What is known of one step."""
-
-    name: str
-    kind: Kind
-    fate: Fate
-    undo: str | None
-    result: str | None
-    """The recorded result, as JSON."""
-    attempts: tuple[AttemptEvidence, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Everything that is recorded about one saga. Times are epoch seconds."""
-
-    id: str
-    saga: str
-    version: int
-    status: str
-    began: float
-    deadline: float | None
-    ended: float | None
-    input: str
-    """The input, as JSON."""
-    steps: tuple[StepEvidence, ...]
-    items: tuple[WorkItem, ...]
-    interruptions: tuple[float, ...]
-    """When a worker vanished or was stopped while it held the saga."""
-    waits_for: tuple[tuple[str, str], ...] = ()
-    """The locks that it waits for before it begins, each with the saga that holds it."""
-
-    def named(self, *fates: Fate) -> tuple[str, ...]:
-        """Return the steps that are in one of `fates`."""
-        return tuple(step.name for step in self.steps if step.fate in fates)
 
 
 async def list_items(
@@ -142,7 +66,7 @@ async def list_items(
     where = "closed IS NULL ORDER BY opened"
     if closed:
         where = "closed IS NOT NULL ORDER BY closed DESC"
-    return await store.read(_select(f"WHERE {where} LIMIT ?", limit))
+    return await store.read(select_items(f"WHERE {where} LIMIT ?", limit))
 
 
 async def show(database: Database, id: str) -> Evidence:  # noqa: A002  it is called that
@@ -151,7 +75,7 @@ async def show(database: Database, id: str) -> Evidence:  # noqa: A002  it is ca
     Raises `NoSuchSaga` if there is none.
     """
     store, units = await _opened(database)
-    return await store.read(_evidence(units, id))
+    return await store.read(evidence_of(units, id))
 
 
 async def retry(database: Database, id: str, actor: str, reason: str) -> WorkItem:  # noqa: A002
@@ -232,7 +156,7 @@ def refutation(
     row = yield from units.hold(id)
     if row is None:
         raise NoSuchSaga(f"there is no saga {id} in this database.")
-    story = yield from _story(units, row)
+    story = yield from story_of(units, row)
     mark = story.state.marks.get(step)
     if mark is not None and mark.fate is Fate.REFUTED:
         return story.status
@@ -281,7 +205,7 @@ def _operation(
     item = yield from _item(given)
     row = yield from units.hold(item.saga_id)
     if row is None:
-        raise _none(given)
+        raise unknown_saga(given)
     if item.closed is not None:
         done = (item.action, item.actor, item.reason)
         if done == (action, decision.actor, decision.reason):
@@ -293,7 +217,7 @@ def _operation(
         )
     if row.owner is not None:
         raise Held(row.id)
-    story = yield from _story(units, row)
+    story = yield from story_of(units, row)
     wrong = machine.complaint(story.plan, story.state, item.step, action)
     if wrong:
         raise StateMoved(f"{action} of {item.id} is not possible: {wrong}.")
@@ -342,22 +266,12 @@ def _turn(plan: Plan, state: State, now: float) -> Turn:
     return Turn(status, release=True, wake=wake)
 
 
-def _select(tail: str, *args: str | int) -> Unit[list[WorkItem]]:
-    columns = ", ".join(f"i.{name.strip()}" for name in _ITEM.split(","))
-    sql = (
-        f"SELECT {columns}, s.definition, s.status FROM switchgear_saga_items AS i "  # noqa: S608  constants
-        f"JOIN switchgear_sagas AS s ON s.id = i.saga {tail}"
-    )
-    rows = yield sql, args
-    return [WorkItem(row[0], row[1], row[2], Side(row[3]), *row[4:]) for row in rows]
-
-
 def _item(given: str) -> Unit[WorkItem]:
     """Return the work item `given`, or the one of the saga `given`."""
-    found = yield from _select("WHERE i.id = ?", given)
+    found = yield from select_items("WHERE i.id = ?", given)
     if found:
         return found[0]
-    found = yield from _select("WHERE i.saga = ? ORDER BY i.opened DESC, i.id", given)
+    found = yield from select_items("WHERE i.saga = ? ORDER BY i.opened DESC, i.id", given)
     still_open = [item for item in found if item.closed is None]
     if len(still_open) > 1:
         names = ", ".join(item.id for item in still_open)
@@ -367,92 +281,7 @@ def _item(given: str) -> Unit[WorkItem]:
     row = yield "SELECT status FROM switchgear_sagas WHERE id = ?", (given,)
     if row:
         raise StateMoved(f"saga {given} has no work item; it is {row[0][0]}.")
-    raise _none(given)
-
-
-def _none(given: str) -> NoSuchSaga:
-    return NoSuchSaga(
-        f"there is no saga and no work item {given} in this database.",
-        fix="List the open items: switchgear saga list",
-    )
-
-
-def _story(units: Units, row: SagaRow) -> Unit[Story]:
-    plan = yield from units.plan(row.definition)
-    if plan is None:
-        raise SagaError(
-            f"the definition {row.definition} of saga {row.id} is not stored here.",
-            fix="Run a worker of that version once: it stores its definitions when it starts.",
-        )
-    lines = yield from units.lines([row.id])
-    return Story.of(msgspec.json.decode(plan, type=Plan), row, lines[row.id])
-
-
-def _evidence(units: Units, given: str) -> Unit[Evidence]:
-    row = yield from units.find(given)
-    if row is None:
-        item = yield from _select("WHERE i.id = ?", given)
-        row = (yield from units.find(item[0].saga_id)) if item else None
-    if row is None:
-        raise _none(given)
-    story = yield from _story(units, row)
-    lines = (yield from units.lines([row.id]))[row.id]
-    items = yield from _select("WHERE i.saga = ? ORDER BY i.opened", row.id)
-    waits_for = yield from locks.holders(row.id)
-    return Evidence(
-        id=row.id,
-        saga=story.plan.saga,
-        version=story.plan.version,
-        status=row.status if waits_for else story.status,
-        began=row.began,
-        deadline=row.deadline,
-        ended=row.ended,
-        input=bytes(row.input).decode(),
-        steps=_steps(story, lines),
-        items=tuple(items),
-        interruptions=tuple(line.entry.at for line in lines if line.entry.what is What.INTERRUPTED),
-        waits_for=tuple(waits_for),
-    )
-
-
-def _steps(story: Story, lines: Sequence[Line]) -> tuple[StepEvidence, ...]:
-    steps = []
-    for planned in story.plan.steps:
-        result = story.results.get(planned.name)
-        steps.append(
-            StepEvidence(
-                name=planned.name,
-                kind=planned.kind,
-                fate=story.state.marks[planned.name].fate,
-                undo=planned.undo,
-                result=None if result is None else bytes(result).decode(),
-                attempts=tuple(
-                    _attempt(line, line.entry.side)
-                    for line in lines
-                    if line.entry.step == planned.name and line.entry.side is not None
-                ),
-            )
-        )
-    return tuple(steps)
-
-
-def _attempt(line: Line, side: Side) -> AttemptEvidence:
-    entry = line.entry
-    failure = decision = None
-    if line.data is not None and entry.what in FAILED:
-        failure = msgspec.json.decode(line.data, type=Failure)
-    elif line.data is not None and entry.what is not What.OK:
-        decision = msgspec.json.decode(line.data, type=Decision)
-    return AttemptEvidence(
-        side=side,
-        attempt=entry.attempt,
-        began=line.began,
-        ended=entry.at,
-        what=entry.what,
-        follows=entry.next,
-        failure=failure,
-        decision=decision,
-    )
+    raise unknown_saga(given)
 
 
 def _json(text: str) -> Any:

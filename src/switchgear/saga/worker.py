@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context as Variables
 from contextvars import copy_context
+from pathlib import Path
 
 import msgspec
 
@@ -21,6 +22,7 @@ from switchgear.saga.attempt import Instance
 from switchgear.saga.definition import Saga
 from switchgear.saga.driver import ENDED, Driver
 from switchgear.saga.identity import identity, is_dead
+from switchgear.saga.keeping import Keeper
 from switchgear.saga.outage import Outage
 from switchgear.saga.stores.port import Claimed, Store
 from switchgear.saga.stores.units import Units
@@ -50,6 +52,7 @@ class Worker:
         clock: Callable[[], float],
         rng: random.Random,
         ended: Callable[[str, Story], None],
+        archive: Path | None = None,
     ) -> None:
         self.owner = identity()
         self.lease = lease
@@ -63,6 +66,7 @@ class Worker:
         self._rng = rng
         self._ended = ended
         self._outage = Outage()
+        self._keeper = Keeper(store, units, sagas, archive)
         self._active: dict[str, tuple[Driver, asyncio.Task[None]]] = {}
         self._backlog: deque[Instance] = deque()
         self._wake = asyncio.Event()
@@ -197,6 +201,7 @@ class Worker:
         for owner in await self._store.read(self._units.owners()):
             if owner != self.owner and is_dead(owner):
                 await self._store.write(self._units.expire(owner))
+        await self._sweep()
         if self._sagas:
             strangers = dict(await self._store.read(self._units.strangers(tuple(self._sagas))))
             for definition in strangers.keys() - self._strangers:
@@ -209,6 +214,13 @@ class Worker:
                     version,
                 )
             self._strangers = frozenset(strangers)
+
+    async def _sweep(self) -> None:
+        """Put away what has been kept long enough; what cannot be archived must not stop work."""
+        try:
+            await self._keeper.sweep(self._clock())
+        except (OSError, SagaError, msgspec.MsgspecError) as error:
+            _log.error("finished sagas cannot be archived, and are kept: %s", error)
 
     def _launch(self, instance: Instance) -> None:
         driver = Driver(

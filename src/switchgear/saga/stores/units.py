@@ -355,6 +355,26 @@ class Units:
         rows = yield sql, tuple(definitions)
         return [(row[0], row[1]) for row in rows]
 
+    def walk(self, after: str, limit: int) -> Unit[list[tuple[str, str, float | None]]]:
+        """Return id, definition and end of sagas after the id `after`, in the order of ids."""
+        sql = "SELECT id, definition, ended FROM switchgear_sagas WHERE id > ? ORDER BY id LIMIT ?"
+        rows = yield sql, (after, limit)
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def delete(self, ids: Sequence[str]) -> Unit[int]:
+        """Delete those of `ids` that have ended, with all that is recorded of them."""
+        sql = (
+            f"DELETE FROM switchgear_sagas WHERE id IN {in_list(ids)} "  # noqa: S608  constants
+            "AND ended IS NOT NULL RETURNING id"
+        )
+        rows = yield sql, tuple(ids)
+        gone = [row[0] for row in rows]
+        if gone:
+            for table, column in (("journal", "id"), ("items", "saga")):
+                sql = f"DELETE FROM switchgear_saga_{table} WHERE {column} IN {in_list(gone)}"  # noqa: S608
+                yield sql, tuple(gone)
+        return len(gone)
+
     def plan(self, definition: str) -> Unit[bytes | None]:
         """Return a stored plan."""
         sql = "SELECT plan FROM switchgear_saga_plans WHERE definition = ?"
