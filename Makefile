@@ -6,7 +6,7 @@ VENV313 := .venv-3.13
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
-.PHONY: demo test test-3.13 lint types format bench services services-down constraints clean
+.PHONY: demo test test-3.13 lint types format bench mutation services services-down constraints clean
 
 demo: $(VENV)/.stamp-run  ## Run every drill on the embedded defaults
 	$(BIN)/switchgear drill all
@@ -42,10 +42,14 @@ bench: $(VENV)/.stamp-dev  ## Every benchmark, each peer in the same run
 	$(BIN)/pip install -q -c constraints.txt --group bench
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
+mutation: $(VENV)/.stamp-dev  ## Change the policies in small ways, and see whether a test notices (half an hour)
+	$(BIN)/pip install -q -c constraints.txt --group mutation
+	$(BIN)/python scripts/mutation.py
+
 constraints:  ## Resolve the newest versions and pin them
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/pip install -q -U pip
-	build/constraints/bin/pip install -q -e '.[all]' --group dev --group bench
+	build/constraints/bin/pip install -q -e '.[all]' --group dev --group bench --group mutation
 	{ echo "# What the project is tested with: names and versions only. Regenerate with: make constraints"; \
 	  build/constraints/bin/pip list --format=freeze | grep -vi '^switchgear\|^setuptools\|^wheel' | sort -f; } > constraints.txt
 

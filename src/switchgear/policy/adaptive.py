@@ -70,8 +70,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-from switchgear.errors import PolicyError
-from switchgear.policy.settings import Seconds, Settings, allow, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, ordered, seconds, settle
 
 __all__ = ["Adaptive", "Aimd", "Estimator", "Gradient", "Vegas"]
 
@@ -109,7 +108,7 @@ class Aimd(Settings):
 
     def __post_init__(self) -> None:
         settle(self, "slow")
-        _ordered(self)
+        _bounded(self)
         allow(self, "increase", 0, above=True)
         allow(self, "backoff", 0.1, 0.99)
         allow(self, "slow", 0, above=True)
@@ -144,7 +143,7 @@ class Gradient(Settings):
 
     def __post_init__(self) -> None:
         settle(self, "window")
-        _ordered(self)
+        _bounded(self)
         allow(self, "queue", 1)
         allow(self, "tolerance", 1, 10)
         allow(self, "smoothing", 0, 1, above=True)
@@ -176,10 +175,11 @@ class Vegas(Settings):
 
     def __post_init__(self) -> None:
         settle(self, "window", "probe")
-        _ordered(self)
+        _bounded(self)
         allow(self, "window", 0, above=True)
         allow(self, "samples", 1)
-        allow(self, "probe", seconds(self.window))
+        allow(self, "probe", 0, above=True)
+        ordered(self, "window", "probe")
 
     def estimator(self) -> Estimator:
         """Return a new state with these settings."""
@@ -193,18 +193,11 @@ Adaptive: TypeAlias = Aimd | Gradient | Vegas
 """Settings of a limit that finds its own size."""
 
 
-def _ordered(settings: Any) -> None:
+def _bounded(settings: Any) -> None:
     """Refuse bounds that are not 1 <= minimum <= initial <= maximum."""
     for name in ("minimum", "initial", "maximum"):
         allow(settings, name, 1)
-    for low, high in (("minimum", "initial"), ("initial", "maximum")):
-        less, more = getattr(settings, low), getattr(settings, high)
-        if less > more:
-            raise PolicyError(
-                f"{low} is {less} and {high} is {more}: the limit begins between its bounds.",
-                where=type(settings).__name__,
-                fix=f"Lower {low} or raise {high}.",
-            )
+    ordered(settings, "minimum", "initial", "maximum")
 
 
 class _Aimd:

@@ -75,7 +75,7 @@ from switchgear.errors import PolicyError
 from switchgear.model.context import Priority
 from switchgear.model.signal import SignalKind
 from switchgear.policy.adaptive import Adaptive, Estimator
-from switchgear.policy.settings import Seconds, Settings, allow, described, one_of, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, described, one_of, ordered, seconds, settle
 
 __all__ = ["Admission", "Turnstile", "Verdict", "Visitor"]
 
@@ -128,13 +128,7 @@ class Admission(Settings):
         one_of(self, "priority", _ORDER)
         one_of(self, "trust", ("lower", "all"))
         one_of(self, "mode", ("auto", "observe"))
-        if seconds(self.target) > seconds(self.interval):
-            raise PolicyError(
-                f"target is {self.target:g} s and interval is {self.interval:g} s: in an overload "
-                "nobody may wait longer than in a burst.",
-                where="Admission",
-                fix="Lower target or raise interval.",
-            )
+        ordered(self, "target", "interval")
         for name, one in self.operations.items():
             if isinstance(one, Admission) and one.operations:
                 raise PolicyError(

@@ -52,7 +52,7 @@ from typing import Literal
 
 from switchgear.errors import PolicyError
 from switchgear.model.signal import SignalKind
-from switchgear.policy.settings import Seconds, Settings, allow, described, one_of, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, described, one_of, ordered, seconds, settle
 from switchgear.policy.window import Tally
 
 __all__ = ["Breaker", "Circuit", "Evidence", "State", "Ticket"]
@@ -138,7 +138,7 @@ class Breaker(Settings):
         allow(self, "consecutive", 1)
         allow(self, "slow", 0, above=True)
         allow(self, "open", 0, above=True)
-        allow(self, "longest", seconds(self.open))
+        ordered(self, "open", "longest")
         allow(self, "growth", 1, 10)
         allow(self, "jitter", 0, 1)
         allow(self, "probes", 1)

@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from switchgear.policy.settings import Seconds, Settings, allow, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, ordered, seconds, settle
 from switchgear.policy.window import Tally
 
 __all__ = [
@@ -96,8 +96,8 @@ class TokenBucket(Settings):
 
     def __post_init__(self) -> None:
         allow(self, "capacity", 1)
-        allow(self, "retry_cost", 1, self.capacity)
-        allow(self, "timeout_cost", self.retry_cost, self.capacity)
+        allow(self, "retry_cost", 1)
+        ordered(self, "retry_cost", "timeout_cost", "capacity")
         allow(self, "refund", 0)
 
 

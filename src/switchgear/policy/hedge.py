@@ -23,9 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from switchgear.errors import PolicyError
 from switchgear.policy.quantile import Durations
-from switchgear.policy.settings import Seconds, Settings, allow, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, ordered, seconds, settle
 
 __all__ = ["Hedge", "Pacer"]
 
@@ -55,13 +54,7 @@ class Hedge(Settings):
         allow(self, "least", 0)
         allow(self, "samples", 10)
         allow(self, "window", 0, above=True)
-        if self.after is not None and seconds(self.after) < seconds(self.least):
-            raise PolicyError(
-                f"after is {seconds(self.after):g} s and least is {seconds(self.least):g} s: it "
-                "would always be too soon.",
-                where="Hedge",
-                fix="Raise after or lower least.",
-            )
+        ordered(self, "least", "after")
 
 
 class Pacer:

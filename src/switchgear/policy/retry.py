@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from switchgear.model.outcome import Outcome, Unavailable, Unknown
-from switchgear.policy.settings import Seconds, Settings, allow, one_of, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, one_of, ordered, seconds, settle
 
 __all__ = ["Jitter", "Retry", "pause", "worth_retrying"]
 
@@ -53,7 +53,7 @@ class Retry(Settings):
         settle(self, "base", "cap")
         allow(self, "attempts", 1, 100)
         allow(self, "base", 0, above=True)
-        allow(self, "cap", seconds(self.base))
+        ordered(self, "base", "cap")
         one_of(self, "jitter", ("full", "equal", "decorrelated"))
 
 

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, ClassVar, Self, TypeAlias
 
 from switchgear.errors import PolicyError
 
-__all__ = ["Seconds", "Settings", "allow", "described", "one_of", "seconds", "settle"]
+__all__ = ["Seconds", "Settings", "allow", "described", "one_of", "ordered", "seconds", "settle"]
 
 Seconds: TypeAlias = float | timedelta
 """A duration as it is written: a number of seconds, or a `timedelta`. Settings keep a float."""
@@ -84,6 +85,21 @@ def allow(
         where=type(settings).__name__,
         fix=f"Set {name} inside that range.",
     )
+
+
+def ordered(settings: Any, *names: str) -> None:
+    """Refuse settings of which one is above the one that follows. None stands for "off" and passes.
+
+    Raises PolicyError naming both.
+    """
+    for low, high in pairwise(names):
+        less, more = getattr(settings, low), getattr(settings, high)
+        if less is not None and more is not None and less > more:
+            raise PolicyError(
+                f"{low} is {less:g} and {high} is {more:g}: {low} has to be at most {high}.",
+                where=type(settings).__name__,
+                fix=f"Lower {low} or raise {high}.",
+            )
 
 
 def one_of(settings: Any, name: str, choices: tuple[str, ...]) -> None:
