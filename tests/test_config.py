@@ -202,7 +202,7 @@ WRONG = [
     (
         '[services.o]\napp = "a:b"\n[services.o.admission]\ntarget = 2\n',
         ":3: services.o.admission",
-        "interval is 0.1 s",
+        "interval is 0.1",
     ),
     (
         '[services.o]\napp = "a:b"\n[services.o.admission.operations]\npay = "urgent"\n',

@@ -333,7 +333,7 @@ def test_a_description_is_plain_data_with_every_setting(kind):
         (lambda: Gradient(window=0), ("window", "above 0")),
         (lambda: Gradient(samples=0), ("samples", "at least 1")),
         (lambda: Gradient(memory=9), ("memory", "at least 10")),
-        (lambda: Vegas(window=5, probe=4), ("probe", "at least 5")),
+        (lambda: Vegas(window=5, probe=4), ("window is 5", "probe is 4")),
     ],
 )
 def test_a_setting_out_of_range_is_refused_with_its_name_and_its_range(make, names):

@@ -119,8 +119,8 @@ def test_another_rule_begins_anew():
     [
         (lambda: GrpcThrottling(max_tokens=0), "max_tokens is 0"),
         (lambda: GrpcThrottling(token_ratio=0), "token_ratio is 0"),
-        (lambda: TokenBucket(retry_cost=600), "retry_cost is 600; it has to be at least 1 and at"),
-        (lambda: TokenBucket(timeout_cost=4), "timeout_cost is 4; it has to be at least 5"),
+        (lambda: TokenBucket(retry_cost=600), "retry_cost is 600 and timeout_cost is 10"),
+        (lambda: TokenBucket(timeout_cost=4), "retry_cost is 5 and timeout_cost is 4"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, words):

@@ -248,7 +248,7 @@ def test_durations_leave_with_their_half_of_the_window():
         (lambda: Hedge(after=0), "after is 0"),
         (lambda: Hedge(rivals=0), "rivals is 0"),
         (lambda: Hedge(samples=5), "samples is 5"),
-        (lambda: Hedge(after=0.01, least=0.1), "after is 0.01 s and least is 0.1 s"),
+        (lambda: Hedge(after=0.01, least=0.1), "least is 0.1 and after is 0.01"),
         (lambda: Policy(hedge=Hedge(after=1.0)), "hedge.after is 1 s and deadline is 1 s"),
         (
             lambda: Policy(hedge=Hedge(after=0.2), attempt_timeout=0.1),

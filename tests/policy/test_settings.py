@@ -9,7 +9,7 @@ import pytest
 
 from switchgear.errors import PolicyError
 from switchgear.policy.breaker import Breaker, Evidence
-from switchgear.policy.budget import Budget
+from switchgear.policy.budget import Budget, TokenBucket
 from switchgear.policy.fallback import Fallback, Stale
 from switchgear.policy.limit import Limit
 from switchgear.policy.policy import Policy
@@ -57,7 +57,6 @@ def test_durations_may_be_timedeltas_and_are_kept_as_seconds():
         (lambda: Policy(deadline=float("nan")), "deadline", "above 0"),
         (lambda: Retry(attempts=0), "attempts", "at least 1 and at most 100"),
         (lambda: Retry(base=0), "base", "above 0"),
-        (lambda: Retry(base=1, cap=0.5), "cap", "at least 1"),
         (lambda: Retry(jitter="some"), "jitter", "full, equal, decorrelated"),
         (lambda: Budget(ratio=-0.1), "ratio", "at least 0 and at most 10"),
         (lambda: Budget(reserve=-1), "reserve", "at least 0"),
@@ -67,7 +66,6 @@ def test_durations_may_be_timedeltas_and_are_kept_as_seconds():
         (lambda: Breaker(confidence=0.3), "confidence", "at least 0.5 and at most 0.9999"),
         (lambda: Breaker(evidence=()), "evidence", "at least one"),
         (lambda: Breaker(consecutive=0), "consecutive", "at least 1"),
-        (lambda: Breaker(longest=1), "longest", "at least 30"),
         (lambda: Breaker(growth=0.5), "growth", "at least 1 and at most 10"),
         (lambda: Breaker(jitter=2), "jitter", "at least 0 and at most 1"),
         (lambda: Breaker(probes=0), "probes", "at least 1"),
@@ -91,6 +89,9 @@ def test_a_setting_out_of_range_is_refused_with_its_name_and_its_range(make, set
     ("make", "names"),
     [
         (lambda: Policy(deadline=0.2, attempt_timeout=0.5), ("attempt_timeout", "deadline")),
+        (lambda: Retry(base=1, cap=0.5), ("base is 1", "cap is 0.5")),
+        (lambda: Breaker(longest=1), ("open is 30", "longest is 1")),
+        (lambda: TokenBucket(retry_cost=11), ("retry_cost is 11", "timeout_cost is 10")),
         (lambda: Breaker(threshold=1), ("threshold", "confidence")),
         (lambda: Breaker(slow=1, slow_threshold=1), ("slow_threshold", "confidence")),
         (lambda: Fallback(value=1, function=str), ("value", "function")),

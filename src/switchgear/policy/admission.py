@@ -75,7 +75,16 @@ from switchgear.errors import PolicyError
 from switchgear.model.context import Priority
 from switchgear.model.signal import SignalKind
 from switchgear.policy.adaptive import Adaptive, Estimator
-from switchgear.policy.settings import Seconds, Settings, allow, described, one_of, ordered, seconds, settle
+from switchgear.policy.settings import (
+    Seconds,
+    Settings,
+    allow,
+    described,
+    one_of,
+    ordered,
+    seconds,
+    settle,
+)
 
 __all__ = ["Admission", "Turnstile", "Verdict", "Visitor"]
 

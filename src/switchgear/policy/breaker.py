@@ -52,7 +52,16 @@ from typing import Literal
 
 from switchgear.errors import PolicyError
 from switchgear.model.signal import SignalKind
-from switchgear.policy.settings import Seconds, Settings, allow, described, one_of, ordered, seconds, settle
+from switchgear.policy.settings import (
+    Seconds,
+    Settings,
+    allow,
+    described,
+    one_of,
+    ordered,
+    seconds,
+    settle,
+)
 from switchgear.policy.window import Tally
 
 __all__ = ["Breaker", "Circuit", "Evidence", "State", "Ticket"]
