@@ -13,10 +13,11 @@ from collections.abc import Callable
 from contextvars import Context
 from math import inf
 from time import monotonic
+from types import TracebackType
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
-__all__ = ["Alarms", "Bell", "Interruption", "Slot", "alarms"]
+__all__ = ["Alarms", "Bell", "Interruption", "Slot", "Within", "alarms"]
 
 _SLOTS_A_SECOND: Final = 128
 
@@ -99,6 +100,34 @@ class Interruption:
         if not self._done or task is None:
             return False
         return not task.uncancel() and isinstance(error, asyncio.CancelledError)
+
+
+class Within(Interruption):
+    """Cancels the task of the `with` block at a monotonic time; then `late()` is raised."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, when: float) -> None:
+        super().__init__()
+        self._slot = alarms().set(when, self.interrupt)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._slot.pop(self.interrupt, None)
+        if self.end(error):
+            raise self.late(error) from error
+
+    def late(self, error: BaseException | None) -> Exception:
+        """Return what is raised in place of `error`, the cancellation."""
+        del error
+        return TimeoutError()
 
 
 _of: WeakKeyDictionary[asyncio.AbstractEventLoop, Alarms] = WeakKeyDictionary()

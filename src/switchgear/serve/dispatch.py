@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from types import MappingProxyType, NoneType, TracebackType
+from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from switchgear.contract.message import Message
@@ -43,7 +43,7 @@ from switchgear.model.wire import http_status
 from switchgear.policy.admission import Admission, Visitor
 from switchgear.serve import kept
 from switchgear.serve.admission import desks
-from switchgear.serve.alarm import Interruption, alarms
+from switchgear.serve.alarm import Within
 from switchgear.serve.arrival import Arrival
 from switchgear.serve.failure import Failed, alone, expired, failure_of, outcome_of, overran
 from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
@@ -250,31 +250,21 @@ class Dispatcher:
         return reply
 
 
-class _Deadline(Interruption):
-    """Cancels the `with` block at a monotonic time; then the outcome is that it overran."""
+class _Deadline(Within):
+    """The deadline of a request: the outcome depends on whether its handler had begun."""
 
-    __slots__ = ("_arrival", "_slot")
+    __slots__ = ("_arrival",)
 
     def __init__(self, when: float, arrival: Arrival) -> None:
-        super().__init__()
+        super().__init__(when)
         self._arrival = arrival
-        self._slot = alarms().set(when, self.interrupt)
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._slot.pop(self.interrupt, None)
-        if self.end(error):
-            if not self._arrival.begun:
-                raise expired("before the whole request was there") from error
+    def late(self, error: BaseException | None) -> Exception:
+        """Return the outcome."""
+        if self._arrival.begun:
             took = monotonic() - self._arrival.received
-            raise overran(error, self._arrival.operation, took) from error
+            return overran(error, self._arrival.operation, took)
+        return expired("before the whole request was there")
 
 
 def _bound(arrival: Arrival) -> AbstractContextManager[None]:

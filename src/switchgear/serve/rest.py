@@ -15,7 +15,6 @@ or its commit waited for.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -35,6 +34,7 @@ from switchgear.contract.service import Operation
 from switchgear.model import wire
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
 from switchgear.serve import asgi
+from switchgear.serve.alarm import Within
 from switchgear.serve.arrival import Arrival, context_of
 from switchgear.serve.asgi import Headers, Receive, Scope, Send
 from switchgear.serve.cors import Cors
@@ -264,7 +264,7 @@ class Rest:
     async def _body(self, receive: Receive, found: Mapping[str, str]) -> bytes:
         length = found.get("content-length", "")
         try:
-            async with asyncio.timeout(_PATIENCE):
+            with Within(monotonic() + _PATIENCE):
                 body = await asgi.read_body(receive, length, self._limit)
         except TimeoutError:
             what = "the body did not arrive in time."
