@@ -13,7 +13,7 @@ from switchgear.events.brokers.sqlite import SqliteBroker
 from switchgear.events.bus import Bus
 from switchgear.events.handling import HandlerTransaction
 from switchgear.events.parked import NotParked
-from switchgear.model.context import current
+from switchgear.model.context import current, tracing
 from switchgear.model.signal import SignalKind, subscribe
 from tests.events.world import News, OrderCancelled, OrderPlaced, Picture, until
 
@@ -171,6 +171,27 @@ async def test_what_happens_is_signalled(bus):
     assert retried.detail["error"] == "ValueError: no"
     (parked,) = of[SignalKind.EVENT_PARKED]
     assert (parked.detail["cause"], parked.detail["held"]) == ("failed", True)
+    # each time that a handler runs it begins and ends
+    begun, ended = of[SignalKind.EVENT_BEGAN], of[SignalKind.EVENT_ENDED]
+    assert sorted(one.id for one in begun) == sorted(one.id for one in ended)
+    assert {one.detail["topic"] for one in begun} == {"test.orders"}
+    told = sorted(one.detail["outcome"] for one in ended)
+    assert told == ["done", "failed", "failed"]
+
+
+async def test_an_event_names_the_span_in_which_it_was_published(bus):
+    seen = []
+    name = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    @bus.on(OrderPlaced, name="x", on_failure="skip")
+    async def handler(event, tx):
+        seen.append((current().traceparent, current().tracestate))
+
+    await bus.start()
+    with tracing(lambda: (name, "x=1")):
+        await publish(bus, placed("a"))
+    await until(lambda: seen)
+    assert seen == [(name, "x=1")]
 
 
 async def test_an_event_past_its_deadline_is_not_handled(bus):

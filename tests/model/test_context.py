@@ -1,9 +1,18 @@
 """What rides along: binding, keys and their derivation."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import fields, replace
 
-from switchgear.model.context import Context, bind, current, derived_key, keyed
+from switchgear.model.context import (
+    Context,
+    Priority,
+    bind,
+    current,
+    derived_key,
+    keyed,
+    trace_of,
+    tracing,
+)
 
 
 def test_outside_any_work_the_context_is_empty():
@@ -42,3 +51,33 @@ async def test_tasks_inherit_the_context_and_share_the_count():
     with bind(Context(key="k")):
         keys = await asyncio.gather(one(), one())
     assert sorted(keys) == ["k/pay", "k/pay#2"]
+
+
+def test_another_deadline_changes_nothing_else():
+    values = {
+        "attempt": 2,
+        "key": "k",
+        "priority": Priority.CRITICAL,
+        "traceparent": "t",
+        "tracestate": "s",
+        "caller": "c",
+        "correlation": "1",
+        "causation": "2",
+        "sequence": {"op": 1},
+    }
+    assert {field.name for field in fields(Context)} == {"deadline", *values}
+    context = Context(deadline=1.0, **values)
+    found = context.due(2.0)
+    assert (found, found.sequence) == (replace(context, deadline=2.0), context.sequence)
+    assert found.sequence is context.sequence
+
+
+def test_what_leaves_names_the_span_in_progress_or_what_came():
+    context = Context(traceparent="came", tracestate="x=1")
+    assert trace_of(context) == ("came", "x=1")
+    with tracing(lambda: ("mine", None)):
+        assert trace_of(context) == ("mine", None)
+        with tracing(lambda: None):
+            assert trace_of(context) == ("came", "x=1")
+        assert trace_of(context) == ("mine", None)
+    assert trace_of(context) == ("came", "x=1")

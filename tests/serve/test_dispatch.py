@@ -223,6 +223,23 @@ async def test_every_end_is_reported(ask):
     assert 0 <= first["seconds"] < 1
 
 
+async def test_the_calls_of_a_handler_end_before_its_request_has_to(ask):
+    # so that the door can still say what became of them
+    left = []
+
+    async def do(request):
+        left.append(current().deadline)
+        return Empty()
+
+    for seconds in (0.1, 1.0, 60.0):
+        deadline = monotonic() + seconds
+        await ask(do)(context=Context(deadline=deadline))
+        spare = deadline - left.pop()
+        assert 0 < spare <= min(0.025, seconds * 0.1)
+    await ask(do)(context=Context())
+    assert left == [None]
+
+
 async def test_a_stream_is_sent_one_by_one():
     dispatcher = Dispatcher([Handler()])
     operation = dispatcher.contracts["acme.inventory.v1.Inventory"].operations["watch"]

@@ -335,7 +335,7 @@ def _inside(context: Context) -> Context:
     if context.deadline is None:
         return context
     spare = min(_SPARE, max(0.0, context.deadline - monotonic()) * _SHARE)
-    return replace(context, deadline=context.deadline - spare)
+    return context.due(context.deadline - spare)
 
 
 def _begun(arrival: Arrival) -> tuple[str, dict[str, Detail]]:
