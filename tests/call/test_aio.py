@@ -509,8 +509,8 @@ async def test_what_listeners_hear():
         (SignalKind.ATTEMPT_ENDED, "unknown"),
         (SignalKind.ATTEMPT_ENDED, "unknown"),
         (SignalKind.BREAKER_OPENED, None),
-        (SignalKind.CALL_ENDED, "degraded"),
         (SignalKind.FALLBACK_USED, None),
+        (SignalKind.CALL_ENDED, "degraded"),
         (SignalKind.ATTEMPT_ENDED, "cancelled"),
         (SignalKind.CALL_ENDED, "cancelled"),
         (SignalKind.ATTEMPT_ENDED, "refused"),
@@ -531,3 +531,18 @@ async def _cancelled(m):
     await asyncio.sleep(0)
     task.cancel()
     await task
+
+
+async def test_calls_that_share_a_failure_have_its_trail_once_each():
+    m = machine(fallback=Fallback(stale=Stale()), retry=None)
+    go = asyncio.Event()
+
+    async def fails(_):
+        await go.wait()
+        return Unknown("gone", reason=Reason.RESET)
+
+    calls = [asyncio.create_task(drive(m, fails, cache_key="q", repeatable=True)) for _ in "abc"]
+    await asyncio.sleep(0)
+    go.set()
+    failures = await asyncio.gather(*calls, return_exceptions=True)
+    assert [[hop.edge for hop in failure.trail] for failure in failures] == [["stock"]] * 3

@@ -202,11 +202,16 @@ def abandoned(call: Call, error: BaseException, since: float, span: int) -> None
 def trailed(end: D, call: Call, since: float) -> D:
     """Add the edge of a call that has failed to the trail of its failure; return how it ended."""
     if isinstance(end, Unavailable | Unknown):
-        outcome = "unavailable" if isinstance(end, Unavailable) else "unknown"
         took = monotonic() - since
-        hop = Hop(call.machine.name, outcome, str(end.reason), end.attempts, took)
-        end.trail = extended(end.trail, hop)
+        hop = Hop(call.machine.name, _label(end), str(end.reason), end.attempts, took)
+        # calls that share one answer share its failure too, and it has passed the edge once
+        if not end.trail or end.trail[-1].edge != hop.edge:
+            end.trail = extended(end.trail, hop)
     return end
+
+
+def _label(failure: Unavailable | Unknown) -> str:
+    return "unavailable" if isinstance(failure, Unavailable) else "unknown"
 
 
 def _emit(  # noqa: PLR0917  what the two ends have in common
@@ -220,7 +225,7 @@ def _emit(  # noqa: PLR0917  what the two ends have in common
     elif isinstance(end, Refused):
         label = "refused"
     elif isinstance(end, Unavailable | Unknown):
-        label, reason = type(end).__name__.lower(), str(end.reason)
+        label, reason = _label(end), str(end.reason)
     elif isinstance(end, CancelledError):
         label = "cancelled"
     detail: dict[str, Detail] = {
@@ -231,9 +236,10 @@ def _emit(  # noqa: PLR0917  what the two ends have in common
     }
     if isinstance(end, Unavailable | Unknown) and end.trail:
         detail["trail"] = told(end.trail)
-    emit(Signal(kind, call.machine.name, detail, span))
     if label == "degraded" and kind is SignalKind.CALL_ENDED:
+        # before the end, so that it belongs to the call
         emit(Signal(SignalKind.FALLBACK_USED, call.machine.name, {"attempts": number}))
+    emit(Signal(kind, call.machine.name, detail, span))
 
 
 Meaning = tuple[tuple[type[Exception], ...], type[Unavailable | Unknown], Reason]

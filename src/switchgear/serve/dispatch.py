@@ -356,7 +356,8 @@ def _route(arrival: Arrival) -> dict[str, Detail]:
     route = arrival.operation.route
     if route is None or arrival.door != "http":
         return {}
-    return {"method": route.method, "route": route.path}
+    scheme = arrival.source.get("scheme", "http")
+    return {"method": route.method, "route": route.path, "scheme": scheme}
 
 
 def _ended(arrival: Arrival, end: BaseException | None, span: int) -> Signal:

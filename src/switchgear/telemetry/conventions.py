@@ -1,6 +1,6 @@
 """What signals are called in OpenTelemetry: its semantic conventions where they exist, else ours.
 
-`rpc.*`, `http.*`, `messaging.*` and `error.type` are those of the conventions as of version 1.43;
+`rpc.*`, `http.*`, `messaging.*` and `error.type` are those of the conventions as of version 1.44;
 they are written out here, because the package that holds them is not needed for anything else.
 What is `switchgear.*` has no convention. Nothing here has many values (no keys, ids or messages),
 except on spans.
@@ -91,8 +91,7 @@ def _request(signal: Signal) -> Labels:
     """Return how a request is called: by its route over HTTP, by its method over gRPC."""
     detail, found = signal.detail, Labels()
     if detail.get("door") == "http":
-        _copy(detail, found, method="http.request.method", route="http.route")
-        found["url.scheme"] = "http"
+        _copy(detail, found, method="http.request.method", route="http.route", scheme="url.scheme")
         code = detail.get("code")
         if isinstance(code, int):
             found["http.response.status_code"] = code

@@ -23,6 +23,8 @@ LEVELS: Final = {
     SignalKind.BREAKER_CLOSED: logging.INFO,
     SignalKind.BUDGET_EXHAUSTED: logging.WARNING,
     SignalKind.LIMIT_REACHED: logging.WARNING,
+    SignalKind.THROTTLE_ACTIVE: logging.WARNING,
+    SignalKind.POLICY_RELOADED: logging.INFO,
     SignalKind.ADMISSION_OVERLOADED: logging.WARNING,
     SignalKind.ADMISSION_RECOVERED: logging.INFO,
     SignalKind.EVENT_PARKED: logging.ERROR,
