@@ -19,6 +19,7 @@ def run(
     *,
     rules: Sequence[str],
     form: str,
+    compatibility: str,
     errors_only: bool,
 ) -> int:
     """Print what is found; return 0 for nothing, 1 for findings, 2 for unusable input."""
@@ -28,7 +29,7 @@ def run(
         )
     words = [word for given in rules for word in given.split(",") if word.strip()]
     try:
-        findings = check(new, against, rules=words or None)
+        findings = check(new, against, rules=words or None, compatibility=compatibility)
     except UnreadableContract as error:
         for one in error.diagnostics:
             print(f"{one.path}:{one.line}:{one.column}: {one.what}", file=sys.stderr)

@@ -69,6 +69,10 @@ def contract_check(
         typer.Option(help="file, package, wire_json, wire, switchgear, or rules; with commas."),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text, json or github.")] = "text",
+    compatibility: Annotated[
+        str,
+        typer.Option(help="Of events: BACKWARD, FORWARD, FULL, each also with _TRANSITIVE."),
+    ] = "FULL",
     errors_only: Annotated[
         bool, typer.Option("--errors-only", help="Warnings alone end with 0.")
     ] = False,
@@ -77,7 +81,16 @@ def contract_check(
     from switchgear.cli.contract_check import run  # noqa: PLC0415  others start faster without it
 
     _here()
-    raise typer.Exit(run(new, against, rules=rules or [], form=form, errors_only=errors_only))
+    raise typer.Exit(
+        run(
+            new,
+            against,
+            rules=rules or [],
+            form=form,
+            compatibility=compatibility,
+            errors_only=errors_only,
+        )
+    )
 
 
 @contract.command("import")

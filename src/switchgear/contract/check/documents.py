@@ -8,9 +8,8 @@ hundred bytes long).
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,29 +56,12 @@ class Document:
     @cached_property
     def _places(self) -> Mapping[tuple[str, ...], tuple[int, int]]:
         """The places of keys and items; only findings ask for them."""
+        places: dict[tuple[str, ...], tuple[int, int]] = {}
         try:
-            root = yaml.compose(self.text, Loader=_LOADER)
-        except yaml.YAMLError:  # JSON with tabs is no YAML
+            _Builder(self.name, places).build(self.text)
+        except UnreadableContract:  # JSON with tabs is no YAML
             return {}
-        return dict(_walk(root)) if root is not None else {}
-
-
-def _walk(root: yaml.Node) -> Iterator[tuple[tuple[str, ...], tuple[int, int]]]:
-    waiting: list[tuple[tuple[str, ...], yaml.Node, yaml.Mark]] = [((), root, root.start_mark)]
-    left = MAX_VALUES
-    while waiting and left:
-        left -= 1
-        pointer, node, mark = waiting.pop()
-        yield pointer, (mark.line, mark.column)
-        if isinstance(node, yaml.MappingNode):
-            waiting += [
-                ((*pointer, str(key.value)), value, key.start_mark) for key, value in node.value
-            ]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += [
-                ((*pointer, str(index)), one, one.start_mark)
-                for index, one in enumerate(node.value)
-            ]
+        return places
 
 
 def read_document(path: Path, name: str | None = None) -> Document:
@@ -113,19 +95,13 @@ def parse(text: str, name: str) -> Any:
         if value is not None:
             _measure(value, name)
             return value
-    try:
-        root = yaml.compose(text, Loader=_LOADER)
-    except yaml.YAMLError as error:
-        raise _not_yaml(error, name) from None
-    except RecursionError:
-        raise _too_deep(name) from None
-    return None if root is None else _Values(name).of(root, 0)
+    return _Builder(name).build(text)
 
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text) if "NaN" in text else msgspec.json.decode(text)
-    except (ValueError, RecursionError, msgspec.DecodeError):
+        return msgspec.json.decode(text)
+    except (RecursionError, msgspec.DecodeError):
         return None  # YAML in flow style also begins like this, and tells where it is broken
 
 
@@ -141,43 +117,115 @@ def _measure(value: Any, name: str) -> None:
         ]
 
 
-class _Values:
-    """Turns the nodes of YAML into values, counting them."""
+@dataclass(slots=True)
+class _Frame:
+    """An object or array that is being read."""
 
-    def __init__(self, name: str) -> None:
+    value: Any
+    anchor: str | None
+    pointer: tuple[str, ...]
+    key: str | None = None
+    size: int = 1
+
+
+class _Builder:
+    """Builds values out of the events of YAML, one after the other: depth costs no stack."""
+
+    def __init__(
+        self, name: str, places: dict[tuple[str, ...], tuple[int, int]] | None = None
+    ) -> None:
         self._name = name
-        self._left = MAX_VALUES
+        self._places = places
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._root: Any = None
 
-    def of(self, node: yaml.Node, depth: int) -> Any:
-        self._left -= 1
-        if self._left < 0:
+    def build(self, text: str) -> Any:
+        try:
+            for event in yaml.parse(text, Loader=_LOADER):
+                if isinstance(event, yaml.DocumentEndEvent):
+                    break
+                self._take(event)
+        except yaml.YAMLError as error:
+            raise _not_yaml(error, self._name) from None
+        return self._root
+
+    def _take(self, event: Any) -> None:
+        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            self._begin(event)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            frame = self._stack.pop()
+            self._give(frame.value, frame.size, frame.anchor)
+        elif isinstance(event, yaml.ScalarEvent):
+            self._place(event)
+            key = self._stack and isinstance(self._stack[-1].value, dict)
+            if key and self._stack[-1].key is None:
+                self._stack[-1].key = str(event.value)
+            else:
+                self._give(_scalar(event), 1, event.anchor)
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise self._wrong(event, f"The alias *{event.anchor} stands for nothing yet.")
+            self._give(*self._anchors[event.anchor], None)
+
+    def _begin(self, event: Any) -> None:
+        if len(self._stack) >= MAX_DEPTH:
+            raise _too_deep(self._name)
+        self._place(event)
+        made: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
+        self._stack.append(_Frame(made, event.anchor, self._pointer()))
+
+    def _pointer(self) -> tuple[str, ...]:
+        if not self._stack:
+            return ()
+        top = self._stack[-1]
+        return (*top.pointer, top.key if top.key is not None else str(len(top.value)))
+
+    def _place(self, event: Any) -> None:
+        """Note where a key of an object, or an item of an array, begins."""
+        if self._places is None or not self._stack:
+            return
+        top = self._stack[-1]
+        if isinstance(top.value, dict):
+            if top.key is not None or not isinstance(event, yaml.ScalarEvent):
+                return  # the key has its place already
+            pointer = (*top.pointer, str(event.value))
+        else:
+            pointer = self._pointer()
+        self._places[pointer] = (event.start_mark.line, event.start_mark.column)
+
+    def _give(self, value: Any, size: int, anchor: str | None) -> None:
+        if anchor:
+            self._anchors[anchor] = (value, size)
+        if not self._stack:
+            self._root = value
+            return
+        top = self._stack[-1]
+        top.size += size
+        if top.size > MAX_VALUES:
             raise UnreadableContract(
                 f"With its aliases followed, the document holds more than {MAX_VALUES:,} values.",
                 where=self._name,
                 fix="Write out what the aliases stand for, or remove them.",
             )
-        if depth > MAX_DEPTH:
-            raise _too_deep(self._name)
-        if isinstance(node, yaml.MappingNode):
-            return {str(self._key(key)): self.of(value, depth + 1) for key, value in node.value}
-        if isinstance(node, yaml.SequenceNode):
-            return [self.of(one, depth + 1) for one in node.value]
-        return _scalar(node)
-
-    def _key(self, node: yaml.Node) -> str:
-        if not isinstance(node, yaml.ScalarNode):
-            mark = node.start_mark
+        if isinstance(top.value, list):
+            top.value.append(value)
+        elif top.key is not None:
+            top.value[top.key] = value
+            top.key = None
+        else:
             raise UnreadableContract(
-                "A key is not text.",
-                where=f"{self._name}:{mark.line + 1}:{mark.column + 1}",
-                fix="Keys of JSON are text.",
+                "A key is not text.", where=self._name, fix="Keys of JSON are text."
             )
-        return str(node.value)
+
+    def _wrong(self, event: Any, what: str) -> UnreadableContract:
+        mark = event.start_mark
+        return UnreadableContract(what, where=f"{self._name}:{mark.line + 1}:{mark.column + 1}")
 
 
-def _scalar(node: yaml.Node) -> Any:
-    text = str(node.value)
-    if getattr(node, "style", None) in {"'", '"', "|", ">"}:
+def _scalar(event: Any) -> Any:
+    text = str(event.value)
+    if event.style in {"'", '"', "|", ">"}:
         return text
     if _NULL.fullmatch(text):
         return None

@@ -1,0 +1,106 @@
+"""A place in a document, seen through its `$ref`s.
+
+Only references inside the document are followed. One that leads out of it is refused: what it
+would mean is up to whoever answers at that address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+from switchgear.contract.check.documents import Document
+from switchgear.contract.check.schema import Place
+from switchgear.errors import UnreadableContract
+
+__all__ = ["Node"]
+
+_MAX_HOPS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value of a document, with the references to it followed."""
+
+    document: Document
+    pointer: tuple[str, ...]
+    value: Any
+
+    @classmethod
+    def root(cls, document: Document) -> Node:
+        """Return the whole document."""
+        return cls(document, (), document.value)
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return self.document.place(self.pointer)
+
+    def __bool__(self) -> bool:
+        return self.value is not None
+
+    def __getitem__(self, key: str) -> Node:
+        """Return what is under a key; a node of None where there is nothing."""
+        inner = self.value.get(key) if isinstance(self.value, dict) else None
+        return Node(self.document, (*self.pointer, key), inner).followed()
+
+    def items(self) -> Iterator[tuple[str, Node]]:
+        """Yield what is under each key of an object."""
+        if isinstance(self.value, dict):
+            for key in self.value:
+                yield key, self[key]
+
+    def elements(self) -> Iterator[Node]:
+        """Yield the items of an array."""
+        if isinstance(self.value, list):
+            for index, inner in enumerate(self.value):
+                yield Node(self.document, (*self.pointer, str(index)), inner).followed()
+
+    def text(self, key: str) -> str:
+        """Return the text under a key; empty where there is none."""
+        inner = self[key].value
+        return inner if isinstance(inner, str) else ""
+
+    def followed(self) -> Node:
+        """Return what this leads to, if it is a reference."""
+        node = self
+        for _ in range(_MAX_HOPS):
+            ref = node.value.get("$ref") if isinstance(node.value, dict) else None
+            if not isinstance(ref, str):
+                return node
+            node = node._target(ref)
+        raise UnreadableContract(
+            "A $ref leads back to itself.", where=_where(self), fix="Let it lead to a schema."
+        )
+
+    def _target(self, ref: str) -> Node:
+        if not ref.startswith("#"):
+            raise UnreadableContract(
+                f"The $ref {ref!r} leads out of the document.",
+                where=_where(self),
+                fix="Bundle the document into one file first.",
+            )
+        pointer = tuple(
+            unquote(part).replace("~1", "/").replace("~0", "~")
+            for part in ref.removeprefix("#").split("/")[1:]
+        )
+        value = self.document.value
+        for part in pointer:
+            if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+                value = value[int(part)]
+            elif isinstance(value, dict) and part in value:
+                value = value[part]
+            else:
+                raise UnreadableContract(
+                    f"The $ref {ref!r} leads to nothing.",
+                    where=_where(self),
+                    fix="Define it, or correct the reference.",
+                )
+        return Node(self.document, pointer, value)
+
+
+def _where(node: Node) -> str:
+    place = node.place
+    return f"{place.path}:{place.line}:{place.column}"
