@@ -422,6 +422,7 @@ def test_the_reader_reads_or_refuses(text):
         parse(text, "it")
 
 
+finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
     st.none()
     | st.booleans()
