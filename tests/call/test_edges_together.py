@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from typing import Protocol
 
 import httpx
 import pytest
 
+from switchgear.call import aio, threads
+from switchgear.call.answer import new_machine
 from switchgear.call.client import client_over, core_of, edges_of, reload
 from switchgear.call.guard import Guard
 from switchgear.contract.message import Message, field
@@ -282,3 +286,69 @@ async def test_a_request_that_may_change_something_is_an_effect(method, count):
         with commits() as effects:
             await client.request(method, "http://stock/")
     assert effects.count == count
+
+
+# many at once
+
+
+def at_the_end_of_its_opening(**breaker):
+    """A machine whose breaker has been open for long enough."""
+    machine = new_machine("stock", Policy(breaker=Breaker(consecutive=1, **breaker), retry=None))
+    machine.circuit.failed(0.0, machine.circuit.standing, 0.1)
+    assert machine.circuit.until < time.monotonic()
+    return machine
+
+
+async def test_of_a_hundred_tasks_in_half_open_exactly_the_probes_ask():
+    machine, go, asked = at_the_end_of_its_opening(open=0.001, probes=3), asyncio.Event(), []
+
+    async def attempt(step):
+        asked.append(step)
+        await go.wait()
+        return Ok(1)
+
+    async def call():
+        try:
+            return (await aio.drive(machine, attempt)).value
+        except Unavailable as error:
+            return error.reason
+
+    tasks = [asyncio.create_task(call()) for _ in range(100)]
+    async with asyncio.timeout(5):
+        while sum(task.done() for task in tasks) < 97:
+            await asyncio.sleep(0)
+    assert len(asked) == 3
+    go.set()
+    ends = [await task for task in tasks]
+    assert (ends.count(1), ends.count(Reason.BREAKER_OPEN)) == (3, 97)
+    assert machine.state is State.CLOSED
+
+
+def test_of_a_hundred_threads_in_half_open_exactly_the_probes_ask():
+    machine, go, asked = at_the_end_of_its_opening(open=0.001, probes=3), threading.Event(), []
+    turned_away = threading.Semaphore(0)
+    ends = []
+
+    def attempt(step):
+        asked.append(step)
+        go.wait(5)
+        return Ok(1)
+
+    def call():
+        try:
+            ends.append(threads.drive(machine, attempt).value)
+        except Unavailable as error:
+            ends.append(error.reason)
+            turned_away.release()
+
+    callers = [threading.Thread(target=call) for _ in range(100)]
+    for caller in callers:
+        caller.start()
+    for _ in range(97):
+        assert turned_away.acquire(timeout=5)
+    assert len(asked) == 3
+    go.set()
+    for caller in callers:
+        caller.join(5)
+    assert (ends.count(1), ends.count(Reason.BREAKER_OPEN)) == (3, 97)
+    assert machine.state is State.CLOSED
