@@ -5,6 +5,7 @@ what was simulated, and that interval has to reach no further than 2% each way.
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -140,6 +141,25 @@ def test_queues_in_a_row():
         sojourn(tandem(rate=rate, times=[Exponential(mean) for mean in means], requests=20_000)),
         sum(mean / (1 - rate * mean) for mean in means),
     )
+
+
+@pytest.mark.parametrize("workers", [1, 3, None])
+def test_the_quick_way_through_a_service_that_never_looks_back_comes_out_the_same(workers):
+    scenario = tandem(rate=0.8, times=[Exponential(1.0), Uniform(0.0, 1.8)], requests=3_000)
+    services = {
+        name: replace(service, workers=workers if name == "s1" else service.workers)
+        for name, service in scenario.services.items()
+    }
+    scenario = replace(scenario, services=services)
+    quick, slow = (World(scenario, 4, naive=True, watched=kept).run() for kept in (False, True))
+    assert quick.kernel.number == slow.kernel.number
+    assert quick.lines["route -> s0.work"].direct == slow.lines["route -> s0.work"].calls > 2_500
+    for name in scenario.services:
+        assert quick.samples[name].waiting == slow.samples[name].waiting
+        assert quick.samples[name].arrived == slow.samples[name].arrived
+        assert quick.samples[name].busy == slow.samples[name].busy
+    first, second = (total(world.books["visitors"].bins).answered for world in (quick, slow))
+    assert (first.counts, first.sum) == (second.counts, pytest.approx(second.sum, rel=1e-12))
 
 
 def test_availabilities_of_services_in_series_multiply():

@@ -112,7 +112,7 @@ def blast(
     runs = 0
     for seed in seeds:
         runs += 1
-        world = World(broken, seed, naive=naive)
+        world = World(broken, seed, naive=naive, watched=True)
         watches = [_watched(line, begins) for line in world.lines.values()]
         world.mark(begins)
         world.mark(begins + third)

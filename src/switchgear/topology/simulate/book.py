@@ -77,6 +77,14 @@ class Bin:
         self.ended = Histogram()
         """How long it took until a visitor knew, or left, where there was no answer."""
 
+    def answer(self, took: float, *, good: bool, degraded: bool) -> None:
+        """Count an answer."""
+        if good:
+            self.good += 1
+        if degraded:
+            self.degraded += 1
+        self.answered.add(took)
+
     def merge(self, other: Bin) -> None:
         """Count all of another one too."""
         self.offered += other.offered
@@ -121,12 +129,7 @@ class Book:
 
     def answered(self, began: float, took: float, *, degraded: bool) -> None:
         """Count a request that was answered."""
-        one = self.at(began)
-        if took <= self.within:
-            one.good += 1
-        if degraded:
-            one.degraded += 1
-        one.answered.add(took)
+        self.at(began).answer(took, good=took <= self.within, degraded=degraded)
 
 
 def total(bins: Iterable[Bin]) -> Bin:

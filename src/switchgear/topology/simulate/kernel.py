@@ -40,8 +40,12 @@ class Kernel:
     def run(self, until: float = inf) -> None:
         """Let everything happen that is due by `until`, or until nothing is announced."""
         events, take = self.events, heappop
+        if until == inf:
+            while events:
+                self.now, _, action, subject = take(events)
+                action(subject)
+            return
         while events and events[0][0] <= until:
             self.now, _, action, subject = take(events)
             action(subject)
-        if until != inf:
-            self.now = max(self.now, until)
+        self.now = max(self.now, until)

@@ -19,7 +19,19 @@ __all__ = ["Source"]
 class Source:
     """Visitors of one entry. They come whatever became of those before."""
 
-    __slots__ = ("book", "deadline", "kernel", "line", "number", "patience", "priority", "times")
+    __slots__ = (
+        "_begins",
+        "_ends",
+        "_page",
+        "book",
+        "deadline",
+        "kernel",
+        "line",
+        "number",
+        "patience",
+        "priority",
+        "times",
+    )
 
     def __init__(
         self,
@@ -36,6 +48,9 @@ class Source:
         self.book = book
         self.patience = patience
         # what the visitors' calls inherit: nothing but their importance
+        self._page = book.at(0.0)
+        """That of the latest visitor, and from when to when it is."""
+        self._begins, self._ends = 0.0, book.width
         self.deadline = inf
         self.number = 1
         self.priority = priority
@@ -53,7 +68,9 @@ class Source:
         if following is not None:
             kernel.at(following, self._come)
         now = kernel.now
-        self.book.at(now).offered += 1
+        if now >= self._ends:
+            self._turn(now)
+        self._page.offered += 1
         one = self.line.ask(self, self._ended)
         if self.patience is not None:
             kernel.at(now + self.patience, self._leave, one)
@@ -62,13 +79,20 @@ class Source:
         """Event: a visitor has an answer, or a failure."""
         began = one.began
         took = self.kernel.now - began
+        page = self._page if began >= self._begins else self.book.at(began)
         if one.outcome is None:
-            self.book.answered(began, took, degraded=one.degraded)
+            page.answer(took, good=took <= self.book.within, degraded=one.degraded)
             return
         self.line.missed += 1
-        page = self.book.at(began)
         page.failed += 1
         page.ended.add(took)
+
+    def _turn(self, now: float) -> None:
+        """Go to the page of a time."""
+        width = self.book.width
+        self._page = self.book.at(now)
+        self._begins = int(now / width) * width
+        self._ends = self._begins + width
 
     def _leave(self, one: Held) -> None:
         """Event: a visitor has waited long enough."""

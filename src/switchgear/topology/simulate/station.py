@@ -88,10 +88,7 @@ class Sender(Protocol):
 
     optional: bool
     missed: int
-
-    def reply(self, job: Job) -> None:
-        """Bring the answer to who waits for it."""
-        ...
+    latency: Draw | None
 
     def abandon(self, job: Job) -> None:
         """Wait no longer."""
@@ -101,43 +98,28 @@ class Sender(Protocol):
 class Job:
     """One request, at the station that is to carry it out."""
 
-    __slots__ = (
-        "asks",
-        "began",
-        "deadline",
-        "degraded",
-        "done",
-        "handling",
-        "held",
-        "line",
-        "number",
-        "outcome",
-        "over",
-        "pending",
-        "priority",
-        "step",
-    )
+    # what most jobs never change is the class's own: a job is made for every request
+    deadline = inf
+    number = 1
+    """Which attempt it is, as the wire says."""
+    priority = Priority.DEFAULT
+    step = 0
+    """How many of its steps have begun."""
+    asks: Sequence[Held] = ()
+    """The calls of its current step."""
+    pending = 0
+    """Calls of its current step that have not ended."""
+    held = False
+    """Whether it holds a worker."""
+    over = False
+    outcome: Failure | None = None
+    degraded = False
 
     def __init__(self, line: Sender, handling: Handling, done: Callable[[Any], None]) -> None:
         self.line = line
         self.handling = handling
         self.done = done
         self.began = handling.kernel.now
-        self.deadline = inf
-        self.number = 1
-        """Which attempt it is, as the wire says."""
-        self.priority = Priority.DEFAULT
-        self.asks: Sequence[Held] = ()
-        """The calls of its current step."""
-        self.step = 0
-        """How many of its steps have begun."""
-        self.held = False
-        """Whether it holds a worker."""
-        self.over = False
-        self.outcome: Failure | None = None
-        self.degraded = False
-        self.pending = 0
-        """Calls of its current step that have not ended."""
 
     def cancel(self) -> bool:
         """Give it up; False: it has been answered already."""
@@ -387,6 +369,14 @@ class Asked:
 
     def begin(self, job: Job) -> None:
         """Call them all; the first that fails ends the job, and gives up the others."""
+        if len(self.lines) == 1:
+            job.pending = 1
+            step = job.step
+            one = self.lines[0].ask(job, job.called)
+            # it may have ended, and the job gone on, before `ask` returned
+            if job.step == step and job.pending:
+                job.asks = (one,)
+            return
         job.pending = len(self.lines)
         asks: list[Held] = []
         job.asks = asks
@@ -474,7 +464,27 @@ def advance(job: Job) -> None:
             handling.degraded += 1
     if handling.lost and handling.chance() < handling.lost:
         return
-    job.line.reply(job)
+    if job.line.latency is not None:
+        reply(job)
+        return
+    done, job.done = job.done, forgotten
+    done(job)
+
+
+def reply(job: Job) -> None:
+    """Put a reply on the wire."""
+    latency = job.line.latency
+    if latency is None:
+        delivered(job)
+    else:
+        kernel = job.handling.kernel
+        kernel.at(kernel.now + latency(), delivered, job)
+
+
+def delivered(job: Job) -> None:
+    """Event: the reply is there."""
+    done, job.done = job.done, forgotten
+    done(job)
 
 
 def answer(job: Job, outcome: Failure) -> None:
@@ -484,7 +494,7 @@ def answer(job: Job, outcome: Failure) -> None:
     if station.jobs is not None:
         station.jobs.pop(job, None)
     job.outcome = outcome
-    job.line.reply(job)
+    reply(job)
 
 
 def fail(job: Job, outcome: Failure) -> None:

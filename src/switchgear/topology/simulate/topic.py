@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from switchgear.topology.simulate.chance import Draw
 from switchgear.topology.simulate.station import Handling, Job, advance
 
 if TYPE_CHECKING:
@@ -56,12 +57,22 @@ class Consumer:
 class Lane:
     """Events in order, handled one after the other."""
 
-    __slots__ = ("attempts", "busy", "consumer", "events", "kernel", "missed", "optional")
+    __slots__ = (
+        "attempts",
+        "busy",
+        "consumer",
+        "events",
+        "kernel",
+        "latency",
+        "missed",
+        "optional",
+    )
 
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
         self.kernel: Kernel = consumer.handling.kernel
         self.events: deque[float] = deque()
+        self.latency: Draw | None = None
         self.optional = False
         self.missed = 0
         self.attempts = 0
@@ -87,10 +98,6 @@ class Lane:
             station.jobs[job] = None
         handling.arrived += 1
         advance(job)
-
-    def reply(self, job: Job) -> None:
-        """Take what became of it."""
-        self._handled(job)
 
     def abandon(self, job: Job) -> None:
         """Nothing: what is published is handled, whoever waits."""

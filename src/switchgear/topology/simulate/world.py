@@ -20,6 +20,7 @@ from switchgear.policy.policy import Policy
 from switchgear.topology.simulate.book import Book
 from switchgear.topology.simulate.faults import arrange
 from switchgear.topology.simulate.kernel import Kernel
+from switchgear.topology.simulate.leaf import Direct, Leaf, Workers
 from switchgear.topology.simulate.line import Line, Purses
 from switchgear.topology.simulate.load import arrivals, evenly
 from switchgear.topology.simulate.scenario import (
@@ -69,7 +70,14 @@ class Counts:
 class World:
     """A scenario, ready to run once."""
 
-    def __init__(self, scenario: Scenario, seed: int | str, *, naive: bool = False) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int | str, *, naive: bool = False, watched: bool = False
+    ) -> None:
+        """Build it.
+
+        watched: every call is to be looked at (`Line.watch`), so none takes the quick way through
+        services that never look back (`leaf.py`).
+        """
         self.scenario = scenario
         self.seed = seed
         self.naive = naive
@@ -93,6 +101,11 @@ class World:
         """Events not handled of each reaction, at the end of each bin of time."""
         self._purses: dict[tuple[str, str], Purses] = {}
         self._topics: dict[str, list[Consumer]] = {}
+        self._plain = {
+            name
+            for name, service in scenario.services.items()
+            if not watched and self._never_looks_back(name, service)
+        }
         self._declare()
         for name, service in scenario.services.items():
             self._connect(name, service)
@@ -143,10 +156,16 @@ class World:
             self.backlogs[name].append(consumer.waiting)
         for name, station in self.stations.items():
             sample = self.samples[name]
-            sample.waiting.append(len(station.queue) + waiting[name])
-            bounded = station.workers != math.inf
-            sample.busy.append(int(station.workers - station.free) if bounded else 0)
-            sample.arrived.append(sum(one.arrived for one in station.handlings))
+            counters = [one.counters() for one in station.handlings]
+            arrived = sum(counts[0] for counts in counters)
+            queue, busy = len(station.queue), station.workers - station.free
+            if name in self._plain:
+                inside = arrived - sum(counts[1] for counts in counters)
+                busy = min(inside, station.workers)
+                queue = int(inside - busy)
+            sample.waiting.append(queue + waiting[name])
+            sample.busy.append(0 if station.workers == math.inf else int(busy))
+            sample.arrived.append(arrived)
         following = self.kernel.now + self.width
         if following <= self.scenario.seconds * (1 + 1e-9):
             self.kernel.at(following, self._sample)
@@ -178,8 +197,14 @@ class World:
         """Make every operation and reaction, still without its steps."""
         for name, service in self.scenario.services.items():
             station = self.stations[name]
+            workers = Workers(station.workers) if name in self._plain else None
             for operation, declared in service.operations.items():
-                handling = Handling(f"{name}.{operation}", station, declared.fails)
+                (first, *_) = declared.steps or (None,)
+                if workers is not None and isinstance(first, Work):
+                    draw = first.time.sampler(station.random)
+                    handling: Handling = Leaf(f"{name}.{operation}", station, workers, draw)
+                else:
+                    handling = Handling(f"{name}.{operation}", station, declared.fails)
                 station.handlings.append(handling)
                 self.handlings[handling.name] = handling
             for topic, reaction in service.reacts.items():
@@ -210,6 +235,21 @@ class World:
             handling = self.handlings[known]
             handling.steps = tuple(self._step(name, handling, step) for step in steps)
 
+    def _never_looks_back(self, name: str, service: Service) -> bool:
+        """Tell whether the quick way is right for a service; see `leaf.py`."""
+        return (
+            (self.naive or not service.deadlines)
+            and service.queue is None
+            and service.order == "fifo"
+            and service.holds == "request"
+            and not service.reacts
+            and not any(fault.service == name for fault in self.scenario.faults)
+            and all(
+                one.fails == 0 and len(one.steps) == 1 and isinstance(one.steps[0], Work)
+                for one in service.operations.values()
+            )
+        )
+
     def _step(self, name: str, handling: Handling, step: Step) -> Action:
         station = handling.station
         if isinstance(step, Work):
@@ -218,7 +258,11 @@ class World:
             return worked.begin
         if isinstance(step, Publish):
             return Published(self._topics.setdefault(step.topic, [])).begin
-        return Asked([self._line(name, station, target) for target in step.targets]).begin
+        lines = [self._line(name, station, target) for target in step.targets]
+        (line, *others) = lines
+        if not others and isinstance(line.target, Leaf) and line.bare:
+            return Direct(line, line.target).begin
+        return Asked(lines).begin
 
     def _line(self, caller: str, station: Station, target: str) -> Line:
         name = f"{caller} -> {target}"
