@@ -11,10 +11,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+from switchgear.drills.declared import declared
 from switchgear.drills.load import Answer, Sample, Visitors, evenly, offer
+from switchgear.drills.predicted import Compared, chain, compare
 from switchgear.drills.report import Report
-from switchgear.drills.stand import Stand, System
+from switchgear.drills.stand import Stand, System, examples
 from switchgear.drills.statistics import quantile
+from switchgear.policy.policy import Policy
+from switchgear.policy.retry import Retry
 
 __all__ = ["drill"]
 
@@ -25,6 +29,18 @@ ALLOWED: Final = 1.1
 """Requests at the leaf per original request, with guards."""
 LEAF: Final = f"link{LAYERS + 1}"
 RETRYING: Final = [f"link{number}" for number in range(1, LAYERS + 1)]
+
+SECONDS: Final = 5.0
+"""For how long requests come."""
+PATIENCE: Final = 60.0
+LOOP: Final = Policy(
+    deadline=None,
+    retry=Retry(attempts=ATTEMPTS, base=0.1, cap=0.1),
+    budget=None,
+    breaker=None,
+    limit=None,
+)
+"""What `chain.repeated` does by hand: three attempts, 50 ms apart (here: in the mean)."""
 
 NAIVE: Final = "naive"
 NO_BREAKER: Final = "guarded, no breaker"
@@ -37,6 +53,10 @@ class _Seen:
 
     samples: list[Sample]
     at_leaf: int
+    rate: float
+    """Requests offered a second."""
+    hop: float
+    """Seconds that one link took for a request, before they came."""
 
     @property
     def each(self) -> float:
@@ -56,6 +76,7 @@ async def drill(stand: Stand) -> Report:
         report.figure("of these per original request", seen.each, variant=variant)
         report.figure("until the caller knows, p50", quantile(took, 0.5), "s", variant=variant)
         report.figure("until the caller knows, p99", quantile(took, 0.99), "s", variant=variant)
+    await _foretell(report, naive, no_breaker, guarded)
     report.check(
         f"without guards every request becomes {ATTEMPTS}^{LAYERS} = {WORST}",
         naive.each == WORST,
@@ -80,37 +101,77 @@ async def drill(stand: Stand) -> Report:
     return report
 
 
+async def _foretell(report: Report, naive: _Seen, no_breaker: _Seen, guarded: _Seen) -> None:
+    """Put what the simulator predicts beside what was measured."""
+    links = [*RETRYING, LEAF]
+    targets = [f"chain.chain:{link}" for link in RETRYING]
+    for variant, seen, env, loop in (
+        (NAIVE, naive, {"CHAIN_GUARDS": "off"}, LOOP),
+        (NO_BREAKER, no_breaker, {"CHAIN_BREAKER": "off"}, None),
+        (GUARDED, guarded, {"CHAIN_BREAKER": "on"}, None),
+    ):
+        each, pages = chain(
+            await declared(examples(), *targets, env=env),
+            links,
+            hop=seen.hop,
+            rate=seen.rate,
+            seconds=SECONDS,
+            patience=PATIENCE,
+            loop=loop,
+        )
+        took = [sample.took for sample in seen.samples]
+        compare(
+            report,
+            variant,
+            "Simulated",
+            (
+                Compared("at the leaf per original request", "", seen.each, each),
+                Compared(
+                    "until the caller knows, p50",
+                    "s",
+                    quantile(took, 0.5),
+                    pages.known.quantile(0.5),
+                ),
+            ),
+        )
+
+
 async def _naive_chain(stand: Stand) -> list[_Seen]:
     env = {link: {"CHAIN_GUARDS": "off"} for link in RETRYING} | {LEAF: {"CHAIN_FAILS": "1"}}
     async with (
-        stand.system("chain", name="naive chain", env=env) as chain,
-        Visitors(patience=60.0) as visitors,
+        stand.system("chain", name="naive chain", env=env) as system,
+        Visitors(patience=PATIENCE) as visitors,
     ):
         stand.say("asking the naive chain, whose last service fails")
-        return [await _ask(chain, visitors, 4.0, 5.0)]
+        return [await _ask(system, visitors, 4.0)]
 
 
 async def _guarded_chain(stand: Stand) -> list[_Seen]:
     env = {link: {"CHAIN_BREAKER": "off"} for link in RETRYING} | {LEAF: {"CHAIN_FAILS": "1"}}
     async with (
-        stand.system("chain", name="guarded chain", env=env) as chain,
-        Visitors(patience=60.0) as visitors,
+        stand.system("chain", name="guarded chain", env=env) as system,
+        Visitors(patience=PATIENCE) as visitors,
     ):
         stand.say("asking the guarded chain without its breakers")
-        no_breaker = await _ask(chain, visitors, 40.0, 5.0)
-        await asyncio.gather(*(chain[link].restart(CHAIN_BREAKER="on") for link in RETRYING))
+        no_breaker = await _ask(system, visitors, 40.0)
+        await asyncio.gather(*(system[link].restart(CHAIN_BREAKER="on") for link in RETRYING))
         stand.say("asking the guarded chain")
-        return [no_breaker, await _ask(chain, visitors, 40.0, 5.0)]
+        return [no_breaker, await _ask(system, visitors, 40.0)]
 
 
-async def _ask(chain: System, visitors: Visitors, rate: float, seconds: float) -> _Seen:
+async def _ask(system: System, visitors: Visitors, rate: float) -> _Seen:
     async def at_leaf() -> int:
-        count = await visitors.get(chain.url(LEAF, "/v1/count"))
+        count = await visitors.get(system.url(LEAF, "/v1/count"))
         return int(count.body["requests"])
 
     async def ask(number: int) -> Answer:
-        return await visitors.get(chain.url("link1", f"/v1/answer/{number}"))
+        return await visitors.get(system.url("link1", f"/v1/answer/{number}"))
 
+    async def count(_: int) -> Answer:
+        return await visitors.get(system.url(LEAF, "/v1/count"))
+
+    hops = await offer(evenly(50.0, 0.5), count)
     before = await at_leaf()
-    samples = await offer(evenly(rate, seconds), ask)
-    return _Seen(samples, await at_leaf() - before)
+    samples = await offer(evenly(rate, SECONDS), ask)
+    hop = quantile([sample.took for sample in hops], 0.5)
+    return _Seen(samples, await at_leaf() - before, rate, hop)

@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from switchgear.drills.control import Entry, Faults
+from switchgear.drills.declared import declared
 from switchgear.drills.faulty import BUSY
 from switchgear.drills.load import Sample, Visitors, evenly, offer
+from switchgear.drills.predicted import Compared, Pages, compare, pages
 from switchgear.drills.report import Report
-from switchgear.drills.stand import Stand, System
+from switchgear.drills.stand import Stand, System, examples
 from switchgear.drills.statistics import quantile
+from switchgear.model.edge import Edge
 from switchgear.model.signal import SignalKind
 
 __all__ = ["drill"]
@@ -45,6 +48,7 @@ PATIENCE: Final = 3.0
 ONE: Final = f"1. Inventory takes {SLOW:g} s, and the checkout page asks it three times"
 TWO: Final = f"2. Inventory takes {STUCK:g} s, and both have {WORKERS} workers"
 VARIANTS: Final = ("healthy", "naive", "guarded")
+GUARDS: Final = {"naive": "off", "guarded": "on"}
 _UNSEEN: Final = "nobody"
 
 
@@ -91,6 +95,36 @@ async def _first_leg(stand: Stand, shop: System, visitors: Visitors, report: Rep
     for variant in VARIANTS:
         _page_figures(report, variant, samples[variant])
     _page_checks(report, samples)
+    well = quantile([sample.took for sample in samples["healthy"]], 0.5)
+    given = Pages(
+        own=0.0,
+        question=max(0.0, well / 3 - HEALTHY),
+        healthy=HEALTHY,
+        slow=SLOW,
+        checkouts=PAGES,
+        well=LASTING,
+        seconds=LASTING,
+        patience=visitors.patience,
+    )
+    for variant, guards in GUARDS.items():
+        found = pages(await _edges(guards), given)["checkout"]
+        took = [sample.took for sample in samples[variant]]
+        good = sum(sample.answer.good for sample in samples[variant]) / len(took)
+        compare(
+            report,
+            variant,
+            "1",
+            (
+                Compared("p50", "s", quantile(took, 0.5), found.known.quantile(0.5)),
+                Compared("p99", "s", quantile(took, 0.99), found.known.quantile(0.99)),
+                Compared("answered", "share", good, found.share),
+            ),
+        )
+
+
+async def _edges(guards: str) -> list[Edge]:
+    """Return the edges that the gateway declares, with its guards on or off."""
+    return await declared(examples(), "shop.gateway:inventory", env={"SHOP_GUARDS": guards})
 
 
 def _page_figures(report: Report, variant: str, samples: Sequence[Sample]) -> None:
@@ -165,7 +199,49 @@ async def _second_leg(stand: Stand, shop: System, visitors: Visitors, report: Re
         shop[service].kill()
     for variant in VARIANTS:
         _page_figures_of_two(report, variant, watched[variant])
+    await _foretell_two(report, watched)
     _radius_checks(report, {name: watch.imprint for name, watch in watched.items()}, most)
+
+
+async def _foretell_two(report: Report, watched: dict[str, _Watch]) -> None:
+    """Put the blast radius that the simulator predicts beside the one that was measured."""
+    well = watched["healthy"]
+    own, page = (
+        quantile([sample.took for sample in samples], 0.5)
+        for samples in (well.imprint, well.checkout)
+    )
+    given = Pages(
+        own=own,
+        question=max(0.0, (page - own) / 3),
+        healthy=0.0,
+        slow=STUCK,
+        workers=WORKERS,
+        checkouts=CHECKOUTS,
+        imprints=IMPRINTS,
+        well=WARM,
+        seconds=WATCHED,
+        patience=PATIENCE,
+    )
+    for variant, guards in GUARDS.items():
+        found = pages(await _edges(guards), given)
+        watch = watched[variant]
+        for name, samples in (("checkout", watch.checkout), ("imprint", watch.imprint)):
+            good = sum(sample.answer.good for sample in samples) / len(samples)
+            slowest = quantile([sample.took for sample in samples], 0.99)
+            compare(
+                report,
+                variant,
+                "2",
+                (
+                    Compared(f"{name} answered", "share", good, found[name].share),
+                    Compared(
+                        f"{name} p99",
+                        "s",
+                        min(slowest, PATIENCE),
+                        min(found[name].known.quantile(0.99), PATIENCE),
+                    ),
+                ),
+            )
 
 
 class _Watch:

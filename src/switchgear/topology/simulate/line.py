@@ -8,9 +8,9 @@ seeded generator. What crosses the wire is what crosses it in reality:
     reply      the outcome, and whether a layer gave up (`final`)
     leaving    a callee that keeps deadlines notices that its caller has left
 
-A caller that does not pass its context on (`passes`) sends none of that and hears no marks.
-A line without any policy, from a caller that passes nothing on, needs no machine, and sends jobs as
-they are.
+A caller that does not pass its context on (`passes`) begins afresh; one that is no client of the
+library (`sends`) puts none of that on the wire, and hears no marks. A line without any policy, from
+a caller that passes nothing on, needs no machine, and sends jobs as they are.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Line:
         "questions",
         "repeatable",
         "report",
+        "sends",
         "sent",
         "target",
         "unsound",
@@ -92,6 +93,7 @@ class Line:
         latency: Draw | None = None,
         optional: bool = False,
         passes: bool = True,
+        sends: bool = True,
         repeatable: bool = True,
         keyed: bool = False,
         questions: int = 1,
@@ -106,6 +108,7 @@ class Line:
         self.latency = latency
         self.optional = optional
         self.passes = passes
+        self.sends = sends
         self.repeatable = repeatable
         self.key = name if keyed else None
         self.questions = questions
@@ -296,7 +299,7 @@ class Asking:
         self.flights.append(flight)
         flight.priority = self.priority
         deadline = attempt.deadline
-        if line.passes:
+        if line.sends:
             flight.deadline = deadline
             flight.number = attempt.wire_number
         if deadline != inf:

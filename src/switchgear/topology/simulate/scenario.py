@@ -138,7 +138,8 @@ class Service:
     core is by an event loop."""
     deadlines: bool = True
     """Whether it drops what has expired, stops what nobody waits for, and passes deadline, attempt
-    and the mark of a layer that gave up on to the services that it calls."""
+    and the mark of a layer that gave up on to the services that it calls. A server that is not
+    ours does none of this, though its own calls may be made with our clients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -286,6 +286,7 @@ class World:
             latency=None if wire.latency is None else wire.latency.sampler(random),
             optional=wire.optional,
             passes=passes,
+            sends=not self.naive,
             repeatable=declared.repeatable,
             keyed=declared.keyed,
             questions=wire.questions,
