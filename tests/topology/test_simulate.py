@@ -385,6 +385,15 @@ def test_the_same_visitors_come_to_every_variant():
     ]
 
 
+def test_a_visitor_counts_in_one_bin_of_time_only():
+    # 0.1 s is no binary fraction: the edges of the bins are where rounding goes either way
+    service = Service(operations={"work": work(0.25)})
+    world = World(one(service, rate=20.0, seconds=12.0), 1).run()
+    assert world.width == 0.1
+    for page in world.books["visitors"].bins:
+        assert page.offered == page.good == page.answered.count
+
+
 def test_every_visitor_is_accounted_for():
     for naive in (True, False):
         world = World(busy(), 5, naive=naive).run()

@@ -20,8 +20,7 @@ class Source:
     """Visitors of one entry. They come whatever became of those before."""
 
     __slots__ = (
-        "_begins",
-        "_ends",
+        "_index",
         "_page",
         "book",
         "deadline",
@@ -49,8 +48,8 @@ class Source:
         self.patience = patience
         # what the visitors' calls inherit: nothing but their importance
         self._page = book.at(0.0)
-        """That of the latest visitor, and from when to when it is."""
-        self._begins, self._ends = 0.0, book.width
+        """That of the latest visitor, and its number."""
+        self._index = 0
         self.deadline = inf
         self.number = 1
         self.priority = priority
@@ -68,8 +67,10 @@ class Source:
         if following is not None:
             kernel.at(following, self._come)
         now = kernel.now
-        if now >= self._ends:
-            self._turn(now)
+        index = int(now / self.book.width)
+        if index != self._index:
+            self._index = index
+            self._page = self.book.at(now)
         self._page.offered += 1
         one = self.line.ask(self, self._ended)
         if self.patience is not None:
@@ -79,20 +80,14 @@ class Source:
         """Event: a visitor has an answer, or a failure."""
         began = one.began
         took = self.kernel.now - began
-        page = self._page if began >= self._begins else self.book.at(began)
+        book = self.book
+        page = self._page if int(began / book.width) == self._index else book.at(began)
         if one.outcome is None:
-            page.answer(took, good=took <= self.book.within, degraded=one.degraded)
+            page.answer(took, good=took <= book.within, degraded=one.degraded)
             return
         self.line.missed += 1
         page.failed += 1
         page.ended.add(took)
-
-    def _turn(self, now: float) -> None:
-        """Go to the page of a time."""
-        width = self.book.width
-        self._page = self.book.at(now)
-        self._begins = int(now / width) * width
-        self._ends = self._begins + width
 
     def _leave(self, one: Held) -> None:
         """Event: a visitor has waited long enough."""
