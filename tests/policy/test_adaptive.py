@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import deque
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from switchgear.errors import PolicyError
 from switchgear.policy.adaptive import Aimd, Gradient, Vegas
+from switchgear.policy.limit import Gate, Limit
 
 KINDS = [Aimd(), Gradient(), Vegas()]
 
@@ -259,6 +261,63 @@ def test_attempts_that_take_no_time_at_all_do_no_harm(kind):
     for step in range(1000):
         limit.ended(100 + step / 10, 0.015 * (step % 2), limit.limit, overloaded=False)
     assert limit.limit >= 20
+
+
+def test_a_limit_is_in_use_from_half_of_it_on():
+    for in_flight, limit in ((9, 20), (10, 21)):
+        aimd = Aimd(increase=20).estimator()
+        aimd.ended(0.0, 0.05, in_flight, overloaded=False)
+        assert aimd.limit == limit
+    for in_flight, limit in ((9, 20), (10, 24)):
+        gradient = Gradient(smoothing=1, samples=2).estimator()
+        for now in (0.0, 1.0):
+            gradient.ended(now, 0.05, in_flight, overloaded=False)
+        assert gradient.limit == limit
+
+
+def test_an_attempt_that_began_with_the_last_cut_knows_of_it():
+    limit = Aimd(initial=100).estimator()
+    limit.ended(10.0, 5.0, 100, overloaded=True)
+    limit.ended(11.0, 1.5, 100, overloaded=True)
+    assert limit.limit == 90
+    limit.ended(11.0, 1.0, 100, overloaded=True)
+    assert limit.limit == 81
+
+
+def test_a_gate_tells_how_many_were_in_flight_the_one_that_left_included():
+    for others, limit in ((1, 3), (0, 2)):
+        gate = Gate(Limit(concurrency=Aimd(initial=3, minimum=2, increase=3)))
+        for _ in range(1 + others):
+            assert gate.enter()
+        gate.leave(0.0)
+        gate.learn(0.0, 0.05, overloaded=False)
+        # 2 of 3 is more than half; 1 is not, and then an overload is the only news
+        assert gate.concurrency == (4 if others else 3)
+        gate.learn(1.0, 0.05, overloaded=True)
+        assert gate.concurrency >= limit
+
+
+@given(
+    st.lists(st.floats(0.001, 10), min_size=1, max_size=30),
+    st.sampled_from([Gradient(), Gradient(tolerance=1.5, queue=50, smoothing=0.7, memory=12)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_gradient_is_that_of_its_formula(means, kind):
+    kind = replace(kind, initial=5000, maximum=10**6, samples=1, window=0.5)
+    limit = kind.estimator()
+    limit.ended(0.0, means[0], 10**6, overloaded=False)
+    expected, usual = 5000.0, means[0]
+    for number, mean in enumerate(means, 1):
+        limit.ended(float(number), mean, 10**6, overloaded=False)
+        weight = 1 / number if number <= 10 else 2 / (kind.memory + 1)
+        usual = usual * (1 - weight) + weight * min(mean, 10 * usual)
+        if usual > 2 * mean:
+            usual *= 0.9
+        gradient = max(0.5, min(1, kind.tolerance * usual / mean))
+        wanted = gradient * expected + kind.queue
+        expected = max(1, (1 - kind.smoothing) * expected + kind.smoothing * wanted)
+        # the limit is the whole part of it
+        assert expected - 1.001 <= limit.limit <= expected + 0.001
 
 
 moves = st.lists(
