@@ -11,12 +11,13 @@ had already committed something before it failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
+from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
 
 from switchgear.model.outcome import Reason, Unavailable
@@ -134,15 +135,23 @@ class Commits:
 _commits: ContextVar[Commits | None] = ContextVar("switchgear_commits", default=None)
 
 
-@contextmanager
-def commits() -> Iterator[Commits]:
+class commits:  # noqa: N801  used as a function; a class, because it is entered for every request
     """Count the transactions that are committed in the body of the `with`, in any of its tasks."""
-    seen = Commits()
-    token = _commits.set(seen)
-    try:
-        yield seen
-    finally:
-        _commits.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> Commits:
+        seen = Commits()
+        self._token = _commits.set(seen)
+        return seen
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _commits.reset(self._token)
 
 
 def committed() -> None:
