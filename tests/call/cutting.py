@@ -38,6 +38,8 @@ class _Listening:
         self.port = self._listener.getsockname()[1]
         self.executed = 0
         self.connections = 0
+        self.closed = threading.Event()
+        """Set when a connection was closed at this end."""
         self._open = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -59,6 +61,7 @@ class _Listening:
             self.serve(connection)
         with suppress(OSError):
             connection.close()
+        self.closed.set()
 
     def close(self):
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -22,6 +22,7 @@ from switchgear.model.context import Context, Priority, bind
 from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Reason, Unavailable, Unknown
 from switchgear.policy.breaker import Breaker, State
+from switchgear.policy.hedge import Hedge
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
 
@@ -63,6 +64,8 @@ class Server:
         act = self.script.pop(0) if self.script else None
         if act == "hold":
             await self.held.wait()
+        elif act == "late":
+            await asyncio.sleep(0.1)
         elif act is not None:
             status, *trailers = act
             await call.abort(status, "because", tuple(trailers))
@@ -306,6 +309,29 @@ async def test_a_stream_outlives_the_deadline_of_its_beginning(server):
     assert [one async for one in replies] == [b"1", b"2"]
     assert (await replies.code(), replies.done()) == (CODE.OK, True)
     await things.close()
+
+
+async def test_a_call_is_asked_of_the_attempt_that_won(server):
+    # the rival is sent, and the first attempt answers before it
+    g = guard(Pattern.QUERY, hedge=Hedge(after=0.03))
+    things = Aio(g, server.port)
+    server.script = ["late", "hold"]
+    call = things._one(b"x")
+    assert (await call, await call.code(), len(server.seen)) == (b"one:x", CODE.OK, 2)
+    await things.close()
+    things = Sync(g, server.port)
+    server.script = ["late", "hold"]
+    reply, won = await asyncio.to_thread(things._one.with_call, b"x")
+    assert (reply, won.code(), len(server.seen)) == (b"one:x", CODE.OK, 4)
+    server.held.set()
+    await things.close()
+
+
+async def test_a_stream_has_no_rival(server, stub):
+    things = stub(guard(Pattern.QUERY, hedge=Hedge(after=0.03)), server.port)
+    server.script = ["late", "hold"]
+    assert await things.many() == [b"0", b"1", b"2"]
+    assert len(server.seen) == 1
 
 
 async def test_requests_that_stream_are_passed_on(server):

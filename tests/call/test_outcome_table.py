@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 
 import aiohttp
 import grpc
@@ -281,7 +280,7 @@ async def test_a_kept_connection_closed_before_the_next_request_is_not_used(clie
 
     callee = HttpCallee(closes)
     try:
-        found = await told(twice(client, pause=0.05), "127.0.0.1", callee.port)
+        found = await told(twice(client, callee.closed), "127.0.0.1", callee.port)
     finally:
         callee.close()
     assert (found, callee.executed) == ([("ok", None)] * 2, 2)
@@ -303,34 +302,41 @@ async def test_a_kept_connection_lost_with_the_next_request_is_unknown(client):
     assert (found, callee.executed) == ([("ok", None), RESET], 2)
 
 
-def twice(client, pause=0.0):
-    """Two requests over one connection, the second one after a while."""
+def twice(client, closed=None):
+    """Two requests, the second one when the connection was closed, or at once."""
+
+    async def pause():
+        if closed is not None:
+            await asyncio.to_thread(closed.wait, 5)
+            for _ in range(5):  # until the loop has seen it
+                await asyncio.sleep(0)
 
     async def our(host, port, policy):
         async with connect(Inventory, f"http://{host}:{port}", policy) as inventory:
             await inventory.do(Do(what="x"))
-            await asyncio.sleep(pause)
+            await pause()
             await inventory.do(Do(what="x"))
 
     async def httpx_async(host, port, policy):
         transport = Guard("do", policy).httpx()
         async with httpx.AsyncClient(transport=transport, trust_env=False) as session:
             await session.post(f"http://{host}:{port}/", content=b"{}")
-            await asyncio.sleep(pause)
+            await pause()
             await session.post(f"http://{host}:{port}/", content=b"{}")
 
     async def aiohttp_async(host, port, policy):
         async with aiohttp.ClientSession(middlewares=[Guard("do", policy).aiohttp()]) as session:
-            for wait in (pause, 0):
+            for _ in range(2):
                 async with session.post(f"http://{host}:{port}/", data=b"{}"):
                     pass
-                await asyncio.sleep(wait)
+                await pause()
 
     def in_a_thread(make):
         def ask(host, port, policy):
             with make(Guard("do", policy)) as session:
                 session.post(f"http://{host}:{port}/")
-                time.sleep(pause)
+                if closed is not None:
+                    closed.wait(5)
                 session.post(f"http://{host}:{port}/")
 
         return lambda *args: asyncio.to_thread(ask, *args)

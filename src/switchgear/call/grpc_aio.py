@@ -80,7 +80,8 @@ class GuardedAioChannel(grpc.aio.Channel):
         rpc: Rpc,
         begin: Callable[[Attempt], Awaitable[Any]],
         *,
-        patient: bool | None = None,
+        patient: bool | None,
+        alone: bool = False,
     ) -> Any:
         """Make a call under the guard's policy; raises what its caller gets to see."""
 
@@ -101,7 +102,7 @@ class GuardedAioChannel(grpc.aio.Channel):
                     key=rpc.key,
                     context=rpc.context,
                     deadline=rpc.deadline,
-                    alone=True,
+                    alone=alone,
                 )
         except (Refused, Unavailable, Unknown) as outcome:
             raise rpc.end(outcome, aio=True) from outcome.__cause__
@@ -161,16 +162,15 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
         rpc = self._channel.rpc(self._method, metadata, timeout)
         call = _Call()
 
-        def begin(step: Attempt) -> Awaitable[Any]:
-            call.last = self._inner(
+        async def begin(step: Attempt) -> tuple[Any, Any]:
+            inner = call.last = self._inner(
                 request,
                 timeout=rpc.left(step.deadline),
                 metadata=grpc.aio.Metadata(*rpc.metadata(step)),
                 credentials=credentials,
                 compression=compression,
             )
-            found: Awaitable[Any] = call.last
-            return found
+            return inner, await inner
 
         return call.begun(self._channel.drive(rpc, begin, patient=wait_for_ready))
 
@@ -198,7 +198,7 @@ class _Streaming(grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
         until = rpc.until(monotonic())
         call = _Replies(rpc)
 
-        async def begin(step: Attempt) -> Any:
+        async def begin(step: Attempt) -> tuple[Any, Any]:
             inner = call.last = self._inner(
                 request,
                 timeout=rpc.left(until),
@@ -207,12 +207,12 @@ class _Streaming(grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
                 compression=compression,
             )
             try:
-                return await inner.read()
+                return inner, await inner.read()
             except BaseException:
                 inner.cancel()
                 raise
 
-        return call.begun(self._channel.drive(rpc, begin, patient=wait_for_ready))
+        return call.begun(self._channel.drive(rpc, begin, patient=wait_for_ready, alone=True))
 
 
 class _Asked(grpc.aio.Call):
@@ -225,8 +225,13 @@ class _Asked(grpc.aio.Call):
 
     def begun(self, driving: Any) -> Any:
         """Run `driving` in a task, and return this call."""
-        self._task = asyncio.get_running_loop().create_task(driving)
+        self._task = asyncio.get_running_loop().create_task(self._settled(driving))
         return self
+
+    async def _settled(self, driving: Any) -> Any:
+        # of attempts that were under way together, this is the one that won
+        self.last, reply = await driving
+        return reply
 
     async def _error(self) -> Any:
         """Wait for the task; return what it raised."""

@@ -75,7 +75,12 @@ class GuardedChannel(grpc.Channel):
         )
 
     def drive(
-        self, rpc: Rpc, begin: Callable[[Attempt], Any], *, patient: bool | None = None
+        self,
+        rpc: Rpc,
+        begin: Callable[[Attempt], Any],
+        *,
+        patient: bool | None,
+        alone: bool = False,
     ) -> Any:
         """Make a call under the guard's policy; raises what its caller gets to see."""
 
@@ -96,7 +101,7 @@ class GuardedChannel(grpc.Channel):
                     key=rpc.key,
                     context=rpc.context,
                     deadline=rpc.deadline,
-                    alone=True,
+                    alone=alone,
                 )
         except (Refused, Unavailable, Unknown) as outcome:
             raise rpc.end(outcome, aio=False) from outcome.__cause__
@@ -203,7 +208,9 @@ class _Streaming(grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
             )
             return call, _first(call, step)
 
-        return _Replies(rpc, lambda: self._channel.drive(rpc, begin, patient=wait_for_ready))
+        return _Replies(
+            rpc, lambda: self._channel.drive(rpc, begin, patient=wait_for_ready, alone=True)
+        )
 
 
 class _Replies:
