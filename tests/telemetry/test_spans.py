@@ -11,10 +11,14 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.events.world import OrderPlaced, until
 from tests.serve.world import Do, Handler, Inventory, serving
 
 from switchgear.call.client import connect
 from switchgear.call.guard import Guard
+from switchgear.database.sqlite import Sqlite
+from switchgear.events.brokers.sqlite import SqliteBroker
+from switchgear.events.bus import Bus
 from switchgear.model.context import Context, bind, current, trace_of
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -22,6 +26,8 @@ from switchgear.policy.breaker import Breaker
 from switchgear.policy.hedge import Hedge
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
+from switchgear.saga.definition import Saga
+from switchgear.saga.engine import Engine
 from switchgear.telemetry import traced
 
 OPERATION = "acme.inventory.v1.Inventory/do"
@@ -207,6 +213,57 @@ async def test_one_trace_goes_through_doors(spans, scheme):
     else:
         assert inner.name == OPERATION
         assert inner.attributes["rpc.response.status_code"] == "OK"
+
+
+async def test_one_trace_goes_through_events(spans, tmp_path):
+    broker = SqliteBroker(tmp_path / "broker.db", partitions=1)
+    database = Sqlite(tmp_path / "service.db")
+    bus = Bus(broker, database, "orders")
+    asked = []
+
+    @guard()
+    async def mail():
+        asked.append(1)
+
+    @bus.on(OrderPlaced, name="mail", on_failure="skip")
+    async def react(event, tx):
+        await mail()
+
+    await bus.start()
+    with trace.get_tracer("team").start_as_current_span("page") as page:
+        async with database.transaction() as tx:
+            await bus.publish(tx, OrderPlaced(order_id="a", number=1))
+    await until(lambda: len(spans()) == 4)
+    await bus.stop()
+    await broker.close()
+    await database.close()
+    _, attempt, call, event = spans()
+    assert (event.name, event.kind) == ("process test.orders", KIND.CONSUMER)
+    assert event.parent.span_id == page.get_span_context().span_id
+    assert call.parent == event.context
+    assert attempt.parent == call.context
+    assert event.attributes["messaging.consumer.group.name"] == "orders.mail"
+
+
+async def test_one_trace_goes_through_a_saga(spans, tmp_path):
+    database = Sqlite(tmp_path / "service.db")
+    saga = Saga("checkout", version=1, runbook="runbooks/checkout.md")
+
+    @saga.read
+    async def look(number: int) -> None:
+        await guard()(asyncio.sleep)(0)
+
+    saga.path(look)
+    async with Engine(database, [saga]) as engine:
+        with trace.get_tracer("team").start_as_current_span("page") as page:
+            async with database.transaction() as tx:
+                run = await engine.start(tx, saga, 1, id="o-1")
+        await run.result(within=10)
+    await database.close()
+    page_span, attempt, call, step = spans()
+    assert (step.name, step.attributes["switchgear.side"]) == ("checkout look", "do")
+    assert step.parent.span_id == page.get_span_context().span_id == page_span.context.span_id
+    assert (call.parent, attempt.parent) == (step.context, call.context)
 
 
 def test_events_and_steps_are_spans_too(spans):
