@@ -25,7 +25,7 @@ from typing import Any, Final
 from switchgear.app.service import Service
 from switchgear.app.target import load_target
 from switchgear.drills.control import FaultFile, SignalFile
-from switchgear.model.signal import Signal, SignalKind, subscribe
+from switchgear.model.signal import BEGINS, Signal, SignalKind, subscribe
 from switchgear.serve.arrival import Arrival
 
 __all__ = ["BUSY", "InjectedFault", "Pool", "behind", "broken"]
@@ -119,7 +119,9 @@ def __getattr__(name: str) -> object:
     if name != os.environ.get("DRILL_SERVICE"):
         return target
     signals = SignalFile(Path(os.environ["DRILL_SIGNALS"]))
-    kinds = frozenset(os.environ.get("DRILL_KINDS", ",".join(SignalKind)).split(","))
+    # a beginning says nothing that its end does not
+    usual = ",".join(kind for kind in SignalKind if kind not in BEGINS)
+    kinds = frozenset(os.environ.get("DRILL_KINDS", usual).split(","))
 
     def write(signal: Signal) -> None:
         if signal.kind in kinds:
