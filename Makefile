@@ -6,7 +6,7 @@ VENV313 := .venv-3.13
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
-.PHONY: demo test test-3.13 lint types format bench mutation services services-down constraints clean
+.PHONY: demo test test-3.13 lint types format bench mutation services services-down soak constraints clean
 
 demo: $(VENV)/.stamp-run  ## Run every drill on the embedded defaults
 	$(BIN)/switchgear drill all
@@ -19,6 +19,9 @@ test: lint types  ## Linters, type checks and all tests, on 3.11 and on 3.13 whe
 # the brokers with a server were run on 3.11: what differs between the two is not in them
 test-3.13: $(VENV313)/.stamp-dev
 	SWITCHGEAR_TEST_BROKERS=sqlite,postgresql $(VENV313)/bin/pytest $(PYTEST_ARGS) --ignore tests/typing --ignore tests/scripts
+
+soak: $(VENV)/.stamp-dev  ## The fault tests of events, for SECONDS on each broker (default 300)
+	SOAK=$(or $(SECONDS),300) $(BIN)/pytest -q tests/faults/test_events_kill.py
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .

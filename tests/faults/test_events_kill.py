@@ -1,7 +1,7 @@
-"""Producers, relays and consumers are killed at random; then the books are compared.
+"""Producers, relays, consumers and the broker are killed at random; then the books are compared.
 
 What was committed and what took effect have to be the same: nothing lost, nothing doubled, and in
-order per key. SOAK=seconds in the environment makes it run for longer.
+order per key. SOAK=seconds in the environment makes it run for longer (`make soak`).
 """
 
 import asyncio
@@ -16,23 +16,40 @@ from pathlib import Path
 
 import pytest
 
+from switchgear.events.brokers.port import BrokerUnavailable
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.outbox import STEPS as OUTBOX
 from switchgear.events.parked import STEPS as PARKED
+from tests.conformance.conftest import CHOSEN, SERVERS
 from tests.events.roles import KEYS, opened, prepare
 from tests.events.world import until
-from tests.servers import PostgresDatabase, address
+from tests.servers import PostgresDatabase, address, own
 
 ROOT = Path(__file__).parents[2]
 SECONDS = float(os.environ.get("SOAK", "5"))
 ROLES = ["producer", "producer", "relay", "relay", "consumer", "consumer"]
+BROKER_EVERY = 20.0
+WORKS = 0.7  # the others are killed while they start
 TOPIC, GROUP = "test.orders", "shop.ledger"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def databases(request, tmp_path):
+@pytest.fixture(
+    params=[
+        ("sqlite", "sqlite"),
+        ("sqlite", "postgres"),
+        *((name, "postgres") for name in SERVERS if name in CHOSEN),
+    ],
+    ids="-".join,
+)
+def kinds(request):
+    """Which broker, and which databases."""
+    return request.param
+
+
+@pytest.fixture
+def databases(kinds, tmp_path):
     """The URLs of the producers' and the consumers' database."""
-    if request.param == "sqlite":
+    if kinds[1] == "sqlite":
         yield [f"sqlite:///{tmp_path / name}.db" for name in ("producer", "consumer")]
         return
     pair = [PostgresDatabase(address("postgresql")) for _ in range(2)]
@@ -43,6 +60,17 @@ def databases(request, tmp_path):
         one.drop()
 
 
+@pytest.fixture
+def broker(kinds, tmp_path):
+    """The URL of the broker, and its server if it has one that can be killed."""
+    kind = kinds[0]
+    if kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'broker.db'}?partitions=4", None
+    else:
+        with own(SERVERS[kind].server) as server:
+            yield SERVERS[kind].url(server.url), server
+
+
 class Processes:
     """The processes of every role; a dead one is started again."""
 
@@ -51,6 +79,7 @@ class Processes:
         self._databases = databases
         self._dice = dice
         self._running = {}
+        self._working = set()
         self.kills = 0
 
     async def start(self, index):
@@ -65,10 +94,20 @@ class Processes:
             url,
             str(self._dice.randrange(10**9)),
             cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
         )
+
+    async def work(self, index):
+        """Wait until a process has done the first of its work."""
+        process = self._running[index]
+        if process not in self._working:
+            async with asyncio.timeout(60):
+                assert await process.stdout.readline(), f"{ROLES[index]} ended by itself"
+            self._working.add(process)
 
     async def kill(self, index):
         process = self._running.pop(index)
+        self._working.discard(process)
         assert process.returncode is None, f"{ROLES[index]} ended by itself"
         process.send_signal(signal.SIGKILL)
         await process.wait()
@@ -79,9 +118,10 @@ class Processes:
             await self.kill(index)
 
 
-async def test_the_difference_is_empty_whoever_is_killed(tmp_path, databases):
+@pytest.mark.timeout(SECONDS + 300)
+async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
     dice = random.Random(7)
-    url = f"sqlite:///{tmp_path / 'broker.db'}?partitions=4"
+    url, server = broker
     for one in databases:
         async with opened(one) as database:
             await prepare(database)
@@ -92,25 +132,34 @@ async def test_the_difference_is_empty_whoever_is_killed(tmp_path, databases):
     try:
         for index in range(len(ROLES)):
             await processes.start(index)
-        await asyncio.sleep(1.0)  # all of them are up
+        for index in range(len(ROLES)):
+            await processes.work(index)
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        broker_at = time.monotonic() + SECONDS / 3
+        while time.monotonic() < end or processes.kills <= SECONDS:
             await asyncio.sleep(dice.uniform(0.05, 0.4))
+            if server is not None and time.monotonic() > broker_at:
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+                broker_at = time.monotonic() + max(SECONDS, BROKER_EVERY)
             index = dice.randrange(len(ROLES))
+            if dice.random() < WORKS:
+                await processes.work(index)  # on a slow machine none would get as far otherwise
+                await asyncio.sleep(dice.uniform(0.0, 0.2))
             await processes.kill(index)
             await processes.start(index)
         await processes.kill_all({"producer"})
-        broker = broker_of(url)
+        looking = broker_of(url)
         async with opened(databases[0]) as source, opened(databases[1]) as sink:
-            await until(lambda: _finished(source, broker, sink), within=60)
+            await until(lambda: _finished(source, looking, sink), within=120)
             await processes.kill_all({"relay", "consumer"})
             committed = await _committed(source)
             effects = await _effects(sink)
-        await broker.close()
+        await looking.close()
     finally:
         await processes.kill_all(set(ROLES))
     assert processes.kills > SECONDS
-    assert sum(committed.values()) > 100
+    assert sum(committed.values()) > 100, "nothing much was going on"
     assert _differences(committed, effects) == {}
 
 
@@ -118,9 +167,11 @@ async def _finished(source, broker, sink):
     """Whether nothing waits in the outbox, on the broker, or in the consumer's own store."""
     if await _rows(source, "switchgear_outbox"):
         return False
-    return not (await broker.lag(GROUP, [TOPIC])).events and not await _rows(
-        sink, "switchgear_parked"
-    )
+    try:
+        lag = await broker.lag(GROUP, [TOPIC])
+    except BrokerUnavailable:
+        return False
+    return not lag.events and not await _rows(sink, "switchgear_parked")
 
 
 async def _rows(database, table):
