@@ -162,10 +162,12 @@ def committed() -> None:
 
 
 @lru_cache(maxsize=512)
-def placeholders(sql: str, style: Literal["$", ":p"]) -> str:
-    """Replace each `?` by a numbered placeholder: `$1` and so on, or `:p1` and so on.
+def placeholders(sql: str, style: Literal["$", ":p", "%s"]) -> str:
+    """Replace each `?` by a placeholder: `$1` and so on, `:p1` and so on, or `%s`.
 
     For the library's own statements only: a `?` inside a literal would be replaced as well.
     """
+    if style == "%s":
+        return sql.replace("%", "%%").replace("?", "%s")
     numbers = count(1)
     return "".join(f"{style}{next(numbers)}" if char == "?" else char for char in sql)

@@ -135,15 +135,14 @@ class Bus:
     async def publish(self, tx: object, *events: Message, deadline: datetime | None = None) -> None:
         """Put events into the outbox, in the transaction that is open on `tx`, in order.
 
-        `tx` is a transaction of ours or the team's own: an asyncpg connection, an AsyncSession or
-        AsyncConnection, or what `publish_sync` takes. See `Outbox`.
+        `tx` is a transaction of ours or the team's own, of any driver that `Outbox.publish` takes.
         """
         await self.outbox.publish(tx, *events, deadline=deadline)
 
     def publish_sync(
         self, connection: object, *events: Message, deadline: datetime | None = None
     ) -> None:
-        """Do what `publish` does on a sqlite3 connection or a synchronous SQLAlchemy Session."""
+        """Do what `publish` does with a driver that does not await; see `Outbox.publish_sync`."""
         self.outbox.publish_sync(connection, *events, deadline=deadline)
 
     def prepare(self, event: Message, *, deadline: datetime | None = None) -> Prepared:

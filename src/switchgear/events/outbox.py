@@ -69,6 +69,14 @@ class Prepared(NamedTuple):
 
 
 @runtime_checkable
+class Hooked(Protocol):
+    """A transaction that tells when it has been committed."""
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once it has been committed, and never if it is not."""
+
+
+@runtime_checkable
 class Buffers(Protocol):
     """A transaction that keeps what is published until just before its commit."""
 
@@ -153,8 +161,9 @@ class Outbox:
     ) -> None:
         """Put `events` into the transaction that is open on `connection`, in order.
 
-        Takes a `Transaction` of ours, an asyncpg connection, an AsyncSession or AsyncConnection,
-        and what `publish_sync` takes. Nothing is published unless that transaction commits.
+        Takes a `Transaction` of ours, a connection of asyncpg, psycopg or aiosqlite, SQLAlchemy's
+        AsyncSession or AsyncConnection, and what `publish_sync` takes. Nothing is published unless
+        that transaction commits.
         """
         rows = [self.prepare(event, deadline=deadline) for event in events]
         if isinstance(connection, Buffers):
@@ -167,7 +176,10 @@ class Outbox:
     def publish_sync(
         self, connection: object, *events: Message, deadline: datetime | None = None
     ) -> None:
-        """Do what `publish` does, at once, on a sqlite3 connection or a synchronous Session.
+        """Do what `publish` does, at once, with a driver that does not await.
+
+        Takes a connection of sqlite3 or psycopg, a Session or Connection of SQLAlchemy, and
+        Django's `connection` inside `transaction.atomic`.
 
         Raises `DatabaseError` for a connection that has to be awaited.
         """
@@ -205,8 +217,7 @@ class Outbox:
             ) from error
         return data
 
-    @staticmethod
-    def _write_sync(connection: object, rows: Sequence[Prepared]) -> None:
+    def _write_sync(self, connection: object, rows: Sequence[Prepared]) -> None:
         tx = joined_sync(connection)
         if tx is None:
             raise DatabaseError(
@@ -215,3 +226,5 @@ class Outbox:
             )
         for row in rows:
             tx.run(_INSERT, *row)
+        if rows and isinstance(tx, Hooked):
+            tx.after_commit(self.wake)
