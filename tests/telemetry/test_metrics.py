@@ -41,6 +41,7 @@ def test_an_attempt_is_a_client_call(found):
     assert (duration["sum"], duration["count"]) == (0.75, 3)
     assert duration["attributes"] == {
         "rpc.method": "shop.Pay/debit",
+        "rpc.system.name": "switchgear",
         "error.type": "timeout",
         "switchgear.subject": "orders -> shop.Pay/debit",
         "switchgear.outcome": "unknown",

@@ -76,6 +76,8 @@ def labels(signal: Signal) -> Labels:
         operation = operation_of(signal.subject)
         if operation is not None:
             found["rpc.method"] = operation
+            # one contract over either wire; the conventions know none of the two for both
+            found["rpc.system.name"] = "switchgear"
         found["switchgear.subject"] = signal.subject
     outcome = detail.get("outcome")
     if isinstance(outcome, str) and outcome not in _FINE:
