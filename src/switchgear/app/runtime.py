@@ -117,7 +117,11 @@ class Runtime:
         ready = [*ready, *_provided(self.database)]
         self.bus = self._make_bus(ready)
         self.engine = Engine(
-            self.database, self.service.declared_sagas, clock=self._clock, poll=self._poll
+            self.database,
+            self.service.declared_sagas,
+            clock=self._clock,
+            poll=self._poll,
+            notify=self.service.hook,
         )
         self.dispatcher = await self._make_dispatcher(ready)
         self.rest = self._make_rest()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from switchgear.app.runtime import Runtime
     from switchgear.saga.definition import Saga
     from switchgear.saga.engine import Engine
+    from switchgear.saga.notify import Hook
 from switchgear.saga.plan import Kind
 
 __all__ = ["OnFailure", "Reaction", "Service"]
@@ -102,6 +103,8 @@ class Service:
         self.reactions: list[Reaction] = []
         self.hooks: list[tuple[Callable[..., Any], Scope]] = []
         self.declared_sagas: list[Saga] = []
+        self.hook: Hook | None = None
+        """Who is told that a saga waits for a person."""
         self._runtime: Runtime | None = None
 
     def __repr__(self) -> str:

@@ -65,6 +65,8 @@ class SignalKind(StrEnum):
     SAGA_COMPENSATING = "saga.compensating"
     SAGA_QUEUED = "saga.queued"
     SAGA_ENDED = "saga.ended"
+    SAGA_WAITING = "saga.waiting"
+    """Every few seconds: how many work items are open, and the age of the oldest."""
     SERVICE_STATE = "service.state"
 
 

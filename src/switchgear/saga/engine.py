@@ -35,6 +35,7 @@ from switchgear.saga.errors import (
     SagaUnfinished,
     UnrecordableResult,
 )
+from switchgear.saga.notify import Hook
 from switchgear.saga.rules import MOST_ID
 from switchgear.saga.run import Done, Run, RunState, undone
 from switchgear.saga.runbook import refutation
@@ -57,7 +58,8 @@ class Engine:
     many seconds another worker waits for a worker that is gone, and `poll` how often, in seconds,
     it looks for work that another process left (default: 0.05 on SQLite, where looking is nearly
     free, 0.5 elsewhere). `archive` is a folder for sagas that have been kept long enough, one JSON
-    object a line and saga; see `Saga(keep=...)`. `clock` gives epoch seconds for deadlines and
+    object a line and saga; see `Saga(keep=...)`. `notify` is told of each work item that opens, at
+    least once; see `switchgear.saga.notify.webhook`. `clock` gives epoch seconds for deadlines and
     waits; leases are by the database's clock.
     """
 
@@ -72,6 +74,7 @@ class Engine:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         archive: str | Path | None = None,
+        notify: Hook | None = None,
     ) -> None:
         self._database = database
         self._sagas = _by_definition(sagas)
@@ -93,6 +96,7 @@ class Engine:
             rng=rng or random.Random(),  # noqa: S311  it spreads retries
             ended=self._ended,
             archive=None if archive is None else Path(archive),
+            notify=notify,
         )
 
     # --- starting ------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from switchgear.saga.definition import Saga
 from switchgear.saga.driver import ENDED, Driver
 from switchgear.saga.identity import identity, is_dead
 from switchgear.saga.keeping import Keeper
+from switchgear.saga.notify import Hook, Notifier
 from switchgear.saga.outage import Outage
 from switchgear.saga.stores.port import Claimed, Store
 from switchgear.saga.stores.units import Units
@@ -53,6 +54,7 @@ class Worker:
         rng: random.Random,
         ended: Callable[[str, Story], None],
         archive: Path | None = None,
+        notify: Hook | None = None,
     ) -> None:
         self.owner = identity()
         self.lease = lease
@@ -67,6 +69,8 @@ class Worker:
         self._ended = ended
         self._outage = Outage()
         self._keeper = Keeper(store, units, sagas, archive)
+        self._notifier = Notifier(store, units, notify, clock=clock)
+        self._telling: asyncio.Task[None] | None = None
         self._active: dict[str, tuple[Driver, asyncio.Task[None]]] = {}
         self._backlog: deque[Instance] = deque()
         self._wake = asyncio.Event()
@@ -202,6 +206,7 @@ class Worker:
             if owner != self.owner and is_dead(owner):
                 await self._store.write(self._units.expire(owner))
         await self._sweep()
+        self._tell()
         if self._sagas:
             strangers = dict(await self._store.read(self._units.strangers(tuple(self._sagas))))
             for definition in strangers.keys() - self._strangers:
@@ -214,6 +219,15 @@ class Worker:
                     version,
                 )
             self._strangers = frozenset(strangers)
+
+    def _tell(self) -> None:
+        """Tell of work items, beside the work: whoever is told may take a while to listen."""
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._told(), name="saga work items")
+
+    async def _told(self) -> None:
+        with contextlib.suppress(Unavailable, Unknown):  # the next beat tries again
+            await self._notifier.tell()
 
     async def _sweep(self) -> None:
         """Put away what has been kept long enough; what cannot be archived must not stop work."""
@@ -248,6 +262,8 @@ class Worker:
             status = instance.story.status
             if status in ENDED or status == "queued":
                 self._ended(instance.row.id, instance.story)
+                if status == "queued" and not self._stopping:
+                    self._tell()
                 if instance.saga.plan.locks:  # another saga's turn may have come
                     self.wake()
             else:
@@ -272,6 +288,11 @@ class Worker:
         await self._wait(_HALT)
         for _, task in self._active.values():
             task.cancel()
+        if self._telling is not None and not self._telling.done():
+            # what somebody was told just now is to be noted; whoever does not listen is left
+            await asyncio.wait([self._telling], timeout=_PAUSE)
+            self._telling.cancel()
+            await asyncio.wait([self._telling])
 
     async def _wait(self, seconds: float) -> None:
         if self._active and seconds > 0:

@@ -7,6 +7,7 @@
 | `request.ended`   | `http.server.request.duration`, `rpc.server.call.duration` |
 | `event.handled`   | `messaging.process.duration`                             |
 | `saga.step`       | `switchgear.saga.step.duration`                          |
+| `saga.waiting`    | `switchgear.saga.item.age`: of the oldest open work item |
 
 `event.published` counts in `messaging.client.sent.messages`. Every signal that is not the begin of
 something counts in `switchgear.<kind>`.
@@ -30,6 +31,7 @@ _TIMED: Final = {
     SignalKind.CALL_ENDED: "switchgear.call.duration",
     SignalKind.EVENT_HANDLED: "messaging.process.duration",
     SignalKind.SAGA_STEP: "switchgear.saga.step.duration",
+    SignalKind.SAGA_WAITING: "switchgear.saga.item.age",
 }
 
 

@@ -90,6 +90,7 @@ STEPS: Final = (
     );
     """,
     LOCKS,
+    "ALTER TABLE switchgear_saga_items ADD COLUMN told {real}",
 )
 
 _NOW: Final = {
@@ -258,7 +259,7 @@ class Units:
             "INSERT INTO switchgear_saga_items "
             "(id, saga, step, side, runbook, instructions, opened) VALUES (?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET opened = excluded.opened, closed = NULL, "
-            "action = NULL, actor = NULL, reason = NULL, runbook = excluded.runbook, "
+            "action = NULL, actor = NULL, reason = NULL, told = NULL, runbook = excluded.runbook, "
             "instructions = excluded.instructions"
         )
         key = (f"{write.id}/{item.name}", write.id, entry.step, entry.side or "")
@@ -354,6 +355,19 @@ class Units:
         )
         rows = yield sql, tuple(definitions)
         return [(row[0], row[1]) for row in rows]
+
+    def waiting(self) -> Unit[tuple[int, float | None]]:
+        """Return how many work items are open, and when the oldest was opened."""
+        rows = yield (
+            "SELECT COUNT(*), MIN(opened) FROM switchgear_saga_items WHERE closed IS NULL",
+            (),
+        )
+        return rows[0][0], rows[0][1]
+
+    def tell(self, item_id: str, opened: float, at: float) -> Unit[None]:
+        """Note that somebody was told of a work item, unless it has opened again since."""
+        sql = "UPDATE switchgear_saga_items SET told = ? WHERE id = ? AND opened = ?"
+        yield sql, (at, item_id, opened)
 
     def walk(self, after: str, limit: int) -> Unit[list[tuple[str, str, float | None]]]:
         """Return id, definition and end of sagas after the id `after`, in the order of ids."""
