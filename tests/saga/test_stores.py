@@ -197,3 +197,39 @@ class TestGroup:
         await asyncio.wait(tasks)
         assert tasks[0].cancelled()
         assert tasks[1].result() == 1
+
+
+async def test_a_group_is_written_as_each_would_be_alone(store: Store, units: Units) -> None:
+    """With a stale fence, with a line that stands already, with sagas that end and that queue."""
+    for number in range(90):
+        await store.write(units.start(saga(f"o-{number}"), "me", 10.0))
+    await store.write(units.record([Write("o-1", 1, 1, line())]))
+    await store.write(units.record([Write("o-2", 1, 1, line("other"))]))
+    writes = []
+    for number in range(90):
+        fence = 7 if number == 0 else 1
+        turn, item = None, None
+        if number % 5 == 3:
+            turn = Turn("done", release=True, ended=3.5)
+        elif number % 5 == 4:
+            turn, item = Turn("queued", release=True), NewItem("refund", "r.md", "Call.")
+        elif number % 5 == 2:
+            turn = Turn("undoing")
+        seq = 2 if number == 2 else 1
+        writes.append(Write(f"o-{number}", fence, seq, line(data=b"%d" % number), turn, item))
+    results = await store.write(units.record(writes))
+    # the fence of the first is stale; the line of the second stands already, from the same worker
+    assert results == [False, *[True] * 89]
+    rows = [await store.read(units.find(write.id)) for write in writes]
+    assert [row.status for row in rows if row] == [
+        {2: "undoing", 3: "done", 4: "queued"}.get(number % 5, "running") for number in range(90)
+    ]
+    assert [row.owner for row in rows if row] == [
+        None if number % 5 >= 3 else "me" for number in range(90)
+    ]
+    lines = await store.read(units.lines([write.id for write in writes]))
+    assert lines["o-0"] == []
+    assert lines["o-1"] == [line()]
+    assert lines["o-2"] == [line("other"), line(data=b"2")]
+    assert all(lines[f"o-{number}"] == [line(data=b"%d" % number)] for number in range(3, 90))
+    assert await claim(store, units, "other") == []

@@ -48,6 +48,8 @@ from switchgear.saga.worker import Worker
 __all__ = ["Engine"]
 
 _ASK_FIRST, _ASK_MOST = 0.01, 0.25
+_ASK_OURS = 2.0
+"""Seconds between two looks at a saga that is driven here, whose end is told anyway."""
 
 
 class Engine:
@@ -298,7 +300,7 @@ class Engine:
             while True:
                 left = max(end - loop.time(), 0.0)
                 here = saga_id in self._worker
-                await asyncio.wait([waiter], timeout=min(_ASK_MOST if here else pause, left))
+                await asyncio.wait([waiter], timeout=min(_ASK_OURS if here else pause, left))
                 if waiter.done():
                     story = waiter.result()
                     return _end(saga_id, story, story.status)

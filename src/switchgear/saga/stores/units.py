@@ -18,7 +18,7 @@ from typing import Any, Final
 from switchgear.database.port import Dialect, Row, Value
 from switchgear.saga.plan import Side
 from switchgear.saga.state import Entry, Next, What
-from switchgear.saga.stores import locks
+from switchgear.saga.stores import batch, locks
 from switchgear.saga.stores.locks import LOCKS
 from switchgear.saga.stores.port import (
     Claimed,
@@ -201,10 +201,13 @@ class Units:
 
     def record(self, writes: Sequence[Write]) -> Unit[list[bool]]:
         """Write the lines in order; False for each whose saga is held by another by now."""
-        results = []
-        for write in writes:
-            written = yield from self._record(write)
-            results.append(written)
+        if self._dialect == "postgres" and 1 < len(writes) == len({write.id for write in writes}):
+            results = yield from self._record_all(writes)
+        else:
+            results = []
+            for write in writes:
+                written = yield from self._record(write)
+                results.append(written)
         ended = [
             write.id
             for write, written in zip(writes, results, strict=True)
@@ -213,6 +216,28 @@ class Units:
         if ended:
             yield from locks.free(self._dialect, self._now, ended)
         return results
+
+    def _record_all(self, writes: Sequence[Write]) -> Unit[list[bool]]:
+        """Write the lines of different sagas in as few statements as it takes."""
+        written = yield from batch.insert_lines(writes)
+        mine = [write for write in writes if write.id in written]
+        released = [write for write in mine if write.turn is not None and write.turn.release]
+        yield from batch.release_rows(released, self._now)
+        for write in mine:
+            if write.turn is not None and not write.turn.release:
+                yield from self._set_status(write)
+            if write.item is not None:
+                yield from self._open(write)
+        results = []
+        for write in writes:
+            done = write.id in written or (yield from self._is_mine(write))
+            results.append(done)
+        return results
+
+    def _set_status(self, write: Write) -> Unit[None]:
+        if write.turn is not None:
+            sql = "UPDATE switchgear_sagas SET status = ? WHERE id = ? AND fence = ?"
+            yield sql, (write.turn.status, write.id, write.fence)
 
     def _record(self, write: Write) -> Unit[bool]:
         entry, key = write.line.entry, (write.id, write.fence)
@@ -239,8 +264,7 @@ class Units:
         if turn is not None and turn.release:
             yield self._release, (turn.status, turn.ended, turn.wake, *key)
         elif turn is not None:
-            sql = "UPDATE switchgear_sagas SET status = ? WHERE id = ? AND fence = ?"
-            yield sql, (turn.status, *key)
+            yield from self._set_status(write)
         if write.item is not None:
             yield from self._open(write)
         return True
