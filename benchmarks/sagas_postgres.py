@@ -7,6 +7,7 @@ turn, each in a fresh process on an empty database; the ratio is taken within a 
 spread is over the rounds. WAL bytes and fsyncs are those of the server while the sagas ran.
 
 - `ours`: each saga is started in a transaction of its own, as a handler does.
+- `begun`: each is started by `engine.begin`, which shares its commit with others.
 - `dbos`: `start_workflow_async` with the same four steps.
 - `bare`: no saga at all, but the five commits that one has, each a row of 200 bytes, on as many
   connections as there are clients: what the server allows without sharing commits.
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -36,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from sagas import Order, Payment, Reservation, Shipment, in_parallel, spread
 from services import make
 
-VARIANTS = ("ours", "dbos", "bare")
+VARIANTS = ("ours", "begun", "dbos", "bare")
 Figures = dict[str, float]
 One = Callable[[int], Awaitable[None]]
 
@@ -67,7 +69,7 @@ async def written(server: asyncpg.Connection) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-async def ours(url: str, count: int, clients: int) -> Figures:
+async def ours(url: str, count: int, clients: int, *, begun: bool = False) -> Figures:
     from switchgear.database.postgres import Postgres
     from switchgear.model.outcome import Unknown
     from switchgear.saga import Context, Engine, Saga
@@ -104,8 +106,11 @@ async def ours(url: str, count: int, clients: int) -> Figures:
 
         async def one(number: int) -> None:
             order = Order(f"o-{number}", 42)
-            async with database.transaction() as tx:
-                run = await engine.start(tx, checkout, order, id=order.order_id)
+            if begun:
+                run = await engine.begin(checkout, order, id=order.order_id)
+            else:
+                async with database.transaction() as tx:
+                    run = await engine.start(tx, checkout, order, id=order.order_id)
             assert (await run.result(within=60)).result(ship) == Shipment(3)
 
         figures = await measured(url, count, clients, one)
@@ -177,7 +182,7 @@ async def bare(url: str, count: int, clients: int) -> Figures:
 
 def run_one(variant: str, url: str, count: int, clients: int) -> Figures:
     logging.disable(logging.WARNING)
-    run = {"ours": ours, "dbos": dbos, "bare": bare}[variant]
+    run = {"ours": ours, "begun": partial(ours, begun=True), "dbos": dbos, "bare": bare}[variant]
     return asyncio.run(run(url, count, clients))
 
 

@@ -18,7 +18,7 @@ def test_the_histograms_are_those_of_the_module():
         if kind not in BEGINS
         for subject, detail in subjects
     }
-    rows = re.findall(r"^\| `([a-z.]+\.duration)`", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z.]+\.(?:duration|age))`", PAGE, re.MULTILINE)
     assert set(rows) == timed - {None}
 
 

@@ -13,11 +13,13 @@ from switchgear.database.sqlalchemy import SqlAlchemyTransaction
 from switchgear.database.sqlite import SqliteTransaction
 from switchgear.model.outcome import Refused
 from switchgear.saga import (
+    Context,
     Engine,
     NotCommitted,
     Run,
     Saga,
     SagaConflict,
+    SagaLocked,
     SagaUndone,
     SagaUnfinished,
     Step,
@@ -206,3 +208,58 @@ async def test_the_claim_uses_an_index(any_database: Database, book: Book) -> No
     told = " ".join(plans)
     assert "switchgear_sagas_wake" in told
     assert "switchgear_sagas_owner" in told
+
+
+class TestBegin:
+    """Sagas that are started by themselves share a commit, and are what they are otherwise."""
+
+    async def test_many_at_once(self, any_database: Database, book: Book) -> None:
+        saga = checkout(book)
+        async with Engine(any_database, [saga]) as engine:
+            begun = [engine.begin(saga, Order(f"o-{n}"), id=f"o-{n}") for n in range(40)]
+            for run in await asyncio.gather(*begun):
+                await run.result(within=20)
+            again = await engine.begin(saga, Order("o-3"), id="o-3")
+            await again.result(within=5)
+            with pytest.raises(SagaConflict, match="another input"):
+                await engine.begin(saga, Order("o-3", amount=99), id="o-3")
+        assert len(book.of("reserve")) == 40
+
+    async def test_the_same_twice_in_one_group(self, any_database: Database, book: Book) -> None:
+        saga = checkout(book)
+        async with Engine(any_database, [saga]) as engine:
+            same = [engine.begin(saga, Order("o-1"), id="o-1") for _ in range(5)]
+            other = engine.begin(saga, Order("o-1", amount=99), id="o-1")
+            *runs, refused = await asyncio.gather(*same, other, return_exceptions=True)
+            assert isinstance(refused, SagaConflict)
+            for run in runs:
+                assert isinstance(run, Run)
+                await run.result(within=5)
+        assert len(book.of("reserve")) == 1
+
+    async def test_one_that_is_refused_takes_no_other_with_it(
+        self, any_database: Database, book: Book
+    ) -> None:
+        saga = checkout(book)
+        single = Saga("single", version=1, runbook="runbooks/ship.md")
+
+        @single.read
+        async def look(order: Order, ctx: Context) -> None:
+            await book.called("look", ctx)
+
+        single.lock("order", lambda order: order.order_id, held="refuse")
+        single.path(look)
+        hold = asyncio.Event()
+        book.will("look", hold)
+        async with Engine(any_database, [saga, single]) as engine:
+            first, refused, other = await asyncio.gather(
+                engine.begin(single, Order("o"), id="s-1"),
+                engine.begin(single, Order("o"), id="s-2"),
+                engine.begin(saga, Order("o"), id="o-1"),
+                return_exceptions=True,
+            )
+            assert isinstance(refused, SagaLocked)
+            hold.set()
+            for run in (first, other):
+                assert isinstance(run, Run)
+                await run.result(within=5)

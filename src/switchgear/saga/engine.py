@@ -21,7 +21,7 @@ from typing import Any, Self
 import msgspec
 
 from switchgear.database.joined import joined, joined_sync
-from switchgear.database.port import Database
+from switchgear.database.port import Database, committed
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import SagaDefinitionError, SagaError
 from switchgear.model.context import current, trace_of
@@ -40,6 +40,7 @@ from switchgear.saga.rules import MOST_ID
 from switchgear.saga.run import Done, Run, RunState, undone
 from switchgear.saga.runbook import refutation
 from switchgear.saga.stores import store_of
+from switchgear.saga.stores.group import Group
 from switchgear.saga.stores.port import NewSaga, SagaRow, Started, drive, drive_sync
 from switchgear.saga.stores.units import COMPONENT, STEPS, Units
 from switchgear.saga.story import Decision, Story, read_story
@@ -83,6 +84,7 @@ class Engine:
         self._clock = clock
         self._store = store_of(database)
         self._units = Units(database.dialect)
+        self._beginning: Group[NewSaga, tuple[Started, bool]] = Group(self._begin_all)
         self._waiters: dict[str, list[asyncio.Future[Story]]] = {}
         self._prepared = False
         self._task: asyncio.Task[None] | None = None
@@ -142,6 +144,26 @@ class Engine:
         if hooked and started == Started():
             transaction.after_commit(lambda: self._begun(saga, new, held=owner is not None))
         return Run(self, id)
+
+    async def begin(self, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
+        """Start `saga` by itself, and return once it is durable; sagas begun together share that.
+
+        It is for a saga that nothing else has to be committed with. Where a row of yours tells the
+        same story, an order's say, use `start` in the row's transaction: a crash between the two
+        leaves one without the other. Errors as in `start`.
+        """
+        new = self._new(saga, input, id)
+        started, held = await self._beginning.put(new)
+        committed()
+        self._check_started(saga, new, started)
+        if started == Started():
+            self._begun(saga, new, held=held)
+        return Run(self, id)
+
+    async def _begin_all(self, sagas: list[NewSaga]) -> list[tuple[Started, bool]]:
+        owner = self._worker.owner if self._worker.has_room() else None
+        unit = self._units.start_all(sagas, owner, self._worker.lease)
+        return [(started, owner is not None) for started in await self._store.write(unit)]
 
     def start_sync(self, connection: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
         """Do what `start` does on a connection that does not await.

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
 from switchgear.database.port import Value
-from switchgear.saga.stores.port import Unit, Write
+from switchgear.saga.stores.port import NewSaga, Unit, Write
 
-__all__ = ["insert_lines", "release_rows"]
+__all__ = ["insert_lines", "insert_sagas", "release_rows"]
 
 T = TypeVar("T")
 _SIZES: Final = (64, 16, 4, 1)
@@ -67,6 +67,44 @@ _RELEASE: Final = {
     )
     for size in _SIZES
 }
+
+
+_SAGA: Final = (
+    ("id", "TEXT"),
+    ("definition", "TEXT"),
+    ("input", "BYTEA"),
+    ("context", "BYTEA"),
+    ("status", "TEXT"),
+    ("began", "DOUBLE PRECISION"),
+    ("deadline", "DOUBLE PRECISION"),
+    ("fence", "BIGINT"),
+    ("owner", "TEXT"),
+    ("wake", "DOUBLE PRECISION"),
+)
+_START: Final = {
+    size: (
+        f"INSERT INTO switchgear_sagas ({', '.join(name for name, _ in _SAGA)}) "  # noqa: S608
+        f"SELECT {', '.join(f'n.{name}' for name, _ in _SAGA[:-1])}, {{now}} + n.wake "
+        f"FROM {_rows(_SAGA, size)} ON CONFLICT (id) DO NOTHING RETURNING id"
+    )
+    for size in _SIZES
+}
+
+
+def insert_sagas(
+    sagas: Sequence[NewSaga], owner: str | None, lease: float, now: str
+) -> Unit[set[str]]:
+    """Insert different sagas that want no lock; return the ids of those that were new."""
+    inserted: set[str] = set()
+    held = (1 if owner else 0, owner, lease if owner else 0.0)
+    for chunk in _chunks(sagas):
+        args: list[Value] = []
+        for saga in chunk:
+            args += (saga.id, saga.definition, saga.input, saga.context)
+            args += ("running", saga.began, saga.deadline, *held)
+        rows = yield _START[len(chunk)].format(now=now), tuple(args)
+        inserted.update(row[0] for row in rows)
+    return inserted
 
 
 def insert_lines(writes: Sequence[Write]) -> Unit[set[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Generic, TypeVar
 
 __all__ = ["Group"]
@@ -31,7 +32,8 @@ class Group(Generic[A, B]):
         future: asyncio.Future[B] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._running is None:
-            self._running = asyncio.create_task(self._run())
+            # not in the context of who comes first: the deadline of its work is not the others'
+            self._running = asyncio.create_task(self._run(), context=Context())
         return await future
 
     async def _run(self) -> None:

@@ -163,6 +163,23 @@ class Units:
             return Started(waits=waits)
         return Started((yield from self.find(saga.id)))
 
+    def start_all(
+        self, sagas: Sequence[NewSaga], owner: str | None, lease: float
+    ) -> Unit[list[Started]]:
+        """Do what `start` does, for several."""
+        free = [saga for saga in sagas if not saga.wishes]
+        if self._dialect != "postgres" or len({saga.id for saga in free}) < len(free):
+            free = []
+        inserted = yield from batch.insert_sagas(free, owner, lease, self._now)
+        results = []
+        for saga in sagas:
+            if saga.id in inserted:
+                results.append(Started())
+            else:
+                started = yield from self.start(saga, owner, lease)
+                results.append(started)
+        return results
+
     def find(self, saga_id: str) -> Unit[SagaRow | None]:
         """Return the row of a saga."""
         sql = f"SELECT {_SAGA} FROM switchgear_sagas WHERE id = ?"  # noqa: S608  constants
