@@ -68,7 +68,7 @@ def test_refusals_are_told_by_status() -> None:
 
 def test_a_stream_is_told() -> None:
     answer = DOCUMENT["paths"]["/v1/watch"]["post"]["responses"]["200"]
-    assert list(answer["content"]) == ["application/x-ndjson"]
+    assert list(answer["content"]) == ["application/x-ndjson", "text/event-stream"]
 
 
 @pytest.mark.parametrize(

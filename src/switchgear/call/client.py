@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from switchgear.call.core import AskedWrongly, Core, Replies, Settings, Wire
+from switchgear.call.core import Asked, AskedWrongly, Core, Replies, Settings, Wire
 from switchgear.call.tls import Secret, Tls
 from switchgear.call.url import Target, parse
 from switchgear.contract.message import Message
@@ -217,7 +217,7 @@ def _policies(
 
 
 def _unary(name: str) -> Any:
-    async def method(self: Any, request: Message) -> Message:
+    async def method(self: Any, request: Asked) -> Message:
         core: Core = self._switchgear_core
         answer = await core.call(name, request)
         reply: Message = answer.value
@@ -227,7 +227,7 @@ def _unary(name: str) -> Any:
 
 
 def _stream(name: str) -> Any:
-    async def method(self: Any, request: Message) -> AsyncIterator[Message]:
+    async def method(self: Any, request: Asked) -> AsyncIterator[Message]:
         core: Core = self._switchgear_core
         replies = await core.open(name, request)
         try:

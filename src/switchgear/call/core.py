@@ -10,19 +10,19 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from switchgear.call import aio
 from switchgear.call.answer import Answer, Machines, inherited
 from switchgear.call.process import OfOneProcess, abandon
+from switchgear.call.streams import Asked, AskedWrongly, Requests, check_request
 from switchgear.call.tls import Secret, Tls
 from switchgear.contract.codec import to_json
 from switchgear.contract.message import Message
 from switchgear.contract.service import Operation, ServiceContract
 from switchgear.database.port import committed
-from switchgear.errors import CallError
 from switchgear.model.context import Context, derived_key
 from switchgear.model.edge import Edge, Pattern
 from switchgear.model.outcome import Outcome, Refused, Status, Unavailable, Unknown
@@ -30,19 +30,13 @@ from switchgear.model.wire import Verdict
 from switchgear.policy.machine import Attempt, Machine
 from switchgear.policy.policy import Policy
 
-__all__ = ["AskedWrongly", "Core", "Replies", "Settings", "Wire"]
+__all__ = ["Asked", "AskedWrongly", "Core", "Replies", "Settings", "Wire"]
 
 T = TypeVar("T")
 
 
 Replies: TypeAlias = AsyncGenerator[Message, None]
 """The replies of a stream. Whoever iterates closes it."""
-
-
-class AskedWrongly(CallError):
-    """A call was made in a way that its contract does not allow; nothing was sent."""
-
-    code = "SG401"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,7 @@ class Wire(Protocol):
     """A way to reach one service. Made and used inside one event loop."""
 
     async def send(
-        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+        self, operation: Operation, request: Asked, attempt: Attempt, context: Context
     ) -> Outcome[Any]:
         """Ask once, and say how it went. Each outcome that is an exception is a new object.
 
@@ -68,9 +62,12 @@ class Wire(Protocol):
         ...
 
     async def open(
-        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+        self, operation: Operation, request: Asked, attempt: Attempt, context: Context
     ) -> Outcome[Replies]:
         """Begin a stream once: `Ok` once its first reply is there, or it ended without one.
+
+        Where the operation takes a stream as well, nothing tells whose turn it is, and `Ok` is that
+        the call was begun.
 
         The stream is bounded by the deadline of the context, not of the attempt; it raises the
         outcome if it fails later. Closing the iterator gives it up.
@@ -90,7 +87,7 @@ class _Line:
     def __init__(self, operation: Operation, edge: Edge, machine: Machine) -> None:
         self.operation = operation
         self.command = operation.pattern is Pattern.COMMAND
-        self.repeatable = operation.repeatable
+        self.repeatable = operation.repeatable and not operation.takes_stream
         self.edge = edge
         self.machine = machine
 
@@ -142,7 +139,7 @@ class Core(OfOneProcess):
         self._machines.reload(changes)
 
     async def call(
-        self, name: str, request: Message, deadline: float | None = None, key: str | None = None
+        self, name: str, request: Asked, deadline: float | None = None, key: str | None = None
     ) -> Answer[Any]:
         """Make one call."""
         line = self.lines[name]
@@ -154,23 +151,28 @@ class Core(OfOneProcess):
                 fix="Iterate over it: `async for reply in client.method(request)`.",
             )
         send, context = self._wire().send, inherited()
+        asked = _once(operation, request)
         return await self._drive(
             line,
             request,
-            lambda attempt: send(operation, request, attempt, context),
+            lambda attempt: send(operation, asked, attempt, context),
             context,
             deadline=deadline,
             key=key,
         )
 
-    async def open(self, name: str, request: Message) -> Replies:
-        """Begin one stream; the policy covers the time up to its first reply."""
+    async def open(self, name: str, request: Asked) -> Replies:
+        """Begin one stream; the policy covers the time up to its first reply.
+
+        Where requests are streamed too, it covers the time up to the connection.
+        """
         line = self.lines[name]
         begin, context = self._wire().open, inherited()
+        asked = _once(line.operation, request)
         answer = await self._drive(
             line,
             request,
-            lambda attempt: begin(line.operation, request, attempt, context),
+            lambda attempt: begin(line.operation, asked, attempt, context),
             context,
         )
         return answer.value
@@ -210,7 +212,7 @@ class Core(OfOneProcess):
     async def _drive(
         self,
         line: _Line,
-        request: Message,
+        request: Asked,
         attempt: Callable[[Attempt], Awaitable[Outcome[T]]],
         context: Context,
         *,
@@ -218,11 +220,7 @@ class Core(OfOneProcess):
         key: str | None = None,
     ) -> Answer[T]:
         operation = line.operation
-        if not isinstance(request, operation.request):
-            raise AskedWrongly(
-                f"the request is {type(request).__name__}, not {operation.request.__name__}.",
-                where=operation.full_name,
-            )
+        check_request(operation, request)
         if operation.keyed:
             # a key of its own makes the attempts of this call safe, though not a call made again
             key = key or derived_key(operation.full_name) or uuid4().hex
@@ -232,7 +230,8 @@ class Core(OfOneProcess):
                 where=operation.full_name,
                 fix="Declare it so, or leave the key out.",
             )
-        keeps = line.machine.shelf is not None and not operation.streaming
+        one = isinstance(request, Message) and not operation.streaming
+        keeps = line.machine.shelf is not None and one
         try:
             answer = await aio.drive(
                 line.machine,
@@ -241,8 +240,8 @@ class Core(OfOneProcess):
                 key=key,
                 context=context,
                 deadline=deadline,
-                cache_key=to_json(request) if keeps else None,
-                alone=operation.streaming,
+                cache_key=to_json(cast("Message", request)) if keeps else None,
+                alone=operation.streaming or operation.takes_stream,
             )
         except (Refused, Unavailable, Unknown) as outcome:
             if outcome.where is None:
@@ -257,3 +256,8 @@ class Core(OfOneProcess):
             # where it had none at all
             committed()
         return answer
+
+
+def _once(operation: Operation, request: Any) -> Any:
+    """Return what the attempts of one call are given: a stream is there for one of them."""
+    return Requests(operation, request) if operation.takes_stream else request

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from math import inf
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from switchgear.call.core import Replies, Settings
 from switchgear.call.grpc_link import READY, AioLink
 from switchgear.call.grpc_status import STATUS, grpc_failure, verdict_of
 from switchgear.call.marks import headers
+from switchgear.call.streams import Asked, Requests
 from switchgear.call.url import Target
 from switchgear.contract.codec import codec_of, from_proto
 from switchgear.contract.message import Message
@@ -93,12 +95,14 @@ class GrpcWire:
         """What goes out with every call; made once, because gRPC's own conversion is not cheap."""
 
     async def send(
-        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+        self, operation: Operation, request: Asked, attempt: Attempt, context: Context
     ) -> Outcome[Any]:
         """Ask once; see `Wire.send`."""
+        if isinstance(request, Requests):
+            return request.judged(await self._upload(operation, request, attempt, context))
         channel = self._channel or self._open()
         call, write, read = self._methods.get(operation.grpc_path) or self._method(operation)
-        data = write(request)
+        data = write(cast("Message", request))
         if channel.get_state(try_to_connect=True) is not READY and not await self._link.ready(
             attempt.deadline
         ):
@@ -114,9 +118,11 @@ class GrpcWire:
             return _unreadable(unreadable)
 
     async def open(
-        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+        self, operation: Operation, request: Asked, attempt: Attempt, context: Context
     ) -> Outcome[Replies]:
         """Begin a stream; see `Wire.open`."""
+        if isinstance(request, Requests):
+            return await self._converse(operation, request, attempt, context)
         data = codec_of(operation.request).to_proto(request)
         channel = self._channel or self._open()
         if channel.get_state(try_to_connect=True) is not READY and not await self._link.ready(
@@ -147,10 +153,73 @@ class GrpcWire:
             self._link.close()
             await channel.close()
 
+    async def _upload(
+        self, operation: Operation, requests: Requests, attempt: Attempt, context: Context
+    ) -> Outcome[Any]:
+        """Send a stream and wait for the reply to it."""
+        channel = self._channel or self._open()
+        if not await self._link.ready(attempt.deadline):
+            return self._unconnected()
+        left = None if attempt.deadline == inf else max(0.001, attempt.deadline - monotonic())
+        begin: Any = channel.stream_unary(operation.grpc_path)
+        call = begin(timeout=left, metadata=self._metadata(attempt, context))
+        try:
+            await _pump(operation, requests, call)
+            reply = await call
+        except grpc.aio.AioRpcError as failure:
+            return self._outcome(operation, failure)
+        finally:
+            call.cancel()
+            await requests.close()
+        try:
+            return Ok(codec_of(operation.reply).from_proto(reply))
+        except InvalidMessage as unreadable:
+            return _unreadable(unreadable)
+
+    async def _converse(
+        self, operation: Operation, requests: Requests, attempt: Attempt, context: Context
+    ) -> Outcome[Replies]:
+        """Begin to send a stream, whose replies come meanwhile."""
+        channel = self._channel or self._open()
+        if not await self._link.ready(attempt.deadline):
+            return self._unconnected()
+        until = context.deadline
+        begin: Any = channel.stream_stream(operation.grpc_path)
+        call = begin(
+            timeout=None if until is None else max(0.001, until - monotonic()),
+            metadata=self._metadata(attempt, context),
+        )
+        return Ok(self._conversation(operation, requests, call))
+
+    async def _conversation(self, operation: Operation, requests: Requests, call: Any) -> Replies:
+        async def ask() -> None:
+            try:
+                await _pump(operation, requests, call)
+            except BaseException:
+                call.cancel()  # and reading ends
+                raise
+
+        asking = asyncio.get_running_loop().create_task(ask())
+        replies = self._replies(operation, call, None)
+        try:
+            async for reply in replies:
+                yield reply
+        except (Unknown, asyncio.CancelledError):  # the second if `ask` has cancelled the call
+            if asking.done() and not asking.cancelled() and asking.exception() is not None:
+                await asking  # what went wrong is ours: the stream of requests itself failed
+            raise
+        finally:
+            await replies.aclose()
+            asking.cancel()
+            await asyncio.wait([asking])
+            if not asking.cancelled():
+                asking.exception()  # it was raised above, or nobody reads any more
+            await requests.close()
+
     async def _replies(self, operation: Operation, call: Any, first: Any) -> Replies:
         read = codec_of(operation.reply).from_proto
         try:
-            data = first
+            data = first if first is not None else await call.read()
             while data is not grpc.aio.EOF:
                 yield read(data)
                 data = await call.read()
@@ -231,6 +300,24 @@ class GrpcWire:
             # a callee that is said to mean success by it has sent no reply all the same
             return Unknown(told or str(status), reason=Reason.SERVER_ERROR, cause=failure)
         return Rejected(told or str(status), status=status, pointer=details.pointer)
+
+
+async def _pump(operation: Operation, requests: Requests, call: Any) -> None:
+    """Send the requests one by one: each is taken when the one before was.
+
+    Returns early where the callee has ended the call: what it said is the outcome.
+    """
+    write = codec_of(operation.request).to_proto
+    async for request in requests:
+        if call.done():
+            return
+        try:
+            await call.write(write(request))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it ended meanwhile
+            return
+    if not call.done():
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.done_writing()
 
 
 class _Details:

@@ -28,6 +28,7 @@ import msgspec
 
 from switchgear.call.core import AskedWrongly, Replies, Settings
 from switchgear.call.marks import headers, http_failure
+from switchgear.call.streams import Asked
 from switchgear.call.url import Target
 from switchgear.contract.codec import codec_of, from_json
 from switchgear.contract.declaration import fields_of
@@ -106,7 +107,7 @@ class HttpWire:
             self._tls = settings.tls.context()
 
     async def send(
-        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+        self, operation: Operation, request: Asked, attempt: Attempt, context: Context
     ) -> Outcome[Any]:
         """Ask once; see `Wire.send`."""
         try:
@@ -124,7 +125,7 @@ class HttpWire:
         return self._outcome(operation, response, body)
 
     async def open(
-        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+        self, operation: Operation, request: Asked, attempt: Attempt, context: Context
     ) -> Outcome[Replies]:
         """Begin a stream; see `Wire.open`."""
         deadline = inf if context.deadline is None else context.deadline
@@ -152,7 +153,7 @@ class HttpWire:
     async def _begin(
         self,
         operation: Operation,
-        request: Message,
+        request: Asked,
         attempt: Attempt,
         context: Context,
         deadline: float,
@@ -192,7 +193,7 @@ class HttpWire:
         )
 
     def _split(
-        self, operation: Operation, route: Route, request: Message
+        self, operation: Operation, route: Route, request: Asked
     ) -> tuple[URL, bytes | None]:
         """Divide a request between path, query and body."""
         values: dict[str, Any] = msgspec.json.decode(codec_of(operation.request).to_json(request))

@@ -10,9 +10,12 @@ from typing import Any
 from switchgear.contract.export import asyncapi, openapi, proto_files
 from switchgear.contract.importer import import_proto
 from switchgear.contract.library import Library, load_library
+from switchgear.contract.past import past_of
+from switchgear.contract.publish.publish import Plan, plan, versions_in
+from switchgear.contract.publish.publish import publish as build
 from switchgear.errors import OperationError
 
-__all__ = ["export", "import_files"]
+__all__ = ["export", "import_files", "publish"]
 
 
 def export(
@@ -21,6 +24,7 @@ def export(
     proto: Path | None = None,
     openapi_file: Path | None = None,
     asyncapi_file: Path | None = None,
+    history: Path | None = None,
     title: str | None = None,
     release: str | None = None,
 ) -> None:
@@ -33,7 +37,8 @@ def export(
     library = load_library(target)
     title, release = title or library.name, release or _release(library)
     if proto is not None:
-        for name, text in proto_files(*library.roots).items():
+        past = past_of(versions_in(history)) if history is not None else None
+        for name, text in proto_files(*library.roots, past=past).items():
             write(proto / name, text)
     if openapi_file is not None:
         document = openapi(*library.services, title=title, version=release)
@@ -54,6 +59,38 @@ def import_files(files: list[Path], *, search: list[Path], out: Path | None) -> 
         print(source, end="")
     else:
         write(out, source)
+
+
+def publish(
+    target: str,
+    *,
+    name: str | None,
+    history: Path,
+    out: Path,
+    release: str | None,
+    dry_run: bool,
+) -> None:
+    """Say which version the contracts of a module are and why, and build its wheel."""
+    library = load_library(target)
+    made = plan(library, history, release)
+    for one in made.breaks:
+        print(f"{one.path}:{one.line}: {one.rule}: {one.message}")
+    if made.step == "none":
+        print(f"nothing has changed since {made.latest}.")
+        return
+    print(f"{made.version}: {_why(made)}.")
+    if not dry_run:
+        distribution = name or library.name.replace(".", "-").replace("_", "-")
+        print(build(library, made, name=distribution, history=history, out=out))
+
+
+def _why(made: Plan) -> str:
+    return {
+        "first": "the first version",
+        "major": f"a major version, because something of {made.latest} breaks",
+        "minor": f"a minor version: nothing of {made.latest} breaks",
+        "patch": f"a patch: only comments of {made.latest} have changed",
+    }[made.step]
 
 
 def write(path: Path, text: str) -> None:

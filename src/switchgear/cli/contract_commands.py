@@ -30,6 +30,10 @@ def contract_export(
     asyncapi: Annotated[
         Path | None, typer.Option(help="A file for the AsyncAPI 3.0 document of the events.")
     ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="The folder of `publish`: what older versions had stays reserved."),
+    ] = None,
     title: Annotated[
         str | None, typer.Option(help="Of the documents; default: the module's name.")
     ] = None,
@@ -46,6 +50,7 @@ def contract_export(
         proto=proto,
         openapi_file=openapi,
         asyncapi_file=asyncapi,
+        history=history,
         title=title,
         release=release,
     )
@@ -108,6 +113,31 @@ def contract_import(
     from switchgear.cli.contract import import_files  # noqa: PLC0415  others start faster
 
     import_files(files, search=search or [], out=out)
+
+
+@contract.command("publish")
+def contract_publish(
+    module: Module,
+    *,
+    history: Annotated[
+        Path, typer.Option(help="The folder with all versions; it is kept with the contracts.")
+    ] = Path("contract-history"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder for the wheel.")] = Path(
+        "dist"
+    ),
+    name: Annotated[
+        str | None, typer.Option(help="Of the distribution; default: the module's.")
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option(help="The version; default: the lowest that the change allows.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+) -> None:
+    """Build a wheel of a module's contracts, with the version that its changes ask for."""
+    from switchgear.cli.contract import publish  # noqa: PLC0415  others start faster without it
+
+    _here()
+    publish(module, name=name, history=history, out=out, release=release, dry_run=dry_run)
 
 
 def _here() -> None:

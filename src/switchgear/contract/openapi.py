@@ -17,7 +17,7 @@ __all__ = ["openapi"]
 
 _PROBLEM: Final = "Problem"
 _PROBLEM_TYPE: Final = "application/problem+json"
-_STREAM_TYPE: Final = "application/x-ndjson"
+_STREAM_TYPES: Final = ("application/x-ndjson", "text/event-stream")
 
 
 def openapi(*contracts: ServiceContract, title: str, version: str) -> Json:
@@ -109,11 +109,10 @@ def _key_parameter(operation: Operation) -> Json:
 
 
 def _responses(operation: Operation, names: Names) -> Json:
-    media = _STREAM_TYPE if operation.streaming else "application/json"
-    told = "One reply a line." if operation.streaming else "The reply."
-    responses: Json = {
-        "200": {"description": told, "content": {media: {"schema": names.ref(operation.reply)}}}
-    }
+    media = _STREAM_TYPES if operation.streaming else ("application/json",)
+    told = "One reply a line, or an event." if operation.streaming else "The reply."
+    reply = {"schema": names.ref(operation.reply)}
+    responses: Json = {"200": {"description": told, "content": dict.fromkeys(media, reply)}}
     by_status: dict[str, list[type[Message]]] = {}
     for refusal in operation.refuses:
         by_status.setdefault(str(http_status(refusal.status)), []).append(refusal.__message__)

@@ -15,6 +15,7 @@ from switchgear.contract.docs import field_doc, member_docs, type_doc
 from switchgear.contract.event import EventContract
 from switchgear.contract.file import is_shared
 from switchgear.contract.message import Message
+from switchgear.contract.past import Past, reserve
 from switchgear.contract.service import Operation, ServiceContract
 from switchgear.model.wire import IDEMPOTENCY_KEY
 
@@ -35,8 +36,10 @@ _MAX: Final = 536_870_912
 _MAX_ENUM: Final = 2**31 - 1
 
 
-def proto_files(*roots: type[Any] | ServiceContract) -> dict[str, str]:
+def proto_files(*roots: type[Any] | ServiceContract, past: Past | None = None) -> dict[str, str]:
     """Return the `.proto` files of services and messages: their text by their path.
+
+    What `past` versions had and these have not is reserved.
 
     Docstrings are comments, removed fields are `reserved`, routes are `google.api.http` options
     and patterns are `idempotency_level`. What the files import of `google/` comes with protoc and
@@ -58,6 +61,7 @@ def proto_files(*roots: type[Any] | ServiceContract) -> dict[str, str]:
             docs |= {f"{name}.{key}": doc for key, doc in member_docs(cls).items()}
     files = file_descriptors(*roots)
     own = [file for file in files.file if not is_shared(file.name)]
+    reserve(own, past or {})
     return {file.name: "\n".join(_Writer(file, docs).file()) + "\n" for file in own}
 
 

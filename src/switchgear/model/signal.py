@@ -48,6 +48,8 @@ class SignalKind(StrEnum):
     REQUEST_BEGAN = "request.began"
     REQUEST_ENDED = "request.ended"
     REQUEST_SHED = "request.shed"
+    DEPRECATED_USED = "request.deprecated-used"
+    """A request used a field, or a member of an enumeration, that is deprecated."""
     ADMISSION_OVERLOADED = "admission.overloaded"
     ADMISSION_RECOVERED = "admission.recovered"
     EVENT_PUBLISHED = "event.published"

@@ -18,7 +18,7 @@ and a COMMIT that was sent is waited for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -26,6 +26,7 @@ from time import monotonic
 from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeAlias, TypeVar
 
+from switchgear.contract.deprecated import Uses, uses_of
 from switchgear.contract.message import Message
 from switchgear.contract.refusal import Refusal
 from switchgear.contract.service import (
@@ -48,7 +49,7 @@ from switchgear.serve.arrival import Arrival
 from switchgear.serve.failure import Failed, alone, expired, failure_of, outcome_of, overran
 from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
 
-__all__ = ["Before", "Dispatcher", "Read"]
+__all__ = ["Asked", "Before", "Dispatcher", "Read"]
 
 T = TypeVar("T")
 
@@ -57,8 +58,14 @@ log = logging.getLogger("switchgear.serve")
 Before: TypeAlias = Callable[[Arrival], Awaitable[str | Context | None]]
 """Runs before the handler. Returns who asks, a whole context, or None; or raises `Rejected`."""
 
-Read: TypeAlias = Callable[[], Awaitable[Message]]
-"""Reads the message; called once at most. Raises `InvalidMessage`, or an outcome."""
+Asked: TypeAlias = Message | AsyncIterator[Message]
+"""What a handler is given: one message, or a stream of them where the operation takes one."""
+
+Read: TypeAlias = Callable[[], Awaitable[Asked]]
+"""Reads the message; called once at most. Raises `InvalidMessage`, or an outcome.
+
+Where the operation takes a stream it returns the iterator, which raises the same.
+"""
 
 _UNBOUND: Final = nullcontext()
 _SPARE: Final = 0.025
@@ -113,6 +120,13 @@ class Dispatcher:
         self.contracts: Mapping[str, ServiceContract] = MappingProxyType(contracts)
         """What is served, by full name."""
         self._before = tuple(before)
+        self._aging = {
+            operation.full_name: uses
+            for contract in contracts.values()
+            for operation in contract.operations.values()
+            if (uses := uses_of(operation.request)) is not None
+        }
+        """Operations whose requests have something deprecated in them."""
         self._desks = desks(contracts.values(), admission, admissions)
         keyed = [
             operation.full_name
@@ -135,7 +149,7 @@ class Dispatcher:
         not done), or `Failed` or `InProgress` (may have been done). Cancellation passes through.
         """
         method = self._method(operation)
-        work: Callable[[Message], Awaitable[Message]] = method
+        work: Callable[[Any], Awaitable[Message]] = method
         if operation.keyed and arrival.given_key is not None:
             work = partial(self._once, method, arrival)
         return await self._around(arrival, read, work, operation.reply)
@@ -144,7 +158,7 @@ class Dispatcher:
         """Carry out a streaming request, handing each reply to `send`. Raises as `handle`."""
         method = self._method(operation)
 
-        async def work(request: Message) -> None:
+        async def work(request: Asked) -> None:
             replies = method(request)
             try:
                 async for reply in replies:
@@ -166,7 +180,7 @@ class Dispatcher:
         self,
         arrival: Arrival,
         read: Read,
-        work: Callable[[Message], Awaitable[T]],
+        work: Callable[[Any], Awaitable[T]],
         expected: type[T],
     ) -> T:
         """Run `work` in its context and its time; turn what it raises into the outcome."""
@@ -181,7 +195,7 @@ class Dispatcher:
                 with _bound(arrival):
                     if self._before or arrival.operation.keyed:
                         await self._prepare(arrival)
-                    request = await _read(read)
+                    request = await self._read(arrival, read)
                     arrival.begun = True
                     if visitor is not None:
                         visitor.began = monotonic()
@@ -204,6 +218,18 @@ class Dispatcher:
                 if listening():
                     emit(_ended(arrival, end, span))
                 del end
+
+    async def _read(self, arrival: Arrival, read: Read) -> Asked:
+        try:
+            found: Any = await read()
+        except InvalidMessage as error:
+            raise Rejected(error.what, pointer=error.pointer) from error
+        uses = self._aging.get(arrival.operation.full_name) if self._aging else None
+        if arrival.operation.takes_stream:
+            return _each(found, arrival, uses)
+        if uses is not None and listening():
+            _tell(arrival, uses(found))
+        return found  # type: ignore[no-any-return]  # what the door says it is
 
     async def _prepare(self, arrival: Arrival) -> None:
         """Run the hooks, and read the key of a keyed command."""
@@ -278,11 +304,24 @@ def _bound(arrival: Arrival) -> AbstractContextManager[None]:
     return _UNBOUND if arrival.door == "grpc" else _Deadline(deadline, arrival)
 
 
-async def _read(read: Read) -> Message:
+async def _each(
+    requests: AsyncIterator[Message], arrival: Arrival, uses: Uses | None
+) -> AsyncIterator[Message]:
+    """Yield the messages of a stream; one that cannot be read rejects the rest."""
     try:
-        return await read()
+        async for one in requests:
+            if uses is not None and listening():
+                _tell(arrival, uses(one))
+            yield one
     except InvalidMessage as error:
         raise Rejected(error.what, pointer=error.pointer) from error
+
+
+def _tell(arrival: Arrival, used: set[str]) -> None:
+    """Report what a request used of what is deprecated, so that a team knows when it can go."""
+    for name in sorted(used):
+        detail = {"field": name, "caller": arrival.context.caller, "door": arrival.door}
+        emit(Signal(SignalKind.DEPRECATED_USED, arrival.operation.full_name, detail))
 
 
 def _checked(operation: Operation, reply: object) -> Message:

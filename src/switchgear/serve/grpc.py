@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, Final, NoReturn, TypeAlias
 
-from switchgear.contract.codec import codec_of, from_proto, to_proto
+from switchgear.contract.codec import codec_of, to_proto
 from switchgear.contract.descriptors import descriptor_pool
 from switchgear.contract.message import Message
 from switchgear.contract.service import Operation
@@ -21,7 +21,7 @@ from switchgear.errors import MissingExtra, OperationError
 from switchgear.model import wire
 from switchgear.model.outcome import Refused, Unavailable, Unknown
 from switchgear.serve.arrival import Arrival, context_of
-from switchgear.serve.dispatch import Dispatcher
+from switchgear.serve.dispatch import Asked, Dispatcher
 from switchgear.serve.failure import encode, failure_of
 from switchgear.serve.tls import Certificate
 
@@ -51,8 +51,8 @@ _REFLECTION: Final = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_
 
 # grpc.aio's context is generic in two types that say nothing here.
 Call: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Unary: TypeAlias = Callable[[bytes, Call], Awaitable[bytes]]
-Streaming: TypeAlias = Callable[[bytes, Call], AsyncIterator[bytes]]
+Unary: TypeAlias = Callable[[Any, Call], Awaitable[bytes]]
+Streaming: TypeAlias = Callable[[Any, Call], AsyncIterator[bytes]]
 Methods: TypeAlias = "dict[str, grpc.RpcMethodHandler[Any, Any]]"
 Options: TypeAlias = Sequence[tuple[str, Any]]
 """Channel arguments: each has a type of its own."""
@@ -130,19 +130,22 @@ class Grpc:
             self._server = None
 
     def _method(self, operation: Operation) -> grpc.RpcMethodHandler[bytes, bytes]:
+        if operation.takes_stream and operation.streaming:
+            return grpc.stream_stream_rpc_method_handler(self._streaming(operation))
+        if operation.takes_stream:
+            return grpc.stream_unary_rpc_method_handler(self._unary(operation))
         if operation.streaming:
             return grpc.unary_stream_rpc_method_handler(self._streaming(operation))
         return grpc.unary_unary_rpc_method_handler(self._unary(operation))
 
     def _unary(self, operation: Operation) -> Unary:
         carry_out = self._dispatcher.handle
-        decode = codec_of(operation.request).from_proto
+        take = _taking(operation)
         answered = codec_of(operation.reply)
 
-        async def handle(data: bytes, call: Call) -> bytes:
-            async def read() -> Message:
-                request: Message = decode(data)
-                return request
+        async def handle(data: Any, call: Call) -> bytes:
+            async def read() -> Asked:
+                return take(data)
 
             try:
                 reply = await carry_out(operation, read, _arrival(operation, call))
@@ -154,10 +157,11 @@ class Grpc:
 
     def _streaming(self, operation: Operation) -> Streaming:
         dispatcher = self._dispatcher
+        take = _taking(operation)
 
-        async def handle(data: bytes, call: Call) -> None:
-            async def read() -> Message:
-                return from_proto(operation.request, data)
+        async def handle(data: Any, call: Call) -> None:
+            async def read() -> Asked:
+                return take(data)
 
             async def send(reply: Message) -> None:
                 await call.write(encode(to_proto, reply, operation))
@@ -201,6 +205,22 @@ class _Generic:
 
     def add_registered_method_handlers(self, name: str, methods: Methods) -> None:
         """Do nothing: the generic handlers were added."""
+
+
+def _taking(operation: Operation) -> Callable[[Any], Asked]:
+    """Return what makes of gRPC's bytes, or of its iterator of bytes, what the handler takes.
+
+    gRPC reads from the connection as the handler takes, so that a client sends no faster.
+    """
+    decode: Callable[[bytes], Message] = codec_of(operation.request).from_proto
+    if not operation.takes_stream:
+        return decode
+
+    async def each(incoming: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for data in incoming:
+            yield decode(data)
+
+    return each
 
 
 def _arrival(operation: Operation, call: Call) -> Arrival:

@@ -6,8 +6,8 @@ message. Where a request has a path and a body, the path wins. Every error is pr
 Besides the operations: `/openapi.json`, `/docs`, `/livez` and `/readyz`. Mounted in another
 application, all of them move under its prefix (`root_path`).
 
-A stream is answered as newline-delimited JSON, one reply a line. One that fails after its first
-line ends with `{"@problem": {...}}`; a connection that just ends is a stream that was cut.
+A stream is answered as JSON lines, or as server-sent events where the client asks for them
+(`switchgear.serve.streams`); a connection that just ends is a stream that was cut.
 
 A client that hangs up cancels the handler, as a deadline does: a transaction is then rolled back,
 or its commit waited for.
@@ -23,8 +23,6 @@ from time import monotonic
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, quote
 
-import msgspec
-
 from switchgear.contract.codec import from_builtins, from_json, from_parts, to_json
 from switchgear.contract.declaration import fields_of
 from switchgear.contract.kinds import Shape
@@ -38,11 +36,12 @@ from switchgear.serve.alarm import Within
 from switchgear.serve.arrival import Arrival, context_of
 from switchgear.serve.asgi import Headers, Receive, Scope, Send
 from switchgear.serve.cors import Cors
-from switchgear.serve.dispatch import Dispatcher, Read
+from switchgear.serve.dispatch import Asked, Dispatcher, Read
 from switchgear.serve.failure import TurnedAway, encode, failure_of
 from switchgear.serve.openapi import document, page, written
 from switchgear.serve.problem import MEDIA_TYPE, problem, retry_after
 from switchgear.serve.routing import Router
+from switchgear.serve.streams import form_of
 
 __all__ = ["Readiness", "Rest"]
 
@@ -57,13 +56,12 @@ _MAX_PARAMETERS: Final = 32 * 1024
 _PATIENCE: Final = 30.0
 """Seconds in which a body has to arrive; the caller's deadline may be sooner."""
 _JSON: Final = (b"content-type", b"application/json")
-_STREAM: Final = (b"content-type", b"application/x-ndjson")
 _PROBLEM: Final = (b"content-type", MEDIA_TYPE.encode())
 _HTML: Final = [
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
 ]
-_ENTITY: Final = ("content-type", "content-length", "content-encoding", "origin")
+_ENTITY: Final = ("accept", "content-type", "content-length", "content-encoding", "origin")
 _READ: Final[Mapping[bytes, str]] = {
     name.encode(): name
     for name in (
@@ -238,11 +236,12 @@ class Rest:
         # a server drops what is sent to a client that left: for a stream only watching tells
         watch = asgi.Watch(receive, 0.0) if operation.streaming else asgi.Watch(receive)
 
-        async def read() -> Message:
+        async def read() -> Asked:
             body = await self._body(receive, found) if entry.route.has_body else b""
             request = _request(entry, parameters, scope["query_string"], body)
             if operation.streaming and scope["method"] == "HEAD":
-                await asgi.answer(send, 200, b"", [_STREAM, *extra])
+                form = form_of(found.get("accept", ""))
+                await asgi.answer(send, 200, b"", [form.type, *extra])
                 raise asgi.Gone  # nobody is there for the replies
             watch.begin()
             return request
@@ -289,18 +288,19 @@ class Rest:
         self, arrival: Arrival, read: Read, watch: asgi.Watch, asked: _Asked, send: Send
     ) -> None:
         started = False
-        scope, _, extra = asked
+        scope, found, extra = asked
+        form = form_of(found.get("accept", ""))
 
         async def line(data: bytes) -> None:
             nonlocal started
             if not started:
                 started = True
-                headers = [_STREAM, *extra]
+                headers = [form.type, *extra]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         async def emit(reply: Message) -> None:
-            await line(encode(to_json, reply, arrival.operation) + b"\n")
+            await line(form.reply(encode(to_json, reply, arrival.operation)))
 
         try:
             with watch:
@@ -309,9 +309,9 @@ class Rest:
             if not started:
                 raise
             _, body = problem(failure_of(outcome), path=scope["path"])
-            await line(msgspec.json.encode({"@problem": msgspec.Raw(body)}) + b"\n")
-        if not started:
-            await line(b"")
+            await line(form.failure(body))
+        else:
+            await line(form.end)
         await send({"type": "http.response.body", "body": b""})
 
     async def _fail(

@@ -29,6 +29,7 @@ _LABELS: Final = (
     "side",
     "next",
     "priority",
+    "field",
 )
 """Details that have few values, and no name in the conventions."""
 _MESSAGES: Final = (

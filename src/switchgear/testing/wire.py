@@ -5,11 +5,13 @@ What crosses it is encoded and decoded, so that a message that could not travel 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from switchgear.call.core import Replies
+from switchgear.call.core import Asked, Replies
+from switchgear.call.streams import Requests
 from switchgear.contract.codec import from_json, to_json
 from switchgear.contract.message import Message
 from switchgear.contract.service import Operation
@@ -34,7 +36,7 @@ class DirectWire:
         self._headers: Sequence[tuple[str, str]] = tuple((headers or {}).items())
 
     async def send(
-        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+        self, operation: Operation, request: Asked, attempt: Attempt, context: Context
     ) -> Outcome[Any]:
         """Ask once; see `Wire.send`."""
         try:
@@ -46,21 +48,43 @@ class DirectWire:
             return outcome
 
     async def open(
-        self, operation: Operation, request: Message, attempt: Attempt, context: Context
+        self, operation: Operation, request: Asked, attempt: Attempt, context: Context
     ) -> Outcome[Replies]:
-        """Collect a stream; see `Wire.open`."""
-        replies: list[Message] = []
-
-        async def keep(reply: Message) -> None:
-            replies.append(from_json(operation.reply, to_json(reply)))
-
+        """Begin a stream; see `Wire.open`."""
+        read = _reads(operation, request)
+        arrival = self._arrival(operation, attempt, context)
+        replies = self._replies(operation, read, arrival)
+        if isinstance(request, Requests):
+            return Ok(replies)
         try:
-            read = _reads(operation, request)
-            arrival = self._arrival(operation, attempt, context)
-            await self._dispatcher.stream(operation, read, arrival, keep)
+            first = await anext(replies, None)
         except (Refused, Unavailable, Unknown) as outcome:
             return outcome
-        return Ok(_streamed(replies))
+        return Ok(_after(first, replies))
+
+    async def _replies(self, operation: Operation, read: Read, arrival: Arrival) -> Replies:
+        """Yield replies as the handler gives them: it waits until each was taken."""
+        given: asyncio.Queue[Message | None] = asyncio.Queue(1)
+        closed = False
+
+        async def carry_out() -> None:
+            try:
+                await self._dispatcher.stream(operation, read, arrival, given.put)
+            finally:
+                if not closed:
+                    await given.put(None)
+
+        running = asyncio.get_running_loop().create_task(carry_out())
+        try:
+            while (reply := await given.get()) is not None:
+                yield from_json(operation.reply, to_json(reply))
+            await running
+        finally:
+            closed = True
+            running.cancel()
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # it was raised above, or nobody reads any more
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""
@@ -97,13 +121,13 @@ class NobodyWire:
         self._contract = contract
 
     async def send(
-        self, operation: Operation, _request: Message, _attempt: Attempt, _context: Context
+        self, operation: Operation, _request: Asked, _attempt: Attempt, _context: Context
     ) -> Outcome[Any]:
         """Say what is missing."""
         raise self._missing(operation)
 
     async def open(
-        self, operation: Operation, _request: Message, _attempt: Attempt, _context: Context
+        self, operation: Operation, _request: Asked, _attempt: Attempt, _context: Context
     ) -> Outcome[Replies]:
         """Say what is missing."""
         raise self._missing(operation)
@@ -118,16 +142,30 @@ class NobodyWire:
         )
 
 
-def _reads(operation: Operation, request: Message) -> Read:
+def _reads(operation: Operation, request: Asked) -> Read:
     """Return what hands over the request as the other side would read it."""
-    arriving = from_json(operation.request, to_json(request))
 
-    async def read() -> Message:
+    async def each(requests: AsyncIterable[Message]) -> AsyncIterator[Message]:
+        async for one in requests:
+            yield from_json(operation.request, to_json(one))
+
+    arriving: Message | AsyncIterator[Message]
+    if isinstance(request, Message):
+        arriving = from_json(operation.request, to_json(request))
+    else:
+        arriving = each(request)
+
+    async def read() -> Message | AsyncIterator[Message]:
         return arriving
 
     return read
 
 
-async def _streamed(replies: Sequence[Message]) -> AsyncGenerator[Message, None]:
-    for reply in replies:
-        yield reply
+async def _after(first: Message | None, replies: Replies) -> Replies:
+    try:
+        if first is not None:
+            yield first
+            async for reply in replies:
+                yield reply
+    finally:
+        await replies.aclose()
