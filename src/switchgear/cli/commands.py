@@ -50,7 +50,9 @@ Key = Annotated[str | None, typer.Option(help="Only events of this key.")]
 Consumer = Annotated[str | None, typer.Option(help="Only those of one subscription: kitchen.cook.")]
 
 saga = typer.Typer(help="Sagas that wait for a person.", no_args_is_help=True)
-events = typer.Typer(help="Events that wait for a person.", no_args_is_help=True)
+events = typer.Typer(
+    help="Events: how far behind, and which wait for a person.", no_args_is_help=True
+)
 app.add_typer(saga, name="saga")
 app.add_typer(events, name="events")
 app.add_typer(contract, name="contract")
@@ -311,6 +313,14 @@ def _act(config: Path | None, service: str | None, item: str, action: Act) -> No
 
 def _me(actor: str) -> str:
     return actor or getpass.getuser()
+
+
+@events.command("lag")
+def events_lag(service: ForService = None, config: Config = None, *, json: AsJson = False) -> None:
+    """Show how far every subscription is behind, and what the outboxes hold."""
+    from switchgear.cli.lag import lag  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(lag(load(config), service, as_json=json))
 
 
 @events.command("parked")

@@ -1,0 +1,82 @@
+"""`switchgear events lag`: the truth about a system whose services do not run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from switchgear import Message, event, field
+from switchgear.cli.main import main
+from switchgear.database.sqlite import Sqlite
+from switchgear.events.brokers.port import Record
+from switchgear.events.brokers.sqlite import SqliteBroker
+from switchgear.events.outbox import Outbox
+
+MODULE = """
+from switchgear import Message, Service, event, field
+
+@event("lag.trips", key="town")
+class Arrived(Message):
+    town: str = field(1)
+
+app = Service("office")
+
+@app.on(Arrived, name="stamp", on_failure="park_key")
+async def stamp(event: Arrived) -> None: ...
+"""
+
+
+@event("lag.trips", key="town")
+class Arrived(Message):
+    town: str = field(1)
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lag_office.py").write_text(MODULE)
+    (tmp_path / "switchgear.toml").write_text('[services.office]\napp = "lag_office:app"\n')
+    (tmp_path / ".switchgear").mkdir()
+    return tmp_path / ".switchgear"
+
+
+async def publish(data: Path) -> None:
+    """Put three events on the broker, and one into the outbox."""
+    broker = SqliteBroker(data / "broker.db")
+    await broker.publish([Record("lag.trips", town, {}, b"") for town in ("Ulm", "Ulm", "Bonn")])
+    await broker.close()
+    database, outbox = Sqlite(data / "office.db"), Outbox("office")
+    await outbox.migrate(database)
+    async with database.transaction() as tx:
+        await outbox.publish(tx, Arrived(town="Ulm"))
+    await database.close()
+
+
+def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(("events", "lag", *arguments))
+    said = capsys.readouterr()
+    assert not end.value.code, said.err
+    return said.out
+
+
+def test_what_is_behind_is_told(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(publish(system))
+    stamp, outbox = map(json.loads, typed(capsys, "--json").splitlines())
+    assert 0 <= stamp.pop("oldest") < 60
+    assert stamp == {"subscription": "office.stamp", "events": 3, "parked": 0, "parked_keys": 0}
+    assert 0 <= outbox.pop("oldest") < 60
+    assert outbox == {"outbox": "office", "events": 1}
+    shown = typed(capsys)
+    assert "office.stamp" in shown
+    assert "office (outbox)" in shown
+
+
+def test_a_system_that_never_ran_has_no_lag(
+    system: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = typed(capsys, "--json", "--service", "office").splitlines()
+    assert json.loads(line)["events"] == 0
