@@ -51,6 +51,15 @@ def test_a_refused_shipment_for_real(tmp_path):
 
 
 @pytest.mark.timeout(120)
+def test_a_payment_that_bounces_later_for_real(tmp_path):
+    with started(tmp_path, "shipped-then-bounced") as process:
+        printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert "✓ called back: the stock can be sold again" in printed
+    assert "✓ stays: what the parcel stands on stays with it" in printed
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.skipif(not PROC.is_dir(), reason="needs /proc to see other processes")
 def test_ctrl_c_ends_every_process_that_the_drill_started(tmp_path):
     with started(tmp_path, "consumer-down") as process:

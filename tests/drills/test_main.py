@@ -119,12 +119,13 @@ def test_a_json_file_that_cannot_be_written_is_told_before_anything_runs(tmp_pat
     assert folders == []
 
 
-def test_the_six_drills_of_the_documentation_are_there():
+def test_the_seven_drills_of_the_documentation_are_there():
     assert list(DRILLS) == [
         "slow-inventory",
         "leaf-down",
         "consumer-down",
         "refused-shipment",
+        "shipped-then-bounced",
         "killed-midway",
         "long-chain",
     ]

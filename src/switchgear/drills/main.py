@@ -19,6 +19,7 @@ from switchgear.drills import (
     leaf_down,
     long_chain,
     refused_shipment,
+    shipped_then_bounced,
     slow_inventory,
 )
 from switchgear.drills.report import Report
@@ -37,6 +38,7 @@ DRILLS: Final[Mapping[str, Drill]] = {
     "leaf-down": leaf_down.drill,
     "consumer-down": consumer_down.drill,
     "refused-shipment": refused_shipment.drill,
+    "shipped-then-bounced": shipped_then_bounced.drill,
     "killed-midway": killed_midway.drill,
     "long-chain": long_chain.drill,
 }

@@ -1,7 +1,7 @@
 """The person on call: sees what waits for them, and moves it, as `switchgear saga` does.
 
-Everything goes through the functions behind `switchgear saga list | show | retry`, on the database
-of the orders service, which goes on running meanwhile.
+Everything goes through the functions behind `switchgear saga list`, `show`, `retry` and the others,
+on the database of the orders service, which goes on running meanwhile.
 """
 
 from __future__ import annotations
@@ -41,6 +41,26 @@ class Operator:
         """Have what gave up attempted again."""
         async with self._database() as database:
             await runbook.retry(database, item.id, _NAME, reason)
+
+    async def resolve(self, item: WorkItem, reason: str) -> None:
+        """Say that what gave up, or what cannot be undone, was dealt with by hand."""
+        async with self._database() as database:
+            await runbook.resolve(database, item.id, _NAME, reason)
+
+    async def skip(self, item: WorkItem, reason: str) -> None:
+        """Leave it as it is."""
+        async with self._database() as database:
+            await runbook.skip(database, item.id, _NAME, reason)
+
+    async def refute(self, saga_id: str, step: str, evidence: str) -> None:
+        """Say that a step which is recorded as done does not hold."""
+        async with self._database() as database:
+            await runbook.refute(database, saga_id, step, _NAME, evidence)
+
+    async def status(self, saga_id: str) -> str:
+        """Return where a saga stands."""
+        async with self._database() as database:
+            return (await runbook.show(database, saga_id)).status
 
     def states(self) -> Mapping[str, int]:
         """Return how many sagas are in which state."""

@@ -23,7 +23,7 @@ from switchgear.drills.stand import Stand, System, until
 from switchgear.model.signal import SignalKind
 from switchgear.saga.runbook import Evidence, WorkItem
 
-__all__ = ["drill", "order_of"]
+__all__ = ["drill", "entries_of", "order_of"]
 
 PIECES: Final = 600
 """More than any carrier takes in one parcel."""
@@ -84,7 +84,7 @@ async def _refused(
     stand.say("a parcel that no carrier takes")
     order = await customers.order_directly("act-1", "ann", {SKU: PIECES}, cents=1)
     after = await _Holdings.now(customers, "ann")
-    asked = order_of(_entries(shop))
+    asked = order_of(entries_of(shop))
     report.figure("undone, in this order", ", ".join(asked), variant=ACT_1)
     report.figure("from click to cancelled", order.took, "s", variant=ACT_1)
     report.check(
@@ -111,7 +111,7 @@ async def _refunds_down(
         items, waited = await until(operator.items, WITHIN)
         shown = [await operator.show(item) for item in items]
         during = await _Holdings.now(customers, "bob")
-        asked = order_of(_entries(shop))[2:]
+        asked = order_of(entries_of(shop))[2:]
         tried = asked.count("refund")
         stand.say("refunds work again; the person retries")
         shop.faults("payments").set()
@@ -122,7 +122,7 @@ async def _refunds_down(
         ordering.cancel()
         await asyncio.gather(ordering, return_exceptions=True)
     after = await _Holdings.now(customers, "bob")
-    undone = order_of(_entries(shop))[2 + len(asked) :]
+    undone = order_of(entries_of(shop))[2 + len(asked) :]
     left = await operator.items()
     report.figure("undone, in this order", ", ".join(undone), variant=ACT_2)
     report.figure("from click to cancelled", order.took, "s", variant=ACT_2)
@@ -186,7 +186,8 @@ def _book_checks(report: Report, books: Books) -> None:
     )
 
 
-def _entries(shop: System) -> list[Entry]:
+def entries_of(shop: System) -> list[Entry]:
+    """Return what payments and inventory were asked for, in the order in which they answered."""
     entries = [*shop.signals("payments"), *shop.signals("inventory")]
     return sorted(
         (entry for entry in entries if entry.kind == SignalKind.REQUEST_ENDED),
