@@ -16,6 +16,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import grpc
 import httpx
@@ -34,6 +35,7 @@ from switchgear.model.trail import Hop
 from switchgear.policy.breaker import Breaker, Evidence, State
 from switchgear.policy.fallback import NOTHING, Fallback, Stale
 from switchgear.policy.limit import Limit
+from switchgear.policy.machine import Machine
 from switchgear.policy.policy import Policy
 
 THREADS = 20
@@ -175,11 +177,20 @@ def test_outcomes_are_pickled(kind):
 def test_what_belongs_to_a_process_refuses_and_says_what_to_do():
     g = Guard("stock")
     inventory = client(Inventory, "http://127.0.0.1:1")
-    for one in (g, inventory, g.httpx(), g.httpx_sync(), g.requests()):
+    for one in (g, g.machine, inventory, g.httpx(), g.httpx_sync(), g.requests()):
         for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
             with pytest.raises(PolicyError, match="belongs to the process") as raised:
                 attempt(one)
         assert "each process has its own" in str(raised.value)
+
+
+def test_a_machine_of_a_simulator_is_pickled_with_its_state():
+    machine = Machine(Policy(breaker=Breaker(consecutive=1)), random=Random(1).random)
+    call = machine.call(0, repeatable=False)
+    call.ended(0, call.begin(0), Unknown(reason=Reason.RESET))
+    found = again(machine)
+    assert (found.state, found.policy) == (State.OPEN, machine.policy)
+    assert found.random() == machine.random()
 
 
 shared = Guard("shared", Policy(retry=None, breaker=Breaker(consecutive=1), deadline=PATIENCE))

@@ -15,8 +15,9 @@ from contextvars import ContextVar
 from dataclasses import replace
 from math import inf
 from time import monotonic
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
+from switchgear.call.process import refuse_to_leave
 from switchgear.database.port import committed
 from switchgear.model.context import Context, current
 from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
@@ -76,12 +77,21 @@ def inherited() -> Context:
     return replace(context, deadline=deadline, attempt=attempt.wire_number)
 
 
+class _Machine(Machine):
+    """A machine at work in this process. One of a simulator is a plain one, and is pickled."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_to_leave(self)
+
+
 def new_machine(name: str, policy: Policy | None = None) -> Machine:
     """Return the machine of one edge, for any driver; without a policy, the default one.
 
     It may be shared by tasks, event loops and threads.
     """
-    return Machine(policy or Policy(), name=name, random=random.random, lock=threading.Lock())
+    return _Machine(policy or Policy(), name=name, random=random.random, lock=threading.Lock())
 
 
 class Machines:
@@ -93,7 +103,7 @@ class Machines:
 
     def new(self, name: str, policy: Policy) -> Machine:
         """Return the machine of one of the edges."""
-        return Machine(
+        return _Machine(
             policy,
             name=name,
             random=random.random,

@@ -25,7 +25,7 @@ from weakref import WeakSet
 
 from switchgear.errors import PolicyError
 
-__all__ = ["OfOneProcess", "Sender", "abandon", "in_a_forked_process"]
+__all__ = ["OfOneProcess", "Sender", "abandon", "in_a_forked_process", "refuse_to_leave"]
 
 S = TypeVar("S")
 
@@ -47,12 +47,17 @@ class OfOneProcess:
         """Put it right: this is another process than the one that made it."""
 
     def __reduce__(self) -> NoReturn:
-        raise PolicyError(
-            "it cannot be pickled or copied: its state belongs to the process that made it.",
-            where=type(self).__name__,
-            fix="Make it when a module is imported, so that each process has its own, and pass "
-            "the guarded function or a name.",
-        )
+        refuse_to_leave(self)
+
+
+def refuse_to_leave(one: object) -> NoReturn:
+    """Raise what pickling or copying raises of an object that belongs to one process."""
+    raise PolicyError(
+        "it cannot be pickled or copied: its state belongs to the process that made it.",
+        where=type(one).__name__,
+        fix="Make it when a module is imported, so that each process has its own, and pass the "
+        "guarded function or a name.",
+    )
 
 
 class Sender(Generic[S]):
