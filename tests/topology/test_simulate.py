@@ -10,13 +10,15 @@ import pytest
 from switchgear.model.context import Priority
 from switchgear.model.edge import Pattern
 from switchgear.model.signal import SignalKind
+from switchgear.policy.admission import Admission
 from switchgear.policy.breaker import Breaker
 from switchgear.policy.budget import Budget
 from switchgear.policy.fallback import Fallback, Stale
+from switchgear.policy.hedge import Hedge
 from switchgear.policy.limit import Limit
 from switchgear.policy.policy import Policy
 from switchgear.topology.simulate.book import total
-from switchgear.topology.simulate.chance import Constant, Exponential
+from switchgear.topology.simulate.chance import Constant, Exponential, Hyperexponential
 from switchgear.topology.simulate.load import Steady
 from switchgear.topology.simulate.result import simulate
 from switchgear.topology.simulate.scenario import (
@@ -414,3 +416,48 @@ def test_the_policy_that_runs_is_the_very_class_that_clients_run():
 def test_a_call_that_nobody_could_make_is_refused():
     with pytest.raises(ScenarioError, match="no operation"):
         two(Policy(), leaf=Service(operations={"other": work(1.0)}))
+
+
+# --- hedges and admission -----------------------------------------------------------------------
+
+
+def test_a_hedge_answers_where_the_first_attempt_is_slow():
+    time = Hyperexponential(((0.95, 0.01), (0.05, 1.0)))
+    leaf = Service(operations={"work": Operation(steps=(Work(time),))})
+    plain = Policy(deadline=10, retry=None, breaker=None)
+    hedged = replace(plain, hedge=Hedge(after=0.1), budget=Budget(ratio=0.5))
+    slow, quick = (
+        World(two(policy, leaf=leaf, rate=50, seconds=60), 2).run() for policy in (plain, hedged)
+    )
+    assert visitors(quick).good == 3000
+    calls, attempts, _, _ = quick.counted("front -> leaf.work")
+    assert calls < attempts < 1.1 * calls
+    assert quick.counts["front -> leaf.work", SignalKind.HEDGE_SENT] == attempts - calls
+    assert visitors(quick).answered.quantile(0.99) < visitors(slow).answered.quantile(0.99) / 2
+    # the loser is stopped where it runs
+    assert quick.handlings["leaf.work"].answered == calls
+
+
+def test_admission_serves_the_critical_and_turns_the_others_away_at_once():
+    leaf = Service(
+        workers=4,
+        admission=Admission(concurrency=4, queue=20, trust="all"),
+        operations={"work": work(0.1)},
+    )
+    # together half as much again as it can do
+    entries = {
+        priority.value: Entry(calls="a.work", load=Steady(rate), patience=2.0, priority=priority)
+        for priority, rate in ((Priority.CRITICAL, 15), (Priority.SHEDDABLE, 45))
+    }
+    scenario = replace(one(leaf, seconds=30), services={"a": leaf}, entries=entries)
+    world = World(scenario, 1).run()
+    critical, sheddable = (total(world.books[name].bins) for name in ("critical", "sheddable"))
+    assert critical.share > 0.97
+    assert sheddable.share < 0.7
+    assert sheddable.left == 0
+    assert sheddable.ended.quantile(0.99) < 0.11
+    assert world.counts["a", SignalKind.ADMISSION_OVERLOADED] >= 1
+    desk = world.stations["a"].desk
+    assert desk.turnstile.in_flight == desk.turnstile.waiting == 0
+    naive = World(scenario, 1, naive=True).run()
+    assert total(naive.books["critical"].bins).share < 0.5

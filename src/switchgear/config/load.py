@@ -44,7 +44,7 @@ from switchgear.model.context import Priority
 from switchgear.policy.adaptive import Adaptive, Aimd, Gradient, Vegas
 from switchgear.policy.admission import Admission
 
-__all__ = ["FILE", "load", "without_file"]
+__all__ = ["FILE", "admission", "load", "without_file"]
 
 FILE: Final = "switchgear.toml"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -160,7 +160,7 @@ def _service(name: str, section: Section, system: SystemConfig) -> ServiceConfig
         tls=_tls(section, clients=True),
         cors=section.get("cors", texts, ()),
         drain=section.get("drain", seconds, system.drain),
-        admission=_admission(section),
+        admission=admission(section),
         env=_environment(section),
     )
     service = replace(service, unset=section.unset)
@@ -222,7 +222,8 @@ def _call(section: Section, name: str, value: Value) -> CallConfig:
     return CallConfig(url=reach, token=token, ca=ca, tls=tls)
 
 
-def _admission(section: Section) -> dict[str, Any]:
+def admission(section: Section) -> dict[str, Any]:
+    """Read what a table changes of an `Admission`, by setting."""
     section.known.append("admission")
     inner = section.source.section(*section.path, "admission")
     # each setting has a type of its own, which its parser knows

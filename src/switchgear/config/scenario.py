@@ -12,12 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeVar
 
+from switchgear.config.load import admission
 from switchgear.config.policies import settings
 from switchgear.config.source import Section, Source
 from switchgear.config.values import Value, at_least, boolean, count, number, one_of, seconds, text
 from switchgear.errors import ConfigError, PolicyError
 from switchgear.model.context import Priority
 from switchgear.model.edge import Pattern
+from switchgear.policy.admission import Admission
 from switchgear.policy.defaults import Defaults, Layer, Scope, layer_of
 from switchgear.policy.policy import Policy
 from switchgear.topology.simulate.chance import (
@@ -116,6 +118,7 @@ def _service(section: Section) -> Service:
         queue=section.get("queue", count(0), None),
         order=section.get("order", one_of("fifo", "lifo"), "fifo"),  # type: ignore[arg-type]  # one of them
         holds=section.get("holds", one_of("request", "work"), "request"),  # type: ignore[arg-type]  # likewise
+        admission=Admission(**admission(section)) if "admission" in section.table else None,
         deadlines=section.get("deadlines", boolean, True),
         operations={name: _operation(part) for name, part in section.tables("operations").items()},
         reacts={name: _reaction(part) for name, part in section.tables("reacts").items()},

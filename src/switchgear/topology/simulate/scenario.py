@@ -20,6 +20,7 @@ from switchgear.errors import ConfigError
 from switchgear.model.context import Priority
 from switchgear.model.edge import Edge, Pattern
 from switchgear.model.system import System
+from switchgear.policy.admission import Admission
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
 from switchgear.topology.simulate.chance import Distribution
@@ -136,6 +137,8 @@ class Service:
     holds: Literal["request", "work"] = "request"
     """For how long a worker is held: the whole request, as threads are, or only its own work, as a
     core is by an event loop."""
+    admission: Admission | None = None
+    """Whom it turns away, as its doors would."""
     deadlines: bool = True
     """Whether it drops what has expired, stops what nobody waits for, and passes deadline, attempt
     and the mark of a layer that gave up on to the services that it calls. A server that is not

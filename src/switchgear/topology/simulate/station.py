@@ -36,6 +36,8 @@ from switchgear.topology.simulate.chance import Draw
 from switchgear.topology.simulate.kernel import Kernel
 
 if TYPE_CHECKING:
+    from switchgear.policy.admission import Visitor
+    from switchgear.topology.simulate.desk import Desk
     from switchgear.topology.simulate.line import Line
 
 __all__ = [
@@ -114,6 +116,8 @@ class Job:
     over = False
     outcome: Failure | None = None
     degraded = False
+    visitor: Visitor | None = None
+    """Its place at the desk, where there is one."""
 
     def __init__(self, line: Sender, handling: Handling, done: Callable[[Any], None]) -> None:
         self.line = line
@@ -218,6 +222,9 @@ class Handling:
             if station.deadlines and job.deadline <= self.kernel.now:
                 self.expire(job)
                 return
+            if station.desk is not None:
+                station.desk.enter(job)
+                return
             if station.shared:
                 advance(job)
                 return
@@ -227,6 +234,24 @@ class Handling:
             station.began(job)
         else:
             station.wait(job)
+
+    def admitted(self, job: Job) -> None:
+        """Event: a request that was admitted goes on, if somebody still waits for it."""
+        if job.over:
+            return
+        station = self.station
+        if station.shared:
+            advance(job)
+        elif station.free > 0 and not station.queue:
+            station.free -= 1
+            job.held = True
+            station.began(job)
+        else:
+            station.wait(job)
+
+    def turn_away(self, job: Job, outcome: Failure) -> None:
+        """Answer a request that was not begun."""
+        answer(job, outcome)
 
     def expire(self, job: Job) -> None:
         """Drop what has expired: it was not begun."""
@@ -241,6 +266,7 @@ class Station:
         "began",
         "capacity",
         "deadlines",
+        "desk",
         "down",
         "free",
         "handlings",
@@ -286,12 +312,19 @@ class Station:
         self.began: Action = resume if shared else advance
         """What to do with a job that has got a worker."""
         self.down = self.silent = False
+        self.desk: Desk | None = None
+        """Where requests are admitted."""
         self.jobs: dict[Job, None] | None = None
         """What is in there, where it will go down some time."""
         self.pauses: list[tuple[float, float]] = []
         """When it stands still: begin and end, in order."""
         self.odd = deadlines or shared
         """Whether a request has to be looked at before it is taken."""
+
+    def admit(self, desk: Desk) -> None:
+        """Admit requests at a desk before they ask for a worker."""
+        self.desk = desk
+        self.odd = True
 
     def watch(self) -> None:
         """Keep book of what is in there, because it will go down."""
@@ -447,8 +480,8 @@ def advance(job: Job) -> None:
         return
     job.over = True
     station = handling.station
-    if station.jobs is not None:
-        station.jobs.pop(job, None)
+    if station.odd:
+        _gone(job, measured=True)
     if job.held:
         job.held = False
         if station.queue:
@@ -490,9 +523,7 @@ def delivered(job: Job) -> None:
 def answer(job: Job, outcome: Failure) -> None:
     """Answer a job that holds nothing with a failure."""
     job.over = True
-    station = job.handling.station
-    if station.jobs is not None:
-        station.jobs.pop(job, None)
+    _gone(job)
     job.outcome = outcome
     reply(job)
 
@@ -507,10 +538,17 @@ def fail(job: Job, outcome: Failure) -> None:
 def abort(job: Job) -> None:
     """Event: the station notices that the caller has left."""
     if not job.over:
-        station = job.handling.station
-        if station.jobs is not None:
-            station.jobs.pop(job, None)
         _stop(job)
+        _gone(job)
+
+
+def _gone(job: Job, *, measured: bool = False) -> None:
+    """Take a job out of the station's books."""
+    station = job.handling.station
+    if station.jobs is not None:
+        station.jobs.pop(job, None)
+    if station.desk is not None:
+        station.desk.leave(job, measured=measured)
 
 
 def _stop(job: Job) -> None:

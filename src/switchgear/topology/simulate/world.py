@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final
 
 from switchgear.model.signal import Signal, SignalKind
 from switchgear.policy.policy import Policy
 from switchgear.topology.simulate.book import Book
+from switchgear.topology.simulate.desk import Desk
 from switchgear.topology.simulate.faults import arrange
 from switchgear.topology.simulate.kernel import Kernel
 from switchgear.topology.simulate.leaf import Direct, Leaf, Workers
@@ -182,7 +184,7 @@ class World:
         return Random(f"{self.seed}/{name}")  # noqa: S311  no secret
 
     def _station(self, name: str, service: Service) -> Station:
-        return Station(
+        station = Station(
             name,
             self.kernel,
             self._random(f"service {name}"),
@@ -192,6 +194,13 @@ class World:
             shared=service.holds == "work",
             deadlines=service.deadlines and not self.naive,
         )
+        if service.admission is not None and not self.naive:
+            report = partial(self._shed, name)
+            station.admit(Desk(service.admission, self.kernel, report))
+        return station
+
+    def _shed(self, name: str, kind: SignalKind, _: Mapping[str, object]) -> None:
+        self.counts[name, kind] += 1
 
     def _declare(self) -> None:
         """Make every operation and reaction, still without its steps."""
@@ -240,6 +249,7 @@ class World:
         return (
             (self.naive or not service.deadlines)
             and service.queue is None
+            and service.admission is None
             and service.order == "fifo"
             and service.holds == "request"
             and not service.reacts
