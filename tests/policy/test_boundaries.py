@@ -11,14 +11,15 @@ from datetime import timedelta
 import pytest
 
 from switchgear.errors import PolicyError
+from switchgear.model.context import Priority
 from switchgear.policy.adaptive import Aimd, Gradient, Vegas
 from switchgear.policy.admission import Admission
 from switchgear.policy.breaker import Breaker, Evidence
 from switchgear.policy.budget import Budget, GrpcThrottling, TokenBucket
-from switchgear.policy.fallback import Stale
+from switchgear.policy.fallback import Fallback, Stale
 from switchgear.policy.hedge import Hedge
 from switchgear.policy.limit import Limit
-from switchgear.policy.policy import Policy
+from switchgear.policy.policy import PARTS, Policy
 from switchgear.policy.retry import Retry
 from switchgear.policy.throttle import Throttle
 
@@ -176,3 +177,63 @@ def test_every_duration_and_every_number_is_in_the_tables():
                 assert (kind, one.name) in DURATIONS, (kind, one.name)
             if str(one.type) in ("int", "float", "float | None", "int | None"):
                 assert (kind, one.name) in ranges, (kind, one.name)
+
+
+REFUSED = [
+    *(
+        (kind, {**({"breaker": None} if kind is Policy else {}), **more, name: outside[0]})
+        for kind, name, _, outside, more in RANGES
+    ),
+    (Policy, {"deadline": "1s"}),
+    (Policy, {"deadline": 0.2, "attempt_timeout": 0.5}),
+    (Policy, {"deadline": 0.2, "hedge": Hedge(after=0.5)}),
+    (Policy, {"deadline": 0.2, "breaker": Breaker(slow=0.5)}),
+    (Policy, {"limit": Limit(concurrency=1), "deadline": 10}),
+    (Policy, {"observe": "everything"}),
+    (Breaker, {"evidence": ()}),
+    (Breaker, {"threshold": 1}),
+    (Fallback, {}),
+    (Fallback, {"value": 1, "function": str}),
+    (Admission, {"priority": "urgent"}),
+    (Admission, {"trust": "nobody"}),
+    (Admission, {"mode": "off"}),
+    (Admission, {"operations": {"pay": "urgent"}}),
+    (Admission, {"operations": {"pay": Admission(operations={"x": Priority.CRITICAL})}}),
+]
+
+
+def reads_well(sentence):
+    """One that a person wrote: it begins, it ends, and nobody shouts."""
+    return sentence[0] != "X" and sentence.endswith(".") and sentence != sentence.upper()
+
+
+@pytest.mark.parametrize(("kind", "given"), REFUSED)
+def test_a_refusal_says_where_in_a_sentence_and_what_to_do_about_it(kind, given):
+    with pytest.raises(PolicyError) as refused:
+        kind(**given)
+    error = refused.value
+    assert error.where == kind.__name__
+    assert reads_well(error.what)
+    # where one of a few words is expected, saying which is saying what to do
+    if error.fix is None:
+        assert "one of" in error.what
+    else:
+        assert reads_well(error.fix)
+        assert error.fix[0].isupper()
+
+
+def test_going_unguarded_without_a_reason_is_refused_in_the_same_way():
+    with pytest.raises(PolicyError) as refused:
+        Policy.none(reason="")
+    assert refused.value.where == "Policy"
+    assert refused.value.what == "Policy.none() has an empty reason."
+    assert refused.value.fix == "Say in a sentence why these calls need no protection."
+
+
+def test_a_policy_that_does_nothing_describes_every_part_as_left_out():
+    plain = Policy.none(reason="a socket of this machine").describe()
+    assert {part: plain[part] for part in PARTS} == dict.fromkeys(PARTS)
+    assert plain["observe"] == []
+    given = ("attempt_timeout", "throttle", "fallback", "hedge", "retry")
+    assert all(plain["sources"][name] == "the code" for name in given)
+    assert Policy(observe=True).describe()["observe"] == list(PARTS)
