@@ -45,7 +45,7 @@ bench: $(VENV)/.stamp-dev  ## Every benchmark, each peer in the same run
 	$(BIN)/pip install -q -c constraints.txt --group bench
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-mutation: $(VENV)/.stamp-dev  ## Change the policies in small ways, and see whether a test notices (half an hour)
+mutation: $(VENV)/.stamp-dev  ## Change the policies in small ways, and see whether a test notices (takes long)
 	$(BIN)/pip install -q -c constraints.txt --group mutation
 	$(BIN)/python scripts/mutation.py
 

@@ -237,3 +237,7 @@ def test_a_policy_that_does_nothing_describes_every_part_as_left_out():
     given = ("attempt_timeout", "throttle", "fallback", "hedge", "retry")
     assert all(plain["sources"][name] == "the code" for name in given)
     assert Policy(observe=True).describe()["observe"] == list(PARTS)
+
+
+def test_a_fallback_describes_its_value_as_it_is_written():
+    assert Fallback(value=3).describe()["value"] == "3"
