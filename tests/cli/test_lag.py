@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,19 @@ def test_a_system_that_never_ran_has_no_lag(
 ) -> None:
     (line,) = typed(capsys, "--json", "--service", "office").splitlines()
     assert json.loads(line)["events"] == 0
+
+
+def test_the_tables_are_printed_for_other_peoples_migrations(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(("events", "sql", "--dialect", "sqlite", "--part", "outbox"))
+    assert not end.value.code
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(capsys.readouterr().out)
+    assert connection.execute("SELECT * FROM switchgear_schema").fetchall() == [("outbox", 1)]
+    connection.close()
+    with pytest.raises(SystemExit) as end:
+        main(("events", "sql", "--dialect", "sqlite", "--part", "outbax"))
+    assert end.value.code == 2
+    assert "Parts: outbox, inbox, parked, log" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import typer
 from switchgear import __version__
 from switchgear.cli.contract_commands import contract
 from switchgear.config import Address, load
-from switchgear.errors import ConfigError
+from switchgear.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from switchgear.cli.sagas import Act
@@ -48,6 +48,14 @@ Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
 Actor = Annotated[str, typer.Option(help="Who; default: the user who runs the command.")]
 Key = Annotated[str | None, typer.Option(help="Only events of this key.")]
 Consumer = Annotated[str | None, typer.Option(help="Only those of one subscription: kitchen.cook.")]
+
+
+class Dialect(StrEnum):
+    """The databases whose SQL the library speaks."""
+
+    SQLITE = "sqlite"
+    POSTGRES = "postgres"
+
 
 saga = typer.Typer(help="Sagas that wait for a person.", no_args_is_help=True)
 events = typer.Typer(
@@ -321,6 +329,24 @@ def events_lag(service: ForService = None, config: Config = None, *, json: AsJso
     from switchgear.cli.lag import lag  # noqa: PLC0415  others start faster without it
 
     asyncio.run(lag(load(config), service, as_json=json))
+
+
+@events.command("sql")
+def events_sql(
+    dialect: Annotated[Dialect, typer.Option(help="Whose SQL.")],
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="outbox, inbox, parked or log; default: the first three."),
+    ] = None,
+) -> None:
+    """Print the statements that make the tables of events, for migrations of your own."""
+    from switchgear.events.migrations import COMPONENTS, SERVICE, script  # noqa: PLC0415  as below
+
+    for name in part or ():
+        if name not in COMPONENTS:
+            raise UsageError(f"there is no part {name!r}.", fix=f"Parts: {', '.join(COMPONENTS)}.")
+    for statement in script(dialect.value, part or SERVICE):
+        typer.echo(f"{statement};\n")
 
 
 @events.command("parked")
