@@ -239,6 +239,17 @@ def test_what_a_callers_hint_may_do(trust, own, hint, trusted):
     assert apart.priority_of("pay", hint) is trusted
 
 
+def test_a_priority_may_be_written_as_its_word():
+    worded = Admission(priority="critical", operations={"report": "sheddable"})
+    assert worded.priority is CRITICAL
+    assert worded.priority_of("report", DEFAULT) is SHEDDABLE
+    assert worded.priority_of("pay", DEFAULT) is CRITICAL
+    assert (
+        Admission(operations={"pay": Admission(priority="critical")}).priority_of("pay", DEFAULT)
+        is CRITICAL
+    )
+
+
 def test_observing_admits_everybody_and_marks_who_found_no_place():
     t, reports = turnstile(concurrency=1, mode="observe")
     visitors = [arrives(t, 0.0) for _ in range(3)]
@@ -503,6 +514,9 @@ def test_a_description_is_plain_data_with_every_setting():
     [
         ({"concurrency": 0}, ("concurrency", "at least 1")),
         ({"concurrency": "many"}, ("concurrency", "at least 1")),
+        ({"concurrency": 2.5}, ("concurrency is 2.5", "a whole number, at least 1")),
+        ({"concurrency": Admission()}, ("concurrency", "one of Aimd, Gradient, Vegas")),
+        ({"concurrency": True}, ("concurrency", "at least 1")),
         ({"queue": -1}, ("queue", "at least 0")),
         ({"interval": 0}, ("interval", "above 0")),
         ({"target": 0}, ("target", "above 0")),

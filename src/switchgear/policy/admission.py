@@ -127,7 +127,13 @@ class Admission(Settings):
 
     def __post_init__(self) -> None:
         settle(self, "interval", "target", "retry_after")
-        if not isinstance(self.concurrency, Settings):
+        if not isinstance(self.concurrency, Adaptive):
+            if not isinstance(self.concurrency, int):
+                raise PolicyError(
+                    f"concurrency is {self.concurrency!r}; it has to be a whole number, at least "
+                    "1, or one of Aimd, Gradient, Vegas.",
+                    where="Admission",
+                )
             allow(self, "concurrency", 1)
         allow(self, "queue", 0)
         allow(self, "interval", 0, above=True)
@@ -135,6 +141,8 @@ class Admission(Settings):
         allow(self, "reserve", 0, 0.9)
         allow(self, "retry_after", 0, above=True)
         one_of(self, "priority", _ORDER)
+        # a word that names one is one
+        object.__setattr__(self, "priority", Priority(self.priority))
         one_of(self, "trust", ("lower", "all"))
         one_of(self, "mode", ("auto", "observe"))
         ordered(self, "target", "interval")
