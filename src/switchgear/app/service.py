@@ -31,7 +31,7 @@ from switchgear.policy.policy import Policy
 
 if TYPE_CHECKING:
     from switchgear.app.runtime import Runtime
-    from switchgear.saga.definition import Saga
+    from switchgear.saga.definition import Saga, Step
     from switchgear.saga.engine import Engine
     from switchgear.saga.notify import Hook
 from switchgear.saga.plan import Kind
@@ -40,6 +40,7 @@ __all__ = ["OnFailure", "Reaction", "Service"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=Message)
 H = TypeVar("H", bound=type[Any])
 OnFailure = Literal["block_key", "park_key", "skip"]
 
@@ -221,6 +222,47 @@ class Service:
         """Declare a saga, so that this service resumes it after a restart."""
         self.declared_sagas.append(saga)
         return saga
+
+    def refutes(
+        self,
+        event: type[E],
+        step: Step[..., Any],
+        *,
+        name: str,
+        id: Callable[[E], str],  # noqa: A002  as sagas call it
+        evidence: Callable[[E], str] = repr,
+    ) -> None:
+        """Take an event for the proof that a step which was recorded as done does not hold.
+
+        `app.refutes(PaymentBounced, debit, name="bounced", id=lambda event: event.order_id)` turns
+        the saga of that id round, also after its end; see `switchgear.saga.runbook.refute`.
+        `evidence` is what the record keeps of the event. `name` is the subscription's, as in `on`.
+        An event about a saga that there is not, or whose step does not stand as done, is parked.
+        Raises `EventDeclarationError`.
+        """
+        actor = f"event {event_of(event).type}"
+
+        async def refuted(event: E, tx: Transaction) -> None:
+            await tx.refute(step, id(event), actor=actor, evidence=evidence(event))
+
+        # a worker may be at work on the saga: it is asked again until that has ended
+        self.on(event, name=name, on_failure="park_key", attempts=20)(refuted)
+
+    def notifies(self, hook: Hook) -> Hook:
+        """Tell somebody of every saga that waits for a person: `async def page(item: WorkItem)`.
+
+        It is told at least once of each work item that opens, and again if it raises: a webhook
+        (`switchgear.saga.notify.webhook`), or a function that publishes an event. Usable as a
+        decorator. Raises `DeclarationError` for a second one.
+        """
+        if self.hook is not None:
+            raise DeclarationError(
+                "somebody is notified already.",
+                where=repr(self),
+                fix="Tell several from one function.",
+            )
+        self.hook = hook
+        return hook
 
     def edges(self, defaults: Defaults | None = None) -> tuple[Edge, ...]:
         """Return what the service depends on: calls, events, and the steps of its sagas.
