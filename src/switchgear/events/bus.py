@@ -34,7 +34,7 @@ from switchgear.events.inbox import KEEP, Inbox
 from switchgear.events.inbox import STEPS as INBOX
 from switchgear.events.lane import OnFailure, Settings
 from switchgear.events.outbox import STEPS as OUTBOX
-from switchgear.events.outbox import Outbox, Prepared
+from switchgear.events.outbox import Mode, Outbox, Prepared
 from switchgear.events.parked import STEPS as PARKED
 from switchgear.events.parked import Parked
 from switchgear.events.reaction import Handler, Reaction
@@ -101,9 +101,10 @@ class Bus:
     """Publishing and subscribing for one service, on one broker and one database.
 
     `source` is the service's name. `wrap` makes what handlers are given out of the
-    `HandlerTransaction`. `format` encodes what is published. `lease` is how many seconds a member
-    of a group, or a relay, may be silent before others take over its work. `keep` bounds the
-    inbox; it has to be longer than the broker's retention, and is by default.
+    `HandlerTransaction`. `format` encodes what is published, and `mode` is that of CloudEvents, as
+    `Outbox` says; both modes are read. `lease` is how many seconds a member of a group, or a
+    relay, may be silent before others take over its work. `keep` bounds the inbox; it has to be
+    longer than the broker's retention, and is by default.
     """
 
     def __init__(
@@ -114,13 +115,16 @@ class Bus:
         *,
         wrap: Callable[[HandlerTransaction], Any] | None = None,
         format: Literal["json", "protobuf"] = "json",  # noqa: A002  the word that users expect
+        mode: Mode = "binary",
         lease: float = 5.0,
         keep: timedelta | None = None,
     ) -> None:
         self.source = source
         self.broker = broker
         self.database = database
-        self.outbox = Outbox(source, format=format, max_bytes=broker.capabilities.max_bytes)
+        self.outbox = Outbox(
+            source, format=format, mode=mode, max_bytes=broker.capabilities.max_bytes
+        )
         self.parked = Parked(database)
         self.relay = Relay(database, broker, lease=lease)
         self.outbox.on_commit(self.relay.wake)

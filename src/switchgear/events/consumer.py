@@ -47,6 +47,7 @@ from switchgear.events.runner import (
     Runner,
 )
 from switchgear.events.sql import reading
+from switchgear.events.structured import unpacked
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 
@@ -232,8 +233,10 @@ class Consumer:
             self._moved.set()
         if polled.assigned:
             await self._assign(polled)
-        for delivery in polled.deliveries:
-            kind = delivery.headers.get("ce-type")
+        for arrived in polled.deliveries:
+            headers, value = unpacked(arrived.headers, arrived.value)
+            delivery = arrived._replace(headers=headers, value=value)
+            kind = headers.get("ce-type")
             if kind and kind not in self._reactions:
                 lanes.pass_over(delivery.partition, delivery.offset)
                 continue

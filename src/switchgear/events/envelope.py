@@ -1,4 +1,4 @@
-"""The envelope of an event: CloudEvents 1.0 attributes, in binary mode.
+"""The envelope of an event: CloudEvents 1.0 attributes, in binary mode (see also `structured.py`).
 
 Binary mode puts the attributes into headers and leaves the event's own bytes alone, so a consumer
 that is not ours reads the JSON or protobuf it expects. Besides the required attributes we carry the

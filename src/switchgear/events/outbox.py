@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args, runtime_checkable
 
 import msgspec
 
@@ -24,13 +24,16 @@ from switchgear.contract.event import event_of, key_of
 from switchgear.contract.message import Message
 from switchgear.database.joined import joined, joined_sync
 from switchgear.database.port import Database, Transaction
-from switchgear.errors import BrokerError, DatabaseError, InvalidMessage
+from switchgear.errors import BrokerError, DatabaseError, EventDeclarationError, InvalidMessage
 from switchgear.events.brokers.port import RecordTooLarge
 from switchgear.events.envelope import JSON, PROTOBUF, Envelope, Ids
 from switchgear.events.sql import write_many
+from switchgear.events.structured import packed
 from switchgear.model.context import current, trace_of
 
-__all__ = ["STEPS", "Buffers", "InvalidEvent", "Outbox", "Prepared"]
+__all__ = ["STEPS", "Buffers", "InvalidEvent", "Mode", "Outbox", "Prepared"]
+
+Mode: TypeAlias = Literal["binary", "structured"]
 
 STEPS: Final = (
     """
@@ -87,8 +90,9 @@ class Buffers(Protocol):
 class Outbox:
     """Writes events of one `source` (the service's name) into transactions.
 
-    `format` is the encoding of the data. `max_bytes` refuses a larger event at the call; a `Bus`
-    sets it to what its broker takes.
+    `format` is the encoding of the data. `mode` is that of CloudEvents: `binary` puts the
+    attributes into headers, `structured` the whole event into one JSON document. `max_bytes`
+    refuses a larger event at the call; a `Bus` sets it to what its broker takes.
     """
 
     def __init__(
@@ -96,12 +100,18 @@ class Outbox:
         source: str,
         *,
         format: Literal["json", "protobuf"] = "json",  # noqa: A002  the word that users expect
+        mode: Mode = "binary",
         max_bytes: int | None = None,
         ids: Callable[[], str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.source = source
+        if mode not in get_args(Mode):
+            raise EventDeclarationError(
+                f"the mode of CloudEvents is {mode!r}.", fix="Choose binary or structured."
+            )
         self._binary = format == "protobuf"
+        self._structured = mode == "structured"
         self._max_bytes = max_bytes
         self._ids = ids or Ids(time.time_ns, random.SystemRandom().getrandbits)
         self._clock = clock
@@ -150,11 +160,14 @@ class Outbox:
             causation=context.causation,
             deadline=deadline.timestamp() if deadline is not None else None,
         )
-        headers = msgspec.json.encode(envelope.headers())
-        size = len(headers) + len(envelope.data)
+        found, data = envelope.headers(), envelope.data
+        if self._structured:
+            found, data = packed(found, data)
+        headers = msgspec.json.encode(found)
+        size = len(headers) + len(data)
         if self._max_bytes is not None and size > self._max_bytes:
             raise RecordTooLarge(contract.topic, size, self._max_bytes)
-        return Prepared(contract.topic, key, identity, headers, envelope.data, now)
+        return Prepared(contract.topic, key, identity, headers, data, now)
 
     async def publish(
         self, connection: object, *events: Message, deadline: datetime | None = None

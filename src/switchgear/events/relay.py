@@ -35,6 +35,7 @@ from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.port import Broker, Record
 from switchgear.events.sql import execute_many, marks, now, reading
+from switchgear.events.structured import unpacked
 from switchgear.events.watch import Watch
 from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -272,7 +273,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 
 def _tell(row: Row) -> None:
-    headers = _HEADERS.decode(row[3])
+    headers, _ = unpacked(_HEADERS.decode(row[3]), row[4])
     emit(
         Signal(
             SignalKind.EVENT_PUBLISHED,
