@@ -65,6 +65,8 @@ class Desk:
         visitor = Visitor(priority, context.deadline)
         began = monotonic()
         self.turnstile.arrive(began, visitor)
+        if visitor.verdict is Verdict.ADMITTED and not visitor.spared:
+            return visitor
         self._wake()
         if visitor.verdict is None:
             await self._wait(visitor)
@@ -75,15 +77,18 @@ class Desk:
     def leave(self, arrival: Arrival, visitor: Visitor, end: BaseException | None) -> None:
         """Give the place of an admitted request back; `end` is what it raised, None: nothing."""
         now = monotonic()
-        late = isinstance(end, Failed) and end.reason is Reason.TIMEOUT
-        if isinstance(end, asyncio.CancelledError):
-            # gRPC's core cancels what is late, by a clock of its own that is a little before ours;
-            # anybody else who cancels says nothing about how busy we are
-            late = now >= visitor.deadline - _CLOCKS
-        done = end is None or isinstance(end, Refusal)
+        late, done = False, True
+        if end is not None:
+            late = isinstance(end, Failed) and end.reason is Reason.TIMEOUT
+            if isinstance(end, asyncio.CancelledError):
+                # gRPC's core cancels what is late, by a clock of its own that is a little before
+                # ours; anybody else who cancels says nothing about how busy we are
+                late = now >= visitor.deadline - _CLOCKS
+            done = isinstance(end, Refusal)
         measured = done and not arrival.operation.streaming
         self.turnstile.left(now, visitor, measured=measured, overloaded=late)
-        self._wake()
+        if self.turnstile.outbox:
+            self._wake()
 
     async def _wait(self, visitor: Visitor) -> None:
         """Wait until the verdict is found, by others or because the time is up."""
