@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from switchgear.contract.library import Library, load_library
 from switchgear.contract.past import past_of
 from switchgear.contract.publish.publish import Plan, plan, versions_in
 from switchgear.contract.publish.publish import publish as build
-from switchgear.errors import OperationError
+from switchgear.errors import OperationError, UnreadableContract
 
 __all__ = ["export", "import_files", "publish"]
 
@@ -54,7 +55,12 @@ def export(
 
 def import_files(files: list[Path], *, search: list[Path], out: Path | None) -> None:
     """Write a module with the contracts of `.proto` files, or print it where no file is given."""
-    source = import_proto(*files, search=tuple(search))
+    try:
+        source = import_proto(*files, search=tuple(search))
+    except UnreadableContract as error:
+        for one in error.diagnostics:
+            print(f"{one.path}:{one.line}:{one.column}: {one.what}", file=sys.stderr)
+        raise
     if out is None:
         print(source, end="")
     else:

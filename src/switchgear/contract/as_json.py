@@ -283,8 +283,9 @@ def _plain(value: Any) -> Any:
 
 
 def _any(value: AnyMessage) -> Any:
-    message = value.read()
-    written = msgspec.json.decode(json_codec(type(message)).encode(message))
+    from switchgear.contract.codec import to_json  # noqa: PLC0415  it knows this module
+
+    written = msgspec.json.decode(to_json(value.read()))
     return {"@type": value.type_url, **written}
 
 
