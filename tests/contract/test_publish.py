@@ -133,6 +133,17 @@ def test_the_wheel_is_installed_and_imported(shop: Shop) -> None:
         assert archive.testzip() is None
 
 
+def test_a_module_of_a_package_keeps_its_name(tmp_path: Path) -> None:
+    folders = ["--history", str(tmp_path / "history"), "--out", str(tmp_path)]
+    assert _main(["contract", "publish", "examples.shop.contracts", *folders]) == 0
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name == "examples_shop_contracts-1.0.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "examples/shop/contracts.py" in names
+    assert "examples/shop/contracts_contract/proto/shop/orders/v1.proto" in names
+
+
 def test_a_module_that_needs_more_than_itself_is_not_published(
     shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from switchgear.contract.export import asyncapi, openapi, proto_files
 from switchgear.contract.importer import import_proto
 from switchgear.contract.library import Library, load_library
 from switchgear.contract.past import past_of
+from switchgear.contract.publish.gomodule import write_go
 from switchgear.contract.publish.publish import Plan, plan, versions_in
 from switchgear.contract.publish.publish import publish as build
 from switchgear.errors import OperationError, UnreadableContract
@@ -74,6 +75,7 @@ def publish(
     history: Path,
     out: Path,
     release: str | None,
+    go: str | None,
     dry_run: bool,
 ) -> None:
     """Say which version the contracts of a module are and why, and build its wheel."""
@@ -85,9 +87,14 @@ def publish(
         print(f"nothing has changed since {made.latest}.")
         return
     print(f"{made.version}: {_why(made)}.")
-    if not dry_run:
-        distribution = name or library.name.replace(".", "-").replace("_", "-")
-        print(build(library, made, name=distribution, history=history, out=out))
+    if dry_run:
+        return
+    if go is not None:  # first, because it may fail: what is recorded was published
+        folder = out / "go"
+        write_go(folder, go, made.version.major, made.protos)
+        print(folder)
+    distribution = name or library.name.replace(".", "-").replace("_", "-")
+    print(build(library, made, name=distribution, history=history, out=out))
 
 
 def _why(made: Plan) -> str:

@@ -21,6 +21,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,16 +201,19 @@ def _documents(library: Library, made: Plan, history: Path) -> dict[str, bytes]:
 
 
 def _try_import(wheel: Path, module: str) -> None:
-    """Import the module from the wheel, in a process that sees nothing else of this project."""
-    code = f"import sys; sys.path.insert(0, {str(wheel.absolute())!r}); import {module}"
-    done = subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-I", "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_PATIENCE,
-        cwd=wheel.parent,
-    )
+    """Import the module as installed, in a process that sees nothing else of this project."""
+    with tempfile.TemporaryDirectory(prefix="switchgear-publish-") as folder:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+        code = f"import sys; sys.path.insert(0, {folder!r}); import {module}"
+        done = subprocess.run(  # noqa: S603 - ourselves
+            [sys.executable, "-I", "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE,
+            cwd=folder,
+        )
     if done.returncode:
         last = done.stderr.strip().splitlines() or ["it ended without a word"]
         raise OperationError(

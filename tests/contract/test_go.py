@@ -1,0 +1,100 @@
+"""A client in Go, built from the module that `contract publish --go` writes, calls the shop.
+
+The plugins and the modules that Go fetches are kept between runs, in Go's own caches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from switchgear.cli.main import _main
+from switchgear.contract.publish.gomodule import _PLUGINS
+from switchgear.serve.dispatch import Dispatcher
+from switchgear.serve.grpc import Grpc
+from switchgear.serve.rest import Rest
+
+SHOP = importlib.import_module("examples.shop.contracts")
+
+pytestmark = pytest.mark.timeout(600)
+
+if shutil.which("go") is None:
+    if os.environ.get("CI"):
+        pytest.fail("Go is not installed, and CI has to build its client.", pytrace=False)
+    pytest.skip("Go is not installed: its client is not built", allow_module_level=True)
+
+
+class Warehouse(SHOP.Inventory):  # type: ignore[name-defined,misc]
+    async def stock(self, request: Any) -> Any:
+        return SHOP.Stock(sku=request.sku, available=2, reserved=0)
+
+    async def reserve(self, request: Any) -> Any:
+        raise SHOP.OutOfStock(sku=request.lines[0].sku, available=2)
+
+    async def release(self, request: Any) -> Any:
+        return SHOP.Released(pieces=0)
+
+
+def go(folder: Path, *arguments: str, **environment: str) -> None:
+    done = subprocess.run(
+        ["go", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program, built from what was published."""
+    folder = tmp_path_factory.mktemp("go")
+    plugins = Path.home() / ".cache" / "switchgear-tests" / "go"
+    for name, package in _PLUGINS.items():
+        if not (plugins / name).exists():
+            plugins.mkdir(parents=True, exist_ok=True)
+            go(plugins, "install", f"{package}@latest", GOBIN=str(plugins))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GOBIN", str(plugins))
+        folders = ["--history", str(folder / "history"), "--out", str(folder)]
+        arguments = [*folders, "--go", "acme.com/contracts/shop"]
+        assert _main(["contract", "publish", "examples.shop.contracts", *arguments]) == 0
+    program = folder / "go" / "client"
+    program.mkdir()
+    shutil.copy(Path(__file__).with_name("client.go"), program / "main.go")
+    go(folder / "go", "mod", "tidy")
+    go(folder / "go", "build", "-o", str(folder / "shop-client"), "./client")
+    return folder / "shop-client"
+
+
+async def test_the_client_speaks_with_both_doors(client: Path) -> None:
+    dispatcher = Dispatcher([Warehouse()])
+    door = Grpc(dispatcher)
+    port = await door.start()
+    server = uvicorn.Server(uvicorn.Config(Rest(dispatcher), port=0, log_level="error"))
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    rest = server.servers[0].sockets[0].getsockname()[1]
+    command = [client, f"127.0.0.1:{port}", f"http://127.0.0.1:{rest}"]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    server.should_exit = True
+    await serving
+    await door.stop(0)
+    refusal = "urn:switchgear:refusal:examples.shop.contracts.OutOfStock"
+    assert done.stdout.splitlines() == [
+        "grpc tea 2",
+        "refused FailedPrecondition tea 2",
+        "rest 200 tea 2",
+        f"refused 422 {refusal} tea 2",
+    ], done.stderr
