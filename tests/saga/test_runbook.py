@@ -436,3 +436,23 @@ class TestRefuted:
             await runbook.refute(database, "o-1", "pack", "ann", "x")
         with pytest.raises(SagaError, match="needs an actor and a reason"):
             await runbook.refute(database, "o-1", "debit", "ann", " ")
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        (1, r"at version 1, and this release works with \d.*carries out what is missing \(2, "),
+        (99, r"at version 99, and this release knows \d.*Use the release"),
+    ],
+)
+async def test_tables_of_another_release(
+    database: Sqlite, book: Book, version: int, says: str
+) -> None:
+    await Engine(database, [checkout(book)]).prepare()
+    async with database.transaction() as tx:
+        sql = "UPDATE switchgear_schema SET version = ? WHERE component = 'sagas'"
+        await tx.run(sql, version)
+    with pytest.raises(SagaError, match=says):
+        await runbook.retry(database, "o-1", "ann", "now")
+    with pytest.raises(SagaError, match=says):
+        await runbook.list_items(database)

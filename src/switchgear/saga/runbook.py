@@ -177,11 +177,22 @@ async def _opened(database: Database) -> tuple[Store, Units]:
     version = await store.read(units.version())
     if version == len(STEPS):
         return store, units
+    if version == 0:
+        raise SagaError(
+            "this database has no tables for sagas; nothing was changed.",
+            fix="Point it at the database of a service with sagas that has run once.",
+        )
+    if version < len(STEPS):
+        missing = ", ".join(str(number) for number in range(version + 1, len(STEPS) + 1))
+        raise SagaError(
+            f"the saga tables are at version {version}, and this release works with "
+            f"{len(STEPS)}; nothing was changed.",
+            fix=f"Start a worker of this release: it carries out what is missing ({missing}).",
+        )
     raise SagaError(
-        "this database has no tables for sagas."
-        if version == 0
-        else f"the saga tables are at version {version}, and this release works with {len(STEPS)}.",
-        fix="Point it at the database of a service with sagas, of the same release.",
+        f"the saga tables are at version {version}, and this release knows {len(STEPS)}; nothing "
+        "was changed.",
+        fix="Use the release that the service's workers are of.",
     )
 
 
