@@ -51,6 +51,8 @@ class Desk(Protocol):
 
     @query("GET /v1/feed")
     def feed(self, request: Work) -> AsyncIterator[Done]: ...
+    @command()
+    async def collect(self, requests: AsyncIterator[Work]) -> Done: ...
 
 
 class Worker(Desk):
@@ -82,6 +84,10 @@ class Worker(Desk):
 
     async def report(self, request: Work) -> Done:
         return await self.work(request)
+
+    async def collect(self, requests: AsyncIterator[Work]) -> Done:
+        names = [request.name async for request in requests]
+        return Done(priority="".join(names))
 
     async def feed(self, request: Work) -> AsyncIterator[Done]:
         self.ran.append(request.name)
@@ -407,6 +413,25 @@ async def test_an_adaptive_limit_is_cut_by_what_overruns_and_not_by_who_leaves(s
             assert turnstile.limit == 9
 
 
+async def test_streams_in_either_direction_teach_an_adaptive_limit_nothing():
+    worker = Worker()
+    worker.release.set()
+    admission = Admission(concurrency=Aimd(initial=2, increase=100))
+    async with serving(worker, admission=admission) as served:
+        turnstile = served.dispatcher._desks["acme.work.v1.Desk/work"].turnstile
+        async with connect(Desk, served.grpc, Policy(retry=None, deadline=5)) as desk:
+
+            async def works():
+                for name in "abc":
+                    yield Work(name=name)
+
+            assert (await desk.collect(works())).priority == "abc"
+            assert len([one async for one in desk.feed(Work())]) == 2
+            assert (turnstile.in_flight, turnstile.limit) == (0, 2)
+            await desk.work(Work())
+            assert turnstile.limit == 52
+
+
 async def test_contracts_share_places_if_they_were_given_the_same_object():
     stock = contract_of(type(Stock()).__mro__[1]).full_name
     desk = contract_of(Desk).full_name
@@ -416,11 +441,15 @@ async def test_contracts_share_places_if_they_were_given_the_same_object():
     apart = Dispatcher([Worker(), Stock()], admission=own, admissions={stock: Admission()})
     assert {one.subject for one in apart._desks.values()} == {"service", stock}
     some = Dispatcher([Worker(), Stock()], admissions={desk: own})
-    assert set(some._desks) == {f"{desk}/{name}" for name in ("work", "pay", "report", "feed")}
+    assert set(some._desks) == {
+        f"{desk}/{name}" for name in ("work", "pay", "report", "feed", "collect")
+    }
     assert not Dispatcher([Worker(), Stock()])._desks
 
 
 async def test_an_operation_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(PolicyError, match=r"names wrok.*There are: feed, pay, report, work"):
+    with pytest.raises(
+        PolicyError, match=r"names wrok.*There are: collect, feed, pay, report, work"
+    ):
         async with serving(Worker(), admission=Admission(operations={"wrok": Priority.CRITICAL})):
             pass

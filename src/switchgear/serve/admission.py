@@ -85,7 +85,8 @@ class Desk:
                 # ours; anybody else who cancels says nothing about how busy we are
                 late = now >= visitor.deadline - _CLOCKS
             done = isinstance(end, Refusal)
-        measured = done and not arrival.operation.streaming
+        operation = arrival.operation
+        measured = done and not (operation.streaming or operation.takes_stream)
         self.turnstile.left(now, visitor, measured=measured, overloaded=late)
         if self.turnstile.outbox:
             self._wake()
