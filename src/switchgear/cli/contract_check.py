@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 from switchgear.contract.check.check import check
+from switchgear.contract.check.consumers import concerning, read_consumers
 from switchgear.contract.check.finding import Severity
 from switchgear.contract.check.report import FORMATS, summary
+from switchgear.contract.check.waivers import read_waivers, waived
 from switchgear.errors import ConfigError, UnreadableContract
 
 __all__ = ["run"]
@@ -20,6 +24,9 @@ def run(
     rules: Sequence[str],
     form: str,
     compatibility: str,
+    history: Path | None,
+    consumers: Sequence[Path],
+    waivers: Path | None,
     errors_only: bool,
 ) -> int:
     """Print what is found; return 0 for nothing, 1 for findings, 2 for unusable input."""
@@ -29,7 +36,13 @@ def run(
         )
     words = [word for given in rules for word in given.split(",") if word.strip()]
     try:
-        findings = check(new, against, rules=words or None, compatibility=compatibility)
+        findings = check(
+            new, against, rules=words or None, compatibility=compatibility, history=history
+        )
+        readers = [one for path in consumers for one in read_consumers(path)]
+        findings = concerning(findings, readers)
+        if waivers is not None:
+            findings = waived(findings, read_waivers(waivers), datetime.now(UTC).date())
     except UnreadableContract as error:
         for one in error.diagnostics:
             print(f"{one.path}:{one.line}:{one.column}: {one.what}", file=sys.stderr)

@@ -78,6 +78,16 @@ def contract_check(
         str,
         typer.Option(help="Of events: BACKWARD, FORWARD, FULL, each also with _TRANSITIVE."),
     ] = "FULL",
+    history: Annotated[
+        Path | None, typer.Option(help="A file of still earlier versions; `record` adds to it.")
+    ] = None,
+    consumers: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file, or a folder of files, of who reads what."),
+    ] = None,
+    waivers: Annotated[
+        Path | None, typer.Option(help="A file of findings that are accepted for a time.")
+    ] = None,
     errors_only: Annotated[
         bool, typer.Option("--errors-only", help="Warnings alone end with 0.")
     ] = False,
@@ -93,6 +103,9 @@ def contract_check(
             rules=rules or [],
             form=form,
             compatibility=compatibility,
+            history=history,
+            consumers=consumers or [],
+            waivers=waivers,
             errors_only=errors_only,
         )
     )
@@ -142,6 +155,20 @@ def contract_publish(
 
     _here()
     publish(module, name=name, history=history, out=out, release=release, go=go, dry_run=dry_run)
+
+
+@contract.command("record")
+def contract_record(
+    new: Annotated[str, typer.Argument(help="A folder of .proto files, a module, git:REF:PATH.")],
+    *,
+    release: Annotated[str, typer.Option(help="What the version is called.")],
+    history: Annotated[Path, typer.Option(help="The file, which is only ever added to.")],
+) -> None:
+    """Add a version to a file of history: the numbers and names that it uses and reserves."""
+    from switchgear.contract.check.check import record  # noqa: PLC0415  others start faster without it
+
+    _here()
+    record(new, release, history)
 
 
 def _here() -> None:

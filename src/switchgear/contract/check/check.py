@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from switchgear.contract.check.finding import Finding, Found, in_order
+from switchgear.contract.check.past import read_history
 from switchgear.contract.check.protofiles import Protos
 from switchgear.contract.check.protos import Version, check_protos
+from switchgear.contract.check.protos import record as record_version
 from switchgear.contract.check.pythonmodule import read_module
 from switchgear.contract.check.selection import SWITCHGEAR
 from switchgear.contract.check.sources import Kind, Source, open_sources
 from switchgear.errors import UnreadableContract
 
-__all__ = ["check"]
+__all__ = ["check", "record"]
 
 _CALLERS: Final = "callers of the old version"
 
@@ -27,19 +29,35 @@ def check(
     *,
     rules: Sequence[str] | None = None,
     compatibility: str = "FULL",
+    history: Path | None = None,
 ) -> list[Finding]:
     """Compare a version of a contract with older ones, the latest of them first.
 
     `new` and `against` are what `switchgear.contract.check.sources` lists; `rules` are the words
-    of `--rules`; `compatibility` is what events have to keep (see `asyncapi`). Raises
-    `UnreadableContract` for what cannot be read.
+    of `--rules`; `compatibility` is what events have to keep (see `asyncapi`); `history` is a file
+    of versions before all of those (see `past`). Raises `UnreadableContract` for what cannot be
+    read.
     """
     with ExitStack() as stack:
         first, olds = open_sources(new, against, stack)
         if first.kind is Kind.DOCUMENT:
             return _check_documents(first, olds, rules, compatibility.upper())
         versions = [_version(one, stack) for one in (first, *olds)]
-        return check_protos(versions[0], versions[1:], rules)
+        past = read_history(history) if history else []
+        return check_protos(versions[0], versions[1:], rules, past)
+
+
+def record(new: str, release: str, history: Path) -> None:
+    """Add a version of protobuf or Python contracts to a file of history."""
+    with ExitStack() as stack:
+        source, _ = open_sources(new, [], stack)
+        if source.kind is Kind.DOCUMENT:
+            raise UnreadableContract(
+                "Only contracts with numbers have a history.",
+                where=source.label,
+                fix="Give a folder of .proto files, or a module.",
+            )
+        record_version(_version(source, stack), release, history)
 
 
 def _version(source: Source, stack: ExitStack) -> Version:

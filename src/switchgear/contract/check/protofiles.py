@@ -96,13 +96,16 @@ class Protos:
         return Tree(roots[0], tuple(sorted(names)), tuple(roots[1:]))
 
 
-def read_schemas(new: Protos, olds: Sequence[Protos]) -> tuple[Schema, list[Schema]]:
+def read_schemas(
+    new: Protos, olds: Sequence[Protos], *, whole: bool = False
+) -> tuple[Schema, list[Schema]]:
     """Read one new version and some old ones, leaving out what is equal in all of them.
 
-    Raises `UnreadableContract` with protoc's diagnostics.
+    With `whole` nothing is left out. Raises `UnreadableContract` with protoc's diagnostics.
     """
     sides = [new, *olds]
-    changed = _differing(sides)
+    every = {name for side in sides for name in side.files}
+    changed = every if whole else _differing(sides)
     wanted = [[name for name in side.files if name in changed] for side in sides]
     trees = [side.tree(names) for side, names in zip(sides, wanted, strict=True) if names]
     compiled = iter(compile_trees(*trees))

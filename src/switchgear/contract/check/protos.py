@@ -11,7 +11,7 @@ from switchgear.contract.check.bufyaml import Breaking
 from switchgear.contract.check.catalogue import BUF_RULES
 from switchgear.contract.check.finding import Finding, Found, in_order
 from switchgear.contract.check.pairs import Pairs
-from switchgear.contract.check.past import past_of
+from switchgear.contract.check.past import Past, append, past_of
 from switchgear.contract.check.protofiles import Protos, read_schemas
 from switchgear.contract.check.pythonmodule import Told
 from switchgear.contract.check.rules import RULES, Rule
@@ -21,7 +21,7 @@ from switchgear.contract.check.selection import DEFAULT, SWITCHGEAR, chosen
 if TYPE_CHECKING:
     from switchgear.contract.check.witness import Witness
 
-__all__ = ["Version", "check_protos"]
+__all__ = ["Version", "check_protos", "record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,23 @@ def own_rules() -> Collection[str]:
 
 
 def check_protos(
-    new: Version, olds: Sequence[Version], rules: Sequence[str] | None
+    new: Version,
+    olds: Sequence[Version],
+    rules: Sequence[str] | None,
+    history: Sequence[Past] = (),
 ) -> list[Finding]:
     """Compare a new version with the latest old one, `olds[0]`, and with all that came before.
 
-    `rules` are the words of `--rules`; without them buf.yaml decides, where there is one.
+    `history` is what came before all of `olds`, the newest first. `rules` are the words of
+    `--rules`; without them buf.yaml decides, where there is one.
     """
-    schema, before = read_schemas(new.protos, [one.protos for one in olds])
+    # What history asks about may be in a file that has not changed since the version before.
+    sides = [one.protos for one in olds]
+    schema, before = read_schemas(new.protos, sides, whole=bool(history))
     new.complete(schema)
     olds[0].complete(before[0])
     earlier = [past_of(one, of.label) for one, of in zip(before[1:], olds[1:], strict=True)]
-    pairs = Pairs(before[0], schema, earlier, olds[0].label)
+    pairs = Pairs(before[0], schema, [*earlier, *history], olds[0].label)
     by_file = _Selections(new.protos, rules)
     found = [
         (rule, one)
@@ -142,3 +148,9 @@ def _finding(rule: Rule, one: Found, new: Version, against: str) -> Finding:
         against=against,
         witness=one.witness,
     )
+
+
+def record(version: Version, name: str, history: Path) -> None:
+    """Add what a version uses and reserves to a file of history, as the release `name`."""
+    schema, _ = read_schemas(version.protos, [], whole=True)
+    append(history, past_of(schema, name))

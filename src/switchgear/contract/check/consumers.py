@@ -1,0 +1,82 @@
+"""Consumers: who reads what. A finding says whom it hits; what hits nobody is a warning.
+
+    [[consumer]]
+    name = "web"
+    version = "2.3"
+    consumes = ["shop.inventory.v1.Stock.available"]
+
+A name stands for all that is inside it: `shop.inventory.v1.Stock` is every field of it. In OpenAPI
+and AsyncAPI it is the subject of a finding, or how it begins: `GET /v1/stock/{sku} response 200`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from switchgear.contract.check.finding import Finding, Severity
+from switchgear.contract.check.tables import read_tables
+from switchgear.errors import UnreadableContract
+
+__all__ = ["Consumer", "concerning", "read_consumers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A service at a version, and what it reads."""
+
+    name: str
+    version: str
+    consumes: tuple[str, ...]
+
+    def reads(self, subject: str) -> str | None:
+        """Return what of this consumer a change of `subject` hits; None if nothing."""
+        hit = (one for one in self.consumes if _inside(subject, one) or _inside(one, subject))
+        return next(hit, None)
+
+
+def _inside(inner: str, outer: str) -> bool:
+    return inner == outer or (inner.startswith(outer) and inner[len(outer)] in ". [(")
+
+
+def read_consumers(path: Path) -> list[Consumer]:
+    """Read a file of consumers, or every `.toml` file of a folder.
+
+    Raises `UnreadableContract` for one that does not say who reads what.
+    """
+    files = sorted(path.glob("*.toml")) if path.is_dir() else [path]
+    found = []
+    for file in files:
+        for line, table in read_tables(file, "consumer"):
+            names = table.get("consumes")
+            texts = [table.get("name"), table.get("version", "")]
+            good = isinstance(names, list) and all(isinstance(one, str) for one in (*names, *texts))
+            if not good or not isinstance(names, list) or not texts[0]:
+                raise UnreadableContract(
+                    "A consumer has a name, a version, and a list of what it consumes.",
+                    where=f"{file.as_posix()}:{line}",
+                    fix='Write name = "web", version = "2.3" and consumes = ["shop.v1.Order.id"].',
+                )
+            found.append(Consumer(str(texts[0]), str(texts[1]), tuple(names)))
+    return found
+
+
+def concerning(findings: Sequence[Finding], consumers: Sequence[Consumer]) -> list[Finding]:
+    """Say of each finding which consumer reads what changed; what nobody reads is a warning.
+
+    What is about a whole file or package hits whoever generates code, and is left as it is.
+    """
+    if not consumers:
+        return list(findings)
+    return [_concerning(one, consumers) for one in findings]
+
+
+def _concerning(finding: Finding, consumers: Sequence[Consumer]) -> Finding:
+    if finding.rule.startswith(("FILE_", "PACKAGE_NO_")):
+        return finding
+    hit = [(one, one.reads(finding.subject)) for one in consumers]
+    told = [f"{one.name} {one.version}".strip() + f" reads {what}" for one, what in hit if what]
+    if told:
+        return replace(finding, breaks="; ".join(told))
+    return replace(finding, severity=Severity.WARNING, breaks="nobody that is known reads it")
