@@ -9,6 +9,7 @@ import pytest
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError, DatabaseError, EventDeclarationError
+from switchgear.events.brokers.port import BrokerUnavailable
 from switchgear.events.brokers.sqlite import SqliteBroker
 from switchgear.events.bus import Bus
 from switchgear.events.handling import HandlerTransaction
@@ -441,3 +442,24 @@ async def _parked(bus, number):
 async def _settled(bus):
     health = await bus.health()
     return health.unpublished == 0 and all(one.lag == 0 for one in health.subscriptions.values())
+
+
+async def test_the_inbox_forgets_nothing_before_the_broker_has_said_what_it_keeps(bus, monkeypatch):
+    monkeypatch.setattr("switchgear.events.bus._CLEAN_EVERY", 0.02)
+    answers = [BrokerUnavailable("away"), BrokerUnavailable("away"), 90 * 86_400.0]
+    asked = []
+
+    async def retention(topics):
+        asked.append(topics)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    bus.broker.retention = retention
+    bus.on(OrderPlaced, name="x", on_failure="skip", handler=react)
+    await bus.start()
+    assert bus._keep is None
+    await until(lambda: bus._keep)
+    assert bus._keep > 90 * 86_400
+    assert asked == [["test.orders"]] * 3

@@ -187,3 +187,35 @@ def test_a_url_that_cannot_be_meant_is_refused(url, says):
     with pytest.raises(UnsupportedBroker, match=says) as caught:
         broker_of(url)
     assert "secret" not in str(caught.value)
+
+
+async def test_the_inbox_outlives_the_topics_and_a_shorter_one_is_refused(url, opening, tmp_path):
+    from datetime import timedelta
+
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    from switchgear.database.sqlite import Sqlite
+    from switchgear.errors import EventDeclarationError
+    from switchgear.events.bus import Bus
+    from tests.events.world import OrderPlaced
+
+    admin = AdminClient({"bootstrap.servers": address("kafka")[8:]})
+    name = url.partition("prefix=")[2] + TOPIC
+    days = {"retention.ms": str(30 * 86_400_000)}
+    admin.create_topics([NewTopic(name, 1, config=days)])[name].result(10)
+    broker, database = opening(url), Sqlite(tmp_path / "k.db")
+    assert await broker.retention([TOPIC]) == 30 * 86_400
+
+    async def react(event): ...
+
+    for keep, fits in ((None, True), (timedelta(days=29), False)):
+        bus = Bus(broker, database, "orders", keep=keep)
+        bus.on(OrderPlaced, name="x", on_failure="skip", handler=react)
+        if fits:
+            await bus.start()
+            assert bus._keep > 30 * 86_400
+        else:
+            with pytest.raises(EventDeclarationError, match="30 days"):
+                await bus.start()
+        await bus.stop()
+    await database.close()

@@ -27,7 +27,7 @@ from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.message import Message
 from switchgear.database.port import Database, DatabaseUnavailable, Transaction
 from switchgear.errors import EventDeclarationError
-from switchgear.events.brokers.port import Broker
+from switchgear.events.brokers.port import Broker, BrokerUnavailable
 from switchgear.events.consumer import Consumer, Subscribed
 from switchgear.events.handling import HandlerTransaction
 from switchgear.events.inbox import KEEP, Inbox
@@ -130,7 +130,9 @@ class Bus:
         self.outbox.on_commit(self.relay.wake)
         self._wrap = wrap
         self._lease = lease
-        self._keep = _keep(broker, keep)
+        self._wanted = keep
+        self._keep: float | None = None
+        _keep(broker.capabilities.retention, keep)
         self._groups: dict[str, _Group] = {}
         self._consumers: dict[str, Consumer] = {}
         self._janitor: asyncio.Task[None] | None = None
@@ -223,12 +225,17 @@ class Bus:
         }
 
     async def start(self) -> None:
-        """Create the library's tables, then start the relay and every subscription."""
+        """Create the library's tables, then start the relay and every subscription.
+
+        Raises `EventDeclarationError` if the inbox would forget before the broker does.
+        """
         self._started = True
         await self.database.migrate("outbox", OUTBOX)
         if self._groups:
             await self.database.migrate("inbox", INBOX)
             await self.database.migrate("parked", PARKED)
+            with suppress(BrokerUnavailable):  # away: nothing is forgotten before it has answered
+                self._keep = await self._kept()
             self._janitor = asyncio.create_task(self._clean(), name=f"inbox {self.source}")
         await self.relay.start()
         for name, group in self._groups.items():
@@ -308,13 +315,32 @@ class Bus:
         found.settings = replace(found.settings, topics=tuple(dict.fromkeys(topics)))
         found.reactions[contract.type] = reaction
 
+    async def _kept(self) -> float:
+        """Return for how long the inbox remembers: for longer than the broker keeps the events."""
+        topics = {topic for group in self._groups.values() for topic in group.settings.topics}
+        return _keep(await self.broker.retention(sorted(topics)), self._wanted)
+
+    async def _learn(self) -> float | None:
+        """Ask the broker that was away at the start; None if the inbox must forget nothing."""
+        try:
+            return await self._kept()
+        except EventDeclarationError as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"{self.source}: nothing is deleted from the inbox", "exception": error}
+            )
+            return None
+
     async def _clean(self) -> None:
         """Delete inbox rows that are older than any event can be, a few at a time."""
         pause = _CLEAN_EVERY
         while True:
             await asyncio.sleep(pause)
             pause = _CLEAN_EVERY
-            with suppress(DatabaseUnavailable, Unknown):
+            with suppress(DatabaseUnavailable, Unknown, BrokerUnavailable):
+                if self._keep is None:
+                    self._keep = await self._learn()
+                if self._keep is None:
+                    return
                 if await Inbox.clean(self.database, keep=self._keep):
                     pause = _CLEAN_PAUSE
 
@@ -341,8 +367,8 @@ def _declared(
     return Subscribed(consumer, (contract.topic,), settings, concurrency)
 
 
-def _keep(broker: Broker, keep: timedelta | None) -> float:
-    retention = broker.capabilities.retention or 0.0
+def _keep(retention: float | None, keep: timedelta | None) -> float:
+    retention = retention or 0.0
     if keep is None:
         return max(KEEP, retention + KEEP / 8)
     if keep.total_seconds() <= retention:

@@ -95,6 +95,11 @@ class KafkaBroker:
         self._subscriptions.add(subscription)
         return subscription
 
+    async def retention(self, topics: Sequence[str]) -> float | None:
+        """Return the longest `retention.ms` of these topics, in seconds; None if one has no end."""
+        await self._ensure(topics)
+        return await asyncio.to_thread(self._retention, topics)
+
     async def lag(self, group: str, topics: Sequence[str]) -> Lag:
         """Return how far `group` is behind; exact, where topics have no transactions."""
         if not topics:
@@ -183,6 +188,18 @@ class KafkaBroker:
             # another process may have been quicker
             if error.args[0].code() != kafka.KafkaError.TOPIC_ALREADY_EXISTS:
                 raise failure(error.args[0], f"creating {topic}") from error
+
+    def _retention(self, topics: Sequence[str]) -> float | None:
+        kafka = import_kafka()
+        kind = kafka.admin.ConfigResource.Type.TOPIC
+        asked = self._administration().describe_configs(
+            [kafka.admin.ConfigResource(kind, self._settings.prefix + topic) for topic in topics]
+        )
+        try:
+            kept = [int(one.result(_ANSWER)["retention.ms"].value) for one in asked.values()]
+        except kafka.KafkaException as error:
+            raise failure(error.args[0], "asking how long topics are kept") from error
+        return None if not kept or min(kept) < 0 else max(kept) / 1000
 
     # lag
 

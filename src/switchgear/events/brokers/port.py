@@ -146,7 +146,7 @@ class Capabilities:
     """A new group reads from the oldest record that is kept."""
     exact_lag: bool
     retention: float | None
-    """Seconds for which a record is kept after it was read; None: for ever."""
+    """Seconds for which a record is kept after it was read; None: for ever, or as topics say."""
     max_bytes: int | None
     """Largest record, headers and value together; None: no limit."""
 
@@ -213,6 +213,13 @@ class Broker(Protocol):
         """Join `group`. A new group starts at the oldest record that is kept.
 
         `lease` is how many seconds a member may be silent before its partitions go to others.
+        """
+        ...
+
+    async def retention(self, topics: Sequence[str]) -> float | None:
+        """Return for how many seconds records of these topics are kept at most; None: for ever.
+
+        It is `capabilities.retention`, where that is not up to each topic.
         """
         ...
 

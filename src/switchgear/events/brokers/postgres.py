@@ -128,6 +128,10 @@ class PostgresBroker:
         self.refresh()
         return subscription
 
+    async def retention(self, topics: Sequence[str]) -> float | None:  # noqa: ARG002  all the same
+        """Return for how many seconds records are kept after they were read."""
+        return self.capabilities.retention
+
     async def lag(self, group: str, topics: Sequence[str]) -> Lag:
         """Return how far `group` is behind; exact."""
         return await self._look_up(lambda one: log.lag(one, group, topics))

@@ -130,6 +130,10 @@ class SqliteBroker:
         self.refresh()
         return subscription
 
+    async def retention(self, topics: Sequence[str]) -> float | None:  # noqa: ARG002  all the same
+        """Return for how many seconds records are kept after they were read."""
+        return self.capabilities.retention
+
     async def lag(self, group: str, topics: Sequence[str]) -> Lag:
         """Return how far `group` is behind; exact."""
         await self._open()
