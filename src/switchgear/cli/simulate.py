@@ -25,7 +25,7 @@ from switchgear.policy.policy import Policy
 from switchgear.topology.simulate.blast import Blast, State, blast
 from switchgear.topology.simulate.book import Histogram
 from switchgear.topology.simulate.estimate import Estimate, estimate
-from switchgear.topology.simulate.plot import plot
+from switchgear.topology.simulate.plot import drawable, plot
 from switchgear.topology.simulate.result import OfEntry, OfReaction, Result
 from switchgear.topology.simulate.scenario import FaultKind, Scenario
 from switchgear.topology.simulate.sweep import Row, adjusted, sweep
@@ -72,6 +72,8 @@ def list_scenarios(*, as_json: bool) -> None:
 
 def run(scenario: Scenario, seeds: int | None, picture: Path | None, *, as_json: bool) -> None:
     """Run both variants, print them, and draw them if asked."""
+    if picture is not None:
+        drawable(picture)
     numbers = range(1, (seeds or scenario.seeds) + 1)
     results = []
     for naive in VARIANTS:

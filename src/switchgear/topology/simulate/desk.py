@@ -15,6 +15,7 @@ from switchgear.model.context import Priority
 from switchgear.model.outcome import Reason, Unavailable
 from switchgear.policy.admission import Turnstile, Verdict, Visitor
 from switchgear.policy.settings import seconds
+from switchgear.topology.simulate.station import answer
 
 if TYPE_CHECKING:
     from switchgear.policy.admission import Admission, Report
@@ -86,9 +87,7 @@ class Desk:
         self.shed += 1
         job.handling.refused += 1
         job.visitor = None
-        job.handling.turn_away(
-            job, Unavailable(reason=Reason.NOT_EXECUTED, retry_after=self._retry_after)
-        )
+        answer(job, Unavailable(reason=Reason.NOT_EXECUTED, retry_after=self._retry_after))
 
     def _wake(self) -> None:
         """Tell those whose verdict was found."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from math import inf
 from typing import Any, TypeAlias
 
 __all__ = ["Event", "Kernel"]
@@ -37,15 +36,9 @@ class Kernel:
         self.number += 1
         heappush(self.events, (time, self.number, action, subject))
 
-    def run(self, until: float = inf) -> None:
-        """Let everything happen that is due by `until`, or until nothing is announced."""
+    def run(self) -> None:
+        """Let everything happen, until nothing is announced any more."""
         events, take = self.events, heappop
-        if until == inf:
-            while events:
-                self.now, _, action, subject = take(events)
-                action(subject)
-            return
-        while events and events[0][0] <= until:
+        while events:
             self.now, _, action, subject = take(events)
             action(subject)
-        self.now = max(self.now, until)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,33 +17,41 @@ from switchgear.topology.simulate.result import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot"]
+__all__ = ["drawable", "plot"]
 
 _KINDS: Final = (".svg", ".png")
 _WIDE: Final = 6.5
 _HIGH: Final = 2.6
 _ROWS: Final = 3
+_LEAST: Final = 0.001
 _MOST: Final = 8
 """So many services have a line of their own in the picture of the queues."""
 
 
-def plot(results: Sequence[Result], file: Path) -> None:
-    """Draw the results into a file, whose ending says how.
+def drawable(file: Path) -> None:
+    """Find out, before anything is run for it, whether a picture can be drawn.
 
-    Raises `MissingExtra` without matplotlib, `OperationError` for another kind of file, and for
-    one that cannot be written.
+    Raises `MissingExtra` without matplotlib, `OperationError` for another kind of file.
     """
+    if find_spec("matplotlib") is None:
+        raise MissingExtra("matplotlib", "plot")
     if file.suffix.lower() not in _KINDS:
         raise OperationError(
             f"{file} is no picture that can be drawn.",
             where="--plot",
             fix=f"Give it one of the endings {', '.join(_KINDS)}.",
         )
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415  an extra
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plot") from error
+
+
+def plot(results: Sequence[Result], file: Path) -> None:
+    """Draw the results into a file, whose ending says how.
+
+    Raises as `drawable` does, and `OperationError` for a file that cannot be written.
+    """
+    drawable(file)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415  an extra
+
     columns = len(results)
     figure = Figure(figsize=(_WIDE * columns, _HIGH * _ROWS), layout="constrained")
     FigureCanvasAgg(figure)
@@ -88,6 +97,8 @@ def _latency(axes: Axes, result: Result) -> None:
         slowest = [one.known.quantile(0.99) for one in entry.bins]
         axes.plot(_times(result, len(slowest)), slowest, label=name)
     axes.set_yscale("log")
+    # whoever is told at once took no time, which a logarithm does not know
+    axes.set_ylim(bottom=_LEAST)
 
 
 def _queues(axes: Axes, result: Result) -> None:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 
 from switchgear.model.signal import SignalKind
 from switchgear.topology.simulate.book import Bin, Book, total
-from switchgear.topology.simulate.estimate import Estimate, estimate
 from switchgear.topology.simulate.load import Steps
 from switchgear.topology.simulate.scenario import Entry, Scenario
 from switchgear.topology.simulate.world import World
@@ -100,13 +99,6 @@ class OfEntry:
         if wrong is not None:
             self.recovery.append(recovery(book, scenario.warm, wrong))
 
-    @property
-    def recovered(self) -> Estimate | None:
-        """How long recovery took, over the runs that recovered; None: nothing was wrong."""
-        if not self.recovery:
-            return None
-        return estimate([math.nan if math.isinf(one) else one for one in self.recovery])
-
 
 @dataclass(slots=True)
 class OfReaction:
@@ -168,9 +160,9 @@ class Result:
         for name in world.lines:
             self._edge(name, world)
         self._load(world)
-        for name, sample in world.samples.items():
-            mean = self.waiting.setdefault(name, [0.0] * len(sample.waiting))
-            for index, value in enumerate(sample.waiting):
+        for name, waiting in world.waiting.items():
+            mean = self.waiting.setdefault(name, [0.0] * len(waiting))
+            for index, value in enumerate(waiting):
                 mean[index] += (value - mean[index]) / (self.runs + 1)
         self.runs += 1
 

@@ -6,7 +6,7 @@ line and key.
 
 Two variants of every scenario can be run. *guarded* is as declared. *naive* is what most systems
 have: on every edge the policy `naive` instead of its own (three attempts in a loop, nothing else),
-and neither deadlines nor the marks against amplification travel.
+no admission, and neither deadlines nor the marks against amplification travel.
 """
 
 from __future__ import annotations

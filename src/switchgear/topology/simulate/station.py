@@ -225,18 +225,10 @@ class Handling:
             if station.desk is not None:
                 station.desk.enter(job)
                 return
-            if station.shared:
-                advance(job)
-                return
-        if station.free > 0 and not station.queue:
-            station.free -= 1
-            job.held = True
-            station.began(job)
-        else:
-            station.wait(job)
+        self.admitted(job)
 
     def admitted(self, job: Job) -> None:
-        """Event: a request that was admitted goes on, if somebody still waits for it."""
+        """Event: a request may have a worker, if somebody still waits for it."""
         if job.over:
             return
         station = self.station
@@ -248,10 +240,6 @@ class Handling:
             station.began(job)
         else:
             station.wait(job)
-
-    def turn_away(self, job: Job, outcome: Failure) -> None:
-        """Answer a request that was not begun."""
-        answer(job, outcome)
 
     def expire(self, job: Job) -> None:
         """Drop what has expired: it was not begun."""

@@ -38,27 +38,13 @@ from switchgear.topology.simulate.source import Source
 from switchgear.topology.simulate.station import Action, Asked, Handling, Station, Worked
 from switchgear.topology.simulate.topic import Consumer, Published
 
-__all__ = ["Counts", "Sample", "World"]
+__all__ = ["Counts", "World"]
 
 _BARE: Final = Policy.none(reason="visitors know nothing of the library")
 _BINS: Final = 120
 """About so many bins of time in a run."""
 _SERIES: Final = 10_000
 """Of so many state changes the times are kept."""
-
-
-class Sample:
-    """What a service was like at the end of each bin of time."""
-
-    __slots__ = ("arrived", "busy", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting = array("q")
-        """In the queue, and events not handled."""
-        self.busy = array("q")
-        """Workers at work; 0 where they are not bounded."""
-        self.arrived = array("q")
-        """Requests since the run began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +84,8 @@ class World:
         self.lines: dict[str, Line] = {}
         self.books: dict[str, Book] = {}
         """Of the entries and the reactions."""
-        self.samples = {name: Sample() for name in scenario.services}
+        self.waiting = {name: array("q") for name in scenario.services}
+        """Requests and events that wait at each service, at the end of each bin of time."""
         self.backlogs: dict[str, array[int]] = {}
         """Events not handled of each reaction, at the end of each bin of time."""
         self._purses: dict[tuple[str, str], Purses] = {}
@@ -157,17 +144,14 @@ class World:
             waiting[name.partition(" ")[0]] += consumer.waiting
             self.backlogs[name].append(consumer.waiting)
         for name, station in self.stations.items():
-            sample = self.samples[name]
-            counters = [one.counters() for one in station.handlings]
-            arrived = sum(counts[0] for counts in counters)
-            queue, busy = len(station.queue), station.workers - station.free
+            queue = len(station.queue)
             if name in self._plain:
-                inside = arrived - sum(counts[1] for counts in counters)
-                busy = min(inside, station.workers)
-                queue = int(inside - busy)
-            sample.waiting.append(queue + waiting[name])
-            sample.busy.append(0 if station.workers == math.inf else int(busy))
-            sample.arrived.append(arrived)
+                counters = [one.counters() for one in station.handlings]
+                inside = sum(arrived - answered for arrived, answered, _ in counters)
+                queue = int(max(0, inside - station.workers))
+            if station.desk is not None:
+                queue += station.desk.turnstile.waiting
+            self.waiting[name].append(queue + waiting[name])
         following = self.kernel.now + self.width
         if following <= self.scenario.seconds * (1 + 1e-9):
             self.kernel.at(following, self._sample)
