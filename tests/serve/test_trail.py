@@ -124,17 +124,48 @@ async def test_a_service_of_the_system_is_told_and_adds_its_own_edge():
             assert f"first cause: orders -> {OPERATION}" in str(raised.value)
 
 
-async def test_a_handler_that_takes_too_long_is_named_itself():
-    class Slow(Handler):
-        async def do(self, request):
-            await asyncio.Event().wait()
+class Slow(Handler):
+    async def do(self, request):
+        await asyncio.Event().wait()
 
+
+async def test_a_handler_that_takes_too_long_is_named_itself(caplog):
     async with serving(Slow()) as served, httpx.AsyncClient() as client:
         headers = {"switchgear-caller": "page", "switchgear-timeout": "60"}
         answer = await client.post(f"{served.http}/v1/do", json={"what": "x"}, headers=headers)
     assert answer.status_code == 504
     (hop,) = read(answer.headers["switchgear-trail"])
     assert (hop.edge, hop.reason) == (OPERATION, "timeout")
+    assert late(caplog) == [f"{OPERATION} was not carried out in time (first cause: {hop})"]
+
+
+async def test_one_that_grpc_cuts_is_logged_too(caplog):
+    policy = Policy(deadline=0.1, retry=None)
+    async with serving(Slow()) as served:
+        async with connect(Inventory, served.url("grpc"), policy, caller="page") as inventory:
+            with pytest.raises(Unknown):
+                await inventory.do(Do(what="x"))
+            async with asyncio.timeout(5):
+                while not late(caplog):
+                    await asyncio.sleep(0.001)
+    (line,) = late(caplog)
+    assert f"first cause: {OPERATION}: unknown (timeout)" in line
+
+
+async def test_one_whose_caller_left_before_is_not_late(caplog):
+    policy = Policy(deadline=60, retry=None)
+    handler = Handler()
+    async with serving(handler) as served:
+        async with connect(Inventory, served.url("grpc"), policy, caller="page") as inventory:
+            task = asyncio.create_task(inventory.do(Do(what="wait")))
+            await handler.began.wait()
+            task.cancel()
+            await handler.cancelled.wait()
+    assert late(caplog) == []
+
+
+def late(caplog):
+    return [one.getMessage() for one in caplog.records if "in time" in one.getMessage()]
 
 
 async def test_a_failure_that_a_handler_wraps_keeps_its_trail(caplog):

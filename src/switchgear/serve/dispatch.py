@@ -46,7 +46,15 @@ from switchgear.serve import kept
 from switchgear.serve.admission import desks
 from switchgear.serve.alarm import Within
 from switchgear.serve.arrival import Arrival
-from switchgear.serve.failure import Failed, alone, expired, failure_of, outcome_of, overran
+from switchgear.serve.failure import (
+    Failed,
+    alone,
+    expired,
+    failure_of,
+    outcome_of,
+    overran,
+    took_too_long,
+)
 from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
 
 __all__ = ["Asked", "Before", "Dispatcher", "Read"]
@@ -68,6 +76,7 @@ Where the operation takes a stream it returns the iterator, which raises the sam
 """
 
 _UNBOUND: Final = nullcontext()
+_CLOCKS: Final = 0.005
 _SPARE: Final = 0.025
 _SHARE: Final = 0.1
 """How much of a request's time its own calls do not get: a tenth, and at most so many seconds."""
@@ -210,7 +219,7 @@ class Dispatcher:
                     raise
                 raise end from error
             except BaseException as error:
-                end = error
+                end = _cut(error, arrival)
                 raise
             finally:
                 if desk is not None and visitor is not None:
@@ -363,6 +372,17 @@ def _outcome(error: Exception, arrival: Arrival, committed: int) -> Refused | Un
         # at the edge of the system: nobody outside is told what is inside
         found.trail = ()
     return found
+
+
+def _cut(error: BaseException, arrival: Arrival) -> BaseException:
+    """Return what cut a request; log it, where it was gRPC's core at the deadline."""
+    deadline = arrival.context.deadline
+    if arrival.door == "grpc" and arrival.begun and deadline is not None:
+        now = monotonic()
+        # the core has a clock of its own
+        if now >= deadline - _CLOCKS:
+            took_too_long(arrival.operation, now - arrival.received)
+    return error
 
 
 def _inside(context: Context) -> Context:

@@ -48,6 +48,7 @@ __all__ = [
     "failure_of",
     "outcome_of",
     "overran",
+    "took_too_long",
 ]
 
 log = logging.getLogger("switchgear.serve")
@@ -134,8 +135,17 @@ def overran(cause: BaseException | None, operation: Operation, took: float) -> F
         reason=Reason.TIMEOUT,
         cause=cause,
     )
-    failed.trail = (Hop(operation.full_name, "unknown", "timeout", seconds=took),)
+    failed.trail = took_too_long(operation, took)
     return failed
+
+
+def took_too_long(operation: Operation, took: float) -> Trail:
+    """Log that a handler was cut at its deadline, after `took` seconds, and return the trail."""
+    trail = (Hop(operation.full_name, "unknown", "timeout", seconds=took),)
+    fields = {"operation": operation.full_name} | _first(trail)
+    what = "%s was not carried out in time (%s)"
+    log.warning(what, operation.full_name, told(trail), extra={"fields": fields})
+    return trail
 
 
 def outcome_of(
