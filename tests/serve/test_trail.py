@@ -86,9 +86,9 @@ async def test_the_edge_names_a_leaf_that_is_down(wires, caplog):
 
 @pytest.mark.parametrize("wires", [("http", "grpc"), ("grpc", "http")])
 async def test_the_edge_names_a_leaf_that_is_slow(wires, caplog):
-    # all share one deadline, and the layers above are told all the same before it has passed
-    gateway = Policy(deadline=0.5, retry=None)
-    async with Row(inventory=Handler(), wires=wires, gateway=gateway) as row:
+    # where all share one deadline, calls end before their request: see `test_dispatch.py`
+    orders, gateway = Policy(deadline=0.3, retry=None), Policy(deadline=20)
+    async with Row(inventory=Handler(), wires=wires, orders=orders, gateway=gateway) as row:
         answer = await row.ask("wait")
     assert first_cause(caplog) == (f"orders -> {OPERATION}", "timeout")
     assert answer.status_code == 500
@@ -131,7 +131,7 @@ class Slow(Handler):
 
 async def test_a_handler_that_takes_too_long_is_named_itself(caplog):
     async with serving(Slow()) as served, httpx.AsyncClient() as client:
-        headers = {"switchgear-caller": "page", "switchgear-timeout": "60"}
+        headers = {"switchgear-caller": "page", "switchgear-timeout": "300"}
         answer = await client.post(f"{served.http}/v1/do", json={"what": "x"}, headers=headers)
     assert answer.status_code == 504
     (hop,) = read(answer.headers["switchgear-trail"])
@@ -140,7 +140,7 @@ async def test_a_handler_that_takes_too_long_is_named_itself(caplog):
 
 
 async def test_one_that_grpc_cuts_is_logged_too(caplog):
-    policy = Policy(deadline=0.1, retry=None)
+    policy = Policy(deadline=0.5, retry=None)
     async with serving(Slow()) as served:
         async with connect(Inventory, served.url("grpc"), policy, caller="page") as inventory:
             with pytest.raises(Unknown):
