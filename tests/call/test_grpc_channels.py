@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from tests.call.cutting import free_port
+from tests.call.cutting import free_port, refusing_port
 
 from switchgear.call.grpc_status import AioUnavailable, AioUnknown, GrpcUnavailable, GrpcUnknown
 from switchgear.call.guard import Guard
@@ -208,7 +208,7 @@ async def test_the_error_is_of_both_kinds(server, stub):
 
 
 async def test_who_is_not_there_is_told_apart(stub):
-    things = stub(guard(), free_port())
+    things = stub(guard(), refusing_port())
     with pytest.raises(Unavailable) as raised:
         await things.one()
     assert isinstance(raised.value, type(things).kinds[1])
@@ -457,7 +457,7 @@ async def test_a_channel_with_interceptors_can_be_guarded_and_is_asked_for_its_c
 
     assert await asyncio.to_thread(ask, server.port) == b"one:x!"
     with pytest.raises(GrpcUnavailable) as raised:
-        await asyncio.to_thread(ask, free_port())
+        await asyncio.to_thread(ask, refusing_port())
     assert raised.value.reason is Reason.CONNECT
 
 

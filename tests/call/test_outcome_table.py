@@ -27,8 +27,8 @@ from tests.call.cutting import (
     HttpCallee,
     answer,
     frame,
-    free_port,
     goaway,
+    refusing_port,
     reset,
     stream_of,
 )
@@ -152,7 +152,7 @@ ERROR = ("unknown", "server-error")
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 async def test_what_never_left_was_not_done(client, host):
-    assert await told(CLIENTS[client], host, free_port()) == [CONNECT] * 3
+    assert await told(CLIENTS[client], host, refusing_port()) == [CONNECT] * 3
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from tests.call.cutting import free_port
+from tests.call.cutting import refusing_port
 from tests.serve.embedded import HttpServer
 from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, OutOfStock, Reserve, Stock
 
@@ -92,7 +92,7 @@ async def request_of(reader):
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 async def test_why_there_is_no_connection_is_told(scheme):
-    async with asking(scheme, free_port()) as inventory:
+    async with asking(scheme, refusing_port()) as inventory:
         for _ in range(2):
             with pytest.raises(Unavailable, match="refused|Connect call failed"):
                 await inventory.do(Do(what="x"))
@@ -433,7 +433,7 @@ def test_a_problem_that_is_none_is_a_status(body):
 
 @pytest.mark.parametrize("sku", ["", ".", ".."])
 async def test_what_cannot_be_in_a_path_is_not_sent(sku):
-    async with asking("http", free_port()) as inventory:
+    async with asking("http", refusing_port()) as inventory:
         with pytest.raises(Rejected) as caught:
             await inventory.stock(GetStock(sku=sku))
         assert caught.value.pointer == "/sku"

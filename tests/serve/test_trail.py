@@ -15,7 +15,7 @@ from switchgear.model.trail import read
 from switchgear.policy.breaker import Breaker
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
-from tests.call.cutting import free_port
+from tests.call.cutting import refusing_port
 from tests.serve.world import Do, Handler, Inventory, serving
 
 OPERATION = "acme.inventory.v1.Inventory/do"
@@ -47,7 +47,7 @@ class Row:
         if isinstance(self.leaf, Handler):
             url = (await enter(serving(self.leaf))).url(self.wires[1])
         else:
-            url = f"{self.wires[1]}://127.0.0.1:{free_port()}"
+            url = f"{self.wires[1]}://127.0.0.1:{refusing_port()}"
         below = await enter(connect(Inventory, url, self.orders, caller="orders"))
         served = await enter(serving(Passing(below)))
         url = served.url(self.wires[0])
@@ -87,7 +87,7 @@ async def test_the_edge_names_a_leaf_that_is_down(wires, caplog):
 @pytest.mark.parametrize("wires", [("http", "grpc"), ("grpc", "http")])
 async def test_the_edge_names_a_leaf_that_is_slow(wires, caplog):
     # where all share one deadline, calls end before their request: see `test_dispatch.py`
-    orders, gateway = Policy(deadline=0.3, retry=None), Policy(deadline=20)
+    orders, gateway = Policy(deadline=0.8, retry=None), Policy(deadline=20)
     async with Row(inventory=Handler(), wires=wires, orders=orders, gateway=gateway) as row:
         answer = await row.ask("wait")
     assert first_cause(caplog) == (f"orders -> {OPERATION}", "timeout")
@@ -176,7 +176,7 @@ async def test_a_failure_that_a_handler_wraps_keeps_its_trail(caplog):
             except Unavailable as error:
                 raise ValueError("hunter2") from error
 
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{refusing_port()}"
     async with connect(Inventory, url, Policy(retry=None), caller="orders") as below:
         async with serving(Wrapping(below)) as served, httpx.AsyncClient() as client:
             answer = await client.post(f"{served.http}/v1/do", json={"what": "x"})
