@@ -89,6 +89,9 @@ async def test_the_edge_names_a_leaf_that_is_slow(wires, caplog):
     # where all share one deadline, calls end before their request: see `test_dispatch.py`
     orders, gateway = Policy(deadline=0.8, retry=None), Policy(deadline=20)
     async with Row(inventory=Handler(), wires=wires, orders=orders, gateway=gateway) as row:
+        while (await row.ask("x")).status_code != 200:
+            pass  # until it is connected, which is not what is asked here
+        caplog.clear()
         answer = await row.ask("wait")
     assert first_cause(caplog) == (f"orders -> {OPERATION}", "timeout")
     assert answer.status_code == 500
