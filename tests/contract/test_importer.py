@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from hypothesis import HealthCheck, given, settings
+from google.protobuf.descriptor_pool import DescriptorPool
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from switchgear.cli.main import _main
@@ -48,6 +49,16 @@ def agree(ours: Iterable[FileDescriptorProto], theirs: Iterable[FileDescriptorPr
     assert first == {
         name: one for name, one in second.items() if name in first or name not in empty
     }
+
+
+def is_valid(files: FileDescriptorSet) -> bool:
+    pool = DescriptorPool()
+    try:
+        for file in files.file:
+            pool.AddSerializedFile(file.SerializeToString())
+    except TypeError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +107,9 @@ def test_the_module_is_formatted_as_formatters_do(tmp_path: Path) -> None:
 def test_messages_of_an_imported_module_cross_both_wires(library: Library) -> None:
     module = vars(library.module)
     status = module["SharedStatus"](text="ok")
-    old = module["Old"](name="n", status=status, kept=module["Old"].Kept(text="k"), never=0.5)
+    old = module["Old"](
+        name="n", status=status, kept=module["Old"].Kept(text="k"), never=0.5, third=0.25
+    )
     for message in (
         old,
         module["Book"](name="b", pages=3, cents=7, value={"a": [None]}),
@@ -109,11 +122,12 @@ def test_messages_of_an_imported_module_cross_both_wires(library: Library) -> No
     assert from_json(module["Book"], b"{}") == module["Book"]()  # printers leave out zeros
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(schemas())
 def test_export_after_import_gives_the_same_descriptors_of_any_file(
     files: FileDescriptorSet,
 ) -> None:
+    assume(is_valid(files))  # now and then two names meet
     made = loaded(module_of(files), "made_up")
     agree(file_descriptors(*made.roots).file, files.file)
     descriptor_pool(*made.roots)

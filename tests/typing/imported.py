@@ -107,6 +107,7 @@ class SharedStatus(Message, package=SHARED, wire_name="Status"):
     text: str = field(1, default="")
     message: Message_ | None = field(2, default=None)
     kind: Line.Kind = field(3, default_factory=lambda: Line.Kind.UNSPECIFIED)
+    line: Line | None = field(4, default=None, presence=True)
 
 
 class Message_(Message, package=SHARED, wire_name="Message"):
@@ -195,6 +196,8 @@ class Old(
     tags: list[str] = field(26, default_factory=list)
     own: Old.Status | None = field(27, default=None)
     since: datetime | None = field(28, default=None)
+    sure: bool = field(29, default=True, required=True)
+    third: Float32 = field(30, default=3.14159, presence=True)
 
 
 @service(OLD)

@@ -191,7 +191,7 @@ class _Generator:
             if not field.has_presence:
                 return value
             default = "None"
-            if not field.has_default:
+            if not field.has_default or field.spec.required:
                 default = "absent()"
             elif not field.type.optional:
                 default = f"Default_{index}_{name}()"
@@ -297,7 +297,7 @@ def _faults(
     for field in fields_of(cls).values():
         here = f"{pointer}/{field.json}"
         if field.has_presence and not proto.HasField(field.wire):
-            if not field.has_default:
+            if not field.has_default or field.spec.required:
                 yield here, "is missing"
             continue
         for at, item in _items(field, getattr(proto, field.wire), here):

@@ -499,7 +499,7 @@ def _check_field(one: Field, where: str) -> None:
     if spec.delimited and one.kind.name != "message":
         raise ContractError("delimited=True is for messages.", where=where, fix="Remove it.")
     if spec.presence and (
-        one.type.optional or one.type.shape is not Shape.ONE or one.kind.is_submessage
+        one.type.shape is not Shape.ONE or one.type.optional is not one.kind.is_submessage
     ):
         raise ContractError(
             "presence=True is for a scalar that is not optional.",

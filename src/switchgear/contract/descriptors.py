@@ -361,7 +361,8 @@ def _fill_message(made: DescriptorProto, cls: type[Message]) -> set[str]:
 def _fill_optional(made: DescriptorProto, cls: type[Message]) -> None:
     """Put each optional scalar into a oneof of its own, as proto3 tells presence."""
     for one, field in zip(made.field, fields_of(cls).values(), strict=True):
-        if field.has_presence and not field.kind.is_submessage and field.spec.oneof is None:
+        scalar = not field.kind.is_submessage
+        if field.has_presence and (scalar or field.spec.presence) and field.spec.oneof is None:
             one.proto3_optional = True
             one.oneof_index = len(made.oneof_decl)
             made.oneof_decl.add(name=f"_{one.name}")
@@ -395,7 +396,8 @@ def _fill_syntax(one: FieldDescriptorProto, field: Field, cls: type[Message]) ->
                     fix="Declare the message inside this one, and call it as the field.",
                 )
             one.type = one.TYPE_GROUP
-    if spec.presence and field.has_default:
+    scalar = field.type.shape is Shape.ONE and not field.kind.is_submessage
+    if (spec.presence or spec.required) and scalar and field.has_default:
         one.default_value = _default(field.absent())
 
 

@@ -92,9 +92,10 @@ def field(
     `default` and `default_factory` fill in what the constructor, or JSON, leaves out. Protobuf
     leaves out zero values, so there absence means zero, whatever the default says. With
     `presence=True` the field is exported as `optional` and its absence is an error, unless it has
-    a default. `strings=True` writes a 64-bit integer as a string in JSON, for readers (JavaScript)
-    that lose digits beyond 2^53; both forms are always read. `oneof="payment"` makes it a member of
-    that oneof: of its members, which are all `T | None`, one at most is there.
+    a default; of a message that may be None it says no more than `| None` does. `strings=True`
+    writes a 64-bit integer as a string in JSON, for readers (JavaScript) that lose digits beyond
+    2^53; both forms are always read. `oneof="payment"` makes it a member of that oneof: of its
+    members, which are all `T | None`, one at most is there.
 
     What the value means is part of the contract, and a change of it is found by `switchgear
     contract check`: `unit="cents"`; `scale=2`, the number of decimal places that the integer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+from struct import pack
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.contract.importer.names import Names
@@ -109,6 +111,10 @@ def zero_of(field: FieldDescriptor, names: Names, members: dict[str, dict[int, s
 def default_of(field: FieldDescriptor, names: Names, members: dict[str, dict[int, str]]) -> str:
     """Return the declared default of a field, as an argument."""
     value: Any = field.default_value
+    if _kind(field) == "TYPE_FLOAT" and isfinite(value):
+        # the shortest that is the same float of 32 bits, as people wrote it
+        written = (float(f"{value:.{digits}g}") for digits in range(1, 10))
+        value = next((one for one in written if pack("f", one) == pack("f", value)), value)
     if field.enum_type is not None:
         return _member(field.enum_type, value, names, members)
     if isinstance(value, float) and (value != value or value in {float("inf"), -float("inf")}):  # noqa: PLR0124

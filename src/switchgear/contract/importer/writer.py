@@ -169,9 +169,12 @@ class Writer:
         ranges = [(one.start, one.end) for one in message.reserved_range]
         arguments += self._reserved(ranges, message.reserved_name)
         extensions = [f"range({one.start}, {one.end})" for one in message.extension_range]
+        if message.options.message_set_wire_format:
+            extensions = []
+            self._left.add(f"the message set of {full_name}")
         if extensions:
             arguments.append(f"extensions={_tuple(extensions)}")
-        arguments += self._rest(message, ("map_entry",), full_name, own)
+        arguments += self._rest(message, ("map_entry", "message_set_wire_format"), full_name, own)
         yield from _call(f"class {own}", arguments, ":")
         lines = list(self._inside(message, full_name, file, comments, where))
         yield from _indented(lines or ["pass"])
@@ -232,7 +235,11 @@ class Writer:
         oneof = field.containing_oneof
         if oneof is not None and not proto.proto3_optional:
             said += ["default=None", f'oneof="{oneof.name}"']
+            if proto.HasField("default_value"):
+                self._left.add(f"the default of {field.full_name}, which is in a oneof")
         elif field.is_required:
+            if field.has_default_value:
+                said.append(default_of(field, self._names, self._members))
             said.append("required=True")
         elif not field.has_presence:
             said.append(zero_of(field, self._names, self._members))
@@ -240,6 +247,8 @@ class Writer:
             said += [default_of(field, self._names, self._members), "presence=True"]
         else:
             said.append("default=None")
+            if proto.proto3_optional and field.message_type is not None:
+                said.append("presence=True")  # it says nothing, and it is said
         return said
 
     def _service(
@@ -297,6 +306,8 @@ class Writer:
 
     def _rest(self, holder: Any, handled: tuple[str, ...], full_name: str, own: str) -> list[str]:
         """Return the arguments that say the name, where it is another, and further options."""
+        if holder.visibility:
+            self._left.add(f"the visibility of {full_name}")
         name = full_name.rpartition(".")[2]
         said = [] if own == name else [f'wire_name="{name}"']
         rest = options_text(holder, handled, full_name, self._left)
