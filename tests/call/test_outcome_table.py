@@ -42,7 +42,7 @@ from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
 
 POLICY = Policy(deadline=2, retry=Retry(base=0.001, cap=0.001), breaker=None)
-HURRIED = Policy(deadline=0.15, retry=Retry(base=0.001, cap=0.001), breaker=None)
+HURRIED = Policy(deadline=0.4, retry=Retry(base=0.001, cap=0.001), breaker=None)
 
 
 # --- the clients: each asks once, as its users do -------------------------------------------------
