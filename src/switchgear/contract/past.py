@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.contract.protoc import Tree, compile_trees
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 __all__ = ["Past", "past_of", "reserve"]
+
+_AT_ONCE: Final = 4
+"""Each version is compiled by a process of its own, and a history has many."""
 
 Past = dict[str, dict[int, set[str]]]
 """The names that each number has had, by the full name of the message or enumeration."""
@@ -26,13 +29,19 @@ def past_of(versions: Iterable[Path]) -> Past:
     from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 - an extra
 
     found: Past = {}
-    for data in compile_trees(*(Tree.of(one) for one in versions), source_info=False):
-        for file in FileDescriptorSet.FromString(data).file:
-            for full_name, one in _declared(file):
-                numbers = found.setdefault(full_name, {})
-                for part in _parts(one):
-                    numbers.setdefault(part.number, set()).add(part.name)
+    trees = [Tree.of(one) for one in versions]
+    for first in range(0, len(trees), _AT_ONCE):
+        for data in compile_trees(*trees[first : first + _AT_ONCE], source_info=False):
+            for file in FileDescriptorSet.FromString(data).file:
+                _add(found, file)
     return found
+
+
+def _add(past: Past, file: FileDescriptorProto) -> None:
+    for full_name, one in _declared(file):
+        numbers = past.setdefault(full_name, {})
+        for part in _parts(one):
+            numbers.setdefault(part.number, set()).add(part.name)
 
 
 def reserve(files: Iterable[FileDescriptorProto], past: Past) -> None:
