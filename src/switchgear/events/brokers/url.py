@@ -23,9 +23,9 @@ Known = Mapping[str, Callable[[str], Any]]
 def broker_of(url: str, native: Mapping[str, Any] | None = None) -> Broker:
     """Return the broker behind `url`; nothing is opened yet.
 
-    All take `partitions` (of topics that it creates) and `retention` (seconds), as in
-    `sqlite:///broker.db?partitions=4`. `sqlite:///path` takes `retention_bytes` and `synchronous`
-    too, `postgresql://` takes `notify`. Raises `UnsupportedBroker`.
+    All take `partitions`, of the topics that they create, as in `sqlite:///broker.db?partitions=4`.
+    The other options are each broker's own; the page "Brokers" of the reference lists them. Raises
+    `UnsupportedBroker`.
     """
     scheme = urlsplit(url).scheme
     make = _BROKERS.get(scheme)
