@@ -154,6 +154,21 @@ policy = { breaker = { open = 3 }, fallback = { stale = { max_age = 9 } } }
 
 WRONG = {
     "no TOML": (BASE + "seconds 60", "world.toml:13", "not valid TOML"),
+    "nothing but warm": (
+        BASE.replace("seconds = 60", "seconds = 60\nwarm = 60"),
+        "world.toml:3: warm",
+        "nothing is counted",
+    ),
+    "a dot in a name": (
+        BASE + '[services."a.b".operations.work]\nsteps = [1]',
+        'world.toml:13: services."a.b"',
+        "dots and spaces",
+    ),
+    "one name for two": (
+        BASE.replace("[entries.visitors]", "[entries.shop]"),
+        "world.toml:10: entries.shop",
+        "another name",
+    ),
     "no seconds": (BASE.replace("seconds = 60", ""), "world.toml:1", "seconds is missing"),
     "no services": ("seconds = 1", "world.toml:1", "no services"),
     "an unknown key": (BASE + "paience = 3", "world.toml:13: entries.visitors.paience", "patience"),

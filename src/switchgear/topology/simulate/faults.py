@@ -19,7 +19,8 @@ from typing import Any
 from switchgear.topology.simulate.chance import Draw
 from switchgear.topology.simulate.kernel import Kernel
 from switchgear.topology.simulate.scenario import Fault, FaultKind
-from switchgear.topology.simulate.station import Handling, Station, Worked
+from switchgear.topology.simulate.station import Handling, Station
+from switchgear.topology.simulate.steps import Worked
 from switchgear.topology.simulate.topic import Consumer
 
 __all__ = ["arrange"]

@@ -238,6 +238,13 @@ class Scenario:
     naive: Policy = NAIVE
 
     def __post_init__(self) -> None:
+        if self.warm >= self.seconds:
+            raise ScenarioError(
+                f"warm is {self.warm:g} s and seconds is {self.seconds:g} s: nothing is counted.",
+                path=("warm",),
+                fix="Lower warm or raise seconds.",
+            )
+        self._names()
         for path, steps in self._steps():
             for number, step in enumerate(steps):
                 if isinstance(step, Ask):
@@ -315,6 +322,21 @@ class Scenario:
                 yield ("services", name, "operations", operation), declared.steps
             for topic, reaction in service.reacts.items():
                 yield ("services", name, "reacts", topic), reaction.steps
+
+    def _names(self) -> None:
+        for name in self.services:
+            if "." in name or " " in name:
+                raise ScenarioError(
+                    f"{name!r} is not a name for a service.",
+                    path=("services", name),
+                    fix="Leave dots and spaces out: calls are written service.operation.",
+                )
+            if name in self.entries:
+                raise ScenarioError(
+                    f"an entry and a service are both called {name}.",
+                    path=("entries", name),
+                    fix="Give the entry another name: their edges would be one.",
+                )
 
     def _known(self, target: str, path: tuple[str, ...]) -> None:
         service, _, operation = target.partition(".")

@@ -35,7 +35,8 @@ from switchgear.topology.simulate.scenario import (
     Work,
 )
 from switchgear.topology.simulate.source import Source
-from switchgear.topology.simulate.station import Action, Asked, Handling, Station, Worked
+from switchgear.topology.simulate.station import Action, Handling, Station
+from switchgear.topology.simulate.steps import Asked, Worked
 from switchgear.topology.simulate.topic import Consumer, Published
 
 __all__ = ["Counts", "World"]
