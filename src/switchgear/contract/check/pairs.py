@@ -56,10 +56,13 @@ class Pairs:
 
     def messages(self) -> Iterator[tuple[Message, Message]]:
         """Yield the messages that are on both sides and may differ."""
-        for name, old in self.old.messages.items():
-            new = self.new.messages.get(name)
-            if new is not None and self._may_differ(old, new):
-                yield old, new
+        return iter(self._messages)
+
+    @cached_property
+    def _messages(self) -> Sequence[tuple[Message, Message]]:
+        """The pairs of messages, which many rules ask for."""
+        both = ((old, self.new.messages.get(name)) for name, old in self.old.messages.items())
+        return [(old, new) for old, new in both if new is not None and self._may_differ(old, new)]
 
     def _may_differ(self, old: Message, new: Message) -> bool:
         if self._moved_zero or old.features != new.features or old.file.syntax != new.file.syntax:

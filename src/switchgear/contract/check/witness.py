@@ -42,7 +42,8 @@ class Witness:
 
     def __init__(self, new: Schema) -> None:
         self._new = new
-        self._pools: dict[int, DescriptorPool] = {}
+        self._pools: dict[int, tuple[DescriptorPool, set[str]]] = {}
+        self._shown_before: dict[tuple[int, str, int], str] = {}
 
     def of(self, old: Field, schema: Schema) -> str:
         """Show what becomes of a field of an old version; empty where it cannot be shown."""
@@ -51,10 +52,13 @@ class Witness:
         new = self._new.messages.get(old.parent.full_name)
         if new is None:
             return ""
-        try:
-            return self._shown(old, old.parent, new, schema)
-        except (DecodeError, EncodeError, TypeError, KeyError, ValueError):
-            return ""  # of a schema that protobuf for Python cannot build
+        key = (id(schema), old.parent.full_name, old.number)
+        if key not in self._shown_before:  # several rules speak of one field
+            try:
+                self._shown_before[key] = self._shown(old, old.parent, new, schema)
+            except (DecodeError, EncodeError, TypeError, KeyError, ValueError):
+                self._shown_before[key] = ""  # protobuf for Python cannot build the schema
+        return self._shown_before[key]
 
     def _shown(self, old: Field, before: Message, after: Message, schema: Schema) -> str:
         message = self._class(schema, before)()
@@ -91,20 +95,18 @@ class Witness:
         return f"{text} now reads {again}" if again != text else ""
 
     def _class(self, schema: Schema, message: Message) -> type[ProtoMessage]:
-        pool = self._pools.get(id(schema))
-        if pool is None:
-            pool = self._pools[id(schema)] = DescriptorPool()
-        _add(pool, message.file, schema.everything, set())
+        pool, added = self._pools.setdefault(id(schema), (DescriptorPool(), set()))
+        _add(pool, message.file, schema.everything, added)
         return GetMessageClass(pool.FindMessageTypeByName(message.full_name))
 
 
-def _add(pool: DescriptorPool, file: File, every: Mapping[str, File], seen: set[str]) -> None:
-    if file.name in seen:
+def _add(pool: DescriptorPool, file: File, every: Mapping[str, File], added: set[str]) -> None:
+    if file.name in added:
         return
-    seen.add(file.name)
+    added.add(file.name)
     for name in file.proto.dependency:
         if name in every:
-            _add(pool, every[name], every, seen)
+            _add(pool, every[name], every, added)
     pool.AddSerializedFile(file.proto.SerializeToString())
 
 

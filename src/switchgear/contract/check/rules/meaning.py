@@ -18,6 +18,8 @@ _READERS: Final = "people who wrote code by the old comment"
 def _meaning_changed(key: str) -> None:
     @rule(f"{key.upper()}_CHANGED", Pairs.spoken_fields, BYTES)
     def changed(_: Pairs, old: Field, new: Field) -> Iterator[Found]:
+        if old.comment == new.comment:
+            return
         before, after = (declarations(one.comment).get(key) for one in (old, new))
         if before is None or before == after or old.name != new.name:
             return
@@ -55,6 +57,8 @@ for _key in MEANING:
 def comment_changed(pairs: Pairs) -> Iterator[Found]:
     """The contract may have changed in words alone; somebody should look."""
     for old, new in pairs.spoken():
+        if old.comment == new.comment:
+            continue
         before, after = prose(old.comment), prose(new.comment)
         if before and after and before != after:
             yield Found(
