@@ -7,7 +7,7 @@ presence, and where in the text an element stands.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -609,17 +609,3 @@ class Schema:
         for file in self.files.values():
             found.setdefault(file.package, []).append(file)
         return found
-
-    def elements(self) -> Iterator[Element]:
-        """Yield everything that has a name of its own."""
-        for message in self.messages.values():
-            yield message
-            yield from message.fields.values()
-        for enum in self.enums.values():
-            yield enum
-            for values in enum.values.values():
-                yield from values.values()
-        for service in self.services.values():
-            yield service
-            yield from service.methods.values()
-        yield from self.extensions.values()
