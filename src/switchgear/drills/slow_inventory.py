@@ -106,8 +106,8 @@ async def _first_leg(stand: Stand, shop: System, visitors: Visitors, report: Rep
         seconds=LASTING,
         patience=visitors.patience,
     )
-    for variant, guards in GUARDS.items():
-        found = pages(await _edges(guards), given)["checkout"]
+    for variant, edges in (await _edges()).items():
+        found = pages(edges, given)["checkout"]
         took = [sample.took for sample in samples[variant]]
         good = sum(sample.answer.good for sample in samples[variant]) / len(took)
         compare(
@@ -122,9 +122,15 @@ async def _first_leg(stand: Stand, shop: System, visitors: Visitors, report: Rep
         )
 
 
-async def _edges(guards: str) -> list[Edge]:
-    """Return the edges that the gateway declares, with its guards on or off."""
-    return await declared(examples(), "shop.gateway:inventory", env={"SHOP_GUARDS": guards})
+async def _edges() -> dict[str, list[Edge]]:
+    """Return the edges that the gateway declares, by variant."""
+    found = await asyncio.gather(
+        *(
+            declared(examples(), "shop.gateway:inventory", env={"SHOP_GUARDS": guards})
+            for guards in GUARDS.values()
+        )
+    )
+    return dict(zip(GUARDS, found, strict=True))
 
 
 def _page_figures(report: Report, variant: str, samples: Sequence[Sample]) -> None:
@@ -222,8 +228,8 @@ async def _foretell_two(report: Report, watched: dict[str, _Watch]) -> None:
         seconds=WATCHED,
         patience=PATIENCE,
     )
-    for variant, guards in GUARDS.items():
-        found = pages(await _edges(guards), given)
+    for variant, edges in (await _edges()).items():
+        found = pages(edges, given)
         watch = watched[variant]
         for name, samples in (("checkout", watch.checkout), ("imprint", watch.imprint)):
             good = sum(sample.answer.good for sample in samples) / len(samples)
