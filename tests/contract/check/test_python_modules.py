@@ -127,7 +127,8 @@ def test_a_dotted_name_is_compared_with_a_git_ref(compare, write, tmp_path, run)
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
-    write("shop", **{"__init__.py": "", "contracts.py": CONTRACTS})
+    write("shop", **{"contracts.py": CONTRACTS})
+    (tmp_path / "shop" / "__init__.py").touch()
     git("init")
     git("add", "shop")
     git("commit", "-m", "one")
@@ -137,6 +138,26 @@ def test_a_dotted_name_is_compared_with_a_git_ref(compare, write, tmp_path, run)
     assert [(one["rule"], one["path"]) for one in findings] == [
         ("UNIT_CHANGED", "shop/contracts.py")
     ]
+
+
+def test_a_module_of_another_place_is_not_taken_for_the_one_in_git(
+    compare, write, tmp_path, run, monkeypatch
+):
+    def git(*arguments):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    # a folder without __init__.py, and a package of the same name elsewhere on the path
+    write("market", **{"contracts.py": CONTRACTS})
+    git("init")
+    git("add", "market")
+    git("commit", "-m", "one")
+    write("elsewhere/market", **{"contracts.py": CONTRACTS})
+    (tmp_path / "elsewhere" / "market" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    code, _, err = run("market.contracts", "--against", "git:HEAD")
+    assert code == 2
+    assert "and not as it was in git. Give its package an __init__.py" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,14 @@ def _version(source: Source, stack: ExitStack) -> Version:
         return Version(source.label, Protos.of(source.path))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="switchgear-check-")))
     told = read_module(source.target, source.imports, folder)
+    found = Path(told.file).resolve()
+    if source.label.startswith("git:") and not found.is_relative_to(source.imports.resolve()):
+        # a package elsewhere on the path comes before a folder without __init__.py
+        raise UnreadableContract(
+            f"{source.target} was imported from {found}, and not as it was in git.",
+            where=source.label,
+            fix="Give its package an __init__.py, or name its file.",
+        )
     return Version(source.label, Protos.of(folder), told)
 
 
