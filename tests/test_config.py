@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switchgear import config
-from switchgear.config import Address, Config, Url
+from switchgear.config import Address, Config, Url, masked
 from switchgear.config.lines import lines_of
 from switchgear.errors import ConfigError
 from switchgear.model.context import Priority
@@ -333,6 +334,73 @@ def test_a_complaint_masks_passwords(tmp_path: Path) -> None:
         load(tmp_path, text)
     assert "s3same" not in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3/s3@h/db",
+        "postgresql://u:s3@s3@h/db",
+        "postgresql://u@corp:s3s3@h/db",
+        "postgresql://u:s3:s3?s3#s3@h/db",
+        "postgresql://u:s3's3\"s3@h",
+        "redis://:s3s3@h",
+        "x://h?password=s3#s3",
+    ],
+)
+def test_of_a_password_that_is_not_encoded_nothing_is_printed(url: str) -> None:
+    for text in (url, f"cannot reach {url}: refused", repr(url), f"{{'url': '{url}', 'a': 1}}"):
+        assert "s3" not in masked(text)
+    assert masked("no route to http://h:80/a, ask a@b") == "no route to http://h:80/a, ask a@b"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3/s3@h/db",
+        "postgresql://u:7,s3/s3@h/db",
+        "postgresql://u:7/s3@h/db",
+        "postgresql://u:s3 s3@h/db",
+        "postgresql://u:s3[s3@h/db",
+        "postgresql://u:s3\u2100s3@h/db",
+    ],
+)
+def test_a_url_whose_password_is_not_encoded_is_refused_without_it(
+    tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"system\.broker: expected a URL") as caught:
+        load(tmp_path, f"[system]\nbroker = {json.dumps(url)}\n")
+    assert "s3" not in str(caught.value)
+    with pytest.raises(ConfigError, match="expected a URL") as caught:
+        load(tmp_path, '[system]\nbroker = "${env:URL}"\n', {"URL": url})
+    assert "s3" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "revealed"),
+    [
+        ("postgresql://u:${env:PW}@h/db", "postgresql://u:a%2Fb%40c%3A%25d%20e@h/db"),
+        ("postgresql://${env:ME}:${file:x/pw}@h", "postgresql://me%40corp:%3F%23@h"),
+        ("postgresql://${env:LOGIN}@h/db", "postgresql://u:p%40p%3Aq@h/db"),
+        ("${env:WHOLE}", "postgresql://u:p%40p@h/db"),
+        ("postgresql://u@${env:HOST}/db?a=${env:HOST}@", "postgresql://u@h:1/db?a=h:1@"),
+        ("sqlite:///${env:HOST}@x.db", "sqlite:///h:1@x.db"),
+    ],
+)
+def test_what_is_put_into_the_login_of_a_url_is_encoded(
+    tmp_path: Path, written: str, revealed: str
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "pw").write_text("?#\n")
+    environ = {
+        "PW": "a/b@c:%d e",
+        "ME": "me@corp",
+        "LOGIN": "u:p@p:q",
+        "WHOLE": "postgresql://u:p%40p@h/db",
+        "HOST": "h:1",
+    }
+    system = load(tmp_path, f'[system]\nbroker = "{written}"\n', environ).system
+    assert system.broker.reveal() == revealed
 
 
 def test_a_secret_in_the_file_itself_is_refused(tmp_path: Path) -> None:

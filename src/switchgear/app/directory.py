@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from switchgear.app.target import load_target
-from switchgear.config import CallConfig, Config, ServiceConfig, Url
+from switchgear.config import CallConfig, Config, ServiceConfig, Url, masked
 from switchgear.contract.service import contracts_of
 from switchgear.errors import ConfigError, SwitchgearError
 
@@ -123,7 +123,7 @@ def _url(want: Wanted) -> Url:
         return Url.of(want.url or "")
     except ValueError as error:
         raise ConfigError(
-            f"{want.url!r} is not a URL: {error}.",
+            f"{masked(repr(want.url))} is not a URL: {error}.",
             where=f"app.calls of {want.contract}",
             fix='Write it as "grpc://host:port".',
         ) from error

@@ -46,6 +46,12 @@ class Target:
 
 def parse(url: str) -> Target:
     """Read the URL of a service; raises `ConfigError`."""
+    if "@" in url:
+        # not repeated, wherever it stands: it follows a password, perhaps one that is not encoded
+        raise ConfigError(
+            "the URL contains credentials.",
+            fix="Use token=Secret.env(...); in a path, write @ as %40.",
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -56,9 +62,6 @@ def parse(url: str) -> Target:
             f"{url!r} does not say how to reach a service.",
             fix="Begin it with grpc://, grpcs://, http:// or https://.",
         )
-    if parts.username is not None or parts.password is not None:
-        # not repeated: it holds a password
-        raise ConfigError("the URL contains credentials.", fix="Use token=Secret.env(...).")
     if not parts.hostname:
         raise ConfigError(f"{url!r} has no host.", fix="Write, say, grpc://127.0.0.1:7001.")
     if parts.query or parts.fragment:

@@ -36,10 +36,13 @@ __all__ = [
     "url",
 ]
 
-_PASSWORD: Final = re.compile(r"(?P<before>//[^/@\s:]*:)[^/\s]*(?=@)")
+# too much rather than too little: a password that nobody encoded may hold any of / : @ ? and quotes
+_PASSWORD: Final = re.compile(r"(?P<before>//[^:\s]*:)\S*(?=@)")
+_ANY_PASSWORD: Final = re.compile(r"(?P<before>//[^:]*:).*(?=@)", re.DOTALL)
 _PARAMETER: Final = re.compile(
-    r"(?P<before>[?&][^=&\s]*(?:password|passwd|secret|token|key)[^=&\s]*=)[^&\s#]*", re.IGNORECASE
+    r"(?P<before>[?&][^=&\s]*(?:password|passwd|secret|token|key)[^=&\s]*=)[^&\s]*", re.IGNORECASE
 )
+_HOST: Final = re.compile(r"(\[[^]\s]*\]|[^:\s]*)(:\d*)?", re.ASCII)
 _REFERENCE: Final = re.compile(r"\$\{(?P<kind>[^:}]*):(?P<name>[^}]*)\}")
 _IMPORT: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _LOOPBACK: Final = "127.0.0.1"
@@ -50,7 +53,10 @@ T = TypeVar("T")
 
 
 def masked(text: str) -> str:
-    """Return `text` with the passwords of URLs and their secret parameters replaced by `***`."""
+    """Return `text` with the passwords of URLs and their secret parameters replaced by `***`.
+
+    A password ends at the last `@` before a space, so that one which is not encoded is hidden too.
+    """
     return _PARAMETER.sub(r"\g<before>***", _PASSWORD.sub(r"\g<before>***", text))
 
 
@@ -73,9 +79,21 @@ class Url:
     @classmethod
     def of(cls, text: str) -> Url:
         """Read a URL. Raises `ValueError` if its port is not a number or it has no scheme."""
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError:
+            # what it says repeats a part of the URL, which may be the password's
+            raise ValueError("its host is not the name of one") from None
         if not parts.scheme or "://" not in text:
             raise ValueError("a URL begins with scheme://")
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+        # a password of digits up to its first slash looks like a port
+        torn = ":" in parts.netloc and "@" in parts.path and "@" not in parts.netloc
+        if torn or re.search(r"\s", parts.netloc) or not all(map(_HOST.fullmatch, hosts)):
+            raise ValueError(
+                "what follows the host's colon is no port, or a password is not encoded: "
+                "special characters are, / as %2F and @ as %40"
+            )
         # a list of hosts has no one port
         port = None if "," in parts.netloc else parts.port
         return cls(parts.scheme, parts.hostname or "", port, text)
@@ -147,7 +165,9 @@ class Value:
 
     def fail(self, expected: str, *, fix: str | None = None) -> NoReturn:
         """Raise a `ConfigError` that says what was expected and what was found."""
-        found = masked(repr(self.raw)) if isinstance(self.raw, str) else repr(self.raw)
+        found = repr(self.raw)
+        if isinstance(self.raw, str):
+            found = masked(_ANY_PASSWORD.sub(r"\g<before>***", found))
         raise ConfigError(f"expected {expected}, found {found}.", where=self.where, fix=fix)
 
     def of(self, raw: object) -> Value:
@@ -159,6 +179,24 @@ class Value:
         if not isinstance(self.raw, str):
             self.fail(expected)
         return _REFERENCE.sub(self._replaced, self.raw)
+
+    def url(self, expected: str) -> str:
+        """Return the text as `text` does; what is put into a URL's login is percent-encoded.
+
+        Only there: `${env:URL}` may be a whole URL. A reference that is all of the login may be
+        `user:password`.
+        """
+        raw = self.raw if isinstance(self.raw, str) else self.fail(expected)
+        first, last = _login(raw)
+
+        def replaced(match: re.Match[str]) -> str:
+            found = self._replaced(match)
+            if not first <= match.start() < match.end() <= last:
+                return found
+            parts = found.split(":", 1) if match.span() == (first, last) else [found]
+            return ":".join(quote(part, safe="") for part in parts)
+
+        return _REFERENCE.sub(replaced, raw)
 
     def _replaced(self, match: re.Match[str]) -> str:
         kind, name = match["kind"], match["name"]
@@ -181,6 +219,14 @@ class Value:
                     fix="Check its path (relative to switchgear.toml) and its permissions.",
                 ) from error
         return self.fail("${env:NAME} or ${file:PATH}")
+
+
+def _login(raw: str) -> tuple[int, int]:
+    """Return where `user:password` is in a URL whose references are not replaced yet."""
+    # of the same length, without the slashes of a file's path
+    plain = _REFERENCE.sub(lambda match: "x" * len(match[0]), raw)
+    authority = re.search(r"//(?P<login>[^/?#]*)@", plain)
+    return authority.span("login") if authority else (0, 0)
 
 
 def text(value: Value) -> str:
@@ -326,7 +372,7 @@ def url(*schemes: str, example: str) -> Callable[[Value], Url]:
     def parse(value: Value) -> Url:
         expected = f'a URL such as "{example}"'
         try:
-            found = Url.of(value.text(expected))
+            found = Url.of(value.url(expected))
         except ValueError as error:
             return value.fail(f"{expected} ({error})")
         if found.scheme not in schemes:

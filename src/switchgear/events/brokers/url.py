@@ -31,7 +31,9 @@ def broker_of(url: str, native: Mapping[str, Any] | None = None) -> Broker:
     make = _BROKERS.get(scheme)
     if make is None:
         raise UnsupportedBroker(
-            f"no broker serves the scheme {scheme or url!r}.",
+            f"no broker serves the scheme {scheme}."
+            if scheme
+            else "the broker's URL has no scheme.",
             fix=f"Supported: {', '.join(_EXAMPLES)}.",
         )
     return make(url, dict(native or {}))
@@ -44,7 +46,7 @@ def _sqlite(url: str, native: Options) -> Broker:
     path = unquote(parts.path).removeprefix("/")
     if parts.netloc or not path:
         examples = " or ".join(_EXAMPLES[:2])
-        raise UnsupportedBroker(f"{url!r} names no file.", fix=f"Write {examples}.")
+        raise UnsupportedBroker("the broker's URL names no file.", fix=f"Write {examples}.")
     if native:
         raise UnsupportedBroker(
             "the embedded broker has no options of a driver.", fix="Leave [broker.options] out."
