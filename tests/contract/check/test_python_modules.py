@@ -120,6 +120,10 @@ def test_a_module_and_a_folder_of_proto_files_can_be_compared(compare, tmp_path,
         capture_output=True,
     )
     assert run("protos", "--against", "old/contracts.py") == (0, [], "")
+    # What is required the files do not say, so that cannot have changed; what is new still can.
+    assert compare(against="protos") == []
+    vip = ("field(1)\n    lines", "field(1)\n    vip: bool = field(3)\n    lines")
+    assert [one[:2] for one in compare(vip, against="protos")] == [("REQUIRED_ADDED", "Order.vip")]
 
 
 def test_a_dotted_name_is_compared_with_a_git_ref(compare, write, tmp_path, run):

@@ -134,8 +134,11 @@ class File(Element):
         # Two files that say the same are then equal, wherever it stands in the text.
         proto.ClearField("source_code_info")
         self.proto = proto
-        self.expected: Collection[str] = ()
-        """Fields without which a service turns a request away, by full name."""
+        self.expected: Collection[str] | None = None
+        """Fields without which a service turns a request away, by full name; None if nobody says.
+
+        The `.proto` file of a Python contract does not say it: only its options, if it has any.
+        """
         self.places: Mapping[str, Place] = {}
         """Where elements stand, if not in a `.proto` file."""
         self.path = ()
@@ -362,7 +365,12 @@ class Field(Element):
     @property
     def is_expected(self) -> bool:
         """Whether a service turns a request without the field away, though protobuf would not."""
-        return self.full_name in self.file.expected or expected(self.proto.options)
+        return self.full_name in (self.file.expected or ()) or self.is_expected_in_text
+
+    @property
+    def is_expected_in_text(self) -> bool:
+        """Whether an option says so (`field_behavior`), which every kind of source can carry."""
+        return expected(self.proto.options)
 
     @property
     def has_presence(self) -> bool:

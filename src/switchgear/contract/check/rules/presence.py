@@ -29,7 +29,10 @@ def required_added(pairs: Pairs, old: Message, new: Message) -> Iterator[Found]:
 def optional_to_required(pairs: Pairs, old: Field, new: Field) -> Iterator[Found]:
     """Senders that leave it out are turned away."""
     sent = new.parent is not None and pairs.is_sent(new.parent.full_name)
-    if sent and _required(new) and not _required(old):
+    # An exported `.proto` file does not say what its Python contract required: nothing to compare.
+    silent = old.file.expected is None and new.file.expected is not None
+    required = new.is_required or (new.is_expected_in_text if silent else new.is_expected)
+    if sent and required and not _required(old):
         yield Found(
             f"{new.described} was optional and is required.",
             _relaxed(new),
