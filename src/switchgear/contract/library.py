@@ -42,6 +42,7 @@ class Library:
 def load_library(target: str) -> Library:
     """Import a module of contracts by its name (`shop.contracts`) or its file (`contracts.py`).
 
+    A file inside a package, whose folder holds an `__init__.py`, has its dotted name either way.
     Raises `OperationError` if there is none or it declares nothing, and the module's own errors of
     declaration.
     """
@@ -100,10 +101,40 @@ def _owner(cls: type[Message | Enum]) -> object:
 
 
 def _file(path: Path) -> ModuleType:
-    """Import one file under the name of its stem."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    """Import one file: under its dotted name inside a package, else under that of its stem."""
+    if not path.is_file():
         raise OperationError("there is no such file.", where=str(path))
+    folder = path.parent.resolve()
+    parts = [] if path.stem == "__init__" else [path.stem]
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if folder == path.parent.resolve():
+        return _alone(path)
+    return _inside(".".join(parts), folder, path)
+
+
+def _inside(name: str, folder: Path, path: Path) -> ModuleType:
+    """Import a module of a package that begins in `folder`."""
+    sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+    if module.__file__ is None or not path.samefile(module.__file__):
+        raise OperationError(
+            f"another module has its name, {name}: {module.__file__}.",
+            where=str(path),
+            fix="Give the package a name of its own.",
+        )
+    return module
+
+
+def _alone(path: Path) -> ModuleType:
+    """Import a file that no package holds."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise OperationError("it is not a module.", where=str(path))
     module = importlib.util.module_from_spec(spec)
     # annotations are evaluated where the module is
     before = sys.modules.get(path.stem)

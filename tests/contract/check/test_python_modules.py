@@ -164,6 +164,24 @@ def test_a_module_of_another_place_is_not_taken_for_the_one_in_git(
     assert "and not as it was in git. Give its package an __init__.py" in " ".join(err.split())
 
 
+def test_a_file_inside_a_package_has_its_dotted_name(write, run, tmp_path):
+    """As long as no package is written down, the module's name is the one of the contracts."""
+    text = CONTRACTS.replace(', package="shop.v1"', "")
+    write("src", **{"dyes__sub__contracts.py": text})
+    for folder in ("dyes", "dyes/sub"):
+        (tmp_path / "src" / folder / "__init__.py").touch()
+    switchgear = Path(sysconfig.get_path("scripts")) / "switchgear"
+    target = "src/dyes/sub/contracts.py"
+    for given in (["export", target, "--proto", "protos"], ["publish", target]):
+        subprocess.run([switchgear, "contract", *given], cwd=tmp_path, check=True)
+    for folder in ("protos", "contract-history/1.0.0"):
+        assert (tmp_path / folder / "dyes/sub/contracts.proto").exists()
+        assert run(target, "--against", folder) == (0, [], "")
+    assert [one.name.partition("-")[0] for one in (tmp_path / "dist").iterdir()] == [
+        "dyes_sub_contracts"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
