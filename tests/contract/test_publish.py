@@ -92,6 +92,24 @@ def test_what_is_gone_stays_reserved(shop: Shop, tmp_path: Path) -> None:
     assert "reserved 3;" in (tmp_path / "out/paint/v1.proto").read_text()
 
 
+@pytest.mark.parametrize("command", ["export", "publish"])
+def test_a_history_is_the_folder_of_all_versions(
+    shop: Shop, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.publish(FIRST)
+    recorded = tmp_path / "recorded.jsonl"
+    recorded.write_text("{}")
+    out = ["--proto" if command == "export" else "--out", str(tmp_path / "out")]
+    for history, told in (
+        (recorded, "`contract check --history`"),
+        (shop.history / "1.0.0", "the folder in which the versions are"),
+    ):
+        given = ["contract", command, str(shop.module), *out, "--history", str(history)]
+        assert _main(given) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_break_says_why(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shop.publish(FIRST)
     capsys.readouterr()

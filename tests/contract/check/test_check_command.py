@@ -159,3 +159,12 @@ class TestGit:
         code, _, err = run("protos", "--against", text)
         assert code == 2
         assert told in err
+
+
+def test_a_folder_is_not_a_file_of_history(shop, run):
+    shop("message A {}", "message A {}")
+    code, _, err = run("new", "--against", "old", "--history", "old")
+    assert code == 2
+    assert "It is a folder" in err
+    assert "`contract record`" in err
+    assert "--against, as old/1.0.0" in err

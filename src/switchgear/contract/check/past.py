@@ -76,6 +76,13 @@ def _used(one: Message | Enum, fields: Mapping[int, tuple[str, ...]]) -> Used:
 
 def read_history(path: Path) -> list[Past]:
     """Read a file of history, the newest version first; raises `UnreadableContract`."""
+    if path.is_dir():
+        raise UnreadableContract(
+            "It is a folder, and this history is a file.",
+            where=str(path),
+            fix="Give the file of `contract record`; a version in the folder of `contract publish` "
+            f"is compared with --against, as {path / '1.0.0'}.",
+        )
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UnreadableContract(

@@ -33,7 +33,7 @@ from switchgear.contract.export import asyncapi, openapi, proto_files
 from switchgear.contract.library import Library
 from switchgear.contract.past import past_of
 from switchgear.contract.publish.wheel import write_wheel
-from switchgear.errors import OperationError
+from switchgear.errors import OperationError, UsageError
 
 __all__ = ["Plan", "Step", "Version", "plan", "publish", "versions_in"]
 
@@ -138,15 +138,33 @@ def publish(library: Library, made: Plan, *, name: str, history: Path, out: Path
 
 
 def versions_in(history: Path) -> list[Path]:
-    """Return the folders of all versions in a history, the oldest first."""
+    """Return the folders of all versions in a history, the oldest first.
+
+    None that is there yet is an empty one. Raises `UsageError` for what is no such history.
+    """
     return [history / str(one) for one in sorted(_published(history))]
 
 
 def _published(history: Path) -> list[Version]:
-    if not history.is_dir():
+    if not history.exists():
         return []
+    if not history.is_dir():
+        raise UsageError(
+            "it is a file, and the history of `contract publish` is a folder.",
+            where=str(history),
+            fix="Give the folder, as contract-history; a file of `contract record` is for "
+            "`contract check --history`.",
+        )
     names = (one.name for one in history.iterdir() if one.is_dir())
-    return [Version.of(name) for name in names if _VERSION.fullmatch(name)]
+    versions = [Version.of(name) for name in names if _VERSION.fullmatch(name)]
+    if not versions and any(history.rglob("*.proto")):
+        raise UsageError(
+            "it holds .proto files and no versions of `contract publish`.",
+            where=str(history),
+            fix="Give the folder in which the versions are, as contract-history for "
+            "contract-history/1.0.0.",
+        )
+    return versions
 
 
 def _texts(folder: Path) -> dict[str, str]:
