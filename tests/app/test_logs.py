@@ -80,7 +80,46 @@ def test_state_changes_are_logged_and_ends_of_calls_are_not() -> None:
         emit(Signal(SignalKind.SAGA_QUEUED, "checkout", {"id": "o-1"}))
     assert not listening()
     opened, queued = lines(out)
-    assert (opened["level"], opened["message"]) == ("warning", "breaker.opened")
+    said = "breaker.opened: orders -> pay (reason=failures)"
+    assert (opened["level"], opened["message"]) == ("warning", said)
     assert (opened["subject"], opened["reason"]) == ("orders -> pay", "failures")
     assert (queued["level"], queued["id"]) == ("error", "o-1")
     assert SignalKind.CALL_ENDED not in LEVELS
+
+
+def test_a_message_of_a_state_change_tells_the_details_once_and_in_bounds() -> None:
+    out = Terminal()
+    logs.configure("info", stream=out)
+    detail = {"trigger": "failures", "failures": 10, "seconds": 30.0, "none": None}
+    with logged():
+        emit(Signal(SignalKind.BREAKER_OPENED, "orders -> stock", detail))
+        emit(Signal(SignalKind.EVENT_PARKED, "shop", {"error": "a://u:sesame@h\n" * 90}))
+        emit(Signal(SignalKind.POLICY_RELOADED, "", {}))
+    opened, parked, reloaded = out.getvalue().splitlines()
+    said = "breaker.opened: orders -> stock (trigger=failures, failures=10, seconds=30)"
+    assert said in opened
+    assert opened.count("failures=10") == opened.count("orders -> stock") == 1
+    assert len(parked) < 200
+    assert "sesame" not in parked
+    assert "policy.reloaded" in reloaded
+    assert "policy.reloaded:" not in reloaded
+
+
+def test_what_a_part_only_observes_is_no_warning() -> None:
+    out = io.StringIO()
+    logs.configure("info", stream=out)
+    with logged():
+        emit(Signal(SignalKind.BREAKER_OPENED, "a -> b", {"trigger": "probe", "observed": True}))
+        emit(Signal(SignalKind.ADMISSION_OVERLOADED, "a", {"limit": 1, "observed": False}))
+    observed, real = lines(out)
+    assert (observed["level"], real["level"]) == ("info", "warning")
+    assert observed["message"] == "would be breaker.opened: a -> b (trigger=probe)"
+    assert observed["observed"] is True
+
+
+def test_passwords_in_fields_are_masked_too() -> None:
+    out = io.StringIO()
+    logs.configure("info", stream=out)
+    logging.getLogger("team").error("lost", extra={"fields": {"error": "a://u:sesame@h", "n": 1}})
+    (line,) = lines(out)
+    assert (line["error"], line["n"]) == ("a://u:***@h", 1)

@@ -77,6 +77,8 @@ def test_a_breaker_that_only_observes_says_what_it_would_have_done_and_in_which_
     assert [one.subject for one in told] == ["edge"] * len(told)
     observed = [one.detail for one in told if one.kind is SignalKind.POLICY_OBSERVED]
     assert observed == [{"part": "breaker", "state": "open"}]
+    (opened,) = [one.detail for one in told if one.kind is SignalKind.BREAKER_OPENED]
+    assert opened["observed"] is True
 
 
 def test_a_policy_that_is_reloaded_goes_on_with_its_breaker_and_says_so():

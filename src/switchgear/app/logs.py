@@ -65,14 +65,18 @@ class Json(logging.Formatter):
             "logger": record.name,
             "message": masked(record.getMessage()),
         }
-        line.update((key, value) for key, value in _fields(record).items() if key not in line)
+        line.update(
+            (key, masked(value) if isinstance(value, str) else value)
+            for key, value in _fields(record).items()
+            if key not in line
+        )
         if record.exc_info:
             line["trace"] = masked(self.formatException(record.exc_info))
         return json.dumps({k: v for k, v in line.items() if v is not None}, default=str)
 
 
 class Readable(logging.Formatter):
-    """Time, level, service, message, and the fields as `key=value`."""
+    """Time, level, service, message, and the fields as `key=value` where it has not `told` them."""
 
     def __init__(self, service: str | None = None, *, colour: bool = False) -> None:
         super().__init__()
@@ -88,9 +92,10 @@ class Readable(logging.Formatter):
             *([self._service] if self._service else []),
         ]
         parts.append(record.getMessage())
-        parts.extend(
-            f"{key}={value}" for key, value in _fields(record).items() if value is not None
-        )
+        if not getattr(record, "told", False):
+            parts.extend(
+                f"{key}={value}" for key, value in _fields(record).items() if value is not None
+            )
         line = " ".join(parts)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)

@@ -406,7 +406,7 @@ class Circuit:
                 return None
             self._turn(State.HALF_OPEN)
             self.proved = 0
-            self._report(SignalKind.BREAKER_HALF_OPENED, {"probes": self.settings.probes})
+            self._turned(SignalKind.BREAKER_HALF_OPENED, {"probes": self.settings.probes})
         if not self._place_free(now):
             return None
         ticket = Ticket(self.generation, now + self._lost_after)
@@ -458,7 +458,7 @@ class Circuit:
         self.episode += 1
         self.until = now + lasting
         self._turn(State.OPEN)
-        self._report(
+        self._turned(
             SignalKind.BREAKER_OPENED, {"trigger": trigger, "seconds": lasting, **evidence}
         )
 
@@ -472,7 +472,11 @@ class Circuit:
         self.ramp_ends = now + seconds(self.settings.ramp)
         self.ramp_second = self.ramp_passed = 0
         self._closed = Ticket(self.generation)
-        self._report(SignalKind.BREAKER_CLOSED, {"ramp": seconds(self.settings.ramp)})
+        self._turned(SignalKind.BREAKER_CLOSED, {"ramp": seconds(self.settings.ramp)})
+
+    def _turned(self, kind: SignalKind, detail: Mapping[str, str | int | float]) -> None:
+        """Report another state; `observed` says that no call notices."""
+        self._report(kind, {**detail, "observed": True} if self._observe else detail)
 
     def _turn(self, state: State) -> None:
         self.state = state
