@@ -13,6 +13,7 @@ import pytest
 from switchgear.call import aio
 from switchgear.call.aio import drive
 from switchgear.call.answer import Answer, new_machine
+from switchgear.call.wheel import wheels
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Ok, Reason, Rejected, Unavailable, Unknown
 from switchgear.model.signal import BEGINS, SignalKind, subscribe
@@ -251,7 +252,7 @@ async def test_calls_that_end_in_time_leave_no_timer_behind():
     for _ in range(100):
         await drive(m, replies(Ok(1)))
     await asyncio.sleep(0.05)
-    wheel = aio._wheels[asyncio.get_running_loop()]
+    wheel = wheels[asyncio.get_running_loop()]
     assert (wheel.buckets, wheel._due, wheel._timer) == ({}, [], None)
 
 
@@ -261,7 +262,7 @@ def test_each_event_loop_has_its_own_wheel():
     async def one():
         with pytest.raises(Unknown):
             await drive(m, forever)
-        return aio._wheels[asyncio.get_running_loop()]
+        return wheels[asyncio.get_running_loop()]
 
     first, second = asyncio.run(one()), asyncio.run(one())
     assert first is not second

@@ -3,14 +3,8 @@
 `drive` makes one call: it takes each decision of the machine and does what it says. Attempts run
 in the caller's own task, so context variables, tracing and cancellation are those of the caller.
 
-Deadlines share a timer. A timer per call costs several times what the rest of a policy does, and
-nearly none ever fires. So each event loop has one `Wheel`: attempts in flight stand in a dictionary
-by the slot of 1/256 s in which they are due, and the loop holds one timer, for the earliest slot
-with anybody in it. An attempt is cancelled in the slot after its deadline: at most 4 ms late, never
-early.
-
-An attempt that may get a rival (`Attempt.hedge_at`) runs in a task of its own, and so does the
-rival; a loser is cancelled, and not waited for.
+Deadlines share a timer (`wheel.py`). An attempt that may get a rival (`Attempt.hedge_at`) runs in a
+task of its own, and so does the rival (`race.py`).
 
 Whose cancellation it was is told as `asyncio.timeout` tells it: by the count of `Task.cancelling`
 before the attempt and after `Task.uncancel`. If the caller cancels too, that is never swallowed.
@@ -19,11 +13,8 @@ before the attempt and after `Task.uncancel`. If the caller cancels too, that is
 from __future__ import annotations
 
 import asyncio
-import heapq
 import inspect
 from collections.abc import Awaitable, Callable, Hashable
-from contextvars import Context as VariableContext
-from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any, TypeVar, overload
@@ -42,7 +33,8 @@ from switchgear.call.answer import (
     inherited,
     trailed,
 )
-from switchgear.call.process import in_a_forked_process
+from switchgear.call.race import Race
+from switchgear.call.wheel import SLOTS_A_SECOND, Bucket, new_wheel, wheels
 from switchgear.model.context import Context
 from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import listening
@@ -54,70 +46,6 @@ T = TypeVar("T")
 
 _OUTCOMES = (Refused, Unavailable, Unknown)
 _PAUSES = (Wait, Queue)
-SLOTS_A_SECOND = 256
-
-Bucket = dict[Attempt, "asyncio.Task[Any]"]
-
-
-class Wheel:
-    """The attempts in flight of one event loop, by when they are due."""
-
-    __slots__ = ("_armed", "_due", "_loop", "_timer", "buckets")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.buckets: dict[int, Bucket] = {}
-        self._due: list[int] = []
-        """A heap of the slots in `buckets`."""
-        self._armed: float = inf
-        """The slot that the timer waits for."""
-        self._timer: asyncio.TimerHandle | None = None
-
-    def open(self, slot: int) -> Bucket:
-        """Return where the attempts of a slot stand while they are in flight.
-
-        An attempt that is no longer there when it ends was cancelled as overdue.
-        """
-        bucket = self.buckets.get(slot)
-        if bucket is None:
-            bucket = self.buckets[slot] = {}
-            heapq.heappush(self._due, slot)
-            if slot < self._armed:
-                self._arm(slot)
-        return bucket
-
-    def _arm(self, slot: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._armed = slot
-        delay = max(0.0, slot / SLOTS_A_SECOND - monotonic())
-        # an empty context: the timer outlives the call that happens to arm it
-        self._timer = self._loop.call_later(delay, self._fire, context=VariableContext())
-
-    def _fire(self) -> None:
-        self._timer, self._armed = None, inf
-        now = monotonic() * SLOTS_A_SECOND
-        due = self._due
-        while due and (due[0] <= now or not self.buckets[due[0]]):
-            bucket = self.buckets.pop(heapq.heappop(due))
-            overdue = list(bucket.values())
-            bucket.clear()
-            for task in overdue:
-                task.cancel()
-        if due:
-            self._arm(due[0])
-
-
-_wheels: dict[asyncio.AbstractEventLoop, Wheel] = {}
-in_a_forked_process(_wheels.clear)
-
-
-def _new_wheel(loop: asyncio.AbstractEventLoop) -> Wheel:
-    # a plain dictionary is several times quicker than a weak one; who adds to it sweeps it
-    for other in list(_wheels):
-        if other.is_closed():
-            _wheels.pop(other, None)
-    return _wheels.setdefault(loop, Wheel(loop))
 
 
 @overload
@@ -198,12 +126,12 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
                 step = await _paused(call, step)
                 continue
             if step.hedge_at != inf and not alone:
-                step = await _race(call, step, attempt, classify)
+                step = await Race(call, attempt, classify).run(step)
                 continue
             # written out here, because another coroutine would cost as much as the machine's step
             bucket: Bucket | None = None
             if step.deadline != inf:
-                wheel = _wheels.get(loop) or _new_wheel(loop)
+                wheel = wheels.get(loop) or new_wheel(loop)
                 slot = int(step.deadline * SLOTS_A_SECOND) + 1
                 bucket = wheel.buckets.get(slot) or wheel.open(slot)
                 bucket[step] = task
@@ -266,112 +194,6 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
         raise step
     finally:
         del step, call
-
-
-Result = tuple[Any, Failure | None]
-_losers: set[asyncio.Task[Result]] = set()
-"""Kept here until they have ended, since a loop holds its tasks weakly."""
-
-
-async def _race(
-    call: Call,
-    first: Attempt,
-    attempt: Callable[[Attempt], Awaitable[Any]],
-    classify: Classify | None,
-) -> Decision:
-    """Make an attempt that may get rivals, until the call goes on without any of them in flight."""
-    loop = asyncio.get_running_loop()
-    flights: dict[asyncio.Task[Result], Attempt] = {}
-
-    def send(step: Attempt) -> float:
-        flights[loop.create_task(_attempted(call, step, attempt, classify))] = step
-        return step.hedge_at
-
-    try:
-        late = send(first)
-        while True:
-            timeout = None if late == inf else max(0.0, late - monotonic())
-            done, _ = await asyncio.wait(
-                flights, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not done:
-                rival = call.hedge(monotonic())
-                late = inf if rival is None else send(rival)
-                deliver(call.machine)
-            for task in done:
-                step = flights.pop(task)
-                decision = _follow(call, step, *task.result())
-                deliver(call.machine)
-                if decision not in flights.values():
-                    return decision
-    finally:
-        for task, step in flights.items():
-            _losers.add(task)
-            task.add_done_callback(partial(_lost, call, step))
-            task.cancel()
-
-
-async def _attempted(
-    call: Call,
-    step: Attempt,
-    attempt: Callable[[Attempt], Awaitable[Any]],
-    classify: Classify | None,
-) -> Result:
-    """Make one attempt in a task of its own; return its reply, or how it failed."""
-    flight = attempt_began(step)
-    end: BaseException | None = None
-    try:
-        reply, end = result = await _made(call, step, attempt, classify)
-        del reply
-        return result
-    except BaseException as error:
-        end = error
-        raise
-    finally:
-        if flight:
-            attempt_ended(step, end, monotonic(), flight)
-        del end
-
-
-async def _made(
-    call: Call,
-    step: Attempt,
-    attempt: Callable[[Attempt], Awaitable[Any]],
-    classify: Classify | None,
-) -> Result:
-    if classify is not None:
-        in_flight.set(step)
-    left = None if step.deadline == inf else step.deadline - monotonic()
-    scope = asyncio.timeout(left)
-    try:
-        async with scope:
-            reply = await attempt(step)
-    except _OUTCOMES as error:
-        return None, error
-    except Exception as error:
-        if isinstance(error, TimeoutError) and scope.expired():
-            return None, Unknown(f"{call.machine.name}: no answer in time", reason=Reason.TIMEOUT)
-        failure = None if classify is None else classify(error)
-        if failure is None:
-            raise
-        return None, failure
-    if classify is not None:
-        return reply, None
-    return (reply.value, None) if isinstance(reply, Ok) else (None, reply)
-
-
-def _follow(call: Call, step: Attempt, reply: Any, failure: Failure | None) -> Decision:
-    """Take the next step after an attempt has ended."""
-    now = monotonic()
-    return call.answered(now, step, reply) if failure is None else call.ended(now, step, failure)
-
-
-def _lost(call: Call, step: Attempt, task: asyncio.Task[Result]) -> None:
-    _losers.discard(task)
-    if not task.cancelled():
-        task.exception()
-    call.lost(monotonic(), step)
-    deliver(call.machine)
 
 
 async def _paused(call: Call, step: Wait | Queue) -> Decision:
