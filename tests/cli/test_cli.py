@@ -279,6 +279,16 @@ def test_a_wrong_option_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such option: --hlp" in capsys.readouterr().err
 
 
+def test_new_says_what_its_tests_need_before_it_says_to_run_them(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["new", "cafe"])
+    assert not end.value.code
+    said = capsys.readouterr().out
+    assert said.index("cd cafe") < said.index("pip install -e '.[test]'") < said.index("pytest &&")
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--version"])

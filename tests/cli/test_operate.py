@@ -112,7 +112,9 @@ def test_a_saga_waits_and_is_retried(
     (line,) = typed(capsys, "saga", "list", "--json").splitlines()
     item = json.loads(line)
     assert (item["service"], item["saga_id"], item["side"]) == ("office", "t-1", "undo")
-    assert item["id"] in typed(capsys, "saga", "list")
+    titles, row = typed(capsys, "saga", "list").splitlines()[:2]
+    assert (titles.split()[0], row.split()[0]) == ("item", item["item"])
+    assert item["item"] == item["id"]
 
     shown = typed(capsys, "saga", "show", "t-1")
     assert "queued" in shown

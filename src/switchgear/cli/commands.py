@@ -145,7 +145,9 @@ def new(
     target = folder or Path(name)
     files = write_new(name, target)
     typer.echo(f"{len(files)} files in {target}. What to do next:")
-    typer.echo(f"  cd {target} && pytest && switchgear up")
+    typer.echo(f"  cd {target}")
+    typer.echo("  pip install -e '.[test]'    # once; with what its tests need")
+    typer.echo("  pytest && switchgear up")
 
 
 @app.command()

@@ -36,7 +36,8 @@ async def list_items(config: Config, service: str | None, *, closed: bool, as_js
             found += [(one.service, item) for item in items]
     if as_json:
         for name, item in found:
-            print(json.dumps({"service": name, "saga": item.saga, **asdict(item)}))
+            # `item` is the table's word for it; `id` stands where every other record has one
+            print(json.dumps({"service": name, "item": item.id, "saga": item.saga, **asdict(item)}))
         return
     if not found:
         print("Nothing has been closed." if closed else "No saga waits for a person.")
