@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +106,34 @@ def test_threads_and_an_event_loop_share_one_client(inventory):
         return [answer.value.available for answer in answers]
 
     assert asyncio.run(main()) == [1, 2]
+
+
+LEAVES = """
+import sys
+from tests.serve.world import GetStock, Inventory
+from switchgear.call.ask import ask_sync
+from switchgear.call.client import client
+
+def asked():
+    made = client(Inventory, sys.argv[1])
+    print(ask_sync(made.stock, GetStock(sku="tea")).value.sku)
+    return made
+
+asked()  # dropped at once
+kept = asked()
+"""
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_what_was_opened_is_closed_when_the_process_ends(world, door):
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", LEAVES, world.url(door)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "tea\ntea\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 from uuid import uuid4
@@ -190,6 +190,17 @@ class Core(OfOneProcess):
                 await wire.close()
             elif loop.is_running():
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(wire.close(), loop))
+
+    def closing(self, loop: asyncio.AbstractEventLoop) -> Callable[[], Coroutine[Any, Any, None]]:
+        """Return what closes the wire of `loop`, on that loop, without keeping the client alive."""
+        wires = self._wires
+
+        async def close() -> None:
+            wire = wires.pop(loop, None)
+            if wire is not None:
+                await wire.close()
+
+        return close
 
     def _wire(self) -> Wire:
         loop = asyncio.get_running_loop()
