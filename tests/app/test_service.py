@@ -52,6 +52,7 @@ from switchgear.app.resources import InjectionError
 from switchgear.app.runtime import Runtime
 from switchgear.config import Config, load, without_file
 from switchgear.errors import ConfigError, OperationError
+from switchgear.events.brokers.port import BrokerUnavailable
 from switchgear.events.bus import Health as EventHealth
 from switchgear.testing import testing
 
@@ -635,6 +636,13 @@ async def test_a_service_whose_events_meet_a_bug_is_not_ready(
         answer = await client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json()["parts"]["events"] == "relay: LookupError: a bug"
+
+        async def away() -> EventHealth:
+            raise BrokerUnavailable("db://u:sesame@h is away")
+
+        monkeypatch.setattr(runtime.bus, "health", away)
+        assert "sesame" not in (await client.get("/readyz")).text
+        assert runtime.health.details == {"broker": "db://u:***@h is away"}
         monkeypatch.undo()
         assert (await client.get("/readyz")).json()["parts"] == {"database": "ok"}
     await runtime.stop()

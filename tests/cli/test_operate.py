@@ -49,7 +49,7 @@ class Office:
         @self.trip.undo(runbook=str(runbooks / "refund.md"), retry=Backoff(first=0.001, attempts=2))
         async def refund(order: Trip, done: Unknown | None, ctx: StepContext) -> None:
             if self.closed:
-                raise OSError("nobody answers")
+                raise OSError("nobody answers at db://u:sesame@h")
             self.undone.append(order.town)
 
         @refund.undoes
@@ -65,7 +65,7 @@ class Office:
         @self.app.on(Arrived, name="stamp", on_failure="park_key", attempts=1)
         async def stamp(event: Arrived, tx: Transaction) -> None:
             if self.closed:
-                raise ValueError("no ink")
+                raise ValueError("no ink at db://u:sesame@h")
             self.stamped.append(event.town)
 
 
@@ -121,7 +121,10 @@ def test_a_saga_waits_and_is_retried(
     assert "OSError: nobody answers" in shown
     assert "Ring the office" in shown
     assert f"switchgear saga retry {item['id']}" in shown
-    evidence = json.loads(typed(capsys, "saga", "show", "t-1", "--json"))
+    told = typed(capsys, "saga", "show", "t-1", "--json")
+    assert "db://u:***@h" in told
+    assert "sesame" not in shown + told
+    evidence = json.loads(told)
     assert [step["fate"] for step in evidence["steps"]] == ["done", "not done"]
 
     office.closed = False
@@ -152,7 +155,10 @@ def test_an_event_waits_and_is_redriven(
     office = Office(tmp_path)
     asyncio.run(troubled(office, config))
 
-    lines = [json.loads(line) for line in typed(capsys, "events", "parked", "--json").splitlines()]
+    told = typed(capsys, "events", "parked", "--json")
+    assert "db://u:***@h" in told
+    assert "sesame" not in told + typed(capsys, "events", "parked")
+    lines = [json.loads(line) for line in told.splitlines()]
     assert sorted((one["key"], one["cause"]) for one in lines) == [
         ("Bonn", "failed"),
         ("Ulm", "behind"),

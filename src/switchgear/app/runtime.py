@@ -213,7 +213,7 @@ class Runtime:
         try:
             await self.broker.lag(self.service.name, [])
         except BrokerUnavailable as error:
-            _log.warning("the broker is away, events wait in the outbox: %s", error.what)
+            _log.warning("the broker is away, events wait in the outbox: %s", masked(error.what))
 
     def _handler(
         self, reaction: Reaction, ready: Sequence[Provider]
@@ -336,14 +336,18 @@ class Runtime:
                     health.parts["events"] = masked(bus.broken)
                 health.details = {
                     "unpublished": bus.unpublished,
-                    "relay": bus.error or "ok",
+                    "relay": masked(bus.error or "ok"),
                     "subscriptions": {
-                        name: {"lag": one.lag, "parked": one.parked, "error": one.error}
+                        name: {
+                            "lag": one.lag,
+                            "parked": one.parked,
+                            "error": one.error and masked(one.error),
+                        }
                         for name, one in bus.subscriptions.items()
                     },
                 }
         except BrokerUnavailable as error:
-            health.details = {"broker": error.what}
+            health.details = {"broker": masked(error.what)}
         except Exception as error:  # noqa: BLE001  whatever it is: the database does not answer
             health.parts["database"] = masked(f"{type(error).__name__}: {error}")
 

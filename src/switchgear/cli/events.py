@@ -12,7 +12,7 @@ from typing import Any
 
 from switchgear.cli.databases import Opened, databases, has_table, of_service
 from switchgear.cli.system import screen, table, visible
-from switchgear.config import Config
+from switchgear.config import Config, masked
 from switchgear.errors import OperationError
 from switchgear.events.parked import Parked, ParkedEvent
 
@@ -55,7 +55,7 @@ async def parked(
                 event.state,
                 str(event.attempts),
                 datetime.fromtimestamp(event.at, UTC).astimezone().strftime("%d %b %H:%M"),
-                event.error,
+                masked(event.error),
             ]
             for name, event in found
         ],
@@ -151,6 +151,7 @@ def _plain(service: str, event: ParkedEvent) -> dict[str, Any]:
     names: Sequence[str] = ParkedEvent.__slots__
     told = {name: getattr(event, name) for name in names}
     told["headers"] = dict(event.headers)
+    told["error"] = masked(event.error)
     try:
         told["data"] = event.data.decode()
     except UnicodeDecodeError:

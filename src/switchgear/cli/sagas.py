@@ -8,16 +8,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+import msgspec
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.rule import Rule
 
 from switchgear.cli.databases import Opened, databases, has_table
 from switchgear.cli.system import screen, table
-from switchgear.config import Config
+from switchgear.config import Config, masked
 from switchgear.database.port import Database
 from switchgear.errors import OperationError
 from switchgear.saga import runbook
+from switchgear.saga.codec import Failure
 from switchgear.saga.errors import NoSuchSaga
 from switchgear.saga.runbook import Evidence, WorkItem
 
@@ -141,7 +143,7 @@ def _print(service: str, evidence: Evidence, console: Console) -> None:
             side = step.undo or "undo" if attempt.side == "undo" else step.name
             said = ""
             if attempt.failure is not None:
-                said = f"{attempt.failure.kind}: {attempt.failure.what}"
+                said = masked(f"{attempt.failure.kind}: {attempt.failure.what}")
             elif attempt.decision is not None:
                 said = f"by {attempt.decision.actor}: {attempt.decision.reason}"
             rows.append(["", f"  {side}", attempt.what, f"{_clock(attempt.ended)}", said])
@@ -171,6 +173,9 @@ def _plain(value: Any) -> Any:
 
 def _text(value: object) -> object:
     as_dict = getattr(value, "__struct_fields__", None)
+    if isinstance(value, Failure):
+        hidden = {"what": masked(value.what), "trace": value.trace and masked(value.trace)}
+        return msgspec.structs.asdict(value) | hidden
     if as_dict is not None:
         return {name: getattr(value, name) for name in as_dict}
     return bytes(value).decode() if isinstance(value, bytes | memoryview) else str(value)
