@@ -31,7 +31,7 @@ def test_a_finding_says_where_what_and_what_to_do(shop, run):
             "column": 3,
             "rule": "FIELD_WIRE_COMPATIBLE_TYPE",
             "message": 'Field 2 ("b") of "A" changed its type from string to int64.',
-            "edit": "Put back `string b = 2;` with [deprecated = true], add `int64 b_3 = 3;`, "
+            "edit": "Put back `string b = 2 [deprecated = true];`, add `int64 b_3 = 3;`, "
             "and move callers over before you delete the old one.",
             "severity": "error",
             "breaks": "whoever reads or writes the bytes with the other version",

@@ -202,3 +202,94 @@ def test_a_module_that_cannot_be_imported(write, run, text, told):
     assert code == 2
     assert told in err
     assert "Traceback" not in err
+
+
+BEFORE = """
+from switchgear import Message, field
+class Line(Message, package="shop.v1"):
+    sku: str = field(1, doc="Its number.")
+class Renamed(Message, package="shop.v1"):
+    cost: int = field(2, unit="cents")
+class Retyped(Message, package="shop.v1"):
+    amount: int = field(2)
+class Repurposed(Message, package="shop.v1"):
+    price: int = field(2, unit="cents")
+class Unit(Message, package="shop.v1"):
+    total: int = field(2, unit="cents")
+class Unsaid(Message, package="shop.v1"):
+    price: int = field(2, scale=2)
+class Gone(Message, package="shop.v1"):
+    lines: list[Line] = field(2, default_factory=list)
+class Kept(Message, package="shop.v1", reserved=(range(4, 7), 9, "old")):
+    sku: str = field(1)
+class Present(Message, package="shop.v1"):
+    sku: str = field(2)
+"""
+CHANGES = [
+    ("cost: int", "unit_cost: int"),
+    ("amount: int", "amount: str"),
+    ('price: int = field(2, unit="cents")', 'euros: int = field(2, unit="euros")'),
+    ('total: int = field(2, unit="cents")', 'total: int = field(2, unit="euros")'),
+    (", scale=2", ""),
+    ("lines: list[Line] = field(2, default_factory=list)", "other: int = field(1, default=0)"),
+    (', reserved=(range(4, 7), 9, "old")', ""),
+    ("sku: str = field(2)", "sku: str | None = field(2)"),
+]
+EDITS = {
+    ("FIELD_RENAMED", "Renamed.cost"): (
+        'Write `cost: int = field(2, unit="cents")` again; or, if only code is to see the new '
+        'name, `unit_cost: int = field(2, unit="cents", name="cost")`.'
+    ),
+    ("FIELD_SAME_TYPE", "Retyped.amount"): (
+        "Put back `amount: int = field(2, deprecated=True)`, add `amount_3: str | None = field(3)`"
+        ", and move callers over before you delete the old one."
+    ),
+    ("FIELD_REPURPOSED", "Repurposed.price"): (
+        'Put back `price: int = field(2, unit="cents", deprecated=True)` and write '
+        '`euros: int | None = field(3, unit="euros")`.'
+    ),
+    ("UNIT_CHANGED", "Unit.total"): (
+        'Keep `unit="cents"`, mark the field as deprecated, and add '
+        '`total_euros: int | None = field(3, unit="euros")` with `unit="euros"`.'
+    ),
+    ("SCALE_CHANGED", "Unsaid.price"): "Write `scale=2` again.",
+    ("FIELD_NO_DELETE", "Gone.lines"): (
+        "Put back `lines: list[Line] = field(2, default_factory=list, deprecated=True)`."
+    ),
+    ("FIELD_NO_DELETE_UNLESS_NUMBER_RESERVED", "Gone.lines"): "Add `reserved=(2,)`.",
+    ("FIELD_NO_DELETE_UNLESS_NAME_RESERVED", "Gone.lines"): 'Add `reserved=("lines",)`.',
+    ("RESERVATION_DROPPED", "Kept"): 'Add `reserved=(range(4, 7), 9)` and `reserved=("old",)`.',
+    ("PRESENCE_CHANGED", "Present.sku"): "Take `| None` out again.",
+}
+
+
+def test_the_edit_of_a_module_is_python(write, run, tmp_path):
+    after = BEFORE
+    for old, new in CHANGES:
+        assert old in after
+        after = after.replace(old, new, 1)
+    write("old", **{"contracts.py": BEFORE})
+    write("new", **{"contracts.py": after})
+    switchgear = Path(sysconfig.get_path("scripts")) / "switchgear"
+    exported = [switchgear, "contract", "export", "old/contracts.py", "--proto", "protos"]
+    subprocess.run(exported, cwd=tmp_path, check=True, capture_output=True)
+    words = "file,package,wire_json,wire,switchgear"
+    for against in ("old/contracts.py", "protos"):
+        _, findings, err = run("new/contracts.py", "--against", against, "--rules", words)
+        assert err == ""
+        edits = {
+            (one["rule"], one["subject"].removeprefix("shop.v1.")): one["edit"] for one in findings
+        }
+        assert {key: edits.get(key) for key in EDITS} == EDITS
+    # the other way round: what is told of a folder of files is protobuf
+    write("new", **{"contracts.py": BEFORE})
+    _, findings, _ = run("protos", "--against", "new/contracts.py")
+    assert findings == []
+
+
+def test_a_word_of_python_is_no_name_of_a_field(write, run):
+    head = "from switchgear import Message, field\nclass A(Message, package='a.v1'):\n"
+    write("old", a='syntax = "proto3";\npackage a.v1;\nmessage A { int32 class = 1; }\n')
+    write("new", **{"contracts.py": f"{head}    grade: int = field(1)\n"})
+    _, findings, _ = run("new/contracts.py", "--against", "old")
+    assert any('`class_: Int32 = field(1, name="class"' in one["edit"] for one in findings)

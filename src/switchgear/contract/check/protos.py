@@ -44,8 +44,11 @@ class Version:
             inner = self.protos.path(name).relative_to(self.protos.root)
         return (PurePosixPath(self.label) / inner.as_posix()).as_posix()
 
-    def complete(self, schema: Schema) -> None:
-        """Tell the model what `.proto` files cannot carry."""
+    def complete(self, schema: Schema, new: Version) -> None:
+        """Tell the model what `.proto` files cannot carry; `new` is what edits are made in."""
+        if new.told is not None:
+            for file in schema.files.values():
+                file.spelled = self.told.spelled if self.told is not None else {}
         if self.told is not None:
             places = self.told.seen_places(Path.cwd())
             for file in schema.files.values():
@@ -71,8 +74,8 @@ def check_protos(
     # What history asks about may be in a file that has not changed since the version before.
     sides = [one.protos for one in olds]
     schema, before = read_schemas(new.protos, sides, whole=bool(history))
-    new.complete(schema)
-    olds[0].complete(before[0])
+    new.complete(schema, new)
+    olds[0].complete(before[0], new)
     earlier = [past_of(one, of.label) for one, of in zip(before[1:], olds[1:], strict=True)]
     pairs = Pairs(before[0], schema, [*earlier, *history], olds[0].label)
     by_file = _Selections(new.protos, rules)

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ class Told(msgspec.Struct):
     places: dict[str, tuple[str, int, int]]
     required: frozenset[str]
     """Fields without a default."""
+    spelled: dict[str, str]
+    """The statement that declares each field."""
 
     def seen(self, near: Path) -> str:
         """Return the file of the module, seen from a folder."""
@@ -98,6 +101,7 @@ def _main(target: str, into: Path) -> None:
     library = load_library(target)
     places: dict[str, tuple[str, int, int]] = {}
     required = []
+    spelled: dict[str, str] = {}
     services, messages = sorted_roots(library.roots)
     for service in services:
         found = dict(_lines(service.protocol))
@@ -109,9 +113,12 @@ def _main(target: str, into: Path) -> None:
         name = full_name(cls)
         places[name] = found[""]
         if issubclass(cls, Message):
+            written = dict(_written(cls))
             for field in fields_of(cls).values():
                 wire = f"{name}.{field.wire}"
                 places[wire] = found.get(field.name, found[""])
+                if field.name in written:
+                    spelled[wire] = written[field.name]
                 if not field.has_default:
                     required.append(wire)
         else:
@@ -122,16 +129,21 @@ def _main(target: str, into: Path) -> None:
         path = into / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + unsaid)
-    told = Told(str(library.module.__file__ or target), places, frozenset(required))
+    told = Told(str(library.module.__file__ or target), places, frozenset(required), spelled)
     (into / _FACTS).write_bytes(msgspec.json.encode(told))
+
+
+def _written(cls: Any) -> Iterator[tuple[str, str]]:
+    """Yield the statements in the body of a class that declare something with a type."""
+    _, node = _body(cls)
+    for one in node.body if node is not None else ():
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
+            yield one.target.id, ast.unparse(one)
 
 
 def _lines(cls: Any) -> Iterator[tuple[str, tuple[str, int, int]]]:
     """Yield where a class ("") and what stands in its body are."""
-    name = cls.__qualname__.removesuffix(".__message__")
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    known = _bodies(file) if file else {}
-    node = known.get(name)
+    file, node = _body(cls)
     if file is None or node is None:
         yield "", (file or cls.__module__, 1, 1)
         return
@@ -145,6 +157,14 @@ def _lines(cls: Any) -> Iterator[tuple[str, tuple[str, int, int]]]:
             yield found, (file, one.lineno, one.col_offset + 1)
 
 
+def _body(cls: Any) -> tuple[str | None, ast.ClassDef | None]:
+    """Return the file of a class, and its statement there, as far as they are known."""
+    name = cls.__qualname__.removesuffix(".__message__")
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    return file, _bodies(file).get(name) if file else None
+
+
+@cache
 def _bodies(file: str) -> Mapping[str, ast.ClassDef]:
     """Return the classes of a file by their qualified name."""
     tree = _parsed(file)

@@ -139,6 +139,11 @@ class File(Element):
 
         The `.proto` file of a Python contract does not say it: only its options, if it has any.
         """
+        self.spelled: Mapping[str, str] | None = None
+        """The statements that declare fields in Python, by full name.
+
+        It is None where the new version is no Python module: edits are then told in protobuf.
+        """
         self.places: Mapping[str, Place] = {}
         """Where elements stand, if not in a `.proto` file."""
         self.path = ()

@@ -11,7 +11,16 @@ from switchgear.contract.importer.names import Names
 if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-__all__ = ["WELL_KNOWN", "annotation", "default_of", "is_map", "is_plain", "text", "zero_of"]
+__all__ = [
+    "SCALARS",
+    "WELL_KNOWN",
+    "annotation",
+    "default_of",
+    "is_map",
+    "is_plain",
+    "text",
+    "zero_of",
+]
 
 WELL_KNOWN: Final = {
     "google.protobuf.Timestamp": "datetime",
@@ -30,7 +39,7 @@ WELL_KNOWN: Final = {
 }
 """The messages that Python knows by another class; as requests they are messages all the same."""
 
-_SCALARS: Final = {
+SCALARS: Final = {
     "TYPE_DOUBLE": ("float", "0.0"),
     "TYPE_FLOAT": ("Float32", "0.0"),
     "TYPE_INT64": ("int", "0"),
@@ -47,6 +56,7 @@ _SCALARS: Final = {
     "TYPE_SINT32": ("SInt32", "0"),
     "TYPE_SINT64": ("SInt64", "0"),
 }
+"""The annotation of each kind of value, and what zero is."""
 
 
 def _kind(field: FieldDescriptor) -> str:
@@ -94,7 +104,7 @@ def _one(field: FieldDescriptor, names: Names) -> str:
         return WELL_KNOWN.get(full_name) or names[full_name]
     if field.enum_type is not None:
         return names[field.enum_type.full_name]
-    return _SCALARS[_kind(field)][0]
+    return SCALARS[_kind(field)][0]
 
 
 def zero_of(field: FieldDescriptor, names: Names, members: dict[str, dict[int, str]]) -> str:
@@ -105,7 +115,7 @@ def zero_of(field: FieldDescriptor, names: Names, members: dict[str, dict[int, s
         return "default_factory=list"
     if field.enum_type is not None:
         return _member(field.enum_type, 0, names, members)
-    return f"default={_SCALARS[_kind(field)][1]}"
+    return f"default={SCALARS[_kind(field)][1]}"
 
 
 def default_of(field: FieldDescriptor, names: Names, members: dict[str, dict[int, str]]) -> str:

@@ -75,7 +75,9 @@ def same_json_name(_: Pairs, old: Field, new: Field) -> Iterator[Found]:
             old,
             new,
             f"changed its JSON name from {old.proto.json_name} to {new.proto.json_name}",
-            f'Write `[json_name = "{old.proto.json_name}"]`.',
+            f'Write `json="{old.proto.json_name}"`.'
+            if new.file.spelled is not None
+            else f'Write `[json_name = "{old.proto.json_name}"]`.',
             (FIELD_JSON,),
         )
 

@@ -21,7 +21,12 @@ from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.past import Past, Used
 from switchgear.contract.check.rules.ranges import missing
 from switchgear.contract.check.rules.registry import whole
-from switchgear.contract.check.rules.text import declared, free_number
+from switchgear.contract.check.rules.text import (
+    declared,
+    free_number,
+    quoted,
+    reserving,
+)
 from switchgear.contract.check.schema import Enum, Message
 
 
@@ -45,7 +50,7 @@ def number_reused(pairs: Pairs) -> Iterator[Found]:
             yield Found(
                 f"{field.described} uses a number that was {told}.",
                 f"Write `{declared(field, number=_beyond(free, earlier, message.full_name))}`, and "
-                f"`reserved {number};`.",
+                f"{reserving(message, str(number))}.",
                 field.place(),
                 field.full_name,
             )
@@ -112,7 +117,8 @@ def name_reused(pairs: Pairs) -> Iterator[Found]:
                 continue
             yield Found(
                 f"{field.described} uses a name that was {told}.",
-                f'Choose a name that was never used, and write `reserved "{field.name}";`.',
+                "Choose a name that was never used, and write "
+                f"{reserving(message, quoted([field.name]))}.",
                 field.place(),
                 field.full_name,
             )
@@ -134,7 +140,7 @@ def reservation_dropped(pairs: Pairs) -> Iterator[Found]:
                 *(f'"{name}"' for name in names),
             ]
             again = [
-                f"`reserved {', '.join(one)};`"
+                reserving(element, *one)
                 for one in (told[: len(numbers)], told[len(numbers) :])
                 if one
             ]

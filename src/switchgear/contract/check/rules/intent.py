@@ -19,7 +19,12 @@ from collections.abc import Iterator
 from switchgear.contract.check.finding import BYTES, JSON, Found
 from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.rules.registry import rule
-from switchgear.contract.check.rules.text import declared, free_number
+from switchgear.contract.check.rules.text import (
+    declared,
+    free_number,
+    renamed_in_code,
+    retired,
+)
 from switchgear.contract.check.schema import FIELD_NAME, VALUE_NUMBER, Enum, Field, Message
 from switchgear.contract.check.words import MEANING, declarations, prose, related
 
@@ -76,12 +81,11 @@ def field_renamed(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
     """JSON, generated code and people know a field by its name."""
     for before, after in _renamed(old, new):
         if _partner(before, after) is None and not _reason(before, after):
-            kept = declared(after)[:-1]
             yield Found(
                 f"Field {after.number} of {new.nested_name} was renamed from {before.name} to "
                 f"{after.name}.",
                 f"Write `{declared(before)}` again; or, if only code is to see the new name, "
-                f'`{kept} [json_name = "{before.proto.json_name}"];`.',
+                f"`{renamed_in_code(before, after)}`.",
                 after.place((FIELD_NAME,)),
                 before.full_name,
                 before,
@@ -99,13 +103,12 @@ def field_repurposed(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
         now, was = _by_name(new).get(before.name), _by_name(old).get(after.name)
         if was is not None and was.number not in new.fields:
             number = was.number  # it has a number of its own already
-        back = declared(before)[:-1]
         moved = f", instead of {before.name} = {now.number}" if now else ""
         yield Found(
             f"Field {after.number} of {new.nested_name} was {before.name} and is used for "
             f"{after.name} now: {reason}.",
-            f"Put back `{back} [deprecated = true];`{moved} and write "
-            f"`{declared(after, number=number)}`.",
+            f"Put back {retired(before)}{moved} and write "
+            f"`{declared(after, number=number, absent=True)}`.",
             after.place((FIELD_NAME,)),
             before.full_name,
             before,

@@ -7,12 +7,25 @@ from typing import Final
 
 from switchgear.contract.check.finding import BYTES, Found, Severity
 from switchgear.contract.check.pairs import Pairs
+from switchgear.contract.check.rules.python import argument
 from switchgear.contract.check.rules.registry import rule, whole
 from switchgear.contract.check.rules.text import declared, free_number
 from switchgear.contract.check.schema import Element, Field
 from switchgear.contract.check.words import MEANING, declarations, prose
 
 _READERS: Final = "people who wrote code by the old comment"
+
+
+def _says(field: Field, key: str, word: str) -> str:
+    """Return how a field declares what it means."""
+    if field.file.spelled is None:
+        return f"`{key.capitalize()}: {word}.`"
+    return f"`{key}={argument(key, word)!r}`".replace("'", '"')
+
+
+def _again(field: Field, said: str) -> str:
+    where = " into its comment" if field.file.spelled is None else ""
+    return f"Write {said}{where} again."
 
 
 def _meaning_changed(key: str) -> None:
@@ -26,7 +39,7 @@ def _meaning_changed(key: str) -> None:
         if after is None:
             yield Found(
                 f"{new.described} does not say its {key} any more: it was {before}.",
-                f"Write `{key.capitalize()}: {before}.` into its comment again.",
+                _again(new, _says(new, key, before)),
                 new.place(),
                 new.full_name,
                 old,
@@ -38,11 +51,12 @@ def _meaning_changed(key: str) -> None:
             number = free_number(new.parent, old.parent)
             name = f"{new.name}_{after}".lower().replace(" ", "_")
             name = "".join(one for one in name if one.isalnum() or one == "_")
-            added = f"`{declared(new, name=name, number=number)}`"
+            said = {key: argument(key, after)}
+            added = f"`{declared(new, name=name, number=number, absent=True, **said)}`"
         yield Found(
             f"{new.described} changed its {key} from {before} to {after}.",
-            f"Keep `{key.capitalize()}: {before}.`, mark the field as deprecated, and add {added} "
-            f"with `{key.capitalize()}: {after}.`.",
+            f"Keep {_says(new, key, before)}, mark the field as deprecated, and add {added} "
+            f"with {_says(new, key, after)}.",
             new.place(),
             new.full_name,
             old,

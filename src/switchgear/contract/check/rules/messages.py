@@ -9,7 +9,12 @@ from switchgear.contract.check.finding import BYTES, CODE, JSON, Found
 from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.rules.ranges import dropped_names, dropped_numbers
 from switchgear.contract.check.rules.registry import rule
-from switchgear.contract.check.rules.text import declared
+from switchgear.contract.check.rules.text import (
+    declared,
+    quoted,
+    reserving,
+    retired,
+)
 from switchgear.contract.check.schema import (
     LABEL_REQUIRED,
     MESSAGE_OPTIONS,
@@ -24,7 +29,7 @@ _ACCESSOR, _FEATURES, _JSON_FORMAT = 2, 12, 6
 def field_no_delete(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
     """Generated code names fields."""
     for field in _gone(old, new):
-        edit = f"Put back `{declared(field)}` with [deprecated = true]."
+        edit = f"Put back {retired(field)}."
         yield _deleted(field, new, edit)
 
 
@@ -33,7 +38,7 @@ def field_no_delete_unless_name_reserved(_: Pairs, old: Message, new: Message) -
     """JSON carries names; a reserved one cannot come back with another meaning."""
     for field in _gone(old, new):
         if field.name not in new.reserved_names:
-            yield _deleted(field, new, f'Add `reserved "{field.name}";`.')
+            yield _deleted(field, new, f"Add {reserving(new, quoted([field.name]))}.")
 
 
 @rule("FIELD_NO_DELETE_UNLESS_NUMBER_RESERVED", Pairs.messages, BYTES)
@@ -41,7 +46,7 @@ def field_no_delete_unless_number_reserved(_: Pairs, old: Message, new: Message)
     """Bytes carry numbers; a reserved one cannot come back with another meaning."""
     for field in _gone(old, new):
         if not any(field.number in one for one in new.reserved):
-            yield _deleted(field, new, f"Add `reserved {field.number};`.")
+            yield _deleted(field, new, f"Add {reserving(new, str(field.number))}.")
 
 
 def _gone(old: Message, new: Message) -> Iterator[Field]:

@@ -64,6 +64,8 @@ def presence_changed(_: Pairs, old: Field, new: Field) -> Iterator[Found]:
     if new.file.syntax == "editions":
         word = "EXPLICIT" if old.has_presence else "IMPLICIT"
         edit = f"Write `[features.field_presence = {word}]`."
+    if new.file.spelled is not None:
+        edit = "Write `| None` again." if old.has_presence else "Take `| None` out again."
     yield Found(f"{new.described}: {told}.", edit, new.place(), new.full_name, old)
 
 

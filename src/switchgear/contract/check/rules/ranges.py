@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from switchgear.contract.check.finding import Found
-from switchgear.contract.check.rules.text import most_of, spans
+from switchgear.contract.check.rules.text import (
+    most_of,
+    quoted,
+    reserving,
+    spans,
+)
 from switchgear.contract.check.schema import Enum, Message
 
 __all__ = ["dropped_names", "dropped_numbers", "missing"]
@@ -39,11 +44,11 @@ def dropped_numbers(
         gone = missing(one, after)
         if gone:
             again = spans(gone, most)
-            word = "reserved" if what == "reserved" else "extensions"
+            add = reserving(new, again) if what == "reserved" else f"`extensions {again};`"
             yield Found(
                 f"Of the {what} range {spans([one], most)} of {new.nested_name}, {again} was "
                 "dropped.",
-                f"Add `{word} {again};`.",
+                f"Add {add}.",
                 new.place(),
                 new.full_name,
                 old,
@@ -57,7 +62,7 @@ def dropped_names(old: Message | Enum, new: Message | Enum) -> Iterator[Found]:
         if name not in kept:
             yield Found(
                 f'The name "{name}" of {new.nested_name} is no longer reserved.',
-                f'Add `reserved "{name}";`.',
+                f"Add {reserving(new, quoted([name]))}.",
                 new.place(),
                 new.full_name,
                 old,
