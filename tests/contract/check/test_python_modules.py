@@ -227,7 +227,7 @@ class Present(Message, package="shop.v1"):
 """
 CHANGES = [
     ("cost: int", "unit_cost: int"),
-    ("amount: int", "amount: str"),
+    ("amount: int = field(2)", "amount: str = field(2, deprecated=True)"),
     ('price: int = field(2, unit="cents")', 'euros: int = field(2, unit="euros")'),
     ('total: int = field(2, unit="cents")', 'total: int = field(2, unit="euros")'),
     (", scale=2", ""),

@@ -25,8 +25,9 @@ def in_python(
 ) -> str:
     """Return the statement that declares a field.
 
-    An empty name and the number 0 stand for its own. `absent` lets messages without it be valid.
-    `said` are further arguments of `field`; those that the user has written give way to them.
+    An empty name and the number 0 stand for its own. `absent` is a new one, without which
+    messages are valid. `said` are further arguments of `field`; those that the user has written
+    give way to them.
     """
     node, call = _statement(field)
     said = dict(said)
@@ -39,7 +40,8 @@ def in_python(
     if number:
         call.args[0] = ast.Constant(number)
     given = {one.arg for one in call.keywords}
-    kept = [one for one in call.keywords if one.arg not in {"doc", *said}]
+    left = {"doc", "deprecated", *said} if absent else {"doc", *said}
+    kept = [one for one in call.keywords if one.arg not in left]
     if absent and not given & {"default", "default_factory"}:
         if field.cardinality in _LISTED:
             kept.append(ast.keyword("default_factory", ast.Name(_LISTED[field.cardinality])))
