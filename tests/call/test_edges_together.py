@@ -352,3 +352,75 @@ def test_of_a_hundred_threads_in_half_open_exactly_the_probes_ask():
         caller.join(5)
     assert (ends.count(1), ends.count(Reason.BREAKER_OPEN)) == (3, 97)
     assert machine.state is State.CLOSED
+
+
+async def test_functions_of_one_name_and_questions_that_are_equal_are_told_apart():
+    guard = Guard("files", Policy(fallback=Fallback(stale=Stale()), retry=None))
+
+    def client(base):
+        @guard(repeatable=True)
+        async def fetch(path):
+            await asyncio.sleep(0)
+            return f"{base}{path}"
+
+        return fetch
+
+    eu, us = client("eu/"), client("us/")
+    assert await asyncio.gather(eu("1"), us("1"), eu(1), eu(True)) == [
+        "eu/1",
+        "us/1",
+        "eu/1",
+        "eu/True",
+    ]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, ValueError])
+async def test_what_was_cut_short_may_have_had_an_effect(error, wire):
+    guard = Guard("stock", Policy(retry=None))
+
+    @guard
+    async def call():
+        raise error
+
+    with commits() as effects, pytest.raises(error):
+        await call()
+    assert effects.count == 1
+
+    def broken():
+        raise error
+
+    wire.outcome = broken
+    with commits() as effects, pytest.raises(error):
+        await client_over(Talk, wire).tell(Ask(text="a"))
+    assert effects.count == 1
+    with commits() as effects, pytest.raises(error):
+        await client_over(Talk, wire).ask(Ask(text="a"))
+    assert effects.count == 0
+
+
+async def test_a_body_that_can_be_sent_once_gets_no_rival():
+    seen = []
+
+    class Slow(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            seen.append(await request.aread())
+            await asyncio.sleep(0.02)
+            return httpx.Response(200)
+
+    async def body():
+        yield b"once"
+
+    guard = Guard("stock", Policy(hedge=Hedge(after=0.002), deadline=5))
+    async with httpx.AsyncClient(transport=guard.httpx(Slow())) as client:
+        headers = {"Idempotency-Key": "k"}
+        assert (await client.post("http://stock/", content=body(), headers=headers)).is_success
+    assert seen == [b"once"]
+
+
+def test_reloading_gives_every_part_one_budget():
+    guard = Guard("stock", Policy(budget=Budget(reserve=5)), per="host")
+    one, two = guard.machine_at(host="a"), guard.machine_at(host="b")
+    guard.reload(Policy(budget=Budget(reserve=7)))
+    three = guard.machine_at(host="c")
+    assert one.account is two.account is three.account is guard.machine.account
+    assert one.account.balance(0.0) == 7

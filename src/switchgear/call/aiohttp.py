@@ -106,6 +106,7 @@ class Middleware:
                     repeatable=exchange.repeatable,
                     key=exchange.key,
                     context=exchange.context,
+                    alone=self._stream,
                 )
         except (Unavailable, Unknown) as failure:
             return exchange.end(failure)

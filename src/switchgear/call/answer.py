@@ -113,13 +113,12 @@ class Machines:
         )
 
     def reload(self, changes: Iterable[tuple[Machine, Policy]]) -> None:
-        """Give all the machines other policies; see `Machine.reload`."""
+        """Give all the machines other policies; see `Machine.reload`. Their outboxes are filled."""
         now = monotonic()
         # what they hold goes over through the machines
         self._purses.clear()
         for machine, policy in changes:
             machine.reload(now, policy, purse=self._purse(policy, machine.account))
-            deliver(machine)
 
     def forget(self, machines: Iterable[Machine]) -> None:
         """Let all the machines begin anew, with another lock: this process was forked."""
@@ -156,7 +155,10 @@ def effects(*, possible: bool) -> Iterator[None]:
     """
     try:
         yield
-    except Unknown:
+    except (Refused, Unavailable):
+        raise
+    except BaseException:
+        # in doubt, and so is what was cancelled or raised something else after it was sent
         if possible:
             committed()
         raise

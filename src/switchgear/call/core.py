@@ -15,7 +15,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from switchgear.call import aio
-from switchgear.call.answer import Answer, Machines, inherited
+from switchgear.call.answer import Answer, Machines, deliver, inherited
 from switchgear.call.process import OfOneProcess, abandon
 from switchgear.call.streams import Asked, AskedWrongly, Requests, check_request
 from switchgear.call.tls import Secret, Tls
@@ -137,6 +137,8 @@ class Core(OfOneProcess):
             line.edge = replace(line.edge, policy=policy.describe())
             changes.append((line.machine, policy))
         self._machines.reload(changes)
+        for machine, _ in changes:
+            deliver(machine)
 
     async def call(
         self, name: str, request: Asked, deadline: float | None = None, key: str | None = None
@@ -261,6 +263,11 @@ class Core(OfOneProcess):
                 outcome.key = outcome.key or key
                 if line.command:
                     committed()
+            raise
+        except BaseException:
+            # cancelled, or broken by the reply: it may have been sent
+            if line.command:
+                committed()
             raise
         if line.command:
             # an effect of the work in progress: a door says that a request was not executed only

@@ -86,6 +86,11 @@ class Exchange(Generic[R]):
         )
 
     @property
+    def single(self) -> bool:
+        """Whether the request can be sent only once, because of its body."""
+        return self._once()
+
+    @property
     def effect(self) -> bool:
         """Whether the request may change something at the callee."""
         return self._guard.pattern is not Pattern.QUERY and self._asked[0] not in SAFE

@@ -48,6 +48,7 @@ from switchgear.call.answer import (
     Failure,
     Machines,
     Meaning,
+    deliver,
     meant,
 )
 from switchgear.call.exchange import SAFE
@@ -208,7 +209,9 @@ class Guard(OfOneProcess):
         with self._lock:
             self.policy = policy
             machines = [self.machine, *self._parts.values()]
-        self._machines.reload((machine, policy) for machine in machines)
+            self._machines.reload((machine, policy) for machine in machines)
+        for machine in machines:
+            deliver(machine)
 
     @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...

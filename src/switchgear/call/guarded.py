@@ -20,7 +20,7 @@ from switchgear.database.port import committed
 from switchgear.errors import PolicyError
 from switchgear.model.context import bind, current, derived_key
 from switchgear.model.edge import Pattern
-from switchgear.model.outcome import Unknown
+from switchgear.model.outcome import Refused, Unavailable
 from switchgear.policy.machine import Attempt
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ class Guarded:
                     context=context,
                     classify=classify,
                 )
-            except Unknown:
+            except (Refused, Unavailable):
+                raise
+            except BaseException:
                 if effect:
                     committed()
                 raise
@@ -203,7 +205,10 @@ class Guarded:
     def _cache_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
         if self.machine.shelf is None:
             return None
-        key = (self.name, args, tuple(sorted(kwargs.items())))
+        named = tuple(sorted(kwargs.items()))
+        # 1, 1.0 and True are equal and not the same question; nor are two functions of one name
+        kinds = (*map(type, args), *(type(value) for _, value in named))
+        key = (self, args, named, kinds)
         try:
             hash(key)
         except TypeError:

@@ -126,6 +126,7 @@ class AsyncTransport(OfOneProcess, httpx.AsyncBaseTransport):
                     repeatable=exchange.repeatable,
                     key=exchange.key,
                     context=exchange.context,
+                    alone=self._stream or exchange.single,
                 )
         except (Unavailable, Unknown) as failure:
             return _end(exchange, failure, request)
@@ -182,6 +183,7 @@ class SyncTransport(OfOneProcess, httpx.BaseTransport):
                     repeatable=exchange.repeatable,
                     key=exchange.key,
                     context=exchange.context,
+                    alone=self._stream or exchange.single,
                 )
         except (Unavailable, Unknown) as failure:
             return _end(exchange, failure, request)

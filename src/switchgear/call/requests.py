@@ -159,6 +159,7 @@ class Adapter(OfOneProcess, BaseAdapter):
                     repeatable=exchange.repeatable,
                     key=exchange.key,
                     context=exchange.context,
+                    alone=stream or exchange.single,
                 )
         except (Unavailable, Unknown) as failure:
             try:

@@ -57,6 +57,7 @@ from switchgear.policy.deadline import call_deadline
 from switchgear.policy.fallback import NOTHING, covers
 from switchgear.policy.retry import pause, worth_retrying
 from switchgear.policy.settings import seconds
+from switchgear.policy.sharing import More, follows, spread, unfollow
 from switchgear.policy.step import Answer, Attempt, Decision, Hedgeable, Instead, Queue, Wait
 
 if TYPE_CHECKING:
@@ -70,24 +71,6 @@ __all__ = ["Call"]
 
 _OVERLOADED: Final = frozenset({Reason.TIMEOUT, Reason.NOT_EXECUTED})
 """Ends of an attempt by which a callee says that it has too much."""
-
-
-class More:
-    """What only some calls keep: those whose policy has more parts than the default one."""
-
-    __slots__ = ("followers", "leader", "noted", "rivals", "shared")
-
-    def __init__(self, noted: float) -> None:
-        self.noted = noted
-        """When the call would have ended, if its deadline did more than observe."""
-        self.rivals: list[Attempt] = []
-        """Attempts in flight besides `Call.attempt`."""
-        self.leader: Call | None = None
-        """The call whose answer this one waits for."""
-        self.followers: list[Call] = []
-        """Calls that wait for the answer of this one."""
-        self.shared: Decision | None = None
-        """How the leader ended."""
 
 
 class Call:
@@ -107,6 +90,7 @@ class Call:
         "paused",
         "queued",
         "repeatable",
+        "until",
         "upstream",
         "wake",
     )
@@ -140,6 +124,8 @@ class Call:
         self.queued = False
         self.granted = False
         """It need not wait any longer: it holds a place, or its leader has ended."""
+        self.until = 0.0
+        """Until when it waits to be woken."""
         self.wake: Callable[[], None] | None = None
         """How the driver wakes who waits for `granted`; set by the driver that got `Queue`."""
         self.more: More | None = More(now + machine.noted) if machine.more else None
@@ -153,8 +139,8 @@ class Call:
         lock = self.machine.lock
         lock.acquire()
         try:
-            if self.more is not None and self._follows(self.more):
-                return Queue(self.deadline)
+            if self.more is not None and follows(self, self.more):
+                return self._wait(self.deadline)
             return self._next(now)
         finally:
             lock.release()
@@ -165,6 +151,9 @@ class Call:
         lock = machine.lock
         lock.acquire()
         try:
+            if (self.queued or self._following) and not self.granted and now < self.until:
+                # woken for a wait that was over already
+                return Queue(self.until)
             if self.more is not None and self.more.leader is not None:
                 return self._shared(now, self.more)
             if not self.queued:
@@ -212,7 +201,7 @@ class Call:
             if account is not None:
                 tally = account.tally
                 if tally is None:
-                    self._deposit(now)
+                    self._deposit(now, attempt)
                 elif now < tally.edge:
                     tally.good += 1
                 else:
@@ -274,10 +263,18 @@ class Call:
             if more is not None:
                 while more.rivals:
                     self._drop(now, more.rivals.pop())
-                self._unfollow(more)
-                self._spread(more, None)
+                unfollow(self, more)
+                spread(self, more, None)
         finally:
             lock.release()
+
+    @property
+    def _following(self) -> bool:
+        return self.more is not None and self.more.leader is not None
+
+    def _wait(self, until: float) -> Queue:
+        self.until = until
+        return Queue(until)
 
     def _next(self, now: float) -> Decision:  # noqa: PLR0911  one for each part that may say no
         """Go for another attempt, or the first."""
@@ -298,7 +295,7 @@ class Call:
         until = min(now + gate.patience, self.deadline)
         if until > now and gate.queue(self, until):
             self.queued = True
-            return Queue(until)
+            return self._wait(until)
         if not gate.full:
             gate.full = True
             machine.report(SignalKind.LIMIT_REACHED, detail)
@@ -367,15 +364,15 @@ class Call:
         if circuit is not None and attempt.ticket is not None:
             circuit.succeeded(now, attempt.ticket, now - attempt.started)
         if account is not None:
-            self._deposit(now)
+            self._deposit(now, attempt)
         if self.more is not None:
             self._learn(now, attempt, None)
 
-    def _deposit(self, now: float) -> None:
+    def _deposit(self, now: float, attempt: Attempt) -> None:
         account, before = self.machine.account, self.failure
         if account is not None:
             timed_out = before is not None and before.reason is Reason.TIMEOUT
-            account.succeeded(now, retried=self.made > 1, timed_out=timed_out)
+            account.succeeded(now, retried=attempt.number > 1, timed_out=timed_out)
 
     def _drop(self, now: float, attempt: Attempt) -> None:
         """Take back what an attempt without a result holds."""
@@ -399,7 +396,7 @@ class Call:
             machine.observes("deadline", {"late": now - more.noted})
         if policy.attempt_timeout is not None and took > seconds(policy.attempt_timeout):
             machine.observes("attempt_timeout", {"seconds": took})
-        self._spread(more, answer)
+        spread(self, more, answer)
 
     def _learn(self, now: float, attempt: Attempt, failure: Unavailable | Unknown | None) -> None:
         """Tell the parts that learn how an attempt ended; None: it was answered."""
@@ -435,6 +432,7 @@ class Call:
             self.doubt = outcome
         self.failure = outcome
         if self.more is not None and self.more.rivals:
+            self.more.heard.append(outcome)
             self.attempt = self.more.rivals.pop()
             return self.attempt
         wait = self._pause(now, outcome)
@@ -449,16 +447,23 @@ class Call:
         """Return how long to wait before another attempt; None: there is to be none."""
         machine = self.machine
         retry = machine.policy.retry
+        said = [outcome]
+        if self.more is not None and self.more.heard:
+            # what the rivals of this attempt were told holds as well
+            said += self.more.heard
+            self.more.heard.clear()
+        asked = [one.retry_after for one in said if one.retry_after is not None]
         if (
             retry is None
             or self.upstream > 1
             or self.made >= retry.attempts
-            or outcome.final
+            or any(one.final for one in said)
             or not worth_retrying(outcome, repeatable=self.repeatable)
-            or (outcome.retry_after is not None and outcome.retry_after < 0)
+            or any(time < 0 for time in asked)
         ):
             return None
-        wait = pause(retry, self.made, self.paused, outcome.retry_after, machine.random)
+        longest = max(asked, default=None)
+        wait = pause(retry, self.made, self.paused, longest, machine.random)
         if now + wait >= self.deadline or not self._paid(now):
             return None
         return None if machine.observes("retry", {"pause": wait}) else wait
@@ -495,7 +500,11 @@ class Call:
         pacer, circuit, gate = machine.pacer, machine.circuit, machine.gate
         if pacer is None or len(more.rivals) >= pacer.settings.rivals:
             return None
-        if circuit is not None and circuit.standing is None:
+        observed = machine.policy.observes
+        if circuit is not None and circuit.standing is None and not observed("breaker"):
+            return None
+        throttling = machine.throttling
+        if throttling is not None and not throttling.standing and not observed("throttle"):
             return None
         detail = {"after": now - late.started, "number": self.made + 1}
         if machine.observes("hedge", detail) or gate.waiting or not gate.enter():
@@ -530,9 +539,14 @@ class Call:
         if self.doubt is not None and self.key is not None and isinstance(outcome, Rejected):
             self.doubt.__cause__ = outcome
             return self._over(now, self.doubt)
+        more = self.more
+        if more is not None:
+            if more.rivals and self.key is not None and isinstance(outcome, Rejected):
+                # it speaks of that one request: the other may be carrying the command out
+                self.attempt = more.rivals.pop()
+                return self.attempt
+            spread(self, more, outcome)
         self.failure = self.doubt = None
-        if self.more is not None:
-            self._spread(self.more, outcome)
         return outcome
 
     def _over(self, now: float, outcome: Unavailable | Unknown) -> Decision:
@@ -558,7 +572,7 @@ class Call:
             instead = None
         end = outcome if instead is None else instead
         if self.more is not None:
-            self._spread(self.more, end)
+            spread(self, self.more, end)
         return end
 
     def _instead(self, now: float, outcome: Unavailable | Unknown) -> Answer[Any] | Instead | None:
@@ -580,46 +594,10 @@ class Call:
 
     # one call for many who ask the same
 
-    def _follows(self, more: More) -> bool:
-        """Wait for a call that asks the same; False: there is none, others wait for this one."""
-        machine, shelf = self.machine, self.machine.shelf
-        if (
-            shelf is None
-            or not shelf.settings.single_flight
-            or self.cache_key is None
-            or not (self.repeatable and self.key is None)
-            or machine.policy.observes("fallback")
-        ):
-            return False
-        leader = shelf.flights.get(self.cache_key)
-        if leader is None or leader.more is None:
-            shelf.flights[self.cache_key] = self
-            return False
-        more.leader = leader
-        leader.more.followers.append(self)
-        return True
-
-    def _unfollow(self, more: More) -> None:
-        """Wait no longer for a call that asks the same."""
-        leader, more.leader = more.leader, None
-        if leader is not None and leader.more is not None and self in leader.more.followers:
-            leader.more.followers.remove(self)
-
-    def _spread(self, more: More, end: Decision | None) -> None:
-        """Tell those who wait for this call how it ended; None: it was cancelled."""
-        shelf = self.machine.shelf
-        if shelf is not None and shelf.flights.get(self.cache_key) is self:
-            del shelf.flights[self.cache_key]
-        for follower in more.followers:
-            if follower.more is not None:
-                follower.more.shared = end
-                self.machine.wake(follower)
-        more.followers.clear()
-
     def _shared(self, now: float, more: More) -> Decision:
         """End as the leader did; if it was cancelled, ask instead of it."""
         if not self.granted:
-            self._unfollow(more)
+            unfollow(self, more)
             return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
         self.granted, more.leader = False, None
         end, more.shared = more.shared, None
@@ -629,4 +607,4 @@ class Call:
             return Instead(end.function, twin(end.outcome), end.attempts)
         if isinstance(end, Refused | Unavailable | Unknown):
             return twin(end)
-        return Queue(self.deadline) if self._follows(more) else self._next(now)
+        return self._wait(self.deadline) if follows(self, more) else self._next(now)

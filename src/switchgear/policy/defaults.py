@@ -171,33 +171,35 @@ def _given(settings: Settings, prefix: str) -> Iterable[tuple[str, object]]:
             yield path, Switch.OFF if value is None and path in PARTS else value
 
 
-Tree = dict[str, Any]
-"""Settings by name; a part is a tree of its own. (`Any`: a tree, or whatever a setting takes.)"""
+class Tree(dict[str, Any]):
+    """Settings by name; a part is a tree of its own.
+
+    A class of its own, since a setting may itself be a dictionary. (`Any`: whatever one takes.)
+    """
 
 
 def _made(layers: Iterable[Layer]) -> Policy:
     """Return the policy that the layers add up to."""
-    tree: Tree = {}
+    tree = Tree()
     sources: dict[str, str] = {}
     for layer in layers:
         for path, given in layer.items():
             _put(tree, path, given.value)
             sources[path] = given.source
     kept = {path: source for path, source in sources.items() if _stands(tree, path)}
-    values = {"sources": kept, **tree}
-    return _built("", Policy, values, kept)  # type: ignore[return-value]
+    return _built("", Policy, Tree(tree, sources=kept), kept)  # type: ignore[return-value]
 
 
 def _put(tree: Tree, path: str, value: object) -> None:
     *parents, last = path.split(".")
     for parent in parents:
         inner = tree.get(parent)
-        if not isinstance(inner, dict):
-            inner = tree[parent] = {}
+        if not isinstance(inner, Tree):
+            inner = tree[parent] = Tree()
         tree = inner
     if value is Switch.ON:
-        if not isinstance(tree.get(last), dict):
-            tree[last] = {}
+        if not isinstance(tree.get(last), Tree):
+            tree[last] = Tree()
     elif value is Switch.OFF:
         tree[last] = None
     else:
@@ -211,7 +213,7 @@ def _stands(tree: Tree, path: str) -> bool:
     *parents, last = path.split(".")
     for parent in parents:
         inner = tree.get(parent)
-        if not isinstance(inner, dict):
+        if not isinstance(inner, Tree):
             return False
         tree = inner
     return last in tree
@@ -220,7 +222,7 @@ def _stands(tree: Tree, path: str) -> bool:
 def _built(path: str, cls: type[Settings], tree: Tree, sources: Mapping[str, str]) -> Settings:
     values = {
         name: _part(f"{path}.{name}".strip("."), value, sources)
-        if isinstance(value, dict) and name != "sources"
+        if isinstance(value, Tree)
         else value
         for name, value in tree.items()
         if name != "kind"

@@ -81,10 +81,10 @@ class Pacer:
         if settings.after is not None:
             return seconds(settings.after)
         if now >= self._valid:
-            # a percentile moves slowly, and reading it costs as much as a call
-            self._valid = now + seconds(settings.window) / 100
             self._due = inf
             if self.durations.count >= settings.samples:
                 found = self.durations.at(now, settings.percentile)
                 self._due = inf if found is None else max(found, seconds(settings.least))
+                # a percentile moves slowly, and reading it costs as much as a call
+                self._valid = now + seconds(settings.window) / 100
         return self._due

@@ -18,6 +18,7 @@ the latest time seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 __all__ = ["SLOTS", "Tally"]
 
@@ -34,6 +35,12 @@ class _Ring:
         self.bads = [0] * SLOTS
         self.total_good = 0
         self.total_bad = 0
+
+    def copy(self) -> _Ring:
+        """Return another ring that holds the same."""
+        other = copy(self)
+        other.goods, other.bads = self.goods[:], self.bads[:]
+        return other
 
     def advance(self, now: float) -> float:
         """Forget the slots that have left the window; return when the current one ends."""
@@ -77,9 +84,11 @@ class Tally:
         A window of a new length begins with what the longest of the shorter ones holds, or else
         with nothing: what a longer one holds may have happened before.
         """
-        if tuple(lengths) == self._lengths:
-            return self
         after = Tally(lengths)
+        if tuple(lengths) == self._lengths:
+            after._rings = tuple(ring.copy() for ring in self._rings)
+            after.edge, after.good, after.bad = self.edge, self.good, self.bad
+            return after
         for ring, length in zip(after._rings, lengths, strict=True):
             shorter = [
                 one for one in zip(self._lengths, self._rings, strict=True) if one[0] <= length
