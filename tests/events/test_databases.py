@@ -57,8 +57,13 @@ def _begin_immediate(engine):
 
 @pytest.fixture
 async def bus(any_database, broker):
+    # a table has no order of its own: PostgreSQL fills its pages from several connections at once
+    serial = "INTEGER" if any_database.dialect == "sqlite" else "BIGSERIAL"
     async with any_database.transaction() as tx:
-        await tx.run("CREATE TABLE effects (key TEXT NOT NULL, number BIGINT NOT NULL)")
+        await tx.run(
+            f"CREATE TABLE effects (id {serial} PRIMARY KEY, key TEXT NOT NULL, "
+            "number BIGINT NOT NULL)"
+        )
     made = Bus(broker, any_database, "service")
     yield made
     await made.stop()
@@ -71,7 +76,7 @@ async def publish(bus, *events):
 
 async def effects(bus):
     async with bus.database.transaction() as tx:
-        return [tuple(row) for row in await tx.run("SELECT key, number FROM effects")]
+        return [tuple(row) for row in await tx.run("SELECT key, number FROM effects ORDER BY id")]
 
 
 def placed(key, number):
