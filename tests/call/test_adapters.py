@@ -29,6 +29,7 @@ from switchgear.errors import PolicyError
 from switchgear.model.context import Context, Priority, bind
 from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Reason, Unavailable, Unknown
+from switchgear.model.signal import SignalKind, subscribe
 from switchgear.policy.breaker import Breaker, State
 from switchgear.policy.hedge import Hedge
 from switchgear.policy.policy import Policy
@@ -458,6 +459,15 @@ async def test_a_request_that_is_late_gets_a_rival(client):
         done.set()
         callee.close()
     assert seen == [(True, b"{}")] * 2
+
+
+async def test_where_the_body_is_left_unread_an_attempt_gets_no_rival(client, serve):
+    # its body would be nobody's to close
+    heard = []
+    with subscribe(heard.append):
+        async with client(guard(deadline=5, hedge=Hedge(after=0.01)), stream=True) as send:
+            assert (await send("GET", serve(slow).url))[0] == 200
+    assert SignalKind.HEDGE_SENT not in [signal.kind for signal in heard]
 
 
 @pytest.mark.parametrize("client", [by_httpx, by_aiohttp])

@@ -488,7 +488,51 @@ async def test_what_a_fallback_function_raises_reaches_the_caller():
         )
 
 
+async def test_an_edge_that_is_passed_twice_is_told_twice():
+    inner, outer = machine(retry=None), machine(retry=None)
+
+    async def nested(_):
+        return await drive(inner, replies(timed_out()))
+
+    with pytest.raises(Unknown) as raised:
+        await drive(outer, nested)
+    assert [hop.edge for hop in raised.value.trail] == ["stock", "stock"]
+
+
+async def test_who_shares_a_failure_adds_its_own_time_to_the_trail():
+    m = machine(retry=None, fallback=Fallback(stale=Stale()))
+    both = [drive(m, replies(timed_out()), repeatable=True, cache_key="tea") for _ in range(2)]
+    for failure in await asyncio.gather(*both, return_exceptions=True):
+        assert [hop.edge for hop in failure.trail] == ["stock"]
+
+
 # signals
+
+
+async def test_who_waits_is_woken_although_a_listener_raises():
+    m = machine(retry=None, limit=Limit(concurrency=1), breaker=Breaker(consecutive=1))
+    go = asyncio.Event()
+
+    async def broken(step):
+        await go.wait()
+        return refused_connection()
+
+    def raises(signal):
+        if signal.kind is SignalKind.BREAKER_OPENED:
+            raise LookupError
+
+    with subscribe(raises):
+        first = asyncio.create_task(drive(m, broken))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(drive(m, broken))
+        await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(LookupError):
+            await first
+        with pytest.raises(Unavailable) as turned_away:
+            await second
+    assert turned_away.value.reason is Reason.BREAKER_OPEN
+    assert m.gate.in_flight == 0
 
 
 async def test_what_listeners_hear():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from typing import Protocol
+from weakref import ref
 
 import httpx
 import pytest
@@ -25,6 +27,7 @@ from switchgear.policy.breaker import Breaker, State
 from switchgear.policy.budget import Budget
 from switchgear.policy.fallback import Fallback, Stale
 from switchgear.policy.hedge import Hedge
+from switchgear.policy.limit import Limit
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
 
@@ -142,13 +145,42 @@ def test_a_guard_may_have_a_breaker_for_each_host_and_one_budget():
 
 def test_hosts_without_end_are_forgotten_those_used_last_stay():
     guard = Guard("stock", per="host")
-    first, second = guard.machine_at(host="0"), guard.machine_at(host="1")
+    first, second = guard.machine_at(host="0"), ref(guard.machine_at(host="1"))
     for number in range(2, 1000):
         guard.machine_at(host=str(number))
     assert guard.machine_at(host="0") is first
     guard.machine_at(host="one more")
     assert guard.machine_at(host="0") is first
-    assert guard.machine_at(host="1") is not second
+    gc.collect()
+    assert second() is None
+
+
+def test_what_is_in_use_is_reloaded_and_found_again_beyond_that_number():
+    guard = Guard("stock", per="host")
+    used = guard.machine_at(host="used")
+    for number in range(1001):
+        guard.machine_at(host=str(number))
+    guard.reload(Policy(limit=Limit(concurrency=7)))
+    assert used.gate.concurrency == 7
+    assert guard.machine_at(host="used") is used
+
+
+def test_hosts_may_be_new_while_the_policy_is_reloaded():
+    guard, ended = Guard("stock", per="host"), threading.Event()
+
+    def reload_on():
+        while not ended.is_set():
+            guard.reload(Policy())
+
+    reloading = threading.Thread(target=reload_on)
+    reloading.start()
+    try:
+        machines = [guard.machine_at(host=str(number)) for number in range(500)]
+    finally:
+        ended.set()
+        reloading.join()
+    guard.reload(Policy(limit=Limit(concurrency=7)))
+    assert {machine.gate.concurrency for machine in machines} == {7}
 
 
 def test_a_guard_may_have_a_breaker_for_each_function():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -193,6 +194,39 @@ async def test_signals_tell_of_the_rival_and_of_each_attempt_that_ended():
     assert told[-1].detail["attempts"] == 2
 
 
+def test_the_place_of_a_loser_comes_back_when_its_loop_was_closed_under_it():
+    m = machine()
+
+    async def attempt(step):
+        if step.number == 1:
+            while True:  # it does not want to end
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+        return Ok(step.number)
+
+    async def call():
+        return (await aio.drive(m, attempt, repeatable=True)).value
+
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(call()) == 2
+    assert m.gate.in_flight == 1
+    loop.close()
+    # whoever next has a loser of its own sees to it
+    assert asyncio.run(overtaken()) == 2
+    assert m.gate.in_flight == 0
+
+
+async def overtaken():
+    m = machine()
+
+    async def attempt(step):
+        if step.number == 1:
+            await asyncio.Event().wait()
+        return Ok(step.number)
+
+    return (await aio.drive(m, attempt, repeatable=True)).value
+
+
 # in threads
 
 
@@ -216,6 +250,26 @@ def test_a_slow_thread_is_overtaken_and_keeps_its_place_until_it_ends():
     assert m.gate.in_flight == 1
     go.set()
     idle(m)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_no_thread_can_be_had_the_attempt_goes_on_alone(monkeypatch, allowed):
+    m, begun, begin = machine(), [], threading.Thread.start
+
+    def start(thread):
+        if len(begun) == allowed:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+    def attempt(step):
+        time.sleep(0.02)
+        return Ok(step.number)
+
+    answer = threads.drive(m, attempt, repeatable=True)
+    assert (answer.value, answer.attempts, m.gate.in_flight) == (1, 1, 0)
 
 
 def test_threads_inherit_the_context():

@@ -56,6 +56,16 @@ def test_a_late_attempt_gets_a_rival_and_the_first_answer_wins():
     assert m.circuit.tally.totals(0.2)[1] == (1, 0)
 
 
+def test_a_rival_that_could_not_be_sent_is_as_if_it_had_not_been_decided():
+    m = machine()
+    call, first, rival = raced(m)
+    call.unsent(0.1, rival)
+    call.unsent(0.1, rival)
+    assert (call.flies(first), call.flies(rival), m.gate.in_flight) == (True, False, 1)
+    assert call.ended(0.15, first, Ok("late")) == Answer("late", attempts=1)
+    assert m.gate.in_flight == 0
+
+
 def test_the_first_attempt_may_still_win():
     m = machine()
     call, first, rival = raced(m)

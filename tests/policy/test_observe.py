@@ -6,7 +6,7 @@ import pytest
 
 from switchgear.errors import PolicyError
 from switchgear.model.context import Context
-from switchgear.model.outcome import Ok, Reason, Unavailable, Unknown
+from switchgear.model.outcome import Ok, Reason, Rejected, Unavailable, Unknown
 from switchgear.model.signal import SignalKind
 from switchgear.policy.breaker import Breaker
 from switchgear.policy.budget import Budget
@@ -37,7 +37,35 @@ def test_a_call_past_its_deadline_goes_on():
     attempt = call.begin(0.0)
     assert attempt.timeout is None
     assert call.ended(3.0, attempt, Ok(1)).value == 1
-    assert observed(m) == ["deadline", "attempt_timeout"]
+    assert observed(m) == ["attempt_timeout", "deadline"]
+
+
+def refused(call, attempt):
+    call.ended(3.0, attempt, Rejected("no"))
+
+
+def failed(call, attempt):
+    call.ended(3.0, attempt, down())
+
+
+def left(call, _):
+    call.cancelled(3.0)
+    call.cancelled(4.0)
+
+
+@pytest.mark.parametrize("end", [refused, failed, left])
+def test_a_call_past_its_deadline_is_told_once_however_it_ends(end):
+    m = machine(deadline=1, attempt_timeout=0.5, retry=None)
+    call = m.call(0.0, repeatable=True)
+    end(call, call.begin(0.0))
+    assert observed(m) == ["attempt_timeout", "deadline"]
+
+
+def test_a_call_in_time_is_not_told():
+    m = machine(deadline=1, attempt_timeout=0.5, retry=None)
+    call = m.call(0.0, repeatable=True)
+    call.ended(0.5, call.begin(0.0), down())
+    assert observed(m) == []
 
 
 def test_what_the_caller_has_left_still_holds():

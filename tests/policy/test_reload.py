@@ -225,3 +225,18 @@ def test_windows_can_be_changed_while_evidence_is_kept(slow):
 
 def test_a_policy_made_from_another_is_equal_where_it_says_the_same():
     assert replace(Policy(deadline=2), deadline=1.0) == Policy()
+
+
+def test_a_breaker_put_in_again_knows_nothing_of_what_the_one_before_let_in():
+    m = machine(breaker=Breaker(consecutive=1))
+    calls = [m.call(0.0, repeatable=False) for _ in range(2)]
+    early, probe = (call.begin(0.0) for call in calls)
+    m.reload(0.0, Policy(breaker=None))
+    m.reload(0.0, Policy(breaker=Breaker(consecutive=1)))
+    calls[0].ended(0.1, early, Unknown(reason=Reason.RESET))
+    assert m.state is State.CLOSED
+    assert m.circuit.tally.totals(0.1)[1] == (0, 0)
+    fail(m, 0.1)
+    assert m.state is State.OPEN
+    calls[1].ended(0.2, probe, Ok(1))
+    assert m.state is State.OPEN

@@ -11,6 +11,7 @@ from switchgear.errors import PolicyError
 from switchgear.policy.breaker import Breaker, Evidence
 from switchgear.policy.budget import Budget, TokenBucket
 from switchgear.policy.fallback import Fallback, Stale
+from switchgear.policy.hedge import Hedge
 from switchgear.policy.limit import Limit
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
@@ -76,6 +77,16 @@ def test_durations_may_be_timedeltas_and_are_kept_as_seconds():
         (lambda: Limit(queue=-1), "queue", "at least 0"),
         (lambda: Stale(size=0), "size", "at least 1"),
         (lambda: Stale(max_age=0), "max_age", "above 0"),
+        (lambda: Retry(attempts=None), "attempts", "a whole number, at least 1"),
+        (lambda: Retry(attempts=2.5), "attempts", "a whole number, at least 1"),
+        (lambda: Retry(cap=None), "cap", "not a duration"),
+        (lambda: Limit(queue=None), "queue", "a whole number, at least 0"),
+        (lambda: Limit(wait=None), "wait", "not a duration"),
+        (lambda: Limit(concurrency=1.5), "concurrency", "or one of Aimd, Gradient, Vegas"),
+        (lambda: Breaker(consecutive=2.5), "consecutive", "a whole number"),
+        (lambda: Breaker(threshold=None), "threshold", "above 0 and at most 1"),
+        (lambda: Evidence(1, 2.5), "calls", "a whole number"),
+        (lambda: TokenBucket(timeout_cost=None), "timeout_cost", "a whole number"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_with_its_name_and_its_range(make, setting, allowed):
@@ -96,6 +107,7 @@ def test_a_setting_out_of_range_is_refused_with_its_name_and_its_range(make, set
         (lambda: Breaker(slow=1, slow_threshold=1), ("slow_threshold", "confidence")),
         (lambda: Fallback(value=1, function=str), ("value", "function")),
         (Fallback, ("stale", "value", "function")),
+        (lambda: Policy(deadline=0.2, hedge=Hedge(least=0.2)), ("hedge.least", "deadline")),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_with_both_names(make, names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from switchgear.model.context import Context
-from switchgear.model.outcome import Ok, Reason, Rejected, Unavailable
+from switchgear.model.outcome import Ok, Reason, Rejected, Unavailable, Unknown
 from switchgear.policy.fallback import Fallback, Stale
 from switchgear.policy.machine import Answer, Attempt, Instead, Machine, Queue
 from switchgear.policy.policy import Policy
@@ -127,3 +127,53 @@ def test_it_can_be_switched_off():
     m = Machine(policy, random=lambda: 0.5)
     _, steps = crowd(m)
     assert all(isinstance(step, Attempt) for step in steps)
+
+
+def test_who_has_more_time_left_than_the_leader_had_asks_again():
+    m = machine()
+    leader = m.call(0.0, repeatable=True, cache_key="tea", deadline=0.1)
+    attempt = leader.begin(0.0)
+    alike = m.call(0.05, repeatable=True, cache_key="tea", deadline=0.1)
+    longer = [m.call(0.05, repeatable=True, cache_key="tea", deadline=0.9) for _ in range(2)]
+    for call in (alike, *longer):
+        assert isinstance(call.begin(0.05), Queue)
+    leader.ended(0.1, attempt, Unknown(reason=Reason.TIMEOUT))
+    assert isinstance(alike.resumed(0.1), Unknown)
+    again, wait = [call.resumed(0.1) for call in longer]
+    assert isinstance(again, Attempt)
+    assert wait == Queue(longer[1].deadline)
+    assert longer[0].ended(0.2, again, Ok(7)) == Answer(7)
+    assert longer[1].resumed(0.2) == Answer(7)
+
+
+def test_an_answer_is_shared_with_who_has_more_time_and_a_stale_one_is_not():
+    def two(m):
+        leader = m.call(0.0, repeatable=True, cache_key="tea", deadline=0.1)
+        other = m.call(0.0, repeatable=True, cache_key="tea", deadline=0.9)
+        attempt = leader.begin(0.0)
+        other.begin(0.0)
+        return leader, attempt, other
+
+    m = machine(value=0)
+    leader, attempt, other = two(m)
+    leader.ended(0.1, attempt, Ok(7))
+    assert other.resumed(0.1) == Answer(7)
+    m = machine(value=0)
+    leader, attempt, other = two(m)
+    assert leader.ended(0.1, attempt, Unavailable(reason=Reason.CONNECT)).degraded
+    assert isinstance(other.resumed(0.1), Attempt)
+
+
+def test_who_may_retry_asks_again_where_the_leader_could_not():
+    m = Machine(Policy(fallback=Fallback(stale=Stale())), name="edge", random=lambda: 0.5)
+    leader = m.call(0.0, repeatable=True, cache_key="tea", context=Context(attempt=2))
+    attempt = leader.begin(0.0)
+    also, first = (
+        m.call(0.0, repeatable=True, cache_key="tea", context=Context(attempt=number))
+        for number in (2, 1)
+    )
+    also.begin(0.0)
+    first.begin(0.0)
+    assert isinstance(leader.ended(0.1, attempt, Unavailable(reason=Reason.CONNECT)), Unavailable)
+    assert isinstance(also.resumed(0.1), Unavailable)
+    assert isinstance(first.resumed(0.1), Attempt)

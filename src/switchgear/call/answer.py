@@ -80,7 +80,7 @@ def inherited() -> Context:
 class _Machine(Machine):
     """A machine at work in this process. One of a simulator is a plain one, and is pickled."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def __reduce__(self) -> NoReturn:
         refuse_to_leave(self)
@@ -167,13 +167,16 @@ def effects(*, possible: bool) -> Iterator[None]:
 
 
 def deliver(machine: Machine) -> None:
-    """Emit the signals in the machine's outbox, and wake the calls whose turn has come."""
+    """Wake the calls whose turn has come, and emit the signals in the machine's outbox."""
     while machine.outbox:
-        for item in machine.drain():
+        items = machine.drain()
+        # in this order: whoever listens may raise
+        for item in items:
+            if not isinstance(item, Signal) and item.wake is not None:
+                item.wake()
+        for item in items:
             if isinstance(item, Signal):
                 emit(item)
-            elif item.wake is not None:
-                item.wake()
 
 
 def call_began(call: Call, context: Context) -> int:
@@ -216,9 +219,7 @@ def trailed(end: D, call: Call, since: float) -> D:
     if isinstance(end, Unavailable | Unknown):
         took = monotonic() - since
         hop = Hop(call.machine.name, _label(end), str(end.reason), end.attempts, took)
-        # calls that share one answer share its failure too, and it has passed the edge once
-        if not end.trail or end.trail[-1].edge != hop.edge:
-            end.trail = extended(end.trail, hop)
+        end.trail = extended(end.trail, hop)
     return end
 
 

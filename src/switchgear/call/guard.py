@@ -41,6 +41,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from weakref import WeakValueDictionary
 
 from switchgear.call.answer import (
     Answer,
@@ -132,7 +133,7 @@ class Guard(OfOneProcess):
 
     `per` says what has a breaker, a limit and kept answers of its own: the whole callee, each
     operation (guarded functions and gRPC methods), or each host (HTTP and gRPC adapters). The
-    budget is one in any case. At most 1,000 are kept, those used last.
+    budget is one in any case. At most 1,000 are kept, those used last; and those in use.
 
     In a forked process a guard begins anew; pickling or copying it raises PolicyError: see
     `process.py`.
@@ -162,13 +163,16 @@ class Guard(OfOneProcess):
         self._machines = Machines()
         self.machine = self._machines.new(name, self.policy)
         """What everything behind this guard shares, unless `per` says otherwise."""
-        self._parts: OrderedDict[str, Machine] = OrderedDict()
+        self._known: WeakValueDictionary[str, Machine] = WeakValueDictionary()
+        """The machines of parts, for as long as somebody has them."""
+        self._kept: OrderedDict[str, Machine] = OrderedDict()
+        """Those used last: they are had by us."""
         self._lock = threading.Lock()
         self._classify = classify
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
-        self._machines.forget([self.machine, *self._parts.values()])
+        self._machines.forget(self._all())
 
     def describe(self) -> dict[str, object]:
         """Return the guard's name, pattern and policy as plain values."""
@@ -194,21 +198,21 @@ class Guard(OfOneProcess):
                 fix="Use per='operation' for functions and gRPC, per='host' for HTTP and gRPC.",
             )
         with self._lock:
-            machine = self._parts.get(part)
+            machine = self._known.get(part)
             if machine is None:
                 machine = self._machines.new(f"{self.name} {part}", self.policy)
-                self._parts[part] = machine
-                if len(self._parts) > _PARTS:
-                    self._parts.popitem(last=False)
-            else:
-                self._parts.move_to_end(part)
+                self._known[part] = machine
+            self._kept[part] = machine
+            self._kept.move_to_end(part)
+            if len(self._kept) > _PARTS:
+                self._kept.popitem(last=False)
             return machine
 
     def reload(self, policy: Policy) -> None:
         """Go on under another policy, with the state that there is; calls under way are not cut."""
         with self._lock:
             self.policy = policy
-            machines = [self.machine, *self._parts.values()]
+            machines = self._all()
             self._machines.reload((machine, policy) for machine in machines)
         for machine in machines:
             deliver(machine)
@@ -364,6 +368,9 @@ class Guard(OfOneProcess):
         if isinstance(channel, grpc.aio.Channel):
             return GuardedAioChannel(self, channel, repeatable)
         return GuardedChannel(self, channel, repeatable)
+
+    def _all(self) -> list[Machine]:
+        return [self.machine, *self._known.values()]
 
     def outcome(self, error: Exception) -> Failure | None:
         """Return the outcome that an exception stands for behind this guard."""

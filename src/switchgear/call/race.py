@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any
@@ -30,7 +29,7 @@ __all__ = ["Race"]
 
 Result = tuple[Any, Failure | None]
 
-_losers: set[asyncio.Task[Result]] = set()
+_losers: dict[asyncio.Task[Result], tuple[Call, Attempt]] = {}
 """Kept here until they have ended, since a loop holds its tasks weakly."""
 
 
@@ -75,9 +74,11 @@ class Race:
                         return decision
         finally:
             self._bucket.pop(self, None)
+            if flights:
+                _sweep()
             for task, step in flights.items():
-                _losers.add(task)
-                task.add_done_callback(partial(_lost, call, step))
+                _losers[task] = call, step
+                task.add_done_callback(_lost)
                 task.cancel()
 
     def cancel(self) -> None:
@@ -151,9 +152,19 @@ class Race:
         return (reply.value, None) if isinstance(reply, Ok) else (None, reply)
 
 
-def _lost(call: Call, step: Attempt, task: asyncio.Task[Result]) -> None:
-    _losers.discard(task)
-    if not task.cancelled():
+def _lost(task: asyncio.Task[Result]) -> None:
+    """Event: a loser has ended, or never will."""
+    call, step = _losers.pop(task, (None, None))
+    if call is None or step is None:
+        return
+    if task.done() and not task.cancelled():
         task.exception()
     call.lost(monotonic(), step)
     deliver(call.machine)
+
+
+def _sweep() -> None:
+    """Give back the places of losers whose loop was closed before they had ended."""
+    for task in list(_losers):
+        if task.get_loop().is_closed():
+            _lost(task)

@@ -9,7 +9,8 @@ timeout, say); what comes back late is still taken, because it is what happened.
 nobody keeps is therefore only checked between attempts.
 
 An attempt that may get a rival (`Attempt.hedge_at`) runs in a thread of its own, and so does the
-rival. A loser goes on until it ends by itself, and holds its place of the limit that long.
+rival. A loser goes on until it ends by itself, and holds its place of the limit that long. Where no
+thread can be had, the attempt is made in the caller's and gets no rival.
 """
 
 from __future__ import annotations
@@ -203,17 +204,21 @@ class Race:
     def run(self, first: Attempt) -> Decision:
         """Make the attempt, until the call goes on without any of them in flight."""
         call, flights = self._call, [first]
+        if not self._sent(first):
+            return _follow(call, first, *_attempted(first, self._attempt, self._classify))
+        late = first.hedge_at
         try:
-            late = self._send(first)
             while True:
                 try:
                     timeout = None if late == inf else max(0.0, late - monotonic())
                     step, result = self._ends.get(timeout=timeout)
                 except Empty:
-                    rival = call.hedge(monotonic())
-                    late = inf if rival is None else self._send(rival)
-                    if rival is not None:
+                    rival, late = call.hedge(monotonic()), inf
+                    if rival is not None and self._sent(rival):
                         flights.append(rival)
+                        late = rival.hedge_at
+                    elif rival is not None:
+                        call.unsent(monotonic(), rival)
                     deliver(call.machine)
                     continue
                 flights.remove(step)
@@ -229,13 +234,17 @@ class Race:
             while not self._ends.empty():
                 self._lost(self._ends.get()[0])
 
-    def _send(self, step: Attempt) -> float:
+    def _sent(self, step: Attempt) -> bool:
+        """Begin an attempt; False: the system has no thread for it."""
         work = copy_context()
         thread = threading.Thread(
             target=work.run, args=(self._fly, step), name="switchgear-attempt", daemon=True
         )
-        thread.start()
-        return step.hedge_at
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        return True
 
     def _fly(self, step: Attempt) -> None:
         result: Result | BaseException

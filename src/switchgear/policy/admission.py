@@ -128,13 +128,7 @@ class Admission(Settings):
     def __post_init__(self) -> None:
         settle(self, "interval", "target", "retry_after")
         if not isinstance(self.concurrency, Adaptive):
-            if not isinstance(self.concurrency, int):
-                raise PolicyError(
-                    f"concurrency is {self.concurrency!r}; it has to be a whole number, at least "
-                    "1, or one of Aimd, Gradient, Vegas.",
-                    where="Admission",
-                )
-            allow(self, "concurrency", 1)
+            allow(self, "concurrency", 1, instead="one of Aimd, Gradient, Vegas")
         allow(self, "queue", 0)
         allow(self, "interval", 0, above=True)
         allow(self, "target", 0, above=True)

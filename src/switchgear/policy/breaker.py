@@ -216,7 +216,10 @@ class Rule:
 
 
 class Circuit:
-    """The state of one breaker, shared by every call of an edge."""
+    """The state of one breaker, shared by every call of an edge.
+
+    `generation` is that of its first tickets: above all that an earlier breaker of the edge drew.
+    """
 
     __slots__ = (
         "_closed",
@@ -251,6 +254,7 @@ class Circuit:
         report: Report,
         *,
         observe: bool = False,
+        generation: int = 0,
     ) -> None:
         self._random = random
         self._report = report
@@ -260,8 +264,8 @@ class Circuit:
         """Quick and slow calls."""
         self._settle(settings, observe=observe)
         self.state = State.CLOSED
-        self.generation = 0
-        self._closed = Ticket(0)
+        self.generation = generation
+        self._closed = Ticket(generation)
         """The ticket of this CLOSED."""
         self.until = 0.0
         """When OPEN ends."""

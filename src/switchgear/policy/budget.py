@@ -97,6 +97,7 @@ class TokenBucket(Settings):
     def __post_init__(self) -> None:
         allow(self, "capacity", 1)
         allow(self, "retry_cost", 1)
+        allow(self, "timeout_cost", 1)
         ordered(self, "retry_cost", "timeout_cost", "capacity")
         allow(self, "refund", 0)
 

@@ -16,10 +16,11 @@ lock, which is never held during an attempt.
 Rivals
 ------
 An attempt has a time `hedge_at`, usually infinite. If it is still in flight then, the driver tells
-`call.hedge(now)`, which may decide a further Attempt beside it. From then on `ended` may decide an
-attempt that is already in flight: go on waiting for that one. When the call is over, each attempt
-still in flight has lost: the driver cancels it and, once it has ended, tells `call.lost(now,
-attempt)`, which gives its place back.
+`call.hedge(now)`, which may decide a further Attempt beside it; if that cannot be made, the driver
+tells `call.unsent(now, attempt)`. From then on `ended` may decide an attempt that is already in
+flight: go on waiting for that one. When the call is over, each attempt still in flight has lost:
+the driver cancels it and, once it has ended, tells `call.lost(now, attempt)`, which gives its place
+back.
 
 What a call that failed says
 ----------------------------
@@ -50,19 +51,17 @@ from switchgear.model.outcome import (
     Rejected,
     Unavailable,
     Unknown,
-    twin,
 )
 from switchgear.model.signal import SignalKind
+from switchgear.policy.another import pause_after, rival_due, takes_rival
 from switchgear.policy.deadline import call_deadline
 from switchgear.policy.fallback import NOTHING, covers
-from switchgear.policy.retry import pause, worth_retrying
 from switchgear.policy.settings import seconds
 from switchgear.policy.sharing import More, follows, spread, unfollow
 from switchgear.policy.step import Answer, Attempt, Decision, Hedgeable, Instead, Queue, Wait
 
 if TYPE_CHECKING:
     from switchgear.policy.breaker import Ticket
-    from switchgear.policy.hedge import Pacer
     from switchgear.policy.machine import Machine
     from switchgear.policy.throttle import Throttling
 
@@ -128,7 +127,9 @@ class Call:
         """Until when it waits to be woken."""
         self.wake: Callable[[], None] | None = None
         """How the driver wakes who waits for `granted`; set by the driver that got `Queue`."""
-        self.more: More | None = More(now + machine.noted) if machine.more else None
+        self.more: More | None = None
+        if machine.more:
+            self.more = More(self.deadline - now, now + machine.noted)
 
     def flies(self, attempt: Attempt) -> bool:
         """Tell whether an attempt is in flight."""
@@ -175,9 +176,13 @@ class Call:
         lock = self.machine.lock
         lock.acquire()
         try:
-            if self.more is None or self.attempt is None or now >= self.deadline:
+            more, late, circuit = self.more, self.attempt, self.machine.circuit
+            if more is None or late is None or now >= self.deadline:
                 return None
-            return self._rival(now, self.more, self.attempt)
+            if not takes_rival(self, now, more, late):
+                return None
+            more.rivals.append(late)
+            return self._made(now, None if circuit is None else circuit.standing)
         finally:
             lock.release()
 
@@ -243,6 +248,18 @@ class Call:
         finally:
             lock.release()
 
+    def unsent(self, now: float, attempt: Attempt) -> None:
+        """Event: a rival that was decided could not be sent. It is as if it had not been."""
+        lock = self.machine.lock
+        lock.acquire()
+        try:
+            if self.more is not None and attempt is self.attempt:
+                self.attempt = self.more.rivals.pop()
+                self.made -= 1
+                self._drop(now, attempt)
+        finally:
+            lock.release()
+
     def cancelled(self, now: float) -> None:
         """Event: the call ends without a result. Gives back what it holds; harmless when over."""
         machine = self.machine
@@ -264,7 +281,7 @@ class Call:
                 while more.rivals:
                     self._drop(now, more.rivals.pop())
                 unfollow(self, more)
-                spread(self, more, None)
+                self._closed(now, more, None)
         finally:
             lock.release()
 
@@ -331,10 +348,14 @@ class Call:
         deadline = now + machine.attempt_timeout
         if deadline > self.deadline:  # noqa: PLR1730  `min` costs as much as the rest of this line
             deadline = self.deadline
-        if machine.pacer is None or self.more is None:
+        due = inf
+        if machine.pacer is not None and self.more is not None:
+            due = rival_due(self, now, deadline, self.more)
+        if due == inf:
             attempt = Attempt(self, self.made, now, deadline, ticket)
         else:
-            attempt = self._hedgeable(now, deadline, ticket, machine.pacer, self.more)
+            attempt = Hedgeable(self, self.made, now, deadline, ticket)
+            attempt.hedge_at = due
         self.attempt = attempt
         return attempt
 
@@ -376,6 +397,7 @@ class Call:
 
     def _drop(self, now: float, attempt: Attempt) -> None:
         """Take back what an attempt without a result holds."""
+        self._overran(now, attempt)
         if self.machine.circuit is not None and attempt.ticket is not None:
             self.machine.circuit.released(attempt.ticket)
         self._leave(now)
@@ -388,19 +410,16 @@ class Call:
 
     def _well(self, now: float, more: More, attempt: Attempt, answer: Answer[Any]) -> None:
         """Do what only some policies ask for when a call is answered."""
-        machine, policy, took = self.machine, self.machine.policy, now - attempt.started
+        machine = self.machine
         self._learn(now, attempt, None)
         if machine.shelf is not None and self.cache_key is not None:
             machine.shelf.keep(now, self.cache_key, answer.value)
-        if now > more.noted:
-            machine.observes("deadline", {"late": now - more.noted})
-        if policy.attempt_timeout is not None and took > seconds(policy.attempt_timeout):
-            machine.observes("attempt_timeout", {"seconds": took})
-        spread(self, more, answer)
+        self._closed(now, more, answer)
 
     def _learn(self, now: float, attempt: Attempt, failure: Unavailable | Unknown | None) -> None:
         """Tell the parts that learn how an attempt ended; None: it was answered."""
         machine, took = self.machine, now - attempt.started
+        self._overran(now, attempt)
         if machine.pacer is not None and failure is None:
             machine.pacer.measured(now, took)
         if machine.throttling is not None:
@@ -413,6 +432,12 @@ class Call:
             gate.learn(now, took, overloaded=failure is not None)
             while (following := gate.next(now)) is not None:
                 machine.wake(following)
+
+    def _overran(self, now: float, attempt: Attempt) -> None:
+        """Report an attempt that took longer than a timeout which only observes."""
+        timeout, took = self.machine.policy.attempt_timeout, now - attempt.started
+        if timeout is not None and took > seconds(timeout):
+            self.machine.observes("attempt_timeout", {"seconds": took})
 
     def _failed(self, now: float, attempt: Attempt, outcome: Unavailable | Unknown) -> Decision:
         machine = self.machine
@@ -435,86 +460,11 @@ class Call:
             self.more.heard.append(outcome)
             self.attempt = self.more.rivals.pop()
             return self.attempt
-        wait = self._pause(now, outcome)
+        wait = pause_after(self, now, outcome)
         if wait is None:
             return self._over(now, outcome)
         self.paused = wait
         return Wait(now + wait)
-
-    # another attempt
-
-    def _pause(self, now: float, outcome: Unavailable | Unknown) -> float | None:
-        """Return how long to wait before another attempt; None: there is to be none."""
-        machine = self.machine
-        retry = machine.policy.retry
-        said = [outcome]
-        if self.more is not None and self.more.heard:
-            # what the rivals of this attempt were told holds as well
-            said += self.more.heard
-            self.more.heard.clear()
-        asked = [one.retry_after for one in said if one.retry_after is not None]
-        if (
-            retry is None
-            or self.upstream > 1
-            or self.made >= retry.attempts
-            or any(one.final for one in said)
-            or not worth_retrying(outcome, repeatable=self.repeatable)
-            or any(time < 0 for time in asked)
-        ):
-            return None
-        longest = max(asked, default=None)
-        wait = pause(retry, self.made, self.paused, longest, machine.random)
-        if now + wait >= self.deadline or not self._paid(now):
-            return None
-        return None if machine.observes("retry", {"pause": wait}) else wait
-
-    def _paid(self, now: float) -> bool:
-        """Pay for another attempt, if the budget allows."""
-        machine, account = self.machine, self.machine.account
-        if account is None:
-            return True
-        was_empty, before = account.empty, self.failure
-        timed_out = before is not None and before.reason is Reason.TIMEOUT
-        if account.withdraw(now, timed_out=timed_out):
-            return True
-        detail = {"balance": account.balance(now)}
-        if machine.observes("budget", detail):
-            return True
-        if not was_empty:
-            machine.report(SignalKind.BUDGET_EXHAUSTED, detail)
-        return False
-
-    def _hedgeable(
-        self, now: float, deadline: float, ticket: Ticket | None, pacer: Pacer, more: More
-    ) -> Attempt:
-        """Return an attempt that asks for a rival if it is late, where it may have one."""
-        if not self.repeatable or self.upstream > 1 or len(more.rivals) >= pacer.settings.rivals:
-            return Attempt(self, self.made, now, deadline, ticket)
-        attempt = Hedgeable(self, self.made, now, deadline, ticket)
-        due = now + pacer.delay(now)
-        attempt.hedge_at = due if due < deadline else inf
-        return attempt
-
-    def _rival(self, now: float, more: More, late: Attempt) -> Attempt | None:
-        machine = self.machine
-        pacer, circuit, gate = machine.pacer, machine.circuit, machine.gate
-        if pacer is None or len(more.rivals) >= pacer.settings.rivals:
-            return None
-        observed = machine.policy.observes
-        if circuit is not None and circuit.standing is None and not observed("breaker"):
-            return None
-        throttling = machine.throttling
-        if throttling is not None and not throttling.standing and not observed("throttle"):
-            return None
-        detail = {"after": now - late.started, "number": self.made + 1}
-        if machine.observes("hedge", detail) or gate.waiting or not gate.enter():
-            return None
-        if not self._paid(now):
-            self._leave(now)
-            return None
-        more.rivals.append(late)
-        machine.report(SignalKind.HEDGE_SENT, detail)
-        return self._made(now, None if circuit is None else circuit.standing)
 
     # the call ends without an answer
 
@@ -545,7 +495,7 @@ class Call:
                 # it speaks of that one request: the other may be carrying the command out
                 self.attempt = more.rivals.pop()
                 return self.attempt
-            spread(self, more, outcome)
+            self._closed(now, more, outcome)
         self.failure = self.doubt = None
         return outcome
 
@@ -572,8 +522,15 @@ class Call:
             instead = None
         end = outcome if instead is None else instead
         if self.more is not None:
-            spread(self, self.more, end)
+            self._closed(now, self.more, end)
         return end
+
+    def _closed(self, now: float, more: More, end: Decision | None) -> None:
+        """Tell who waits for this call how it ended, and by how much it was late."""
+        if now > more.noted:
+            self.machine.observes("deadline", {"late": now - more.noted})
+        more.noted = inf
+        spread(now, self, more, end)
 
     def _instead(self, now: float, outcome: Unavailable | Unknown) -> Answer[Any] | Instead | None:
         """Return what the fallback answers; None: nothing."""
@@ -595,16 +552,12 @@ class Call:
     # one call for many who ask the same
 
     def _shared(self, now: float, more: More) -> Decision:
-        """End as the leader did; if it was cancelled, ask instead of it."""
+        """End as the leader did, or ask instead of it."""
         if not self.granted:
             unfollow(self, more)
             return self._rejected(now, Reason.EXPIRED, "the deadline has passed")
         self.granted, more.leader = False, None
         end, more.shared = more.shared, None
-        if isinstance(end, Answer):
-            return Answer(end.value, end.degraded, end.age, end.attempts)
-        if isinstance(end, Instead):
-            return Instead(end.function, twin(end.outcome), end.attempts)
-        if isinstance(end, Refused | Unavailable | Unknown):
-            return twin(end)
+        if end is not None:
+            return end
         return self._wait(self.deadline) if follows(self, more) else self._next(now)

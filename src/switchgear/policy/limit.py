@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Generic, TypeVar
 
-from switchgear.errors import PolicyError
 from switchgear.policy.adaptive import Adaptive, Estimator
 from switchgear.policy.settings import Seconds, Settings, allow, seconds, settle
 
@@ -41,14 +40,7 @@ class Limit(Settings):
     def __post_init__(self) -> None:
         settle(self, "wait")
         if not isinstance(self.concurrency, Settings):
-            allow(self, "concurrency", 1)
-            if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int):
-                raise PolicyError(
-                    f"concurrency is {self.concurrency!r}; it has to be a whole number, or an "
-                    "adaptive limit.",
-                    where="Limit",
-                    fix="Leave the limit out with limit=None for none at all.",
-                )
+            allow(self, "concurrency", 1, instead="one of Aimd, Gradient, Vegas")
         allow(self, "queue", 0)
         allow(self, "wait", 0)
 

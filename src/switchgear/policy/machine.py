@@ -111,6 +111,7 @@ class Machine:
         "circuit",
         "deadline",
         "gate",
+        "generations",
         "lock",
         "more",
         "name",
@@ -141,6 +142,8 @@ class Machine:
         self.outbox: list[Signal | Call] = []
         """Signals to emit and calls to wake, in order."""
         self.circuit: Circuit | None = None
+        self.generations = 0
+        """Those of tickets from here on are free: a breaker that was taken out drew the others."""
         self.account: Purse | None = purse
         self.shared = shared
         """Whether the account is another machine's too."""
@@ -230,10 +233,16 @@ class Machine:
         if policy.attempt_timeout is not None and not observed("attempt_timeout"):
             self.attempt_timeout = seconds(policy.attempt_timeout)
         if policy.breaker is None:
+            if self.circuit is not None:
+                self.generations = self.circuit.generation + 1
             self.circuit = None
         elif self.circuit is None:
             self.circuit = Circuit(
-                policy.breaker, self.random, self.report, observe=observed("breaker")
+                policy.breaker,
+                self.random,
+                self.report,
+                observe=observed("breaker"),
+                generation=self.generations,
             )
         else:
             self.circuit.reload(now, policy.breaker, observe=observed("breaker"))

@@ -149,14 +149,15 @@ class Policy(Settings):
                 fix="Lower attempt_timeout or raise deadline.",
             )
         named = ("deadline", f"{whole:g} s") if whole <= one else ("attempt_timeout", f"{one:g} s")
-        if self.hedge is not None and self.hedge.after is not None:
-            after = seconds(self.hedge.after)
-            if after >= bound:
+        if self.hedge is not None:
+            setting = "least" if self.hedge.after is None else "after"
+            soonest = seconds(getattr(self.hedge, setting))
+            if soonest >= bound:
                 raise self._contradiction(
-                    ("hedge.after", f"{after:g} s"),
+                    (f"hedge.{setting}", f"{soonest:g} s"),
                     named,
                     "the attempt is over before its rival would begin",
-                    fix=f"Lower hedge.after or raise {named[0]}.",
+                    fix=f"Lower hedge.{setting} or raise {named[0]}.",
                 )
         breaker = self.breaker
         if breaker is None or breaker.mode != "auto":

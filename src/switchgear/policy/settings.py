@@ -54,7 +54,7 @@ def settle(settings: Any, *names: str) -> None:
     """Turn the named durations of a frozen settings object into floats, once, as it is made."""
     for name in names:
         value = getattr(settings, name)
-        if value is None:
+        if value is None and _may_be_off(settings, name):
             continue
         if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
             raise PolicyError(
@@ -65,23 +65,44 @@ def settle(settings: Any, *names: str) -> None:
         object.__setattr__(settings, name, seconds(value))
 
 
+def _declared(settings: Any, name: str) -> str:
+    """Return the type of a setting, as its module writes it."""
+    return str(type(settings).__dataclass_fields__[name].type)
+
+
+def _may_be_off(settings: Any, name: str) -> bool:
+    return _declared(settings, name).endswith("| None")
+
+
 def allow(
-    settings: Any, name: str, low: float, high: float = math.inf, *, above: bool = False
+    settings: Any,
+    name: str,
+    low: float,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    instead: str = "",
 ) -> None:
     """Refuse a setting outside `low..high`; with `above`, `low` itself is refused too.
 
-    None stands for "off" and passes. Raises PolicyError naming the setting and its range.
+    What is declared as `int` has to be a whole number, and None stands for "off" and passes where
+    the setting is declared with it. `instead` says what else the setting could be.
+
+    Raises PolicyError naming the setting and its range.
     """
     value = getattr(settings, name)
-    if value is None:
+    if value is None and _may_be_off(settings, name):
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = _declared(settings, name).startswith("int")
+    number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     if number and (low < value if above else low <= value) and value <= high:
         return
+    kind = "a whole number, " if whole else ""
     lower = f"above {low:g}" if above else f"at least {low:g}"
     upper = "" if high == math.inf else f" and at most {high:g}"
+    more = f", or {instead}" if instead else ""
     raise PolicyError(
-        f"{name} is {value!r}; it has to be {lower}{upper}.",
+        f"{name} is {value!r}; it has to be {kind}{lower}{upper}{more}.",
         where=type(settings).__name__,
         fix=f"Set {name} inside that range.",
     )

@@ -3,14 +3,18 @@
 A query whose answer is kept (`fallback.py`) looks first whether another asks the same. If so it
 follows: it goes through nothing of the policy, waits within its own deadline, and ends as its
 leader does. A leader that is cancelled lets its followers go; the first of them leads the others.
+
+A leader that failed, or was answered by a fallback, does not speak for who could have done more: a
+call that has more time left than the leader had in all, or that may retry where the leader, itself
+part of a retry, could not. They ask again, the first of them for the others.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from switchgear.model.outcome import Unavailable, Unknown
-from switchgear.policy.step import Attempt, Decision
+from switchgear.model.outcome import Refused, Unavailable, Unknown, twin
+from switchgear.policy.step import Answer, Attempt, Decision, Instead
 
 if TYPE_CHECKING:
     from switchgear.policy.call import Call
@@ -21,9 +25,11 @@ __all__ = ["More", "follows", "spread", "unfollow"]
 class More:
     """What only some calls keep: those whose policy has more parts than the default one."""
 
-    __slots__ = ("followers", "heard", "leader", "noted", "rivals", "shared")
+    __slots__ = ("followers", "heard", "leader", "noted", "rivals", "shared", "time")
 
-    def __init__(self, noted: float) -> None:
+    def __init__(self, time: float, noted: float) -> None:
+        self.time = time
+        """How many seconds the call had in all."""
         self.noted = noted
         """When the call would have ended, if its deadline did more than observe."""
         self.rivals: list[Attempt] = []
@@ -35,7 +41,7 @@ class More:
         self.followers: list[Call] = []
         """Calls that wait for the answer of this one."""
         self.shared: Decision | None = None
-        """How the leader ended."""
+        """How this call is to end, since its leader did; None: it asks for itself."""
 
 
 def follows(call: Call, more: More) -> bool:
@@ -65,13 +71,27 @@ def unfollow(call: Call, more: More) -> None:
         leader.more.followers.remove(call)
 
 
-def spread(call: Call, more: More, end: Decision | None) -> None:
+def spread(now: float, call: Call, more: More, end: Decision | None) -> None:
     """Tell those who wait for this call how it ended; None: it was cancelled."""
     shelf = call.machine.shelf
     if shelf is not None and shelf.flights.get(call.cache_key) is call:
         del shelf.flights[call.cache_key]
     for follower in more.followers:
         if follower.more is not None:
-            follower.more.shared = end
+            bound = call.upstream > follower.upstream or follower.deadline - now > more.time
+            follower.more.shared = None if bound and _failed(end) else _copied(end)
             call.machine.wake(follower)
     more.followers.clear()
+
+
+def _failed(end: Decision | None) -> bool:
+    return not (isinstance(end, Refused) or (isinstance(end, Answer) and not end.degraded))
+
+
+def _copied(end: Decision | None) -> Decision | None:
+    """Return the same end for another call: what it is raised with is its own."""
+    if isinstance(end, Answer):
+        return Answer(end.value, end.degraded, end.age, end.attempts)
+    if isinstance(end, Instead):
+        return Instead(end.function, twin(end.outcome), end.attempts)
+    return twin(end) if isinstance(end, Refused | Unavailable | Unknown) else None
