@@ -6,23 +6,16 @@ The plugins and the modules that Go fetches are kept between runs, in Go's own c
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
 
 from switchgear.cli.main import _main
 from switchgear.contract.publish.gomodule import _PLUGINS
-from switchgear.serve.dispatch import Dispatcher
-from switchgear.serve.grpc import Grpc
-from switchgear.serve.rest import Rest
-
-SHOP = importlib.import_module("examples.shop.contracts")
+from tests.contract.doors import warehouse
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -30,17 +23,6 @@ if shutil.which("go") is None:
     if os.environ.get("CI"):
         pytest.fail("Go is not installed, and CI has to build its client.", pytrace=False)
     pytest.skip("Go is not installed: its client is not built", allow_module_level=True)
-
-
-class Warehouse(SHOP.Inventory):  # type: ignore[name-defined,misc]
-    async def stock(self, request: Any) -> Any:
-        return SHOP.Stock(sku=request.sku, available=2, reserved=0)
-
-    async def reserve(self, request: Any) -> Any:
-        raise SHOP.OutOfStock(sku=request.lines[0].sku, available=2)
-
-    async def release(self, request: Any) -> Any:
-        return SHOP.Released(pieces=0)
 
 
 def go(folder: Path, *arguments: str, **environment: str) -> None:
@@ -78,19 +60,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_the_client_speaks_with_both_doors(client: Path) -> None:
-    dispatcher = Dispatcher([Warehouse()])
-    door = Grpc(dispatcher)
-    port = await door.start()
-    server = uvicorn.Server(uvicorn.Config(Rest(dispatcher), port=0, log_level="error"))
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    rest = server.servers[0].sockets[0].getsockname()[1]
-    command = [client, f"127.0.0.1:{port}", f"http://127.0.0.1:{rest}"]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
-    server.should_exit = True
-    await serving
-    await door.stop(0)
+    async with warehouse() as doors:
+        command = [client, doors.grpc, doors.rest]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
     refusal = "urn:switchgear:refusal:examples.shop.contracts.OutOfStock"
     assert done.stdout.splitlines() == [
         "grpc tea 2",

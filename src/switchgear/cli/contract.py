@@ -13,7 +13,8 @@ from switchgear.contract.importer import import_proto
 from switchgear.contract.library import Library, load_library
 from switchgear.contract.past import past_of
 from switchgear.contract.publish.gomodule import write_go
-from switchgear.contract.publish.publish import Plan, plan, versions_in
+from switchgear.contract.publish.npmpackage import Tools, npm_name, write_npm
+from switchgear.contract.publish.publish import Plan, documents, plan, versions_in
 from switchgear.contract.publish.publish import publish as build
 from switchgear.errors import OperationError, UnreadableContract
 
@@ -76,9 +77,12 @@ def publish(
     out: Path,
     release: str | None,
     go: str | None,
+    npm: str | None,
     dry_run: bool,
 ) -> None:
-    """Say which version the contracts of a module are and why, and build its wheel."""
+    """Say which version the contracts of a module are and why, and build its packages."""
+    if npm is not None:
+        npm_name(npm)
     library = load_library(target)
     made = plan(library, history, release)
     for one in made.breaks:
@@ -89,7 +93,12 @@ def publish(
     print(f"{made.version}: {_why(made)}.")
     if dry_run:
         return
-    if go is not None:  # first, because it may fail: what is recorded was published
+    # the wheel last: what is recorded was published
+    if npm is not None:
+        carried = documents(library, made, history)
+        write_npm(out / "npm", npm, str(made.version), carried, Tools())
+        print(out / "npm")
+    if go is not None:
         folder = out / "go"
         write_go(folder, go, made.version.major, made.protos)
         print(folder)

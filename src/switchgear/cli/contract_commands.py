@@ -148,13 +148,26 @@ def contract_publish(
         str | None,
         typer.Option(help="The path of a Go module, as acme.com/contracts/shop, to write as well."),
     ] = None,
+    npm: Annotated[
+        str | None,
+        typer.Option(help="The name of an npm package, as @acme/shop-contracts, to write as well."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
 ) -> None:
-    """Build a wheel of a module's contracts, with the version that its changes ask for."""
+    """Build packages of a module's contracts, with the version that its changes ask for."""
     from switchgear.cli.contract import publish  # noqa: PLC0415  others start faster without it
 
     _here()
-    publish(module, name=name, history=history, out=out, release=release, go=go, dry_run=dry_run)
+    publish(
+        module,
+        name=name,
+        history=history,
+        out=out,
+        release=release,
+        go=go,
+        npm=npm,
+        dry_run=dry_run,
+    )
 
 
 @contract.command("record")

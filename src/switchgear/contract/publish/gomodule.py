@@ -8,15 +8,11 @@ path; it is put there.
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from switchgear.contract.protoc import includes
-from switchgear.errors import OperationError
+from switchgear.contract.publish.generators import found, generate, write_protos
 
 __all__ = ["write_go"]
 
@@ -25,7 +21,6 @@ _PLUGINS: Final = {
     "protoc-gen-go-grpc": "google.golang.org/grpc/cmd/protoc-gen-go-grpc",
 }
 _GO: Final = "1.23"
-_PATIENCE: Final = 120
 
 
 def write_go(folder: Path, module: str, major: int, protos: Mapping[str, str]) -> str:
@@ -37,40 +32,22 @@ def write_go(folder: Path, module: str, major: int, protos: Mapping[str, str]) -
     plugins = {name: _plugin(name) for name in _PLUGINS}
     path = f"{module}/v{major}" if major > 1 else module
     source = folder / "proto"
-    for name, text in protos.items():
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_text(text)
+    write_protos(source, protos)
     (folder / "go.mod").write_text(f"module {path}\n\ngo {_GO}\n")
     where = [f"M{name}={path}/{name.removesuffix('.proto')}" for name in protos]
+    arguments = [f"--{kind}_out={folder.absolute()}" for kind in ("go", "go-grpc")]
     options = [f"module={path}", *where]
-    arguments = [
-        f"-I{source}",
-        *(f"-I{one}" for one in includes()),
-        *(f"--plugin={name}={program}" for name, program in plugins.items()),
-        *(f"--{kind}_out={folder}" for kind in ("go", "go-grpc")),
-        *(f"--{kind}_opt={one}" for kind in ("go", "go-grpc") for one in options),
-        *sorted(protos),
-    ]
-    done = subprocess.run(  # noqa: S603 - ourselves, without a shell
-        [sys.executable, "-m", "grpc_tools.protoc", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_PATIENCE,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise OperationError(f"protoc's plugins for Go have failed: {lines[0]}.", where=module)
+    arguments += [f"--{kind}_opt={one}" for kind in ("go", "go-grpc") for one in options]
+    generate(source.absolute(), protos, plugins, arguments)
     return path
 
 
 def _plugin(name: str) -> str:
     """Return the path of a plugin, which `go install` puts where the shell may not look."""
-    homes = [os.environ.get("GOBIN"), str(Path.home() / "go" / "bin")]
-    places = os.pathsep.join([os.environ.get("PATH", ""), *(one for one in homes if one)])
-    found = shutil.which(name, path=places)
-    if found is None:
-        raise OperationError(
-            f"{name} is not installed.", fix=f"Run: go install {_PLUGINS[name]}@latest"
-        )
-    return found
+    own = os.environ.get("GOBIN")
+    homes = [Path(own)] if own else []
+    return found(
+        name,
+        homes=[*homes, Path.home() / "go" / "bin"],
+        fix=f"Run: go install {_PLUGINS[name]}@latest",
+    )

@@ -32,10 +32,11 @@ from switchgear.contract.check.finding import Finding, Severity
 from switchgear.contract.export import asyncapi, openapi, proto_files
 from switchgear.contract.library import Library
 from switchgear.contract.past import past_of
+from switchgear.contract.publish.generators import write_protos
 from switchgear.contract.publish.wheel import write_wheel
 from switchgear.errors import OperationError, UsageError
 
-__all__ = ["Plan", "Step", "Version", "plan", "publish", "versions_in"]
+__all__ = ["Plan", "Step", "Version", "documents", "plan", "publish", "versions_in"]
 
 Step: TypeAlias = Literal["first", "major", "minor", "patch", "none"]
 
@@ -121,7 +122,9 @@ def publish(library: Library, made: Plan, *, name: str, history: Path, out: Path
     `.proto` files, the OpenAPI and AsyncAPI documents, and the history. A module that cannot be
     imported from the wheel alone is refused with `OperationError`, and nothing is recorded.
     """
-    files = {**_module(library), **_documents(library, made, history)}
+    folder = f"{library.name.replace('.', '/')}_contract"
+    carried = documents(library, made, history)
+    files = {**_module(library), **{f"{folder}/{path}": data for path, data in carried.items()}}
     requires = ["switchgear[grpc]"]
     wheel = write_wheel(out, name, str(made.version), files, requires)
     try:
@@ -129,12 +132,26 @@ def publish(library: Library, made: Plan, *, name: str, history: Path, out: Path
     except BaseException:
         wheel.unlink()
         raise
-    folder = history / str(made.version)
     if made.step != "none":
-        for path, text in made.protos.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text)
+        write_protos(history / str(made.version), made.protos)
     return wheel
+
+
+def documents(library: Library, made: Plan, history: Path) -> dict[str, bytes]:
+    """Return what every package carries, by its path in it.
+
+    The `.proto` files, the OpenAPI and AsyncAPI documents, and all earlier versions.
+    """
+    files = {f"proto/{path}": text.encode() for path, text in made.protos.items()}
+    title, version = library.name, str(made.version)
+    if library.services:
+        files["openapi.json"] = _json(openapi(*library.services, title=title, version=version))
+    if library.events:
+        files["asyncapi.json"] = _json(asyncapi(*library.events, title=title, version=version))
+    for one in sorted(_published(history)):
+        for path, text in sorted(_texts(history / str(one)).items()):
+            files[f"history/{one}/{path}"] = text.encode()
+    return files
 
 
 def versions_in(history: Path) -> list[Path]:
@@ -181,9 +198,7 @@ def _bare(protos: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _breaks(protos: Mapping[str, str], olds: list[Path]) -> tuple[Finding, ...]:
     with tempfile.TemporaryDirectory(prefix="switchgear-publish-") as folder:
-        for path, text in protos.items():
-            (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
-            (Path(folder) / path).write_text(text)
+        write_protos(Path(folder), protos)
         findings = check(folder, [str(one) for one in olds], rules=_RULES)
     return tuple(one for one in findings if one.severity is Severity.ERROR)
 
@@ -200,22 +215,6 @@ def _module(library: Library) -> dict[str, bytes]:
         for one in sorted(source.parent.rglob("*.py"))
     }
     return {**inside, f"{top}/py.typed": b""}
-
-
-def _documents(library: Library, made: Plan, history: Path) -> dict[str, bytes]:
-    folder = f"{library.name.replace('.', '/')}_contract"
-    files = {f"{folder}/proto/{path}": text.encode() for path, text in made.protos.items()}
-    title, version = library.name, str(made.version)
-    if library.services:
-        document = openapi(*library.services, title=title, version=version)
-        files[f"{folder}/openapi.json"] = _json(document)
-    if library.events:
-        document = asyncapi(*library.events, title=title, version=version)
-        files[f"{folder}/asyncapi.json"] = _json(document)
-    for one in sorted(_published(history)):
-        for path, text in sorted(_texts(history / str(one)).items()):
-            files[f"{folder}/history/{one}/{path}"] = text.encode()
-    return files
 
 
 def _try_import(wheel: Path, module: str) -> None:
