@@ -52,18 +52,18 @@ class Handler(Analytics):
         return Report(placed=placed, confirmed=confirmed, cancelled=cancelled, ordered=euros(cents))
 
 
-@app.on(OrderPlaced, name="count", on_failure="skip")
+@app.on(OrderPlaced, name="count", on_failure="skip", emits=[])
 async def count_placed(event: OrderPlaced, tx: Transaction) -> None:
     await tx.execute(
         "UPDATE tally SET placed = placed + 1, cents = cents + ?", cents_of(event.total)
     )
 
 
-@app.on(OrderConfirmed, name="count", on_failure="skip")
+@app.on(OrderConfirmed, name="count", on_failure="skip", emits=[])
 async def count_confirmed(event: OrderConfirmed, tx: Transaction) -> None:
     await tx.execute("UPDATE tally SET confirmed = confirmed + 1")
 
 
-@app.on(OrderCancelled, name="count", on_failure="skip")
+@app.on(OrderCancelled, name="count", on_failure="skip", emits=[])
 async def count_cancelled(event: OrderCancelled, tx: Transaction) -> None:
     await tx.execute("UPDATE tally SET cancelled = cancelled + 1")

@@ -227,14 +227,14 @@ class OrderPlaced(Message):
     total: Money = field(3)
 
 
-@event("shop.orders", key="order_id")
+@event("shop.orders", key="order_id", after=OrderPlaced)
 class OrderConfirmed(Message):
     order_id: str = field(1)
     customer: str = field(2)
     tracking: str = field(3)
 
 
-@event("shop.orders", key="order_id")
+@event("shop.orders", key="order_id", after=OrderPlaced)
 class OrderCancelled(Message):
     order_id: str = field(1)
     customer: str = field(2)

@@ -17,18 +17,18 @@ app = Service("notifications", schema=SCHEMA)
 # One name is one subscription: what happens to one order is told in the order in which it happened.
 
 
-@app.on(OrderPlaced, name="notify", on_failure="park_key")
+@app.on(OrderPlaced, name="notify", on_failure="park_key", emits=[])
 async def thank(event: OrderPlaced, tx: Transaction) -> None:
     await notify(tx, event.order_id, event.customer, "Thank you for your order.")
 
 
-@app.on(OrderConfirmed, name="notify", on_failure="park_key")
+@app.on(OrderConfirmed, name="notify", on_failure="park_key", emits=[])
 async def announce(event: OrderConfirmed, tx: Transaction) -> None:
     text = f"Your order is on its way: {event.tracking}."
     await notify(tx, event.order_id, event.customer, text)
 
 
-@app.on(OrderCancelled, name="notify", on_failure="park_key")
+@app.on(OrderCancelled, name="notify", on_failure="park_key", emits=[])
 async def regret(event: OrderCancelled, tx: Transaction) -> None:
     text = f"We could not carry out your order: {event.reason}"
     await notify(tx, event.order_id, event.customer, text)

@@ -60,6 +60,8 @@ inventory = app.calls(Inventory, Policy(deadline=2.0))
 payments = app.calls(Payments, Policy(deadline=2.0))
 shipping = app.calls(Shipping, Policy(deadline=2.0))
 
+app.publishes(OrderPlaced, OrderConfirmed, OrderCancelled)
+
 
 class Order(Message):
     """What the checkout works on."""

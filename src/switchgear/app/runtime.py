@@ -192,7 +192,7 @@ class Runtime:
             system.broker.absolute(self.config.folder), native=system.broker_options
         )
         self._stack.push_async_callback(self.broker.close)
-        bus = Bus(self.broker, self.database, self.service.name)
+        bus = Bus(self.broker, self.database, self.service.name, publishes=self.service.published)
         for reaction in self.service.reactions:
             bus.on(
                 reaction.event,
@@ -201,6 +201,7 @@ class Runtime:
                 attempts=reaction.attempts,
                 backoff=reaction.backoff,
                 concurrency=reaction.concurrency,
+                emits=reaction.emits,
                 handler=self._handler(reaction, ready),
             )
         return bus

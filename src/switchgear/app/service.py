@@ -6,24 +6,23 @@ edges. What runs is in `runtime.py`; every part works without `Service` as well.
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from switchgear import telemetry
 from switchgear.app.callee import Call, Callee, ServiceNotRunning
 from switchgear.app.health import App, Receive, Send
 from switchgear.app.health import Scope as AsgiScope
-from switchgear.app.resources import Need, Scope, needs_of
+from switchgear.app.reaction import OnFailure, Reaction, Undoable, check_added
+from switchgear.app.resources import Scope
 from switchgear.app.transaction import Transaction
 from switchgear.config import Config
-from switchgear.contract.event import EventContract, event_of
+from switchgear.contract.event import event_of
 from switchgear.contract.message import Message
 from switchgear.contract.service import contract_of, contracts_of
-from switchgear.errors import ContractError, DeclarationError, EventDeclarationError
+from switchgear.errors import ContractError, DeclarationError
 from switchgear.model.edge import Edge, Pattern
 from switchgear.policy.admission import Admission
 from switchgear.policy.defaults import Defaults
@@ -42,29 +41,8 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=Message)
 H = TypeVar("H", bound=type[Any])
-OnFailure = Literal["block_key", "park_key", "skip"]
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-
-
-@dataclass(frozen=True, slots=True)
-class Reaction:
-    """A handler of one kind of event, as declared."""
-
-    event: type[Message]
-    contract: EventContract
-    name: str
-    on_failure: OnFailure
-    attempts: int
-    backoff: float
-    concurrency: int
-    function: Callable[..., Awaitable[None]] = field(repr=False)
-    scope: Scope = field(repr=False)
-
-    @property
-    def needs(self) -> tuple[Need, ...]:
-        """What it wants besides the event, which is its first parameter."""
-        return needs_of(self.function, self.scope, skip=1)
 
 
 class Service:
@@ -102,6 +80,8 @@ class Service:
         self.resources: list[tuple[Callable[..., Any], Scope, bool]] = []
         self.handlers: list[tuple[type[Any], Scope]] = []
         self.reactions: list[Reaction] = []
+        self.published: tuple[type[Message], ...] | None = None
+        """What `publishes` declares; None: it says nothing."""
         self.hooks: list[tuple[Callable[..., Any], Scope]] = []
         self.declared_sagas: list[Saga] = []
         self.hook: Hook | None = None
@@ -181,6 +161,10 @@ class Service:
         attempts: int = 8,
         backoff: float = 0.1,
         concurrency: int = 16,
+        emits: Sequence[type[Message]] | None = None,
+        undoes: Undoable | Sequence[Undoable] = (),
+        unordered: bool = False,
+        runbook: str | None = None,
     ) -> Callable[[F], F]:
         """React to events: `async def mark_paid(event: PaymentTaken, tx: Transaction) -> None`.
 
@@ -191,23 +175,48 @@ class Service:
         `on_failure` says what happens to an event that keeps failing: `block_key` tries it again
         for ever and only its key waits; after `attempts`, `park_key` parks it and what follows of
         its key, `skip` parks it alone. `backoff` is the first pause in seconds, `concurrency` how
-        many keys are handled at once. Raises `EventDeclarationError`.
+        many keys are handled at once. `runbook`, a file beside the module, says what a person does
+        about a parked event.
+
+        `emits` are all events that it may publish; another one is refused at the call, and `[]` is
+        none. `undoes` says that it takes back what an earlier handler, or event, has done, and
+        `unordered` that it copes with coming before it; the rule is at the head of `reaction.py`.
+        `switchgear explain event` reads the chain from all of it. Raises `EventDeclarationError`.
         """
         contract = event_of(event)
         scope = Scope.here()
 
         def declare(function: F) -> F:
-            where = f"{function.__module__}.{function.__qualname__}"
-            _check_reaction(function, where)
             reaction = Reaction(
-                event, contract, name, on_failure, attempts, backoff, concurrency, function, scope
+                event=event,
+                contract=contract,
+                name=name,
+                on_failure=on_failure,
+                attempts=attempts,
+                backoff=backoff,
+                concurrency=concurrency,
+                emits=None if emits is None else tuple(emits),
+                undoes=tuple(undoes) if isinstance(undoes, Sequence) else (undoes,),
+                unordered=unordered,
+                runbook=runbook,
+                function=function,
+                scope=scope,
             )
-            for other in self.reactions:
-                _check_together(reaction, other, where)
+            check_added(reaction, self.reactions)
             self.reactions.append(reaction)
             return function
 
         return declare
+
+    def publishes(self, *events: type[Message]) -> None:
+        """Declare what the service publishes outside of its handlers of events.
+
+        That is in requests and in steps of sagas. Once anything is declared, another event is
+        refused at the call. `app.publishes()` alone says: nothing. Raises `EventDeclarationError`.
+        """
+        for one in events:
+            event_of(one)
+        self.published = (*(self.published or ()), *events)
 
     def before(self, hook: F) -> F:
         """Run `hook` before every request: `async def authenticate(arrival: Arrival) -> str`.
@@ -302,6 +311,12 @@ class Service:
             if step.kind is not Kind.START  # what the saga begins with is no line to anybody
         ]
         return (*calls, *events, *steps)
+
+    def describe(self) -> dict[str, object]:
+        """Return all that the service declares, as `switchgear export` writes it."""
+        from switchgear.app.declared import declared  # noqa: PLC0415  tools ask, services do not
+
+        return declared(self).as_dict()
 
     # --- running --------------------------------------------------------------------------
 
@@ -399,35 +414,3 @@ async def _live(manager: AbstractAsyncContextManager[None], receive: Receive, se
         await send({"type": "lifespan.shutdown.failed", "message": str(error)})
         raise
     await send({"type": "lifespan.shutdown.complete"})
-
-
-def _check_reaction(function: Callable[..., Any], where: str) -> None:
-    if not inspect.iscoroutinefunction(function):
-        raise EventDeclarationError(
-            "it is not async.", where=where, fix="Write: async def name(event: Event, ...)."
-        )
-    if not inspect.signature(function).parameters:
-        raise EventDeclarationError(
-            "it takes no event.", where=where, fix="Let its first parameter be the event."
-        )
-
-
-def _check_together(one: Reaction, other: Reaction, where: str) -> None:
-    """Refuse what cannot share one subscription."""
-    if one.name != other.name:
-        return
-    if one.event is other.event:
-        raise EventDeclarationError(
-            f"{other.function.__qualname__} handles {one.contract.type} under {one.name!r} too.",
-            where=where,
-            fix="Choose another name: each name gets every event once.",
-        )
-    for setting in ("on_failure", "attempts", "backoff", "concurrency"):
-        mine, theirs = getattr(one, setting), getattr(other, setting)
-        if mine != theirs:
-            raise EventDeclarationError(
-                f"its {setting} is {mine}, and that of {other.function.__qualname__} under the "
-                f"same name {one.name!r} is {theirs}.",
-                where=where,
-                fix="Handlers of one name share a subscription: let them say the same.",
-            )

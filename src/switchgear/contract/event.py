@@ -33,21 +33,34 @@ class EventContract:
     key: str | None
     """The field whose value orders events; None: declared as unordered."""
     message: _MessageClass
+    after: str | None = None
+    """The type of an event that comes before it, about the same thing."""
 
 
 def event(
-    topic: str, *, key: str | None = None, unordered: bool = False
+    topic: str,
+    *,
+    key: str | None = None,
+    unordered: bool = False,
+    after: type[Message] | None = None,
 ) -> Callable[[type[M]], type[M]]:
     """Declare a message class as an event of `topic`.
 
     Events of equal `key` are handled in the order of their commits; `unordered=True` says that no
-    order matters. One of the two is required. Raises `EventDeclarationError` at import.
+    order matters. One of the two is required. `after` names an event that comes before this one,
+    about the same thing (`OrderCancelled` after `OrderPlaced`): only in one topic and under one key
+    do they arrive in that order, so anything else is refused. Raises `EventDeclarationError` at
+    import.
     """
 
     def declare(cls: type[M]) -> type[M]:
         where = f"{cls.__module__}.{cls.__qualname__}"
         _check(cls, topic, key, where, unordered=unordered)
-        contract = EventContract(f"{topic}.{cls.__name__}", topic, key, cls)
+        before = None if after is None else event_of(after)
+        if before is not None:
+            _check_after(before, topic, key, where)
+        earlier = None if before is None else before.type
+        contract = EventContract(f"{topic}.{cls.__name__}", topic, key, cls, earlier)
         cls.__event__ = contract  # type: ignore[attr-defined]
         return cls
 
@@ -111,3 +124,21 @@ def _check(cls: type[Message], topic: str, key: str | None, where: str, *, unord
             where=where,
             fix="Use a field of type str, int, bool or Enum that is not optional.",
         )
+
+
+def _check_after(before: EventContract, topic: str, key: str | None, where: str) -> None:
+    """Refuse a pair of events that would be told in either order."""
+    if (before.topic, before.key) == (topic, key) and key is not None:
+        return
+    if before.key is None or key is None:
+        differs = "one of the two has no key"
+    elif before.topic != topic:
+        differs = f"that one goes to {before.topic} and this one to {topic}"
+    else:
+        differs = f"that one is ordered by {before.key} and this one by {key}"
+    raise EventDeclarationError(
+        f"it may arrive before {before.type}, which it comes after: {differs}.",
+        where=where,
+        fix=f'Give both one topic and one key: @event("{before.topic}", key="{before.key or key}");'
+        " or leave after= out, if whoever hears both copes with either order.",
+    )

@@ -104,7 +104,8 @@ class Bus:
     `HandlerTransaction`. `format` encodes what is published, and `mode` is that of CloudEvents, as
     `Outbox` says; both modes are read. `lease` is how many seconds a member of a group, or a
     relay, may be silent before others take over its work. `keep` bounds the inbox; it has to be
-    longer than the broker's retention, and is by default.
+    longer than the broker's retention, and is by default. `publishes` are the events that may be
+    published outside of its handlers; None: any.
     """
 
     def __init__(
@@ -118,12 +119,17 @@ class Bus:
         mode: Mode = "binary",
         lease: float = 5.0,
         keep: timedelta | None = None,
+        publishes: Sequence[type[Message]] | None = None,
     ) -> None:
         self.source = source
         self.broker = broker
         self.database = database
         self.outbox = Outbox(
-            source, format=format, mode=mode, max_bytes=broker.capabilities.max_bytes
+            source,
+            format=format,
+            mode=mode,
+            max_bytes=broker.capabilities.max_bytes,
+            publishes=None if publishes is None else frozenset(event_of(e).type for e in publishes),
         )
         self.parked = Parked(database)
         self.relay = Relay(database, broker, lease=lease)
@@ -169,6 +175,7 @@ class Bus:
         attempts: int = ...,
         backoff: float = ...,
         concurrency: int = ...,
+        emits: Sequence[type[Message]] | None = ...,
     ) -> Callable[[_H], _H]: ...
     @overload
     def on(
@@ -181,6 +188,7 @@ class Bus:
         attempts: int = ...,
         backoff: float = ...,
         concurrency: int = ...,
+        emits: Sequence[type[Message]] | None = ...,
     ) -> _H: ...
     def on(
         self,
@@ -192,6 +200,7 @@ class Bus:
         attempts: int = 8,
         backoff: float = 0.1,
         concurrency: int = 16,
+        emits: Sequence[type[Message]] | None = None,
     ) -> _H | Callable[[_H], _H]:
         """React to `event` with `handler(event)` or `handler(event, tx)`; decorates without one.
 
@@ -199,6 +208,7 @@ class Bus:
         not runs at least once. `on_failure` says what an event does that keeps failing: `block_key`
         tries it again for ever and only its key waits, `park_key` parks it and what follows of its
         key after `attempts`, `skip` parks it alone. `backoff` is the first pause in seconds.
+        `emits` are the events that it may publish: another one is refused at the call.
         Raises `EventDeclarationError`.
         """
         contract = event_of(event)
@@ -211,7 +221,7 @@ class Bus:
         group = _declared(self.source, name, contract, settings, concurrency)
 
         def register(function: _H) -> _H:
-            self._register(group, contract, function)
+            self._register(group, Reaction.of(contract, function, group.consumer, emits))
             return function
 
         return register if handler is None else register(handler)
@@ -294,8 +304,8 @@ class Bus:
             relay_broken=self.relay.broken,
         )
 
-    def _register(self, group: Subscribed, contract: EventContract, handler: Handler) -> None:
-        reaction = Reaction.of(contract, handler)
+    def _register(self, group: Subscribed, reaction: Reaction) -> None:
+        contract = reaction.contract
         group = replace(group, lease=self._lease)
         found = self._groups.get(group.consumer)
         if found is None:

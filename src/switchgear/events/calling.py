@@ -66,7 +66,7 @@ class Caller:
         if left is not None and left <= 0:
             notes.append(Note(event, "expired", 0.0))
             return None
-        context = self._context(event, read.envelope, None if left is None else since + left)
+        context = self._context(event, read, None if left is None else since + left)
         outcome = "done"
         span = self._begun(event, context) if listening() else 0
         try:
@@ -102,7 +102,8 @@ class Caller:
             at = f" at {error.pointer}" if error.pointer else ""
             return Failure(f"{error.what}{at}", poison=True)
 
-    def _context(self, event: Incoming, envelope: Envelope, deadline: float | None) -> Context:
+    def _context(self, event: Incoming, read: _Readable, deadline: float | None) -> Context:
+        envelope = read.envelope
         return Context(
             deadline=deadline,
             key=f"{self._consumer}/{event.identity}",
@@ -111,6 +112,7 @@ class Caller:
             caller=envelope.source,
             correlation=envelope.correlation or envelope.id,
             causation=envelope.id,
+            emits=read.reaction.emits,
         )
 
     def _begun(self, event: Incoming, context: Context) -> int:

@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args, ru
 import msgspec
 
 from switchgear.contract.codec import from_json, from_proto, to_json, to_proto
-from switchgear.contract.event import event_of, key_of
+from switchgear.contract.event import EventContract, event_of, key_of
 from switchgear.contract.message import Message
 from switchgear.database.joined import joined, joined_sync
 from switchgear.database.port import Database, Transaction
@@ -29,9 +29,17 @@ from switchgear.events.brokers.port import RecordTooLarge
 from switchgear.events.envelope import JSON, PROTOBUF, Envelope, Ids
 from switchgear.events.sql import write_many
 from switchgear.events.structured import packed
-from switchgear.model.context import current, trace_of
+from switchgear.model.context import Emits, current, trace_of
 
-__all__ = ["STEPS", "Buffers", "InvalidEvent", "Mode", "Outbox", "Prepared"]
+__all__ = [
+    "STEPS",
+    "Buffers",
+    "InvalidEvent",
+    "Mode",
+    "Outbox",
+    "Prepared",
+    "UndeclaredEvent",
+]
 
 Mode: TypeAlias = Literal["binary", "structured"]
 
@@ -57,6 +65,12 @@ class InvalidEvent(BrokerError):
     """An event cannot be published: its key is empty, or a value is not of the declared type."""
 
     code = "SG605"
+
+
+class UndeclaredEvent(BrokerError):
+    """A handler or a service publishes an event that its declaration does not name."""
+
+    code = "SG620"
 
 
 class Prepared(NamedTuple):
@@ -92,7 +106,8 @@ class Outbox:
 
     `format` is the encoding of the data. `mode` is that of CloudEvents: `binary` puts the
     attributes into headers, `structured` the whole event into one JSON document. `max_bytes`
-    refuses a larger event at the call; a `Bus` sets it to what its broker takes.
+    refuses a larger event at the call; a `Bus` sets it to what its broker takes. `publishes` are
+    the types of events that may be published outside of handlers of events; None: any.
     """
 
     def __init__(
@@ -102,6 +117,7 @@ class Outbox:
         format: Literal["json", "protobuf"] = "json",  # noqa: A002  the word that users expect
         mode: Mode = "binary",
         max_bytes: int | None = None,
+        publishes: frozenset[str] | None = None,
         ids: Callable[[], str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -113,6 +129,7 @@ class Outbox:
         self._binary = format == "protobuf"
         self._structured = mode == "structured"
         self._max_bytes = max_bytes
+        self._publishes = None if publishes is None else Emits(source, publishes)
         self._ids = ids or Ids(time.time_ns, random.SystemRandom().getrandbits)
         self._clock = clock
         self._wakes: list[Callable[[], None]] = []
@@ -126,9 +143,14 @@ class Outbox:
 
         Events carry on the trace and the correlation; the id of the event or request being handled
         becomes their causation. A deadline is carried only if it is given here: a request's second
-        does not bound what others do with the news. Raises `InvalidEvent` and `RecordTooLarge`.
+        does not bound what others do with the news. Raises `InvalidEvent`, `RecordTooLarge`, and
+        `UndeclaredEvent` for what the handler at work, or the service, does not say it publishes.
         """
         contract = event_of(event)
+        context = current()
+        emits = context.emits or self._publishes
+        if emits is not None and emits.types is not None and contract.type not in emits.types:
+            raise _undeclared(contract, emits, in_handler=context.emits is not None)
         key = key_of(event)
         if contract.key is not None and getattr(event, contract.key) in {None, ""}:
             raise InvalidEvent(
@@ -140,7 +162,6 @@ class Outbox:
             raise InvalidEvent(
                 "the deadline has no time zone.", where=contract.type, fix="Use an aware datetime."
             )
-        context = current()
         now = self._clock()
         identity = self._ids()
         traceparent, tracestate = trace_of(context)
@@ -241,3 +262,15 @@ class Outbox:
             tx.run(_INSERT, *row)
         if rows and isinstance(tx, Hooked):
             tx.after_commit(self.wake)
+
+
+def _undeclared(contract: EventContract, emits: Emits, *, in_handler: bool) -> UndeclaredEvent:
+    declared = ", ".join(sorted(emits.types or ())) or "nothing"
+    name = contract.message.__name__
+    return UndeclaredEvent(
+        f"it publishes {contract.type}, and says that it publishes {declared}.",
+        where=emits.by,
+        fix=f"Add {name} to its emits=[...], or do not publish it there."
+        if in_handler
+        else f"Add it: app.publishes({name}).",
+    )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from switchgear.contract.codec import from_json, from_proto
-from switchgear.contract.event import EventContract
+from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.message import Message
 from switchgear.errors import EventDeclarationError, InvalidMessage
 from switchgear.events.envelope import JSON, PROTOBUF, Envelope
 from switchgear.events.incoming import Incoming
+from switchgear.model.context import Emits
 
 __all__ = ["Handler", "Reaction", "Reactions"]
 
@@ -31,9 +32,16 @@ class Reaction:
     handler: Handler
     transactional: bool
     """It takes the transaction as its second argument."""
+    emits: Emits
 
     @classmethod
-    def of(cls, contract: EventContract, handler: Handler) -> Reaction:
+    def of(
+        cls,
+        contract: EventContract,
+        handler: Handler,
+        consumer: str,
+        emits: Sequence[type[Message]] | None = None,
+    ) -> Reaction:
         """Look at the handler. Raises `EventDeclarationError` if it cannot be called."""
         name = getattr(handler, "__qualname__", repr(handler))
         call = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004  its code is meant
@@ -53,7 +61,9 @@ class Reaction:
                 f"the handler {name} of {contract.type} takes {len(taken)} arguments.",
                 fix="It is called as handler(event) or handler(event, tx).",
             )
-        return cls(contract, handler, transactional=len(taken) == 2)  # noqa: PLR2004
+        types = None if emits is None else frozenset(event_of(one).type for one in emits)
+        may = Emits(f"{consumer} on {contract.type}", types)
+        return cls(contract, handler, len(taken) == 2, may)  # noqa: PLR2004
 
     def envelope(self, event: Incoming) -> Envelope:
         """Read the envelope. Raises `InvalidMessage`."""

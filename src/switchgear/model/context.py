@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 __all__ = [
     "Context",
+    "Emits",
     "Priority",
     "TraceParent",
     "bind",
@@ -37,6 +38,16 @@ class Priority(StrEnum):
     CRITICAL = "critical"
     DEFAULT = "default"
     SHEDDABLE = "sheddable"
+
+
+@dataclass(frozen=True, slots=True)
+class Emits:
+    """What the work in progress may publish, as it is declared."""
+
+    by: str
+    """Whose declaration it is: a handler, or a service."""
+    types: frozenset[str] | None
+    """Types of events; None: it does not say, and may publish anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,8 @@ class Context:
     """Id of the immediate cause: the event, saga or request that this work answers."""
     sequence: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     """How many keys were derived so far, per operation. Shared by the scope's tasks."""
+    emits: Emits | None = None
+    """What the handler of an event that is at work may publish; None: there is none at work."""
 
     def due(self, deadline: float) -> Context:
         """Return the same with another deadline: `replace`, at a third of its cost."""
@@ -75,6 +88,7 @@ class Context:
             self.correlation,
             self.causation,
             self.sequence,
+            self.emits,
         )
 
 
