@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from switchgear.model.context import Context
+from switchgear.model.context import Context, Priority
 from switchgear.model.outcome import Ok, Reason, Refused, Rejected, Unavailable, Unknown
 from switchgear.model.signal import Signal
+from switchgear.policy.admission import Admission, Turnstile, Visitor
 from switchgear.policy.breaker import Breaker, Evidence
 from switchgear.policy.budget import Budget, GrpcThrottling, TokenBucket
 from switchgear.policy.call import Call
@@ -250,9 +251,52 @@ class Runner:
         return {"sent": sent, "turned_away": turned_away}
 
 
+class Door:
+    """The runner of the cases of admission: requests in front of a server, and not calls."""
+
+    def __init__(self, case):
+        self.draws = Draws(case["random"])
+        self.signals = []
+        self.settings = Admission(**case["policy"]["admission"])
+        self.turnstile = Turnstile(self.settings, lambda kind, _: self.signals.append(str(kind)))
+        self.requests = {}
+
+    def step(self, step):
+        (verb,) = {"arrive", "overdue", "leave", "abandon"} & set(step)
+        known = {"at", "then", "told", "signals", "operation", "hint", "deadline"}
+        assert not set(step) - {verb} - known
+        now, name = step["at"], step[verb]
+        if verb == "arrive":
+            hint = Priority(step.get("hint", "default"))
+            priority = self.settings.priority_of(step.get("operation", ""), hint)
+            self.requests[name] = Visitor(priority, step.get("deadline"))
+        visitor = self.requests[name]
+        {
+            "arrive": self.turnstile.arrive,
+            "overdue": self.turnstile.overdue,
+            "leave": self.turnstile.left,
+            "abandon": self.turnstile.abandoned,
+        }[verb](now, visitor)
+        self.compare(step, visitor)
+
+    def compare(self, step, visitor):
+        names = {visitor: name for name, visitor in self.requests.items()}
+        told = [[names[one], one.verdict] for one in self.turnstile.outbox]
+        self.turnstile.outbox.clear()
+        assert told == step.get("told", [])
+        then = {"verdict": visitor.verdict, "spared": visitor.spared}
+        if visitor.verdict is None:
+            then = {"waits": pytest.approx(visitor.until, abs=1e-6)}
+        for word, expected in step.get("then", {}).items():
+            assert expected == then[word], (word, then)
+        for name in step.get("signals", []):
+            assert name in self.signals
+        self.signals.clear()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_case_of_the_pack(case):
-    runner = Runner(case)
+    runner = Door(case) if "admission" in case["policy"] else Runner(case)
     for step in case["steps"]:
         runner.step(step)
     assert not runner.draws.left, "fewer numbers were drawn than the case has"
@@ -301,6 +345,7 @@ def test_settings_in_the_pack_are_those_of_the_policies():
         "throttle": (Throttle,),
         "hedge": (Hedge,),
         "fallback": (Fallback,),
+        "admission": (Admission,),
     }
     for found in FILES.values():
         for case in found["cases"]:
