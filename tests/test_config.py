@@ -18,6 +18,7 @@ from switchgear.config.lines import lines_of
 from switchgear.errors import ConfigError
 from switchgear.model.context import Priority
 from switchgear.policy.adaptive import Vegas
+from switchgear.policy.admission import Admission
 
 SHOP = """\
 # the shop
@@ -146,7 +147,31 @@ operations = { report = "sheddable" }
     assert load(tmp_path, SHOP).service("orders").admission == {}
 
 
+def test_an_operation_may_be_given_places_of_its_own(tmp_path: Path) -> None:
+    text = """
+[services.orders]
+app = "a:b"
+[services.orders.admission.operations]
+pay = "critical"
+report = { concurrency = 2, queue = 0 }
+"""
+    assert load(tmp_path, text).service("orders").admission["operations"] == {
+        "pay": Priority.CRITICAL,
+        "report": Admission(concurrency=2, queue=0),
+    }
+
+
 WRONG = [
+    (
+        '[services.o]\napp = "a:b"\n[services.o.admission.operations]\nr = { queue = -1 }\n',
+        ":4: services.o.admission.operations.r.queue",
+        "at least 0",
+    ),
+    (
+        '[services.o.admission.operations]\nr = { operations = { x = "critical" } }\n',
+        ":1: services.o.admission",
+        "leave them out",
+    ),
     ('[services.orders]\napp = "a:b"\nhtpp = "x"\n', ":3: services.orders.htpp", "mean http?"),
     ('[services.orders]\n\nhttp = "127.0.0.1:8001"\n', ":1: services.orders", "what to run"),
     ('[services.o]\napp = "a:b"\nhttp = "127.0.0.1:80000"\n', ":3: services.o.http", "host:port"),

@@ -182,6 +182,11 @@ WRONG = {
         "world.toml:11: entries.visitors.calls",
         "It has: page",
     ),
+    "places for an unknown operation": (
+        BASE + "[services.shop.admission.operations.find]\nconcurrency = 1",
+        "world.toml:13: services.shop.admission",
+        "It has: page",
+    ),
     "a circle": (
         BASE.replace("[{ exponential = 0.02 }]", '["shop.page"]'),
         "world.toml:",

@@ -457,7 +457,33 @@ def test_admission_serves_the_critical_and_turns_the_others_away_at_once():
     assert sheddable.left == 0
     assert sheddable.ended.quantile(0.99) < 0.11
     assert world.counts["a", SignalKind.ADMISSION_OVERLOADED] >= 1
-    desk = world.stations["a"].desk
+    (desk,) = world.stations["a"].desks
     assert desk.turnstile.in_flight == desk.turnstile.waiting == 0
     naive = World(scenario, 1, naive=True).run()
     assert total(naive.books["critical"].bins).share < 0.5
+
+
+def test_an_operation_with_places_of_its_own_takes_none_from_the_others():
+    def shares(operations):
+        leaf = Service(
+            workers=8,
+            admission=Admission(concurrency=8, queue=0, operations=operations),
+            operations={"work": work(0.1), "report": work(0.5)},
+        )
+        entries = {
+            name: Entry(calls=f"a.{name}", load=Steady(rate), patience=2.0)
+            for name, rate in (("work", 20), ("report", 40))
+        }
+        scenario = replace(one(leaf, seconds=30), services={"a": leaf}, entries=entries)
+        world = World(scenario, 1).run()
+        for desk in world.stations["a"].desks:
+            assert desk.turnstile.in_flight == 0
+        return world, [total(world.books[name].bins).share for name in ("work", "report")]
+
+    _, (together, _) = shares({})
+    world, (apart, report) = shares({"report": Admission(concurrency=2, queue=0)})
+    assert together < 0.6
+    assert apart > 0.99
+    # two at a time, each for half a second, of 40 a second
+    assert report == pytest.approx(4 / 40, rel=0.1)
+    assert world.counts["a.report", SignalKind.ADMISSION_OVERLOADED] >= 1

@@ -225,7 +225,10 @@ def _call(section: Section, name: str, value: Value) -> CallConfig:
 def admission(section: Section) -> dict[str, Any]:
     """Read what a table changes of an `Admission`, by setting."""
     section.known.append("admission")
-    inner = section.source.section(*section.path, "admission")
+    return _admission(section.source.section(*section.path, "admission"))
+
+
+def _admission(inner: Section) -> dict[str, Any]:
     # each setting has a type of its own, which its parser knows
     found: dict[str, Any] = {
         "concurrency": inner.get("concurrency", _concurrency, None),
@@ -238,17 +241,22 @@ def admission(section: Section) -> dict[str, Any]:
         "retry_after": inner.get("retry_after", seconds, None),
         "mode": inner.get("mode", one_of("auto", "observe"), None),
     }
-    operations = inner.entries("operations").items()
-    named = {name: inner.read(value, _priority, None) for name, value in operations}
+    named: dict[str, Priority | Admission | None] = {}
+    for name, value in inner.entries("operations").items():
+        if isinstance(value.raw, dict):
+            own = inner.source.section(*inner.path, "operations", name)
+            named[name] = Admission(**_admission(own))
+        else:
+            named[name] = inner.read(value, _priority, None)
     inner.finish()
     found = {name: value for name, value in found.items() if value is not None}
+    if named:
+        found["operations"] = named
     try:
         Admission(**found)
     except PolicyError as error:
-        where = section.source.where(inner.path)
+        where = inner.source.where(inner.path)
         raise ConfigError(error.what, where=where, fix=error.fix) from error
-    if named:
-        found["operations"] = named
     return found
 
 

@@ -1,8 +1,9 @@
 """Admission at a simulated service: `policy/admission.py` decides, as it does at a real door.
 
-A request is admitted when it arrives, before it asks for a worker, and gives its place back when it
-ends, however that is. One that is turned away is answered `not-executed`, with the time after which
-to come back. `serve/admission.py` is the same around a door.
+Operations that have an `Admission` of their own have a desk of their own, and places that no other
+can take. A request is admitted when it arrives, before it asks for a worker, and gives its place
+back when it ends, however that is. One that is turned away is answered `not-executed`, with the
+time after which to come back. `serve/admission.py` is the same around a door.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _CLOCKS = 0.005
 
 
 class Desk:
-    """Where the requests of one service are admitted."""
+    """Where requests are admitted that share their places."""
 
     __slots__ = ("_kernel", "_retry_after", "settings", "shed", "turnstile")
 

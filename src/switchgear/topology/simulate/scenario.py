@@ -324,7 +324,15 @@ class Scenario:
                 yield ("services", name, "reacts", topic), reaction.steps
 
     def _names(self) -> None:
-        for name in self.services:
+        for name, service in self.services.items():
+            admitted = {} if service.admission is None else service.admission.operations
+            for operation in admitted:
+                if operation not in service.operations:
+                    raise ScenarioError(
+                        f"operations names {operation}, and {name} has no such operation.",
+                        path=("services", name, "admission"),
+                        fix=f"It has: {', '.join(service.operations) or 'none'}.",
+                    )
             if "." in name or " " in name:
                 raise ScenarioError(
                     f"{name!r} is not a name for a service.",

@@ -169,6 +169,7 @@ class Handling:
         "arrived",
         "chance",
         "degraded",
+        "desk",
         "expired",
         "failed",
         "fails",
@@ -190,6 +191,8 @@ class Handling:
         self.steps: Sequence[Action] = ()
         self.works: list[Worked] = []
         """Those of its steps that are work."""
+        self.desk: Desk | None = None
+        """Where its requests are admitted."""
         self.usual = fails
         self.fails = fails
         """The share of requests that fail now."""
@@ -219,8 +222,8 @@ class Handling:
             if station.deadlines and job.deadline <= self.kernel.now:
                 self.expire(job)
                 return
-            if station.desk is not None:
-                station.desk.enter(job)
+            if self.desk is not None:
+                self.desk.enter(job)
                 return
         self.admitted(job)
 
@@ -251,7 +254,7 @@ class Station:
         "began",
         "capacity",
         "deadlines",
-        "desk",
+        "desks",
         "down",
         "free",
         "handlings",
@@ -297,8 +300,8 @@ class Station:
         self.began: Action = resume if shared else advance
         """What to do with a job that has got a worker."""
         self.down = self.silent = False
-        self.desk: Desk | None = None
-        """Where requests are admitted."""
+        self.desks: list[Desk] = []
+        """Where its requests are admitted."""
         self.jobs: dict[Job, None] | None = None
         """What is in there, where it will go down some time."""
         self.pauses: list[tuple[float, float]] = []
@@ -307,8 +310,8 @@ class Station:
         """Whether a request has to be looked at before it is taken."""
 
     def admit(self, desk: Desk) -> None:
-        """Admit requests at a desk before they ask for a worker."""
-        self.desk = desk
+        """Have a desk, which admits requests before they ask for a worker."""
+        self.desks.append(desk)
         self.odd = True
 
     def watch(self) -> None:
@@ -456,11 +459,11 @@ def abort(job: Job) -> None:
 
 def _gone(job: Job, *, measured: bool = False) -> None:
     """Take a job out of the station's books."""
-    station = job.handling.station
-    if station.jobs is not None:
-        station.jobs.pop(job, None)
-    if station.desk is not None:
-        station.desk.leave(job, measured=measured)
+    handling = job.handling
+    if handling.station.jobs is not None:
+        handling.station.jobs.pop(job, None)
+    if handling.desk is not None:
+        handling.desk.leave(job, measured=measured)
 
 
 def _stop(job: Job) -> None:

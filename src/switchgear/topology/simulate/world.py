@@ -17,6 +17,7 @@ from random import Random
 from typing import Final
 
 from switchgear.model.signal import Signal, SignalKind
+from switchgear.policy.admission import Admission
 from switchgear.policy.policy import Policy
 from switchgear.topology.simulate.book import Book
 from switchgear.topology.simulate.desk import Desk
@@ -150,8 +151,7 @@ class World:
                 counters = [one.counters() for one in station.handlings]
                 inside = sum(arrived - answered for arrived, answered, _ in counters)
                 queue = int(max(0, inside - station.workers))
-            if station.desk is not None:
-                queue += station.desk.turnstile.waiting
+            queue += sum(desk.turnstile.waiting for desk in station.desks)
             self.waiting[name].append(queue + waiting[name])
         following = self.kernel.now + self.width
         if following <= self.scenario.seconds * (1 + 1e-9):
@@ -180,9 +180,19 @@ class World:
             deadlines=service.deadlines and not self.naive,
         )
         if service.admission is not None and not self.naive:
-            report = partial(self._shed, name)
-            station.admit(Desk(service.admission, self.kernel, report))
+            station.admit(Desk(service.admission, self.kernel, partial(self._shed, name)))
         return station
+
+    def _desk(self, station: Station, handling: Handling, operation: str) -> Desk | None:
+        """Return where the requests for an operation are admitted; None: they need not be."""
+        if not station.desks:
+            return None
+        apart = station.desks[0].settings.operations.get(operation)
+        if not isinstance(apart, Admission):
+            return station.desks[0]
+        desk = Desk(apart, self.kernel, partial(self._shed, handling.name))
+        station.admit(desk)
+        return desk
 
     def _shed(self, name: str, kind: SignalKind, _: Mapping[str, object]) -> None:
         self.counts[name, kind] += 1
@@ -199,6 +209,7 @@ class World:
                     handling: Handling = Leaf(f"{name}.{operation}", station, workers, draw)
                 else:
                     handling = Handling(f"{name}.{operation}", station, declared.fails)
+                handling.desk = self._desk(station, handling, operation)
                 station.handlings.append(handling)
                 self.handlings[handling.name] = handling
             for topic, reaction in service.reacts.items():
