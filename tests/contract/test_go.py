@@ -48,7 +48,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
             go(plugins, "install", f"{package}@latest", GOBIN=str(plugins))
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GOBIN", str(plugins))
-        folders = ["--history", str(folder / "history"), "--out", str(folder)]
+        folders = ["--history", str(folder / "history.jsonl"), "--out", str(folder)]
         arguments = [*folders, "--go", "acme.com/contracts/shop"]
         assert _main(["contract", "publish", "examples.shop.contracts", *arguments]) == 0
     program = folder / "go" / "client"

@@ -88,7 +88,7 @@ def publish(here: Path, out: Path, *arguments: str, name: str = NAME) -> int:
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(here)
         patched.syspath_prepend(root)
-        folders = ["--history", str(out / "history"), "--out", str(out), "--npm", name]
+        folders = ["--history", str(out / "history.jsonl"), "--out", str(out), "--npm", name]
         return _main(["contract", "publish", "examples.shop.contracts", *folders, *arguments])
 
 
@@ -144,12 +144,12 @@ def test_a_later_version_takes_the_folder_of_the_one_before(
     assert publish(generators, tmp_path) == 1
     assert "it holds something else than a package" in capsys.readouterr().err
     assert (earlier / "gen" / "gone_pb.js").exists()
-    assert not (tmp_path / "history").exists()  # what was not written was not published
+    assert not (tmp_path / "history.jsonl").exists()  # what was not written was not published
     (earlier / "package.json").write_text('{"switchgear": {}}')
     assert publish(generators, tmp_path, "--release", "1.4.0") == 0
     assert json.loads((earlier / "package.json").read_text())["version"] == "1.4.0"
     assert not (earlier / "gen" / "gone_pb.js").exists()
-    assert sorted(one.name for one in tmp_path.iterdir())[1:] == ["history", "npm"]
+    assert sorted(one.name for one in tmp_path.iterdir())[1:] == ["history.jsonl", "npm"]
 
 
 def test_a_name_that_npm_does_not_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

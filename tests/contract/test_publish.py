@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from switchgear.cli.main import _main
+from switchgear.contract.history import read_history
 from switchgear.contract.publish.publish import Version
 from switchgear.errors import OperationError
 
@@ -42,7 +43,7 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.module = folder / "paint_contracts.py"
-        self.history = folder / "history"
+        self.history = folder / "history.jsonl"
         self.out = folder / "dist"
 
     def publish(self, source: str, *arguments: str) -> int:
@@ -65,12 +66,8 @@ def test_each_change_asks_for_its_version(shop: Shop, capsys: pytest.CaptureFixt
     ):
         assert shop.publish(source) == 0
         assert told in capsys.readouterr().out
-    assert sorted(one.name for one in shop.history.iterdir()) == [
-        "1.0.0",
-        "1.0.1",
-        "1.1.0",
-        "2.0.0",
-    ]
+    versions = [one.version for one in read_history(shop.history)]
+    assert versions == ["2.0.0", "1.1.0", "1.0.1", "1.0.0"]
     wheels = sorted(one.name for one in shop.out.iterdir())
     assert wheels[0] == "paint_contracts-1.0.0-py3-none-any.whl"
     assert len(wheels) == 4
@@ -82,10 +79,10 @@ def test_each_change_asks_for_its_version(shop: Shop, capsys: pytest.CaptureFixt
 def test_what_is_gone_stays_reserved(shop: Shop, tmp_path: Path) -> None:
     shop.publish(MORE)
     shop.publish(FIRST)  # without the shade
-    text = (shop.history / "2.0.0" / "paint/v1.proto").read_text()
+    text = read_history(shop.history)[0].protos["paint/v1.proto"]
     assert '  reserved 3;\n  reserved "shade";' in text
     shop.publish(FIRST)
-    assert len(list(shop.history.iterdir())) == 2
+    assert len(read_history(shop.history)) == 2
     shop.module.write_text(RENAMED)
     out = ["--proto", str(tmp_path / "out"), "--history", str(shop.history)]
     assert _main(["contract", "export", str(shop.module), *out]) == 0
@@ -93,21 +90,59 @@ def test_what_is_gone_stays_reserved(shop: Shop, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["export", "publish"])
-def test_a_history_is_the_folder_of_all_versions(
+def test_a_history_is_a_file(
     shop: Shop, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop.publish(FIRST)
-    recorded = tmp_path / "recorded.jsonl"
-    recorded.write_text("{}")
+    shop.module.write_text(FIRST)
+    (tmp_path / "protos").mkdir()
     out = ["--proto" if command == "export" else "--out", str(tmp_path / "out")]
-    for history, told in (
-        (recorded, "`contract check --history`"),
-        (shop.history / "1.0.0", "the folder in which the versions are"),
-    ):
-        given = ["contract", command, str(shop.module), *out, "--history", str(history)]
-        assert _main(given) == 2
-        assert told in capsys.readouterr().err
+    given = ["contract", command, str(shop.module), *out, "--history", str(tmp_path / "protos")]
+    assert _main(given) == 2
+    assert "It is a folder, and a history is a file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("depth: int = field(2)", "depth: int = field(2, default=0)", "1.1.0: a minor"),
+        ("depth: int = field(2)", "depth: int = field(2, unit='mm')", "1.1.0: a minor"),
+        ("field(2)", "field(2)\n    shade: str = field(3)", "REQUIRED_ADDED"),
+        ('key="name"', "unordered=True", "EVENT_KEY_CHANGED"),
+        ('"paint.done"', '"paint.dry"', "EVENT_TOPIC_CHANGED"),
+        ('"GET /v1/paint/{name}"', '"GET /v2/paint/{name}"', "ROUTE_CHANGED"),
+        ('@query("GET ', '@command("POST ', "PATTERN_CHANGED"),
+        ('{name}")', '{name}", refuses=[Dry])', "REFUSAL_CHANGED"),
+    ],
+)
+def test_what_no_proto_file_says_counts_too(
+    shop: Shop, capsys: pytest.CaptureFixture[str], before: str, after: str, told: str
+) -> None:
+    first = FIRST.replace("import Message", "import Message, Refusal, command").replace(
+        "@event", 'class Dry(Refusal, package="paint.v1"):\n    name: str = field(1)\n\n@event'
+    )
+    shop.publish(first)
+    capsys.readouterr()
+    assert before in first
+    assert shop.publish(first.replace(before, after, 1), "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert told in said
+    assert "2.0.0: a major" in said or "1.1.0" in told
+
+
+def test_every_version_counts(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the version before stopped to say, an earlier one has said."""
+    cents = FIRST.replace("field(2)", 'field(2, unit="mm")')
+    for source in (cents, FIRST, FIRST.replace("field(2)", 'field(2, unit="inches")')):
+        capsys.readouterr()
+        assert shop.publish(source) == 0
+    said = capsys.readouterr().out
+    assert "UNIT_CHANGED" in said
+    assert "from mm to inches" in said
+    assert "2.0.0: a major version" in said
+    # A break that was published is lived with.
+    assert shop.publish(FIRST.replace("field(2)", 'field(2, unit="inches", doc="Deep.")')) == 0
+    assert "2.0.1: a patch" in capsys.readouterr().out
 
 
 def test_a_break_says_why(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +152,7 @@ def test_a_break_says_why(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Non
     told = capsys.readouterr().out
     assert "2.0.0: a major version" in told
     assert "depth" in told
-    assert [one.name for one in shop.history.iterdir()] == ["1.0.0"]
+    assert [one.version for one in read_history(shop.history)] == ["1.0.0"]
 
 
 def test_a_version_that_is_too_low_is_refused(
@@ -143,7 +178,7 @@ def test_the_wheel_is_installed_and_imported(shop: Shop) -> None:
     assert (target / "paint_contracts.py").read_text() == MORE
     folder = target / "paint_contracts_contract"
     assert (folder / "proto/paint/v1.proto").read_text().startswith("// Exported")
-    assert (folder / "history/1.0.0/paint/v1.proto").exists()
+    assert [one.version for one in read_history(folder / "history.jsonl")] == ["1.0.0"]
     assert json.loads((folder / "openapi.json").read_text())["info"]["version"] == "1.1.0"
     assert json.loads((folder / "asyncapi.json").read_text())["channels"]["paint.done"]
     # what was published once is published again to the byte
@@ -152,7 +187,7 @@ def test_the_wheel_is_installed_and_imported(shop: Shop) -> None:
 
 
 def test_a_module_of_a_package_keeps_its_name(tmp_path: Path) -> None:
-    folders = ["--history", str(tmp_path / "history"), "--out", str(tmp_path)]
+    folders = ["--history", str(tmp_path / "history.jsonl"), "--out", str(tmp_path)]
     assert _main(["contract", "publish", "examples.shop.contracts", *folders]) == 0
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name == "examples_shop_contracts-1.0.0-py3-none-any.whl"

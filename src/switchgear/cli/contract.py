@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from switchgear.contract.export import asyncapi, openapi, proto_files
+from switchgear.contract.history import read_history
 from switchgear.contract.importer import import_proto
 from switchgear.contract.library import Library, load_library
-from switchgear.contract.past import past_of
 from switchgear.contract.publish.gomodule import write_go
 from switchgear.contract.publish.npmpackage import Tools, npm_name, write_npm
-from switchgear.contract.publish.publish import Plan, documents, plan, versions_in
+from switchgear.contract.publish.publish import Plan, documents, plan
 from switchgear.contract.publish.publish import publish as build
 from switchgear.errors import OperationError, UnreadableContract
 
@@ -40,7 +40,7 @@ def export(
     library = load_library(target)
     title, release = title or library.name, release or _release(library)
     if proto is not None:
-        past = past_of(versions_in(history)) if history is not None else None
+        past = read_history(history) if history is not None else []
         for name, text in proto_files(*library.roots, past=past).items():
             write(proto / name, text)
     if openapi_file is not None:

@@ -32,7 +32,7 @@ def contract_export(
     ] = None,
     history: Annotated[
         Path | None,
-        typer.Option(help="The folder of `publish`: what older versions had stays reserved."),
+        typer.Option(help="A file of `publish`: what older versions had stays reserved."),
     ] = None,
     title: Annotated[
         str | None, typer.Option(help="Of the documents; default: the module's name.")
@@ -66,7 +66,9 @@ def contract_check(
     ],
     against: Annotated[
         list[str],
-        typer.Option(help="The version before, or git:REF[:PATH]; then those before it."),
+        typer.Option(
+            help="The version before, git:REF[:PATH], or a history; then those before it."
+        ),
     ],
     *,
     rules: Annotated[
@@ -133,8 +135,8 @@ def contract_publish(
     module: Module,
     *,
     history: Annotated[
-        Path, typer.Option(help="The folder with all versions; it is kept with the contracts.")
-    ] = Path("contract-history"),
+        Path, typer.Option(help="The file of all versions; it is kept with the contracts.")
+    ] = Path("contract-history.jsonl"),
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder for the wheel.")] = Path(
         "dist"
     ),

@@ -6,7 +6,7 @@ A test compiles the text with protoc and compares what comes out with the descri
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.contract.declaration import fields_of, full_name, json_name, reach
@@ -14,8 +14,9 @@ from switchgear.contract.descriptors import file_descriptors, sorted_roots
 from switchgear.contract.docs import field_doc, member_docs, type_doc
 from switchgear.contract.event import EventContract
 from switchgear.contract.file import is_shared
+from switchgear.contract.history import Past
 from switchgear.contract.message import Message
-from switchgear.contract.past import Past, reserve
+from switchgear.contract.reserve import reserve
 from switchgear.contract.service import Operation, ServiceContract
 from switchgear.model.wire import IDEMPOTENCY_KEY
 
@@ -36,7 +37,7 @@ _MAX: Final = 536_870_912
 _MAX_ENUM: Final = 2**31 - 1
 
 
-def proto_files(*roots: type[Any] | ServiceContract, past: Past | None = None) -> dict[str, str]:
+def proto_files(*roots: type[Any] | ServiceContract, past: Sequence[Past] = ()) -> dict[str, str]:
     """Return the `.proto` files of services and messages: their text by their path.
 
     What `past` versions had and these have not is reserved.
@@ -61,7 +62,7 @@ def proto_files(*roots: type[Any] | ServiceContract, past: Past | None = None) -
             docs |= {f"{name}.{key}": doc for key, doc in member_docs(cls).items()}
     files = file_descriptors(*roots)
     own = [file for file in files.file if not is_shared(file.name)]
-    reserve(own, past or {})
+    reserve(own, past)
     return {file.name: "\n".join(_Writer(file, docs).file()) + "\n" for file in own}
 
 

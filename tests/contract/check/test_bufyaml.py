@@ -40,9 +40,10 @@ def both(tmp_path, monkeypatch, files, prefix=""):
     lay(tmp_path / "new", files, NEW, prefix)
     monkeypatch.chdir(tmp_path / "new")
     ours = {
-        (one.path, one.rule, one.line)
+        (one.path, rule, one.line)
         for one in check(".", ["../old"])
-        if one.rule in BUF_RULES["v2"]
+        for rule in (one.rule, *one.also)
+        if rule in BUF_RULES["v2"]
     }
     assert ours == buf(tmp_path / "new", Path("../old"))
     return ours
@@ -100,7 +101,9 @@ def test_v2_has_modules_whose_paths_are_ignored_from_the_workspace(tmp_path, mon
     lay(tmp_path / "old", {"buf.yaml": text}, OLD, "protos")
     lay(tmp_path / "new", {"buf.yaml": text}, NEW, "protos")
     monkeypatch.chdir(tmp_path / "new")
-    ours = {one.path for one in check(".", ["../old"]) if one.rule in BUF_RULES["v2"]}
+    ours = {
+        one.path for one in check(".", ["../old"]) if {one.rule, *one.also} & BUF_RULES["v2"].keys()
+    }
     theirs = {path for path, _, _ in buf(tmp_path / "new", Path("../old"))}
     assert ours == theirs == {"protos/x/one.proto", "protos/z/three.proto"}
 

@@ -38,6 +38,7 @@ def test_a_finding_says_where_what_and_what_to_do(shop, run):
             "subject": "shop.v1.A.b",
             "against": "old",
             "witness": findings[0]["witness"],
+            "also": [],
         }
     ]
 
@@ -167,4 +168,4 @@ def test_a_folder_is_not_a_file_of_history(shop, run):
     assert code == 2
     assert "It is a folder" in err
     assert "`contract record`" in err
-    assert "--against, as old/1.0.0" in err
+    assert "compared with --against" in err

@@ -174,9 +174,9 @@ def test_a_file_inside_a_package_has_its_dotted_name(write, run, tmp_path):
     target = "src/dyes/sub/contracts.py"
     for given in (["export", target, "--proto", "protos"], ["publish", target]):
         subprocess.run([switchgear, "contract", *given], cwd=tmp_path, check=True)
-    for folder in ("protos", "contract-history/1.0.0"):
-        assert (tmp_path / folder / "dyes/sub/contracts.proto").exists()
-        assert run(target, "--against", folder) == (0, [], "")
+    assert (tmp_path / "protos/dyes/sub/contracts.proto").exists()
+    for old in ("protos", "contract-history.jsonl", "contract-history.jsonl:1.0.0"):
+        assert run(target, "--against", old) == (0, [], "")
     assert [one.name.partition("-")[0] for one in (tmp_path / "dist").iterdir()] == [
         "dyes_sub_contracts"
     ]

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from switchgear.contract.check.earlier import new_to_them
 from switchgear.contract.check.finding import Finding, Found, in_order
-from switchgear.contract.check.past import read_history
 from switchgear.contract.check.protofiles import Protos
 from switchgear.contract.check.protos import Version, check_protos
-from switchgear.contract.check.protos import record as record_version
+from switchgear.contract.check.protos import release as release_of
 from switchgear.contract.check.pythonmodule import read_module
 from switchgear.contract.check.selection import SWITCHGEAR
 from switchgear.contract.check.sources import Kind, Source, open_sources
+from switchgear.contract.history import Past, append, read_history
 from switchgear.errors import UnreadableContract
 
-__all__ = ["check", "record"]
+__all__ = ["check", "record", "release"]
 
 _CALLERS: Final = "callers of the old version"
 
@@ -37,18 +38,31 @@ def check(
     of `--rules`; `compatibility` is what events have to keep (see `asyncapi`); `history` is a file
     of versions before all of those (see `past`). Raises `UnreadableContract` for what cannot be
     read.
+
+    What hits those who still have an earlier version counts too, unless the version before did it
+    to them already.
     """
     with ExitStack() as stack:
         first, olds = open_sources(new, against, stack)
         if first.kind is Kind.DOCUMENT:
             return _check_documents(first, olds, rules, compatibility.upper())
-        versions = [_version(one, stack) for one in (first, *olds)]
         past = read_history(history) if history else []
-        return check_protos(versions[0], versions[1:], rules, past)
+        held = [one.past for one in olds if one.past is not None]
+        version = _version(first, stack, [*held, *past])
+        return check_protos(version, [_version(one, stack) for one in olds], rules, past)
 
 
-def record(new: str, release: str, history: Path) -> None:
+def record(new: str, name: str, history: Path) -> None:
     """Add a version of protobuf or Python contracts to a file of history."""
+    append(history, release(new, name, history))
+
+
+def release(new: str, name: str, history: Path) -> Past:
+    """Return what a history remembers of a version.
+
+    What earlier versions in `history` had and a module in Python has not any more is reserved.
+    """
+    past = read_history(history) if history.exists() else []
     with ExitStack() as stack:
         source, _ = open_sources(new, [], stack)
         if source.kind is Kind.DOCUMENT:
@@ -57,14 +71,16 @@ def record(new: str, release: str, history: Path) -> None:
                 where=source.label,
                 fix="Give a folder of .proto files, or a module.",
             )
-        record_version(_version(source, stack), release, history)
+        return release_of(_version(source, stack, past), name)
 
 
-def _version(source: Source, stack: ExitStack) -> Version:
+def _version(source: Source, stack: ExitStack, past: Sequence[Past] = ()) -> Version:
     if source.kind is Kind.PROTO:
         return Version(source.label, Protos.of(source.path))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="switchgear-check-")))
-    told = read_module(source.target, source.imports, folder)
+    if source.past is not None:
+        return Version.of(source.past, source.label, folder)
+    told = read_module(source.target, source.imports, folder, past)
     found = Path(told.file).resolve()
     if source.label.startswith("git:") and not found.is_relative_to(source.imports.resolve()):
         # a package elsewhere on the path comes before a folder without __init__.py
@@ -73,7 +89,7 @@ def _version(source: Source, stack: ExitStack) -> Version:
             where=source.label,
             fix="Give its package an __init__.py, or name its file.",
         )
-    return Version(source.label, Protos.of(folder), told)
+    return Version(source.label, Protos.of(folder), told, told.required)
 
 
 def _check_documents(
@@ -99,24 +115,24 @@ def _check_documents(
     events = is_asyncapi(new)
     if any(is_asyncapi(one) is not events for one in before):
         raise UnreadableContract("One is OpenAPI and the other AsyncAPI.", where=first.label)
-    if not (events and compatibility.endswith("_TRANSITIVE")):
-        before = before[:1]
-    return in_order(
-        _finding(rule, one, old.name)
-        for old in before
-        for rule, one in _chosen(
-            compare_asyncapi(old, new, compatibility) if events else compare_openapi(old, new),
-            rules,
-        )
-    )
+    found: list[tuple[str, Found, str]] = []
+    if events:
+        for old in before if compatibility.endswith("_TRANSITIVE") else before[:1]:
+            told = compare_asyncapi(old, new, compatibility)
+            found += [(rule, one, old.name) for rule, one in told]
+    else:
+        last, *others = before
+        found += [(rule, one, last.name) for rule, one in compare_openapi(last, new)]
+        for old in others:
+            now, was = list(compare_openapi(old, new)), compare_openapi(old, last)
+            more = list(new_to_them(now, was, [(rule, one) for rule, one, _ in found]))
+            found += [(rule, one, old.name) for rule, one in more]
+    return in_order(_finding(*one) for one in found if _wanted(one[0], rules))
 
 
-def _chosen(
-    found: Iterable[tuple[str, Found]], rules: Sequence[str] | None
-) -> Iterator[tuple[str, Found]]:
-    wanted = None if rules is None else {word.strip().upper() for word in rules}
-    every = wanted is None or SWITCHGEAR.upper() in wanted
-    return ((rule, one) for rule, one in found if every or rule in (wanted or ()))
+def _wanted(rule: str, rules: Sequence[str] | None) -> bool:
+    words = None if rules is None else {word.strip().upper() for word in rules}
+    return words is None or rule in words or SWITCHGEAR.upper() in words
 
 
 def _finding(rule: str, one: Found, against: str) -> Finding:

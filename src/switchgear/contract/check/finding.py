@@ -41,6 +41,15 @@ class Found:
     severity: Severity = Severity.ERROR
     witness: str = ""
     """Bytes that show it, written with the old contract and read with the new."""
+    about: tuple[str, ...] = ()
+    """Other names that the change goes by: what a field is called now, or was called before."""
+    also: tuple[str, ...] = ()
+    """Other rules that say the same of the same change (see `once`)."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names that the change goes by."""
+        return frozenset((self.subject, *self.about))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,8 @@ class Finding:
     against: str = ""
     """The old version that it was compared with."""
     witness: str = ""
+    also: tuple[str, ...] = ()
+    """Other rules that say the same of the same change."""
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 
-from switchgear.contract.check.past import Past, past_of
+from switchgear.contract.check.past import past_of
 from switchgear.contract.check.schema import (
     Element,
     Enum,
@@ -22,6 +22,7 @@ from switchgear.contract.check.schema import (
     Service,
 )
 from switchgear.contract.check.words import declarations
+from switchgear.contract.history import Past
 
 __all__ = ["Pairs"]
 

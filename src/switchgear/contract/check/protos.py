@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from switchgear.contract.check.bufyaml import Breaking
 from switchgear.contract.check.catalogue import BUF_RULES
+from switchgear.contract.check.earlier import new_to_them
 from switchgear.contract.check.finding import Finding, Found, in_order
+from switchgear.contract.check.once import told_once
 from switchgear.contract.check.pairs import Pairs
-from switchgear.contract.check.past import Past, append, past_of
+from switchgear.contract.check.past import past_of
 from switchgear.contract.check.protofiles import Protos, read_schemas
-from switchgear.contract.check.pythonmodule import Told
+from switchgear.contract.check.pythonmodule import Told, unsaid
 from switchgear.contract.check.rules import RULES, Rule
+from switchgear.contract.check.rules.history import HISTORY
 from switchgear.contract.check.schema import Field, Schema
 from switchgear.contract.check.selection import DEFAULT, SWITCHGEAR, chosen
+from switchgear.contract.history import Past
+from switchgear.errors import UnreadableContract
 
 if TYPE_CHECKING:
     from switchgear.contract.check.witness import Witness
 
-__all__ = ["Version", "check_protos", "record"]
+__all__ = ["Version", "check_protos", "release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,22 @@ class Version:
     protos: Protos
     told: Told | None = None
     """What a Python module says besides, if it is one."""
+    required: frozenset[str] | None = None
+    """The fields without a default, if the contract is declared in Python."""
+
+    @classmethod
+    def of(cls, past: Past, label: str, folder: Path) -> Version:
+        """Lay a version of a history out in a folder."""
+        last = "" if past.required is None else unsaid(past.required)
+        for name, text in past.protos.items():
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise UnreadableContract(
+                    "A file is outside of its folder.", where=f"{label}:{name}"
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((text + last).encode())
+        return cls(label, Protos.of(folder), required=past.required)
 
     def path(self, name: str) -> str:
         """Return where a file is, seen from where the user is."""
@@ -52,7 +73,10 @@ class Version:
         if self.told is not None:
             places = self.told.seen_places(Path.cwd())
             for file in schema.files.values():
-                file.places, file.expected = places, self.told.required
+                file.places = places
+        if self.required is not None:
+            for file in schema.files.values():
+                file.expected = self.required
 
 
 def own_rules() -> Collection[str]:
@@ -75,24 +99,49 @@ def check_protos(
     sides = [one.protos for one in olds]
     schema, before = read_schemas(new.protos, sides, whole=bool(history))
     new.complete(schema, new)
-    olds[0].complete(before[0], new)
+    for one, of in zip(before, olds, strict=True):
+        of.complete(one, new)
     earlier = [past_of(one, of.label) for one, of in zip(before[1:], olds[1:], strict=True)]
     pairs = Pairs(before[0], schema, [*earlier, *history], olds[0].label)
     by_file = _Selections(new.protos, rules)
-    found = [
-        (rule, one)
-        for rule in by_file.rules()
-        for one in rule.run(pairs)
-        if not by_file.leave_out(rule.name, one, pairs)
-    ]
+
+    def run(pairs: Pairs, names: Iterable[str]) -> list[tuple[str, Found]]:
+        found = _each(names, pairs)
+        return [(name, one) for name, one in found if not by_file.leave_out(name, one, pairs)]
+
+    told = run(pairs, by_file.rules())
+    found = [(rule, one, 0) for rule, one in told_once(told)]
+    for index, older in enumerate(before[1:], 1):
+        now = run(Pairs(older, schema), (one for one in by_file.rules() if one not in HISTORY))
+        was = _each({rule for rule, _ in now}, Pairs(older, before[0]))
+        more = [*new_to_them(_not_of_history(now, told), was, told)]
+        told += more
+        found += [(rule, one, index) for rule, one in told_once(more)]
     if not found:
         return []
     from switchgear.contract.check.witness import Witness  # noqa: PLC0415  findings are rare
 
     witness = Witness(schema)
     return in_order(
-        _finding(rule, _shown(one, witness, before[0]), new, olds[0].label) for rule, one in found
+        _finding(RULES[rule], _shown(one, witness, before[index]), new, olds[index].label)
+        for rule, one, index in found
     )
+
+
+def _each(rules: Iterable[str], pairs: Pairs) -> Iterator[tuple[str, Found]]:
+    return ((name, one) for name in rules for one in RULES[name].run(pairs))
+
+
+def _not_of_history(
+    found: Iterable[tuple[str, Found]], told: Iterable[tuple[str, Found]]
+) -> list[tuple[str, Found]]:
+    """Leave out what is about something that is back from an earlier version: that is told."""
+    back = {name for rule, one in told if rule in HISTORY for name in one.names}
+    return [
+        (rule, one)
+        for rule, one in found
+        if not any(f"{name}.".startswith(f"{of}.") for name in one.names for of in back)
+    ]
 
 
 def _shown(one: Found, witness: Witness, before: Schema) -> Found:
@@ -118,10 +167,10 @@ class _Selections:
                 breaking = breaking.using(chosen(DEFAULT, own))
             self._of[id(module)] = breaking
 
-    def rules(self) -> Iterator[Rule]:
-        """Yield the rules that hold anywhere."""
+    def rules(self) -> list[str]:
+        """Return the rules that hold anywhere."""
         names = {name for one in self._of.values() for name in one.rules}
-        return (rule for name, rule in RULES.items() if name in names)
+        return [name for name in RULES if name in names]
 
     def leave_out(self, rule: str, one: Found, pairs: Pairs) -> bool:
         """Whether a finding is of a rule that does not hold where it was found."""
@@ -150,10 +199,17 @@ def _finding(rule: Rule, one: Found, new: Version, against: str) -> Finding:
         subject=one.subject,
         against=against,
         witness=one.witness,
+        also=one.also,
     )
 
 
-def record(version: Version, name: str, history: Path) -> None:
-    """Add what a version uses and reserves to a file of history, as the release `name`."""
+def release(version: Version, name: str) -> Past:
+    """Return what a history remembers of a version, by its name."""
     schema, _ = read_schemas(version.protos, [], whole=True)
-    append(history, past_of(schema, name))
+    last = "" if version.required is None else unsaid(version.required)
+    texts = {
+        file: text.decode(errors="replace").removesuffix(last)
+        for file, text in version.protos.texts.items()
+    }
+    past = past_of(schema, name)
+    return Past(name, past.messages, past.enums, texts, version.required)

@@ -11,7 +11,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +19,14 @@ from typing import Any, Final
 import msgspec
 
 from switchgear.contract.check.schema import Place
+from switchgear.contract.history import Past
 from switchgear.errors import MissingExtra, SwitchgearError, UnreadableContract
 
-__all__ = ["Told", "read_module"]
+__all__ = ["Told", "read_module", "unsaid"]
 
 MAX_SECONDS: Final = 120
 _FACTS: Final = ".facts.json"
+_PAST: Final = ".past.json"
 _TRACE: Final = 2000
 
 
@@ -57,12 +59,15 @@ def _seen(path: str, near: Path) -> str:
     return inner.relative_to(near).as_posix() if inner.is_relative_to(near) else path
 
 
-def read_module(target: str, imports: Path, into: Path) -> Told:
+def read_module(target: str, imports: Path, into: Path, past: Sequence[Past] = ()) -> Told:
     """Write the `.proto` files of a module into a folder, and return the rest.
 
-    `target` is a file, or a dotted name that is imported from `imports`. Raises
-    `UnreadableContract` with what went wrong while it was imported.
+    `target` is a file, or a dotted name that is imported from `imports`. What `past` versions had
+    and it has not is reserved, as `contract export --history` does. Raises `UnreadableContract`
+    with what went wrong while it was imported.
     """
+    held = [Past(one.version, one.messages, one.enums) for one in past]
+    (into / _PAST).write_bytes(msgspec.json.encode(held))
     ours = Path(__file__).parents[3]
     path = os.pathsep.join(dict.fromkeys([str(imports.absolute()), *sys.path, str(ours)]))
     command = [sys.executable, "-m", __name__, target, str(into.absolute())]
@@ -123,14 +128,21 @@ def _main(target: str, into: Path) -> None:
                     required.append(wire)
         else:
             places.update({f"{name}.{one}": found.get(one, found[""]) for one in cls.__members__})
-    # Files that are equal to the byte are not looked into, so a file holds what it cannot say.
-    unsaid = f"// Required: {' '.join(sorted(required))}\n"
-    for name, text in proto_files(*library.roots).items():
+    past = msgspec.json.decode((into / _PAST).read_bytes(), type=list[Past])
+    for name, text in proto_files(*library.roots, past=past).items():
         path = into / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + unsaid)
+        path.write_text(text + unsaid(required))
     told = Told(str(library.module.__file__ or target), places, frozenset(required), spelled)
     (into / _FACTS).write_bytes(msgspec.json.encode(told))
+
+
+def unsaid(required: Iterable[str]) -> str:
+    """Return the last line of a file, for what it cannot say.
+
+    Files that are equal to the byte are not looked into.
+    """
+    return f"// Required: {' '.join(sorted(required))}\n"
 
 
 def _written(cls: Any) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,8 @@ def _text(findings: Iterable[Finding]) -> Iterator[str]:
         yield f"    breaks: {one.breaks}"
         if one.witness:
             yield f"    shown:  {one.witness}"
+        if one.also:
+            yield f"    also:   {', '.join(one.also)}"
         if one.against:
             yield f"    since:  {one.against}"
 

@@ -5,6 +5,8 @@
 | a folder, or a `.proto` file | protobuf |
 | a `.py` file, or a dotted name | a Python module of contracts |
 | a `.json`, `.yaml` or `.yml` file | OpenAPI or AsyncAPI: it says which |
+| a `.jsonl` file | a history (see `switchgear.contract.history`): every version, the newest first |
+| `FILE.jsonl:VERSION` | one version of it |
 | `git:REF[:PATH]` | any of these as it was at a ref; without a path, that of NEW |
 | `git:v*[:PATH]` | the same at every tag of that pattern, the newest version first |
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from switchgear.contract.check.git import Repository
+from switchgear.contract.history import Past, read_history
 from switchgear.errors import UnreadableContract
 
 __all__ = ["Kind", "Source", "open_sources"]
@@ -27,6 +30,7 @@ __all__ = ["Kind", "Source", "open_sources"]
 _GIT: Final = "git:"
 _WILD: Final = frozenset("*?[")
 _DOCUMENTS: Final = (".json", ".yaml", ".yml")
+_HISTORY: Final = ".jsonl"
 
 
 class Kind(enum.Enum):
@@ -34,6 +38,7 @@ class Kind(enum.Enum):
 
     PROTO = "a folder of .proto files"
     PYTHON = "a Python module"
+    HISTORY = "a version of a history"
     DOCUMENT = "an OpenAPI or AsyncAPI document"
 
 
@@ -48,6 +53,8 @@ class Source:
     """The folder, the document, or for Python the file or the dotted name as a relative path."""
     imports: Path
     """Where Python modules are imported from."""
+    past: Past | None = None
+    """What a history says of the version, if it comes from one."""
 
     @property
     def target(self) -> str:
@@ -60,14 +67,14 @@ def open_sources(new: str, against: Sequence[str], stack: ExitStack) -> tuple[So
 
     Raises `UnreadableContract` for what is not there, or is not of the kind of NEW.
     """
-    first = _from_git(new, None, stack)[0] if new.startswith(_GIT) else _local(new)
+    first = (_from_git(new, None, stack) if new.startswith(_GIT) else _local(new))[0]
     olds = [
         source
         for text in against
         for source in (
             _from_git(text, None if new.startswith(_GIT) else first, stack)
             if text.startswith(_GIT)
-            else [_local(text)]
+            else _local(text)
         )
     ]
     for one in olds:
@@ -80,21 +87,55 @@ def open_sources(new: str, against: Sequence[str], stack: ExitStack) -> tuple[So
     return first, olds
 
 
-def _local(text: str) -> Source:
-    path = Path(text)
+def _local(text: str) -> list[Source]:
+    path, (file, version) = Path(text), _history_of(text)
     if path.is_dir() or text.endswith(".proto"):
-        return Source(text, Kind.PROTO, path, Path.cwd())
+        return [Source(text, Kind.PROTO, path, Path.cwd())]
+    if file:
+        return _versions(file, Path(file), version)
     if text.endswith(_DOCUMENTS):
-        return Source(text, Kind.DOCUMENT, path, Path.cwd())
+        return [Source(text, Kind.DOCUMENT, path, Path.cwd())]
     if text.endswith(".py"):
-        return Source(text, Kind.PYTHON, path, Path.cwd())
+        return [Source(text, Kind.PYTHON, path, Path.cwd())]
     if all(part.isidentifier() for part in text.split(".")):
-        return Source(text, Kind.PYTHON, Path(*text.split(".")), Path.cwd())
+        return [Source(text, Kind.PYTHON, Path(*text.split(".")), Path.cwd())]
     raise UnreadableContract(
         "There is no such folder, document or module.",
         where=text,
         fix="Give a folder of .proto files, a module, an OpenAPI or AsyncAPI document, or git:REF.",
     )
+
+
+def _history_of(text: str) -> tuple[str, str]:
+    """Return the file of a history and the version that is wanted of it; empty for neither."""
+    if text.endswith(_HISTORY):
+        return text, ""
+    file, found, version = text.rpartition(f"{_HISTORY}:")
+    return (f"{file}{_HISTORY}", version) if found else ("", "")
+
+
+def _versions(label: str, path: Path, wanted: str) -> list[Source]:
+    """Return the versions of a history, the newest first, or the one that is wanted."""
+    every = read_history(path)
+    chosen = [one for one in every if one.version == wanted or not wanted]
+    if not chosen:
+        known = ", ".join(one.version for one in every[:20])
+        raise UnreadableContract(
+            f"It has no version {wanted}." if wanted else "It has no version yet.",
+            where=label,
+            fix=f"It has {known}." if known else "`contract record` adds one.",
+        )
+    found = []
+    for one in chosen:
+        told = f"{label}:{one.version}"
+        if not one.protos:
+            raise UnreadableContract(
+                "Of this version only numbers and names are known.",
+                where=told,
+                fix="Give the history with --history, or record the version anew.",
+            )
+        found.append(Source(told, Kind.HISTORY, path, Path.cwd(), one))
+    return found
 
 
 def _from_git(text: str, new: Source | None, stack: ExitStack) -> list[Source]:
@@ -114,7 +155,7 @@ def _from_git(text: str, new: Source | None, stack: ExitStack) -> list[Source]:
         refs = repository.tags(ref)
         if not refs:
             raise UnreadableContract(f"No tag is like {ref!r}.", where=text)
-    return [_at(repository, one, path, stack) for one in refs]
+    return [source for one in refs for source in _at(repository, one, path, stack)]
 
 
 def _same_place(new: Source | None, repository: Repository, text: str) -> str:
@@ -132,12 +173,16 @@ def _same_place(new: Source | None, repository: Repository, text: str) -> str:
         ) from None
 
 
-def _at(repository: Repository, ref: str, path: str, stack: ExitStack) -> Source:
+def _at(repository: Repository, ref: str, path: str, stack: ExitStack) -> list[Source]:
     """Return what `path` was at `ref`."""
     into = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="switchgear-check-")))
     label = f"git:{ref}:{path}"
+    history, version = _history_of(path)
+    if history:
+        file = repository.extract(ref, history, into, [history])
+        return _versions(f"git:{ref}:{history}", file, version)
     if path.endswith(_DOCUMENTS):
-        return Source(label, Kind.DOCUMENT, repository.extract(ref, path, into, [path]), into)
+        return [Source(label, Kind.DOCUMENT, repository.extract(ref, path, into, [path]), into)]
     dotted = "/" not in path and "." in path and not path.endswith((".py", ".proto"))
     if path.endswith(".py") or dotted:
         # It may import any other module of the repository.
@@ -146,6 +191,6 @@ def _at(repository: Repository, ref: str, path: str, stack: ExitStack) -> Source
         below = inner.is_relative_to(repository.root.resolve())
         here = into / inner.relative_to(repository.root.resolve()) if below else into
         file = Path(*path.split(".")) if dotted else into / path
-        return Source(label, Kind.PYTHON, file, here if here.is_dir() else into)
+        return [Source(label, Kind.PYTHON, file, here if here.is_dir() else into)]
     suffixes = (".proto", "buf.yaml", "buf.yml", "buf.work.yaml", "buf.work.yml")
-    return Source(label, Kind.PROTO, repository.extract(ref, path, into, suffixes), into)
+    return [Source(label, Kind.PROTO, repository.extract(ref, path, into, suffixes), into)]

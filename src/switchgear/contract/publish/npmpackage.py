@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `shop/orders/v1` | the messages and services of `shop/orders/v1.proto`, for gRPC | protoc-gen-es |
 | `openapi` | types of every path, for REST; nothing at run time | openapi-typescript |
-| `proto/`, `history/`, `openapi.json`, `asyncapi.json` | what the wheel carries too | us |
+| `proto/`, `history.jsonl`, `openapi.json`, `asyncapi.json` | what the wheel carries too | us |
 
 What a client needs at run time is `@bufbuild/protobuf`, a peer dependency: two copies of it in one
 program would not know each other's messages. Its version is at least that of the generator.

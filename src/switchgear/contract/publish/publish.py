@@ -1,8 +1,8 @@
 """Publishing a module of contracts: which version it is, and the wheel that carries it.
 
-The history is a folder with one folder for each version that was published, `1.4.0/`, in which its
-`.proto` files are. It is kept with the contracts and only grows. What a new version is, the check
-says, against all of them:
+The history is a file with a line for each version that was published (see
+`switchgear.contract.history`), kept with the contracts. What a new version is, the check of the
+module itself says, against all of them: so what no `.proto` file carries counts too.
 
 | what changed since the latest | version |
 | --- | --- |
@@ -10,6 +10,8 @@ says, against all of them:
 | anything else but comments | the next minor |
 | comments | the next patch |
 | nothing | none |
+
+What a comment declares (see `check.words`) is more than a comment.
 
 Before 1.0.0 a break is the next minor and everything else the next patch, as Cargo has it.
 """
@@ -22,21 +24,24 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from switchgear.contract.check.check import check
-from switchgear.contract.check.finding import Finding, Severity
-from switchgear.contract.export import asyncapi, openapi, proto_files
-from switchgear.contract.library import Library
-from switchgear.contract.past import past_of
-from switchgear.contract.publish.generators import write_protos
-from switchgear.contract.publish.wheel import write_wheel
-from switchgear.errors import OperationError, UsageError
+from msgspec import structs
 
-__all__ = ["Plan", "Step", "Version", "documents", "plan", "publish", "versions_in"]
+from switchgear.contract.check.check import check, release
+from switchgear.contract.check.finding import Finding, Severity
+from switchgear.contract.check.words import declarations
+from switchgear.contract.export import asyncapi, openapi
+from switchgear.contract.history import Past, append, read_history
+from switchgear.contract.library import Library
+from switchgear.contract.publish.wheel import write_wheel
+from switchgear.errors import OperationError
+
+__all__ = ["Plan", "Step", "Version", "documents", "plan", "publish"]
 
 Step: TypeAlias = Literal["first", "major", "minor", "patch", "none"]
 
@@ -81,38 +86,52 @@ class Plan:
     latest: Version | None
     breaks: tuple[Finding, ...]
     """Why it is a major version."""
-    protos: Mapping[str, str]
+    past: Past
+    """What the history is to remember of it."""
+
+    @property
+    def protos(self) -> Mapping[str, str]:
+        """The text of each `.proto` file by its name."""
+        return self.past.protos
 
 
-def plan(library: Library, history: Path, release: str | None = None) -> Plan:
+def plan(library: Library, history: Path, wanted: str | None = None) -> Plan:
     """Compare the contracts with every version in `history` and say which version they are.
 
-    `release` is the version that is wanted: a lower one than the comparison asks for is refused,
+    `wanted` is the version that is wanted: a lower one than the comparison asks for is refused,
     with `OperationError`. Raises what the export and the check raise.
     """
-    versions = sorted(_published(history), reverse=True)
-    past = past_of(versions_in(history))
-    protos = proto_files(*library.roots, past=past)
-    wanted = Version.of(release) if release is not None else None
-    if not versions:
-        return Plan("first", wanted or Version(1, 0, 0), None, (), protos)
-    latest = versions[0]
-    before = _texts(history / str(latest))
+    module = str(library.module.__file__)
+    past = read_history(history) if history.exists() else []
+    made = release(module, "", history)
+    asked = Version.of(wanted) if wanted is not None else None
+    if not past:
+        return _plan("first", asked or Version(1, 0, 0), None, (), made)
+    before = max(past, key=lambda one: Version.of(one.version))
+    latest = Version.of(before.version)
     breaks: tuple[Finding, ...] = ()
-    if before == protos:
+    if (before.protos, before.required) == (made.protos, made.required):
         step: Step = "none"
     else:
-        breaks = _breaks(protos, [history / str(one) for one in versions])
-        same = _bare(before) == _bare(protos)
+        olds = sorted(past, key=lambda one: Version.of(one.version), reverse=True)
+        findings = check(module, [f"{history}:{one.version}" for one in olds], rules=_RULES)
+        breaks = tuple(one for one in findings if one.severity is Severity.ERROR)
+        same = _bare(before.protos) == _bare(made.protos) and before.required == made.required
         step = "major" if breaks else "patch" if same else "minor"
     least = latest.after(step)
-    if wanted is not None and (wanted < least or (wanted == latest and step != "none")):
+    if asked is not None and (asked < least or (asked == latest and step != "none")):
         raise OperationError(
-            f"{wanted} is too low: after {latest} this is at least {least}.",
+            f"{asked} is too low: after {latest} this is at least {least}.",
             where=library.name,
             fix="Take the higher version, or the change back.",
         )
-    return Plan(step, wanted or least, latest, breaks, protos)
+    return _plan(step, asked or least, latest, breaks, made)
+
+
+def _plan(
+    step: Step, version: Version, latest: Version | None, breaks: tuple[Finding, ...], made: Past
+) -> Plan:
+    return Plan(step, version, latest, breaks, structs.replace(made, version=str(version)))
 
 
 def publish(library: Library, made: Plan, *, name: str, history: Path, out: Path) -> Path:
@@ -133,7 +152,7 @@ def publish(library: Library, made: Plan, *, name: str, history: Path, out: Path
         wheel.unlink()
         raise
     if made.step != "none":
-        write_protos(history / str(made.version), made.protos)
+        append(history, made.past)
     return wheel
 
 
@@ -148,59 +167,25 @@ def documents(library: Library, made: Plan, history: Path) -> dict[str, bytes]:
         files["openapi.json"] = _json(openapi(*library.services, title=title, version=version))
     if library.events:
         files["asyncapi.json"] = _json(asyncapi(*library.events, title=title, version=version))
-    for one in sorted(_published(history)):
-        for path, text in sorted(_texts(history / str(one)).items()):
-            files[f"history/{one}/{path}"] = text.encode()
+    if history.exists():
+        files["history.jsonl"] = history.read_bytes()
     return files
 
 
-def versions_in(history: Path) -> list[Path]:
-    """Return the folders of all versions in a history, the oldest first.
-
-    None that is there yet is an empty one. Raises `UsageError` for what is no such history.
-    """
-    return [history / str(one) for one in sorted(_published(history))]
+def _bare(protos: Mapping[str, str]) -> dict[str, list[object]]:
+    """Return the files with nothing of their comments but what those declare."""
+    return {path: list(_lines(text)) for path, text in protos.items()}
 
 
-def _published(history: Path) -> list[Version]:
-    if not history.exists():
-        return []
-    if not history.is_dir():
-        raise UsageError(
-            "it is a file, and the history of `contract publish` is a folder.",
-            where=str(history),
-            fix="Give the folder, as contract-history; a file of `contract record` is for "
-            "`contract check --history`.",
-        )
-    names = (one.name for one in history.iterdir() if one.is_dir())
-    versions = [Version.of(name) for name in names if _VERSION.fullmatch(name)]
-    if not versions and any(history.rglob("*.proto")):
-        raise UsageError(
-            "it holds .proto files and no versions of `contract publish`.",
-            where=str(history),
-            fix="Give the folder in which the versions are, as contract-history for "
-            "contract-history/1.0.0.",
-        )
-    return versions
-
-
-def _texts(folder: Path) -> dict[str, str]:
-    return {one.relative_to(folder).as_posix(): one.read_text() for one in folder.rglob("*.proto")}
-
-
-def _bare(protos: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the files without their comments, which stand on lines of their own."""
-    return {
-        path: [line for line in text.splitlines() if not line.lstrip().startswith("//")]
-        for path, text in protos.items()
-    }
-
-
-def _breaks(protos: Mapping[str, str], olds: list[Path]) -> tuple[Finding, ...]:
-    with tempfile.TemporaryDirectory(prefix="switchgear-publish-") as folder:
-        write_protos(Path(folder), protos)
-        findings = check(folder, [str(one) for one in olds], rules=_RULES)
-    return tuple(one for one in findings if one.severity is Severity.ERROR)
+def _lines(text: str) -> Iterator[object]:
+    """Yield each line, and for each comment, which stands on lines of its own, what it declares."""
+    lines = (line.strip() for line in text.splitlines())
+    for is_comment, of in groupby(lines, key=lambda line: line.startswith("//")):
+        if is_comment:
+            told = declarations("\n".join(line.removeprefix("//").strip() for line in of))
+            yield from sorted(told.items())
+        else:
+            yield from of
 
 
 def _module(library: Library) -> dict[str, bytes]:

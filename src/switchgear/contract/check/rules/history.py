@@ -15,10 +15,10 @@ A field that comes back as it was, with its number, name and type, is none of th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from switchgear.contract.check.finding import BYTES, JSON, Found
 from switchgear.contract.check.pairs import Pairs
-from switchgear.contract.check.past import Past, Used
 from switchgear.contract.check.rules.ranges import missing
 from switchgear.contract.check.rules.registry import whole
 from switchgear.contract.check.rules.text import (
@@ -28,6 +28,12 @@ from switchgear.contract.check.rules.text import (
     reserving,
 )
 from switchgear.contract.check.schema import Enum, Message
+from switchgear.contract.history import Past, Used
+
+HISTORY: Final = frozenset(
+    {"NUMBER_REUSED", "NAME_REUSED", "RESERVATION_DROPPED", "MESSAGE_RECREATED"}
+)
+"""The rules that ask about all versions at once."""
 
 
 @whole("NUMBER_REUSED", BYTES)
@@ -53,6 +59,7 @@ def number_reused(pairs: Pairs) -> Iterator[Found]:
                 f"{reserving(message, str(number))}.",
                 field.place(),
                 field.full_name,
+                about=(f"{message.full_name}.{was[1][0]}",) if was is not None else (),
             )
     yield from _values_reused(pairs)
 
@@ -65,17 +72,22 @@ def _values_reused(pairs: Pairs) -> Iterator[Found]:
         for number, names in enum.values.items():
             if number in latest.fields:
                 continue
-            was = next(
+            had = next(
                 (
-                    f"{' and '.join(past.enums[name].fields[number])} in {past.version}"
+                    (past.version, past.enums[name].fields[number])
                     for past in pairs.past
                     if name in past.enums
                     and number in past.enums[name].fields
                     and not names.keys() & set(past.enums[name].fields[number])
                 ),
-                "reserved in the version before" if latest.reserves(number) else None,
+                None,
             )
-            if was is not None:
+            if had is not None or latest.reserves(number):
+                was = (
+                    f"{' and '.join(had[1])} in {had[0]}"
+                    if had
+                    else "reserved in the version before"
+                )
                 value = next(iter(names.values()))
                 free = max((*enum.values, *latest.fields)) + 1
                 yield Found(
@@ -84,6 +96,7 @@ def _values_reused(pairs: Pairs) -> Iterator[Found]:
                     f"Write `{value.name} = {free};` and `reserved {number};`.",
                     value.place(),
                     value.full_name,
+                    about=tuple(f"{name}.{one}" for one in had[1]) if had else (),
                 )
 
 

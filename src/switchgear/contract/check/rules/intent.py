@@ -89,6 +89,7 @@ def field_renamed(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
                 after.place((FIELD_NAME,)),
                 before.full_name,
                 before,
+                about=(after.full_name,),
             )
 
 
@@ -112,6 +113,7 @@ def field_repurposed(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
             after.place((FIELD_NAME,)),
             before.full_name,
             before,
+            about=(after.full_name,),
         )
 
 
@@ -129,6 +131,7 @@ def fields_swapped(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
                 after.place((FIELD_NAME,)),
                 before.full_name,
                 before,
+                about=(after.full_name,),
             )
 
 
