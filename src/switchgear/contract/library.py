@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +32,8 @@ class Library:
     """Every message of the module's own, those of refusals and events and nested ones too."""
     enums: tuple[type[Enum], ...]
     events: tuple[EventContract, ...]
+    target: str = ""
+    """What it was loaded by: a dotted name, or a file."""
 
     @property
     def roots(self) -> tuple[Any, ...]:
@@ -64,7 +66,7 @@ def load_library(target: str) -> Library:
         raise OperationError(
             "it declares no contracts.", where=target, fix="Name the module that declares them."
         )
-    return found
+    return replace(found, target=target)
 
 
 def library_of(module: ModuleType) -> Library:

@@ -101,9 +101,8 @@ def plan(library: Library, history: Path, wanted: str | None = None) -> Plan:
     `wanted` is the version that is wanted: a lower one than the comparison asks for is refused,
     with `OperationError`. Raises what the export and the check raise.
     """
-    module = str(library.module.__file__)
     past = read_history(history) if history.exists() else []
-    made = release(module, "", history)
+    made = release(library.target, "", history)
     asked = Version.of(wanted) if wanted is not None else None
     if not past:
         return _plan("first", asked or Version(1, 0, 0), None, (), made)
@@ -114,7 +113,8 @@ def plan(library: Library, history: Path, wanted: str | None = None) -> Plan:
         step: Step = "none"
     else:
         olds = sorted(past, key=lambda one: Version.of(one.version), reverse=True)
-        findings = check(module, [f"{history}:{one.version}" for one in olds], rules=_RULES)
+        against = [f"{history}:{one.version}" for one in olds]
+        findings = check(library.target, against, rules=_RULES)
         breaks = tuple(one for one in findings if one.severity is Severity.ERROR)
         same = _bare(before.protos) == _bare(made.protos) and before.required == made.required
         step = "major" if breaks else "patch" if same else "minor"
