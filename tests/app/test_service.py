@@ -6,7 +6,6 @@ import asyncio
 import socket
 import sqlite3
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from tests.certificates import certificate
 
 from switchgear import (
     Arrival,
@@ -699,36 +699,6 @@ async def test_a_callee_is_found_by_its_settings(tmp_path: Path) -> None:
 async def test_a_contract_that_nobody_serves(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"services\.bakery\.calls: no service of the system"):
         await Runtime(bakery(), settings(tmp_path)).start()
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate for this machine with the openssl that Python was built with."""
-    chain, key = folder / "chain.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-keyout",
-            str(key),
-            "-out",
-            str(chain),
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return chain, key
 
 
 async def test_doors_and_clients_speak_tls(tmp_path: Path) -> None:

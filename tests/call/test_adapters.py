@@ -9,7 +9,6 @@ import asyncio
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ import pytest
 import requests
 import urllib3
 from tests.call.cutting import WELL, HttpCallee, exactly, refusing_port
+from tests.certificates import certificate
 
 from switchgear.call.aiohttp import AiohttpUnavailable, AiohttpUnknown
 from switchgear.call.guard import Guard
@@ -513,9 +513,9 @@ def test_an_adapter_that_retries_by_itself_is_refused():
 
 
 async def test_a_certificate_that_is_not_trusted_was_not_done(tmp_path):
-    certificate(tmp_path)
+    chain, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(chain, key)
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     g = guard(retry=None)
@@ -529,12 +529,6 @@ async def test_a_certificate_that_is_not_trusted_was_not_done(tmp_path):
         await asyncio.to_thread(ask)
     assert raised.value.reason is Reason.CONNECT
     server.close()
-
-
-def certificate(folder):
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    files = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    subprocess.run([*words, *files], check=True, capture_output=True)
 
 
 async def test_errors_of_the_clients_inside_a_guarded_function_mean_the_same(serve):
