@@ -19,6 +19,7 @@ from switchgear.events.brokers.port import (
     Record,
     RecordTooLarge,
 )
+from tests.conformance.world import declared
 
 TOPIC = "test.orders"
 MEMBER = Path(__file__).with_name("member.py")
@@ -43,6 +44,13 @@ async def collect(subscription, count, *, commit=False, within=10.0):
             await subscription.commit({one.partition: one.offset + 1 for one in polled.deliveries})
     assert len(found) == count
     return found
+
+
+@pytest.fixture
+def divided(broker):
+    """The tests of partitions that members own while there is nothing in them."""
+    if not broker.capabilities.partitions:
+        pytest.skip("every key is a partition of its own")
 
 
 async def settle(*subscriptions, within=10.0):
@@ -107,27 +115,31 @@ def member(adapter):
 
 
 async def test_a_record_arrives_as_it_was_published(broker):
+    await declared(broker, "g")
     headers = {"ce-id": "1", "ce-subject": "größe ☃", "empty": ""}
     sent = Record(TOPIC, "kø", headers, bytes(range(256)))
     await broker.publish([sent])
     subscription = await broker.subscribe("g", [TOPIC])
     (found,) = await collect(subscription, 1)
     assert (found.key, found.headers, found.value) == (sent.key, sent.headers, sent.value)
-    assert found.partition == Partition(TOPIC, partition_of("kø", 4))
+    if broker.capabilities.partitions:
+        assert found.partition == Partition(TOPIC, partition_of("kø", 4))
     assert abs(found.published - time.time()) < 60
 
 
 async def test_records_of_a_key_arrive_in_order(broker):
+    await declared(broker, "g")
     await broker.publish(records(100))
     await broker.publish(records(100, start=100))
     subscription = await broker.subscribe("g", [TOPIC])
-    found = await collect(subscription, 200)
+    found = await collect(subscription, 200, commit=True)
     for key in {one.key for one in found}:
         numbers = [int(one.value) for one in found if one.key == key]
         assert numbers == sorted(numbers)
 
 
 async def test_offsets_of_a_partition_grow(broker):
+    await declared(broker, "g")
     await broker.publish(records(50))
     found = await collect(await broker.subscribe("g", [TOPIC]), 50)
     for partition in {one.partition for one in found}:
@@ -136,27 +148,32 @@ async def test_offsets_of_a_partition_grow(broker):
 
 
 async def test_records_without_a_key_are_spread(broker):
+    await declared(broker, "g")
     for number in range(40):
         await broker.publish([Record(TOPIC, None, {}, b"%d" % number)])
     found = await collect(await broker.subscribe("g", [TOPIC]), 40)
     assert {one.key for one in found} == {None}
-    assert len({one.partition for one in found}) == 4
+    assert len({one.partition for one in found}) >= 4
 
 
 async def test_a_new_group_reads_from_the_start_and_groups_are_independent(broker):
+    """Where the broker has no replay, the start is when the group was declared."""
+    await declared(broker, "one")
     await broker.publish(records(30))
     one = await broker.subscribe("one", [TOPIC])
     await collect(one, 30, commit=True)
     other = await broker.subscribe("other", [TOPIC])
     await broker.publish(records(10, start=30))
     assert len(await collect(one, 10)) == 10
-    assert len(await collect(other, 40)) == 40
+    assert len(await collect(other, 40 if broker.capabilities.replay else 10)) >= 10
+    assert not (await other.poll(10, 0.1)).deliveries
 
 
 async def test_members_of_a_group_share_the_partitions_and_each_record_arrives_once(adapter):
     one, two = adapter.open(), adapter.open()
     members = [await one.subscribe("g", [TOPIC]), await two.subscribe("g", [TOPIC])]
-    await settle(*members)
+    if one.capabilities.partitions:
+        await settle(*members)
     await one.publish(records(200, keys=50))
     found = []
     async with asyncio.timeout(10):
@@ -166,7 +183,7 @@ async def test_members_of_a_group_share_the_partitions_and_each_record_arrives_o
     assert Counter(int(one.value) for one in found) == Counter(range(200))
 
 
-async def test_a_member_that_leaves_hands_over_at_once(adapter):
+async def test_a_member_that_leaves_hands_over_at_once(adapter, divided):
     one = await adapter.open().subscribe("g", [TOPIC], lease=30.0)
     two = await adapter.open().subscribe("g", [TOPIC], lease=30.0)
     await settle(one, two)
@@ -176,13 +193,25 @@ async def test_a_member_that_leaves_hands_over_at_once(adapter):
     assert time.monotonic() - began < 5.0, "it did not wait for the lease"
 
 
-async def test_what_was_not_committed_is_delivered_again(broker):
+async def test_what_a_member_that_leaves_had_read_goes_to_another_at_once(adapter, broker):
+    await declared(broker, "g")
     await broker.publish(records(20))
+    one = await adapter.open().subscribe("g", [TOPIC], lease=30.0)
+    await collect(one, 20)
+    began = time.monotonic()
+    await one.close()
+    await collect(await broker.subscribe("g", [TOPIC], lease=30.0), 20)
+    assert time.monotonic() - began < 8.0, "it did not wait for the lease"
+
+
+async def test_what_was_not_committed_is_delivered_again(broker):
+    await declared(broker, "g")
+    await broker.publish(records(20, keys=6))
     one = await broker.subscribe("g", [TOPIC])
     found = await collect(one, 20)
-    done = [delivery for delivery in found if delivery.partition.number == 1][:3]
+    done = [delivery for delivery in found if delivery.partition == found[0].partition][:2]
     assert done
-    await one.commit({Partition(TOPIC, 1): done[-1].offset + 1})
+    await one.commit({done[-1].partition: done[-1].offset + 1})
     await one.close()
     again = await collect(await broker.subscribe("g", [TOPIC]), 20 - len(done))
     missing = {int(one.value) for one in found} - {int(one.value) for one in again}
@@ -190,31 +219,36 @@ async def test_what_was_not_committed_is_delivered_again(broker):
 
 
 async def test_a_position_never_goes_back(broker):
-    await broker.publish(records(20, keys=1))
+    await declared(broker, "g")
+    await broker.publish(records(10, keys=1))
     one = await broker.subscribe("g", [TOPIC])
-    (partition,) = {delivery.partition for delivery in await collect(one, 20)}
-    await one.commit({partition: 15})
-    await one.commit({partition: 5})
-    assert (await broker.lag("g", [TOPIC])).events == 5
+    found = await collect(one, 10)
+    (partition,) = {delivery.partition for delivery in found}
+    await one.commit({partition: found[7].offset + 1})
+    await one.commit({partition: found[2].offset + 1})
+    assert (await broker.lag("g", [TOPIC])).events == 2
 
 
 async def test_lag_is_the_truth(broker):
+    """An estimate is exact while nothing moves; what only the truth has is the oldest's age."""
+    await declared(broker, "g")
     assert await broker.lag("g", [TOPIC]) == Lag(0, None)
     await broker.publish(records(30))
     lag = await broker.lag("g", [TOPIC])
     assert lag.events == 30
-    assert lag.oldest is not None
-    assert 0 <= lag.oldest < 10
+    if broker.capabilities.exact_lag:
+        assert lag.oldest is not None
+        assert 0 <= lag.oldest < 10
     subscription = await broker.subscribe("g", [TOPIC])
-    await collect(subscription, 30)
+    found = await collect(subscription, 30)
     assert (await broker.lag("g", [TOPIC])).events == 30, "read is not committed"
+    await subscription.commit({one.partition: one.offset + 1 for one in found})
     await broker.publish(records(5, start=30))
     await collect(subscription, 5, commit=True)
-    await subscription.commit({Partition(TOPIC, number): 100 for number in range(4)})
     assert await broker.lag("g", [TOPIC]) == Lag(0, None)
 
 
-async def test_a_paused_partition_delivers_nothing_until_it_is_resumed(broker):
+async def test_a_paused_partition_delivers_nothing_until_it_is_resumed(broker, divided):
     subscription = await broker.subscribe("g", [TOPIC])
     await settle(subscription)
     paused = [Partition(TOPIC, number) for number in (0, 1)]
@@ -230,6 +264,7 @@ async def test_a_paused_partition_delivers_nothing_until_it_is_resumed(broker):
 
 
 async def test_no_more_than_the_limit_arrives_and_no_partition_starves(broker):
+    await declared(broker, "g")
     await broker.publish(records(400, keys=100))
     subscription = await broker.subscribe("g", [TOPIC])
     seen = Counter()
@@ -237,12 +272,13 @@ async def test_no_more_than_the_limit_arrives_and_no_partition_starves(broker):
         polled = await subscription.poll(8, 0.5)
         assert len(polled.deliveries) <= 8
         seen.update(one.partition.number for one in polled.deliveries)
-    assert len(seen) == 4
+    assert len(seen) >= 4
 
 
 async def test_a_poll_with_nothing_to_tell_returns_after_its_wait(broker):
     subscription = await broker.subscribe("g", [TOPIC])
-    await settle(subscription)
+    if broker.capabilities.partitions:
+        await settle(subscription)
     began = time.monotonic()
     assert not (await subscription.poll(10, 0.2)).deliveries
     assert 0.15 < time.monotonic() - began < 2.0
@@ -250,7 +286,8 @@ async def test_a_poll_with_nothing_to_tell_returns_after_its_wait(broker):
 
 async def test_a_publish_of_another_process_wakes_a_poll(adapter, broker):
     subscription = await broker.subscribe("g", [TOPIC])
-    await settle(subscription)
+    if broker.capabilities.partitions:
+        await settle(subscription)
     waiting = asyncio.create_task(subscription.poll(10, 10.0))
     done = await asyncio.create_subprocess_exec(
         sys.executable, MEMBER, adapter.url, "publish", "p", "10"
@@ -262,6 +299,7 @@ async def test_a_publish_of_another_process_wakes_a_poll(adapter, broker):
 
 
 async def test_a_record_over_the_limit_is_refused_with_both_sizes(broker):
+    await declared(broker, "g")
     limit = broker.capabilities.max_bytes
     assert limit is not None
     with pytest.raises(RecordTooLarge, match=f"{limit + 1} bytes.*{limit}"):
@@ -271,13 +309,14 @@ async def test_a_record_over_the_limit_is_refused_with_both_sizes(broker):
 
 
 async def test_two_producers_lose_nothing_and_keep_their_order(adapter, broker):
+    await declared(broker, "g")
     producers = [
         await asyncio.create_subprocess_exec(
             sys.executable, MEMBER, adapter.url, "publish", name, "300"
         )
         for name in ("a", "b")
     ]
-    found = await collect(await broker.subscribe("g", [TOPIC]), 600)
+    found = await collect(await broker.subscribe("g", [TOPIC]), 600, commit=True)
     for producer in producers:
         assert await producer.wait() == 0
     for key in {one.key for one in found}:
@@ -287,16 +326,19 @@ async def test_two_producers_lose_nothing_and_keep_their_order(adapter, broker):
 
 
 async def test_a_killed_members_partitions_go_to_another(adapter, broker, member):
+    await declared(broker, "g")
     await broker.publish(records(40))
     killed = member("g", lease=1.0)
     await killed.line("got")
     other = await broker.subscribe("g", [TOPIC], lease=1.0)
     killed.signal(signal.SIGKILL)
-    await settle(other)
+    if broker.capabilities.partitions:
+        await settle(other)
     await collect(other, 40)
 
 
 async def test_a_member_that_slept_through_its_lease_can_no_longer_commit(broker, member):
+    await declared(broker, "g")
     await broker.publish(records(40))
     slept = member("g", lease=1.0)
     await slept.line("got")
@@ -310,7 +352,21 @@ async def test_a_member_that_slept_through_its_lease_can_no_longer_commit(broker
     assert len(found) == 40
 
 
-async def test_a_released_partition_can_no_longer_be_committed(adapter):
+async def test_what_was_released_can_no_longer_be_committed(adapter, broker):
+    await declared(broker, "g")
+    await broker.publish(records(6, keys=3))
+    one = await adapter.open().subscribe("g", [TOPIC])
+    found = {delivery.partition: delivery.offset + 1 for delivery in await collect(one, 6)}
+    theirs, *ours = found
+    await one.release([theirs])
+    assert not one.owns(theirs)
+    with pytest.raises(LeaseLost) as caught:
+        await one.commit(found)
+    assert caught.value.partitions == {theirs}
+    assert all(map(one.owns, ours)) or not broker.capabilities.partitions
+
+
+async def test_a_partition_that_was_handed_over_can_no_longer_be_committed(adapter, divided):
     one = await adapter.open().subscribe("g", [TOPIC])
     await settle(one)
     two = await adapter.open().subscribe("g", [TOPIC])

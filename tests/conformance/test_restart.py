@@ -9,6 +9,7 @@ from switchgear.events.brokers.port import BrokerUnavailable, LeaseLost, Record
 from switchgear.events.brokers.url import broker_of
 from switchgear.model.outcome import Unknown
 from tests.conformance.conftest import CHOSEN, SERVERS
+from tests.conformance.world import declared
 from tests.servers import own
 
 TOPIC, EVENTS, KEYS, BATCH = "test.orders", 10_000, 40, 100
@@ -55,6 +56,7 @@ async def test_10000_events_arrive_in_order_while_the_broker_is_restarted_twice(
         url = SERVERS[name].url(server.url)
         producer, consumer = broker_of(url), broker_of(url)
         seen = []
+        await declared(producer, "g")
         reading = asyncio.create_task(read(consumer, seen))
         publishing = asyncio.create_task(publish(producer))
         for share in (4, 2):

@@ -33,6 +33,13 @@ class News(Message):
     number: int = field(1)
 
 
+async def declared(broker: Broker, *groups: str, topics: Sequence[str] = ("test.orders",)) -> None:
+    """Let `groups` exist before something is published, where a new one does not read it anyway."""
+    if not broker.capabilities.replay:
+        for group in groups:
+            await (await broker.subscribe(group, topics)).close()
+
+
 class World:
     """`producer` has published nothing and `consumer` reacts to nothing yet."""
 

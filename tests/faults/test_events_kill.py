@@ -21,6 +21,7 @@ from switchgear.events.brokers.url import broker_of
 from switchgear.events.outbox import STEPS as OUTBOX
 from switchgear.events.parked import STEPS as PARKED
 from tests.conformance.conftest import CHOSEN, SERVERS
+from tests.conformance.world import declared
 from tests.events.roles import KEYS, opened, prepare
 from tests.events.world import until
 from tests.servers import PostgresDatabase, address, own
@@ -128,6 +129,8 @@ async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
             # on a slow machine a process may be killed each time before it has made its tables
             await database.migrate("outbox", OUTBOX)
             await database.migrate("parked", PARKED)
+    looking = broker_of(url)
+    await declared(looking, GROUP, topics=[TOPIC])
     processes = Processes(url, databases, dice)
     try:
         for index in range(len(ROLES)):
@@ -149,7 +152,6 @@ async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
             await processes.kill(index)
             await processes.start(index)
         await processes.kill_all({"producer"})
-        looking = broker_of(url)
         async with opened(databases[0]) as source, opened(databases[1]) as sink:
             await until(lambda: _finished(source, looking, sink), within=120)
             await processes.kill_all({"relay", "consumer"})

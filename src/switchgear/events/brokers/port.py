@@ -143,12 +143,18 @@ class Capabilities:
     groups: bool
     """Independent groups each read everything."""
     replay: bool
-    """A new group reads from the oldest record that is kept."""
+    """A new group reads from the oldest record that is kept. Otherwise it reads what is published
+    after its first `subscribe` returned."""
     exact_lag: bool
+    """`lag` is the truth, with the age of the oldest. Otherwise it is the broker's estimate."""
     retention: float | None
     """Seconds for which a record is kept after it was read; None: for ever, or as topics say."""
     max_bytes: int | None
     """Largest record, headers and value together; None: no limit."""
+    partitions: bool = True
+    """A topic has a fixed number of partitions, and members own them for longer than a record.
+    Otherwise every key is a partition of its own, owned while records of it are out: any member may
+    get the key's next record, once those before it are committed."""
 
 
 class Subscription(Protocol):
