@@ -21,7 +21,7 @@ from switchgear.errors import PolicyError
 from switchgear.model.context import Context, Priority, bind
 from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Reason, Unavailable, Unknown
-from switchgear.policy.breaker import Breaker, State
+from switchgear.policy.breaker import Breaker, Evidence, State
 from switchgear.policy.hedge import Hedge
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
@@ -299,6 +299,22 @@ async def test_a_stream_is_guarded_until_its_first_message(server, stub):
         await things.many(b"break")
     assert isinstance(raised.value, type(things).kinds[2])
     assert (raised.value.code(), len(server.seen)) == (CODE.UNAVAILABLE, 3)
+
+
+async def test_a_stream_that_breaks_is_a_failure_for_the_breaker(server, stub):
+    evidence = [Evidence(10, 3)]
+    g = guard(breaker=Breaker(threshold=0.9, confidence=None, evidence=evidence), retry=None)
+    things = stub(g, server.port)
+    for _ in range(3):
+        assert await things.many() == [b"0", b"1", b"2"]
+    assert g.machine.circuit.tally.totals(time.monotonic()) == [(3, 0)]
+    # each is one failure, and not a success besides
+    for number in range(27):
+        with pytest.raises(Unknown) as raised:
+            await things.many(b"break")
+        assert [hop.edge for hop in raised.value.trail] == ["things"]
+        assert g.machine.circuit.tally.totals(time.monotonic()) == [(3, number + 1)]
+    assert g.machine.state is State.OPEN
 
 
 async def test_a_stream_outlives_the_deadline_of_its_beginning(server):

@@ -508,3 +508,49 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
 TestBreakerAgainstModel = BreakerAgainstModel.TestCase
 TestBreakerAgainstModel.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
+
+
+# a success that was none: a stream that failed after its first reply
+
+
+def broken(breaker, now, times=1, after=0.0):
+    for _ in range(times):
+        ticket = breaker.admit(now)
+        breaker.succeeded(now, ticket, 0.0)
+        breaker.broke(now + after, ticket, now)
+
+
+def test_streams_that_all_fail_are_an_outage():
+    plain = {"confidence": None, "evidence": [Evidence(10, 10)]}
+    breaker = circuit(threshold=0.9, **plain)
+    broken(breaker, 5.0, 9, after=0.4)
+    assert breaker.state is State.CLOSED
+    broken(breaker, 5.0, 1, after=0.4)
+    assert breaker.state is State.OPEN
+
+
+def test_one_that_lasted_is_a_failure_beside_its_success():
+    breaker = circuit(confidence=None, evidence=[Evidence(10, 4)])
+    tickets = [breaker.admit(5.0) for _ in range(2)]
+    for ticket in tickets:
+        breaker.succeeded(5.0, ticket, 0.0)
+    for ticket in tickets:
+        breaker.broke(65.0, ticket, 5.0)
+    assert breaker.tally.totals(65.0) == [(0, 2)]
+    succeed(breaker, 65.0, 3)
+    assert breaker.state is State.CLOSED
+    broken(breaker, 65.0)
+    assert breaker.state is State.OPEN
+    assert breaker.tally.totals(65.0) == [(3, 3)]
+
+
+def test_a_probe_whose_stream_breaks_opens_again():
+    breaker = opened(probes=2, jitter=0)
+    now = breaker.until
+    ticket = breaker.admit(now)
+    breaker.succeeded(now, ticket, 0.0)
+    assert breaker.state is State.HALF_OPEN
+    breaker.broke(now + 0.1, ticket, now)
+    assert breaker.state is State.OPEN
+    breaker.broke(now + 0.2, ticket, now)  # a late one changes nothing
+    assert breaker.episode == 2

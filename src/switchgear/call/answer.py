@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from math import inf
 from time import monotonic
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from switchgear.call.process import refuse_to_leave
 from switchgear.database.port import committed
@@ -29,6 +29,7 @@ from switchgear.policy.policy import Policy
 
 __all__ = [
     "Answer",
+    "Begun",
     "Classify",
     "Failure",
     "Machines",
@@ -51,6 +52,9 @@ __all__ = [
 D = TypeVar("D")
 Failure = Refused | Unavailable | Unknown
 Classify = Callable[[Exception], Failure | None]
+
+_CLOCKS: Final = 0.025
+"""Seconds by which gRPC's idea of a deadline and ours may differ."""
 
 in_flight: ContextVar[Attempt | None] = ContextVar("switchgear_in_flight", default=None)
 """The attempt that the guarded function in progress is. What it calls in turn inherits from it."""
@@ -212,6 +216,39 @@ def abandoned(call: Call, error: BaseException, since: float, span: int) -> None
     deliver(call.machine)
     if listening():
         call_ended(call, error, since, span)
+
+
+class Begun:
+    """A stream of replies whose call has ended well, with the first of them: it may fail yet.
+
+    Made when that is known, of the attempt that was answered. The call began at `since`, and the
+    caller has bounded the stream by `until`.
+    """
+
+    __slots__ = ("_answered", "_attempt", "_since", "_until")
+
+    def __init__(self, attempt: Attempt, *, since: float, until: float) -> None:
+        self._attempt: Attempt | None = attempt
+        self._since, self._until = since, until
+        self._answered = monotonic()
+
+    def failed(self, failure: Unavailable | Unknown) -> None:
+        """Count the stream as a failed call, once, and add its edge to the failure's trail.
+
+        That it lasts until the caller's own bound says nothing about the callee, and counts for
+        nothing: how long it lasts is the reader's choice.
+        """
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return
+        now, call = monotonic(), attempt.call
+        failure.attempts = call.made
+        trailed(failure, call, self._since)
+        if failure.reason is not Reason.TIMEOUT or now < self._until - _CLOCKS:
+            call.broke(now, attempt, self._answered, failure)
+            deliver(call.machine)
+        if listening():
+            _emit(SignalKind.STREAM_FAILED, call, failure, now - self._since, call.made, 0)
 
 
 def trailed(end: D, call: Call, since: float) -> D:

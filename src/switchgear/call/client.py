@@ -21,7 +21,7 @@ from switchgear.contract.message import Message
 from switchgear.contract.service import Operation, ServiceContract, contract_of
 from switchgear.errors import ConfigError
 from switchgear.model.edge import Edge
-from switchgear.model.outcome import Refused, Status, Unavailable, Unknown
+from switchgear.model.outcome import Status
 from switchgear.model.wire import Verdict
 from switchgear.policy.policy import Policy
 
@@ -227,17 +227,8 @@ def _unary(name: str) -> Any:
 
 
 def _stream(name: str) -> Any:
-    async def method(self: Any, request: Asked) -> AsyncIterator[Message]:
+    def method(self: Any, request: Asked) -> AsyncIterator[Message]:
         core: Core = self._switchgear_core
-        replies = await core.open(name, request)
-        try:
-            async for reply in replies:
-                yield reply
-        except (Refused, Unavailable, Unknown) as outcome:
-            if outcome.where is None:
-                outcome.where = core.lines[name].operation.full_name
-            raise
-        finally:
-            await replies.aclose()
+        return core.stream(name, request)
 
     return method

@@ -10,12 +10,14 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
+from time import monotonic
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from switchgear.call import aio
-from switchgear.call.answer import Answer, Machines, deliver, inherited
+from switchgear.call.answer import Answer, Begun, Machines, deliver, inherited
 from switchgear.call.process import OfOneProcess, abandon
 from switchgear.call.streams import Asked, AskedWrongly, Requests, check_request
 from switchgear.call.tls import Secret, Tls
@@ -163,21 +165,38 @@ class Core(OfOneProcess):
             key=key,
         )
 
-    async def open(self, name: str, request: Asked) -> Replies:
-        """Begin one stream; the policy covers the time up to its first reply.
+    async def stream(self, name: str, request: Asked) -> Replies:
+        """Yield the replies of one stream; the policy covers the time up to the first of them.
 
-        Where requests are streamed too, it covers the time up to the connection.
+        Where requests are streamed too, it covers the time up to the connection. A stream that
+        fails later is a failed call all the same, for the breaker and for the budget.
         """
         line = self.lines[name]
-        begin, context = self._wire().open, inherited()
-        asked = _once(line.operation, request)
-        answer = await self._drive(
-            line,
-            request,
-            lambda attempt: begin(line.operation, asked, attempt, context),
-            context,
-        )
-        return answer.value
+        operation = line.operation
+        begin, context, since = self._wire().open, inherited(), monotonic()
+        asked = _once(operation, request)
+        last: Attempt | None = None
+
+        def attempt(step: Attempt) -> Awaitable[Outcome[Replies]]:
+            nonlocal last
+            last = step
+            return begin(operation, asked, step, context)
+
+        answer = await self._drive(line, request, attempt, context)
+        until = inf if context.deadline is None else context.deadline
+        begun = None if answer.degraded or last is None else Begun(last, since=since, until=until)
+        replies: Replies = answer.value
+        try:
+            async for reply in replies:
+                yield reply
+        except (Refused, Unavailable, Unknown) as outcome:
+            if outcome.where is None:  # else it is of a call that the iterator of requests made
+                outcome.where = operation.full_name
+                if begun is not None and not isinstance(outcome, Refused):
+                    begun.failed(outcome)
+            raise
+        finally:
+            await replies.aclose()
 
     async def close(self) -> None:
         """Close the wires of all event loops; calls in flight are cancelled."""

@@ -3,8 +3,8 @@
 As with gRPC's own calls, one begins when the method is called, in a task of its own, and is awaited
 or iterated over later; who cancels that cancels the call. A call that streams its reply is guarded
 until its first message. From then on it is bounded by the caller's own timeout and by what the work
-in progress has left, and what ends it is raised as outcomes are. A call that streams its request is
-passed on.
+in progress has left; what ends it is raised as outcomes are, and counts for the breaker. A call
+that streams its request is passed on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import grpc.aio
 from typing_extensions import override
 
 from switchgear.call import aio
-from switchgear.call.answer import effects
+from switchgear.call.answer import Begun, effects
 from switchgear.call.grpc_link import AioLink
 from switchgear.call.grpc_status import Pairs, Rpc, target_of
 from switchgear.model.outcome import Ok, Outcome, Refused, Unavailable, Unknown
@@ -196,7 +196,7 @@ class _Streaming(grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
     ) -> Any:
         rpc = self._channel.rpc(self._method, metadata, timeout)
         until = rpc.until(monotonic())
-        call = _Replies(rpc)
+        call = _Replies(rpc, until)
 
         async def begin(step: Attempt) -> tuple[Any, Any]:
             inner = call.last = self._inner(
@@ -206,6 +206,7 @@ class _Streaming(grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
                 credentials=credentials,
                 compression=compression,
             )
+            call.step = step
             try:
                 return inner, await inner.read()
             except BaseException:
@@ -302,10 +303,14 @@ class _Call(_Asked, grpc.aio.UnaryUnaryCall[Any, Any]):
 class _Replies(_Asked, grpc.aio.UnaryStreamCall[Any, Any]):
     """A call that streams its reply."""
 
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Rpc, until: float) -> None:
         super().__init__()
         self._rpc = rpc
+        self._until = until
         self._first = True
+        self.step: Attempt | None = None
+        """The last attempt."""
+        self._begun: Begun | None = None
 
     @override
     async def read(self) -> Any:
@@ -314,12 +319,12 @@ class _Replies(_Asked, grpc.aio.UnaryStreamCall[Any, Any]):
             self._first = False
             if self.cancelled():
                 raise asyncio.CancelledError
+            self._begun = None if self.step is None else self._rpc.begun(self.step, self._until)
             return message
         try:
             return await self.last.read()
         except grpc.aio.AioRpcError as error:
-            outcome = self._rpc.judged(error)
-            raise self._rpc.end(outcome, aio=True) from error
+            raise self._rpc.broken(self._begun, error, aio=True) from error
 
     @override
     async def __aiter__(self) -> AsyncIterator[Any]:

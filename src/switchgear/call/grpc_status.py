@@ -8,7 +8,8 @@
 
 so UNAVAILABLE after sending is `Unknown`. What gRPC's own core answers with RESOURCE_EXHAUSTED is
 told by its words, because nothing else tells it: a reply or trailers over a limit of ours are
-`Unknown`, a request over a limit of theirs is a definitive no.
+`Unknown`, and final, because another would be as large; a request over a limit of theirs is a
+definitive no.
 
 A guarded channel raises gRPC's own error for a definitive no. For the other two it raises what is
 both ours and gRPC's: `except Unavailable` and `except grpc.RpcError` catch it.
@@ -21,7 +22,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from switchgear.call.answer import inherited
+from switchgear.call.answer import Begun, inherited
 from switchgear.call.exchange import adopted
 from switchgear.call.marks import failure, headers, pushback
 from switchgear.errors import MissingExtra
@@ -76,9 +77,14 @@ def verdict_of(status: Status, told: str) -> Verdict:
     if status is Status.RESOURCE_EXHAUSTED:
         if _THEIR_LIMIT in told:
             return Verdict.REFUSED
-        if any(words in told for words in _OUR_LIMITS):
+        if _over_our_limit(told):
             return Verdict.UNKNOWN
     return wire.grpc_verdict(status)
+
+
+def _over_our_limit(told: str) -> bool:
+    """Tell whether gRPC's words for RESOURCE_EXHAUSTED are about what we were answered."""
+    return any(words in told for words in _OUR_LIMITS)
 
 
 def grpc_failure(
@@ -95,7 +101,7 @@ def grpc_failure(
     wait: seconds to wait, as the status' details say; a pushback in the trailers outweighs it.
     """
     asked = pushback(trailers.get(wire.GRPC_PUSHBACK))
-    return failure(
+    found = failure(
         verdict or verdict_of(status, told),
         told or str(status),
         trailers,
@@ -103,6 +109,9 @@ def grpc_failure(
         wait=wait if asked is None else asked,
         cause=cause,
     )
+    if found is not None and status is Status.RESOURCE_EXHAUSTED and _over_our_limit(told):
+        found.final = True  # it would be as large again
+    return found
 
 
 def classify(error: Exception) -> Unavailable | Unknown | None:
@@ -211,6 +220,7 @@ class Rpc:
         "_metadata",
         "_method",
         "_names",
+        "_since",
         "asked",
         "context",
         "deadline",
@@ -232,6 +242,7 @@ class Rpc:
     ) -> None:
         self._guard = guard
         self._method = method
+        self._since = monotonic()
         self._metadata = tuple(metadata or ())
         given = dict(self._metadata)
         self._names = {wire.TIMEOUT, *given}  # gRPC has its own way to say a timeout
@@ -270,6 +281,17 @@ class Rpc:
     def left(deadline: float) -> float | None:
         """Return the seconds until a deadline, as gRPC takes them."""
         return None if deadline == inf else max(0.001, deadline - monotonic())
+
+    def begun(self, attempt: Attempt, until: float) -> Begun:
+        """Return a stream whose first message is there."""
+        return Begun(attempt, since=self._since, until=until)
+
+    def broken(self, begun: Begun | None, error: grpc.RpcError, *, aio: bool) -> Exception:
+        """Return what the caller gets to see of a stream that `error` has ended."""
+        outcome = self.judged(error)
+        if begun is not None and not isinstance(outcome, Refused):
+            begun.failed(outcome)
+        return self.end(outcome, aio=aio)
 
     def unconnected(self) -> Unavailable:
         """Return the outcome of an attempt for which there was no connection."""

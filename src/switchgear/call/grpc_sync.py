@@ -2,7 +2,8 @@
 
 A call that streams its reply is guarded until its first message, and is begun when that is asked
 for. From then on it is bounded by the caller's own timeout and by what the work in progress has
-left, and what ends it is raised as outcomes are. A call that streams its request is passed on.
+left; what ends it is raised as outcomes are, and counts for the breaker. A call that streams its
+request is passed on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import grpc
 from typing_extensions import override
 
 from switchgear.call import threads
-from switchgear.call.answer import effects
+from switchgear.call.answer import Begun, effects
 from switchgear.call.grpc_link import Link
 from switchgear.call.grpc_status import Pairs, Rpc, target_of
 from switchgear.errors import PolicyError
@@ -198,7 +199,7 @@ class _Streaming(grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
         rpc = self._channel.rpc(self._method, metadata, timeout)
         until = rpc.until(monotonic())
 
-        def begin(step: Attempt) -> tuple[Any, Any]:
+        def begin(step: Attempt) -> tuple[Any, Any, Begun]:
             call = self._inner(
                 request,
                 timeout=rpc.left(until),
@@ -206,7 +207,8 @@ class _Streaming(grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
                 credentials=credentials,
                 compression=compression,
             )
-            return call, _first(call, step)
+            first = _first(call, step)
+            return call, first, rpc.begun(step, until)
 
         return _Replies(
             rpc, lambda: self._channel.drive(rpc, begin, patient=wait_for_ready, alone=True)
@@ -216,11 +218,12 @@ class _Streaming(grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
 class _Replies:
     """The replies of a stream, and whatever else gRPC's call object can be asked."""
 
-    def __init__(self, rpc: Rpc, begin: Callable[[], tuple[Any, Any]]) -> None:
+    def __init__(self, rpc: Rpc, begin: Callable[[], tuple[Any, Any, Begun]]) -> None:
         self._rpc = rpc
         self._begin = begin
         self._call: Any = None
         self._first: Any = _END
+        self._stream: Begun | None = None
         self._error: Exception | None = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -234,8 +237,7 @@ class _Replies:
         try:
             return next(call)
         except grpc.RpcError as error:
-            outcome = self._rpc.judged(error)
-            raise self._rpc.end(outcome, aio=False) from error
+            raise self._rpc.broken(self._stream, error, aio=False) from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._begun(), name)
@@ -249,7 +251,7 @@ class _Replies:
             raise self._error
         if self._call is None:
             try:
-                self._call, self._first = self._begin()
+                self._call, self._first, self._stream = self._begin()
             except Exception as error:
                 self._error = error
                 raise

@@ -74,13 +74,23 @@ _NEVER_LEFT: Final = (
 )
 
 
-class _Problem(msgspec.Struct):
+class _Problem(
+    msgspec.Struct, rename={"outcome": wire.OUTCOME, "retry": wire.RETRY, "trail": wire.TRAIL}
+):
     type: str = ""
     title: str = ""
     status: int = 500
     detail: str = ""
     pointer: str | None = None
     refusal: msgspec.Raw = msgspec.Raw()
+    outcome: str | None = None
+    retry: str | None = None
+    trail: str | None = None
+
+    def marks(self) -> dict[str, str]:
+        """Return what stands in headers where an answer begins with its failure."""
+        told = {wire.OUTCOME: self.outcome, wire.RETRY: self.retry, wire.TRAIL: self.trail}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 class _LastLine(msgspec.Struct, rename={"problem": "@problem"}):
@@ -371,10 +381,11 @@ def _told(operation: Operation, line: bytes) -> Refused | Unavailable | Unknown:
     """Return the outcome that the last line of a failed stream tells."""
     try:
         body = bytes(_last_line(line).problem)
-        code = _problem(body).status
+        problem = _problem(body)
     except msgspec.DecodeError:
-        body, code = b"", 500
-    marks = {"content-type": "application/problem+json"}
+        body, problem = b"", _Problem()
+    code = problem.status
+    marks = {"content-type": "application/problem+json", **problem.marks()}
     outcome = answered(operation, code, marks, body, wire.http_verdict(code))
     return (
         Unknown(f"answered {code}", reason=Reason.SERVER_ERROR)

@@ -35,6 +35,8 @@ class SignalKind(StrEnum):
     CALL_ENDED = "call.ended"
     ATTEMPT_BEGAN = "attempt.began"
     ATTEMPT_ENDED = "attempt.ended"
+    STREAM_FAILED = "call.stream-failed"
+    """A stream of replies failed after its call had ended well, with the first of them."""
     BREAKER_OPENED = "breaker.opened"
     BREAKER_HALF_OPENED = "breaker.half-opened"
     BREAKER_CLOSED = "breaker.closed"

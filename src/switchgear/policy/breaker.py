@@ -352,12 +352,22 @@ class Circuit:
             if self._give_back(ticket):
                 self._open(now, "probe", {})
             return
-        self.row += 1
-        self.tally.add_bad(now)
-        if self.settings.consecutive is not None and self.row >= self.settings.consecutive:
-            self._open(now, "consecutive", {"failures": self.row})
-        elif not self._judge(now, self.tally, self._rule, "failures") and self.tardy is not None:
+        if not self._bad(now) and self.tardy is not None:
             self._timed(now, took)
+
+    def broke(self, now: float, ticket: Ticket, answered: float) -> None:
+        """Count a success, told at `answered`, as the failure that it has turned out to be.
+
+        It is taken out of the windows that still hold it: otherwise streams that all fail after
+        their first reply would be half failures and half successes.
+        """
+        if ticket.generation != self.generation:
+            return
+        if self.state is State.HALF_OPEN:
+            self._open(now, "probe", {})
+            return
+        self.tally.take_back(now, answered)
+        self._bad(now)
 
     def released(self, ticket: Ticket) -> None:
         """Return a ticket without a result: cancelled, or turned away on our side."""
@@ -439,6 +449,15 @@ class Circuit:
         else:
             tardy.add_bad(now)
             self._judge(now, tardy, self._slow_rule, "slow")
+
+    def _bad(self, now: float) -> bool:
+        """Count a failure while CLOSED; tell whether that opened it."""
+        self.row += 1
+        self.tally.add_bad(now)
+        if self.settings.consecutive is not None and self.row >= self.settings.consecutive:
+            self._open(now, "consecutive", {"failures": self.row})
+            return True
+        return self._judge(now, self.tally, self._rule, "failures")
 
     def _judge(self, now: float, tally: Tally, rule: Rule, trigger: str) -> bool:
         """Open if one of the windows holds enough evidence; tell whether it did."""

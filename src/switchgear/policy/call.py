@@ -10,7 +10,8 @@ Steps
     Instead   compute the degraded answer with `function(outcome)`: the call is over
     Answer, Refused, Unavailable, Unknown: the call is over
 
-`call.cancelled(now)` at any time ends it without a result. Every step is taken under the machine's
+`call.cancelled(now)` at any time ends it without a result. `call.broke(now, ...)` tells of a stream
+that failed after the answer that its beginning was. Every step is taken under the machine's
 lock, which is never held during an attempt.
 
 Rivals
@@ -232,6 +233,27 @@ class Call:
                 return self._refused(now, outcome)
             self._land(now, attempt)
             return self._failed(now, attempt, outcome)
+        finally:
+            lock.release()
+
+    def broke(
+        self, now: float, attempt: Attempt, answered: float, failure: Unavailable | Unknown
+    ) -> None:
+        """Event: what `attempt` was answered with at `answered`, a stream, has failed after all.
+
+        The call is over, and nothing is decided: nobody repeats the rest of a stream. Breaker and
+        budget count the failure.
+        """
+        machine = self.machine
+        if isinstance(failure, Unavailable) and failure.local:
+            return
+        lock = machine.lock
+        lock.acquire()
+        try:
+            if machine.circuit is not None and attempt.ticket is not None:
+                machine.circuit.broke(now, attempt.ticket, answered)
+            if machine.account is not None:
+                machine.account.failed()
         finally:
             lock.release()
 

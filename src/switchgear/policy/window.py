@@ -60,6 +60,13 @@ class _Ring:
         self.total_good += good
         self.total_bad += bad
 
+    def take_back(self, index: int) -> None:
+        """Forget one good event of a slot, if it is in the window."""
+        place = index % SLOTS
+        if self.newest - SLOTS < index <= self.newest and self.goods[place]:
+            self.goods[place] -= 1
+            self.total_good -= 1
+
 
 class Tally:
     """Counts of good and bad events over one or more windows of the given lengths in seconds."""
@@ -110,6 +117,12 @@ class Tally:
         if now >= self.edge:
             self._advance(now)
         self.bad += 1
+
+    def take_back(self, now: float, when: float) -> None:
+        """Count one good event of `when` no longer, where a window still holds it."""
+        self._advance(now)
+        for ring in self._rings:
+            ring.take_back(int(when // ring.slot))
 
     def totals(self, now: float) -> list[tuple[int, int]]:
         """Return (good, bad) for each window, in the order of the lengths."""

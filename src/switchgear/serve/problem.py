@@ -3,7 +3,8 @@
 `type` is stable: `urn:switchgear:refusal:shop.inventory.v1.OutOfStock` for a declared refusal,
 `urn:switchgear:error:SG411` for anything else. `instance` names the request: its path, or the id
 under which the log has the failure. Two members are ours: `pointer`, the offending field as an RFC
-6901 JSON pointer, and `refusal`, the fields of a refusal.
+6901 JSON pointer, and `refusal`, the fields of a refusal. Where a stream has failed, the marks of
+`switchgear.model.wire` are members too, under the names that are those of headers elsewhere.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ ERROR: Final = "urn:switchgear:error:"
 _encode = msgspec.json.Encoder().encode
 
 
-def problem(failure: Failure, *, path: str, status: int | None = None) -> tuple[int, bytes]:
+def problem(
+    failure: Failure, *, path: str, status: int | None = None, marks: bool = False
+) -> tuple[int, bytes]:
     """Return the HTTP status and the body that say what `failure` says.
 
     `status` is for what has an HTTP status of its own (405, 413, 415); else it follows from the
-    canonical one.
+    canonical one. `marks`: with those that are headers elsewhere, for a stream, whose headers have
+    left before it failed.
     """
     code = status or http_status(failure.status)
     refusal = failure.refusal
@@ -46,6 +50,8 @@ def problem(failure: Failure, *, path: str, status: int | None = None) -> tuple[
         members["pointer"] = failure.pointer
     if refusal is not None:
         members["refusal"] = msgspec.Raw(to_json(refusal.to_message()))
+    if marks:
+        members |= failure.marks()
     return code, _encode(members)
 
 

@@ -41,7 +41,7 @@ from switchgear.serve.failure import TurnedAway, encode, failure_of
 from switchgear.serve.openapi import document, page, written
 from switchgear.serve.problem import MEDIA_TYPE, problem, retry_after
 from switchgear.serve.routing import Router
-from switchgear.serve.streams import form_of
+from switchgear.serve.streams import Outlet, form_of
 
 __all__ = ["Readiness", "Rest"]
 
@@ -51,6 +51,8 @@ Readiness: TypeAlias = Callable[[], bool | Awaitable[bool]]
 """Tells whether requests should be sent here."""
 
 LIMIT: Final = 1024 * 1024
+HEARTBEAT: Final = 15.0
+"""Proxies cut what is silent for a minute, most of them."""
 _TOO_LARGE: Final = 413
 _MAX_PARAMETERS: Final = 32 * 1024
 _PATIENCE: Final = 30.0
@@ -120,9 +122,11 @@ Page: TypeAlias = Callable[["Rest", Scope], Awaitable[_Content]]
 class Rest:
     """The ASGI application of one service.
 
-    `limit` bounds a request's body, in bytes. `cors` is off without a `Cors`. `ready` is asked by
-    `/readyz`. `docs=False` leaves out `/openapi.json` and `/docs`. `lifespan` is entered when the
-    server starts and left when it stops; a mounted application is not told of either.
+    `limit` bounds a request's body, in bytes. `heartbeat`: after how many seconds of silence a
+    stream of events gets a comment, so that no proxy cuts it; None: never. `cors` is off without a
+    `Cors`. `ready` is asked by `/readyz`. `docs=False` leaves out `/openapi.json` and `/docs`.
+    `lifespan` is entered when the server starts and left when it stops; a mounted application is
+    not told of either.
 
     Raises `ContractError` if two operations share a route.
     """
@@ -134,6 +138,7 @@ class Rest:
         title: str = "",
         version: str = "",
         limit: int = LIMIT,
+        heartbeat: float | None = HEARTBEAT,
         cors: Cors | None = None,
         docs: bool = True,
         ready: Readiness | None = None,
@@ -141,6 +146,7 @@ class Rest:
     ) -> None:
         self._dispatcher = dispatcher
         self._limit = limit
+        self._heartbeat = heartbeat
         self._cors = cors
         self._ready = ready
         self._lifespan = lifespan
@@ -241,7 +247,7 @@ class Rest:
             request = _request(entry, parameters, scope["query_string"], body)
             if operation.streaming and scope["method"] == "HEAD":
                 form = form_of(found.get("accept", ""))
-                await asgi.answer(send, 200, b"", [form.type, *extra])
+                await asgi.answer(send, 200, b"", [*form.headers, *extra])
                 raise asgi.Gone  # nobody is there for the replies
             watch.begin()
             return request
@@ -287,32 +293,30 @@ class Rest:
     async def _stream(
         self, arrival: Arrival, read: Read, watch: asgi.Watch, asked: _Asked, send: Send
     ) -> None:
-        started = False
         scope, found, extra = asked
         form = form_of(found.get("accept", ""))
+        out = Outlet(send, form, extra, self._heartbeat)
 
-        async def line(data: bytes) -> None:
-            nonlocal started
-            if not started:
-                started = True
-                headers = [form.type, *extra]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+        async def begin() -> Asked:
+            request = await read()
+            out.begin()
+            return request
 
         async def emit(reply: Message) -> None:
-            await line(form.reply(encode(to_json, reply, arrival.operation)))
+            await out.write(form.reply(encode(to_json, reply, arrival.operation)))
 
         try:
-            with watch:
-                await self._dispatcher.stream(arrival.operation, read, arrival, emit)
+            async with out:
+                with watch:
+                    await self._dispatcher.stream(arrival.operation, begin, arrival, emit)
         except (Refused, Unavailable, Unknown) as outcome:
-            if not started:
+            if not out.started:
                 raise
-            _, body = problem(failure_of(outcome), path=scope["path"])
-            await line(form.failure(body))
+            _, body = problem(failure_of(outcome), path=scope["path"], marks=True)
+            await out.write(form.failure(body))
         else:
-            await line(form.end)
-        await send({"type": "http.response.body", "body": b""})
+            await out.write(form.end)
+        await out.end()
 
     async def _fail(
         self, asked: _Asked, outcome: Refused | Unavailable | Unknown, receive: Receive, send: Send

@@ -7,27 +7,38 @@
 | a failure after the first reply | a last line `{"@problem": {...}}` | `event: problem` |
 | the end | the end of the response | `event: end`: a browser asks again for what just ends |
 
-A failure before the first reply is an answer of its own, with its status. Neither form knows where
-a stream was cut: there are no event ids, because a handler is not asked to go on from one.
+| silence | nothing is sent | a comment, `:`, now and then: a proxy cuts what is silent for long |
+
+A failure before the first reply is an answer of its own, with its status; once a comment was sent,
+it is the event. Neither form knows where a stream was cut: there are no event ids, and
+`Last-Event-ID` is not read, because a handler is not asked to go on from one. A contract whose
+streams can be taken up again has a field for the place in its request, for every wire.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import Final
+from time import monotonic
+from types import TracebackType
+from typing import Final, Self
 
-__all__ = ["Form", "form_of"]
+from switchgear.serve.asgi import Headers, Send
+
+__all__ = ["Form", "Outlet", "form_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """What is written around each reply."""
 
-    type: tuple[bytes, bytes]
+    headers: Headers
     before: bytes
     after: bytes
     problem: tuple[bytes, bytes]
     end: bytes
+    beat: bytes
+    """What says that the stream goes on; empty: nothing does."""
 
     def reply(self, json: bytes) -> bytes:
         """Return what is sent for one reply."""
@@ -40,18 +51,24 @@ class Form:
 
 
 LINES: Final = Form(
-    type=(b"content-type", b"application/x-ndjson"),
+    headers=[(b"content-type", b"application/x-ndjson")],
     before=b"",
     after=b"\n",
     problem=(b'{"@problem":', b"}\n"),
     end=b"",
+    beat=b"",
 )
 EVENTS: Final = Form(
-    type=(b"content-type", b"text/event-stream"),
+    headers=[
+        (b"content-type", b"text/event-stream"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),  # nginx would hold events back until it has many
+    ],
     before=b"data: ",
     after=b"\n\n",
     problem=(b"event: problem\ndata: ", b"\n\n"),
     end=b"event: end\ndata: {}\n\n",
+    beat=b":\n\n",
 )
 
 
@@ -62,3 +79,65 @@ def form_of(accept: str) -> Form:
         if media == "text/event-stream":
             return LINES if "q=0" in parameters else EVENTS
     return LINES
+
+
+class Outlet:
+    """The response that a stream is: it begins with what is sent first.
+
+    `beat`: after how many seconds of silence a heartbeat is sent, where the form has one, from
+    `begin` to the end of the `with`. Nothing is ever sent by two at a time.
+    """
+
+    def __init__(self, send: Send, form: Form, headers: Headers, beat: float | None) -> None:
+        self._send = send
+        self._form = form
+        self._headers = [*form.headers, *headers]
+        self._every = beat if form.beat else None
+        self._lock = asyncio.Lock()
+        self._latest = 0.0
+        self._beating: asyncio.Task[None] | None = None
+        self.started = False
+        """Whether the status has left."""
+
+    def begin(self) -> None:
+        """Let heartbeats begin: the handler is about to run."""
+        if self._every is not None:
+            self._latest = monotonic()
+            self._beating = asyncio.get_running_loop().create_task(self._beats(self._every))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
+            if not self._beating.cancelled():
+                self._beating.exception()  # nobody is there: who sends next is told the same
+
+    async def write(self, data: bytes) -> None:
+        """Send; it returns when the client has taken enough of what was sent before."""
+        async with self._lock:
+            if not self.started:
+                self.started = True
+                start = {"type": "http.response.start", "status": 200, "headers": self._headers}
+                await self._send(start)
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            self._latest = monotonic()
+
+    async def end(self) -> None:
+        """End the response."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _beats(self, every: float) -> None:
+        while True:
+            left = self._latest + every - monotonic()
+            if left > 0:
+                await asyncio.sleep(left)
+            else:
+                await self.write(self._form.beat)

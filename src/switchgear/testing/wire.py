@@ -41,7 +41,8 @@ class DirectWire:
         """Ask once; see `Wire.send`."""
         try:
             read = _reads(operation, request)
-            arrival = self._arrival(operation, attempt, context)
+            until = None if attempt.timeout is None else attempt.deadline
+            arrival = self._arrival(operation, attempt, context, until)
             reply = await self._dispatcher.handle(operation, read, arrival)
             return Ok(from_json(operation.reply, to_json(reply)))
         except (Refused, Unavailable, Unknown) as outcome:
@@ -52,7 +53,7 @@ class DirectWire:
     ) -> Outcome[Replies]:
         """Begin a stream; see `Wire.open`."""
         read = _reads(operation, request)
-        arrival = self._arrival(operation, attempt, context)
+        arrival = self._arrival(operation, attempt, context, context.deadline)
         replies = self._replies(operation, read, arrival)
         if isinstance(request, Requests):
             return Ok(replies)
@@ -89,10 +90,12 @@ class DirectWire:
     async def close(self) -> None:
         """Do nothing: there is no connection."""
 
-    def _arrival(self, operation: Operation, attempt: Attempt, context: Context) -> Arrival:
+    def _arrival(
+        self, operation: Operation, attempt: Attempt, context: Context, deadline: float | None
+    ) -> Arrival:
         arriving = replace(
             context,
-            deadline=None if attempt.timeout is None else attempt.deadline,
+            deadline=deadline,
             attempt=attempt.wire_number,
             caller=self._caller,
             key=None,
