@@ -61,9 +61,11 @@ saga = typer.Typer(help="Sagas that wait for a person.", no_args_is_help=True)
 events = typer.Typer(
     help="Events: how far behind, and which wait for a person.", no_args_is_help=True
 )
+explain = typer.Typer(help="What follows, before it happens.", no_args_is_help=True)
 app.add_typer(saga, name="saga")
 app.add_typer(events, name="events")
 app.add_typer(contract, name="contract")
+app.add_typer(explain, name="explain")
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
@@ -313,6 +315,55 @@ def saga_explain(
     from switchgear.cli.explain import explain  # noqa: PLC0415  others start faster without it
 
     explain(load(config), name, fails, how.value, after=after or (), form=form.value)
+
+
+@explain.command("event")
+def explain_event(
+    name: Annotated[str, typer.Argument(help="An event: its class, or its whole type.")],
+    *,
+    fails: Annotated[
+        str | None,
+        typer.Option(help="A handler, as service.function; default: every failure point."),
+    ] = None,
+    how: Annotated[
+        str | None, typer.Option(help="gives-up (default), or the event that it publishes.")
+    ] = None,
+    after: Annotated[
+        list[str] | None, typer.Option(help="A handler on the way there; may be repeated.")
+    ] = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Files of `switchgear export`, or a folder; repeatable."),
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", "-f", help="How it is written.")] = Form.TEXT,
+    config: Config = None,
+) -> None:
+    """Say what follows from an event, through all services, and what happens when one fails."""
+    from switchgear.cli import explain_event as part  # noqa: PLC0415  others start faster
+
+    part.explain_event(
+        load(config),
+        name,
+        fails,
+        how,
+        after=after or (),
+        others=others or (),
+        form=form.value,
+    )
+
+
+@app.command()
+def export(
+    names: Annotated[list[str] | None, typer.Argument(help="Services; default: all.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder: NAME.json of each; default: printed.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Write what services declare, for other repositories: `explain event --with` reads it."""
+    from switchgear.cli.explain_event import export as write  # noqa: PLC0415  as above
+
+    write(load(config), names or (), out)
 
 
 def _act(config: Path | None, service: str | None, item: str, action: Act) -> None:
