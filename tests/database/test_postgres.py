@@ -90,12 +90,120 @@ async def test_a_connection_lost_during_the_commit_is_unknown(pool, postgres_ser
     await killer.close()
 
 
+async def held(pool, killer):
+    """Let inserts into t wait for lock 7, which `killer` holds."""
+    await pool.execute(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$"
+    )
+    await pool.execute(
+        "CREATE TRIGGER held BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()"
+    )
+    await killer.execute("SELECT pg_advisory_lock(7)")
+
+
+async def waiting(killer):
+    """Return once somebody waits for lock 7."""
+    sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with asyncio.timeout(10):
+        while not await killer.fetchval(sql):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_statement_alone_is_committed_and_counted(pool):
+    database = database_of(pool)
+    with commits() as seen:
+        sql = "INSERT INTO t VALUES (?, ?) RETURNING b"
+        assert await database.alone(sql, 1, "x") == [("x",)]
+    assert seen.count == 1
+    assert await rows(pool) == [(1, "x")]
+
+
+async def test_what_the_server_refuses_alone_is_not_committed(pool):
+    database = database_of(pool)
+    await database.alone("INSERT INTO t VALUES (?, ?)", 1, "x")
+    with commits() as seen, pytest.raises(asyncpg.UniqueViolationError):
+        await database.alone("INSERT INTO t VALUES (?, ?)", 1, "y")
+    assert seen.count == 0
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM t FOR UPDATE")
+        with pytest.raises(DatabaseUnavailable, match="not committed"):
+            await database.alone("SELECT b FROM t FOR UPDATE NOWAIT")
+    assert await rows(pool) == [(1, "x")]
+
+
+async def test_a_connection_lost_during_a_statement_alone_is_unknown(pool, postgres_server):
+    database = database_of(pool)
+    killer = await asyncpg.connect(postgres_server.url)
+    await held(pool, killer)
+    task = asyncio.ensure_future(database.alone("INSERT INTO t VALUES (?, ?)", 1, "x"))
+    await waiting(killer)
+    await killer.execute(TERMINATE)
+    with pytest.raises(Unknown, match="during the commit"):
+        await task
+    await killer.close()
+
+
+async def test_a_statement_alone_that_is_cancelled_ends_first(pool, postgres_server):
+    database = database_of(pool)
+    killer = await asyncpg.connect(postgres_server.url)
+    await held(pool, killer)
+    task = asyncio.ensure_future(database.alone("INSERT INTO t VALUES (?, ?)", 1, "x"))
+    await waiting(killer)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    await killer.execute("SELECT pg_advisory_unlock(7)")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await rows(pool) == [(1, "x")]
+    await killer.close()
+
+
+async def test_a_kept_connection_that_was_lost_is_not_used(pool, postgres_server):
+    database = database_of(pool)
+    killer = await asyncpg.connect(postgres_server.url)
+    await database.alone("INSERT INTO t VALUES (?, ?)", 1, "x")
+    await killer.execute(TERMINATE)
+    await asyncio.sleep(0.005)  # the end of the connection arrives
+    await database.alone("INSERT INTO t VALUES (?, ?)", 2, "x")
+    assert await rows(pool) == [(1, "x"), (2, "x")]
+    await killer.close()
+
+
+async def test_statements_alone_hand_their_connection_on_and_then_back(postgres_url):
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=1) as pool:
+        database = database_of(pool)
+        sessions = {(await database.alone("SELECT pg_backend_pid()"))[0] for _ in range(3)}
+        async with database.reading() as reader:
+            sessions |= set(await reader.run("SELECT pg_backend_pid()"))
+        assert len(sessions) == 1
+        assert pool.get_idle_size() == 0
+        # a team that asks the pool itself gets its only connection all the same
+        assert await pool.fetchval("SELECT 1", timeout=5) == 1
+        async with database.transaction() as tx:
+            await tx.execute("SET statement_timeout = 12345")
+        # what a transaction left in its session is not there any more
+        assert await database.alone("SHOW statement_timeout") == [("0",)]
+
+
+async def test_what_is_read_is_committed(pool):
+    database = database_of(pool)
+    async with database.transaction() as tx, database.reading() as reader:
+        await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+        assert await reader.run("SELECT a FROM t") == []
+    async with database.reading() as reader:
+        assert await reader.run("SELECT a FROM t") == [(1,)]
+
+
 async def test_no_server_is_unavailable():
     url = f"postgresql://switchgear@127.0.0.1:{free_port()}/postgres"
     pool = await asyncpg.create_pool(url, min_size=0, max_size=1)
     with pytest.raises(DatabaseUnavailable):
         async with database_of(pool).transaction():
             pass
+    with pytest.raises(DatabaseUnavailable):
+        await database_of(pool).alone("SELECT 1")
     await pool.close()
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Database",
     "DatabaseUnavailable",
     "Dialect",
+    "Reader",
     "Row",
     "Transaction",
     "Value",
@@ -37,7 +38,8 @@ __all__ = [
 ]
 
 Dialect: TypeAlias = Literal["sqlite", "postgres"]
-Value: TypeAlias = str | int | float | bytes | None
+# a list is an array, which PostgreSQL alone has
+Value: TypeAlias = str | int | float | bytes | list[Any] | None
 # A column's type is known to the statement's author alone, and drivers hand out their own types.
 Row: TypeAlias = tuple[Any, ...]
 
@@ -79,6 +81,19 @@ class Transaction(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """Something that statements can be read from."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which SQL the database speaks."""
+        ...
+
+    async def run(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement that only reads, and return its rows."""
+        ...
+
+
 class Database(Protocol):
     """A service's own database."""
 
@@ -92,6 +107,21 @@ class Database(Protocol):
 
         Raises `DatabaseUnavailable` if nothing was committed, `Unknown` if the connection was lost
         while committing.
+        """
+        ...
+
+    async def alone(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement as a transaction of its own, and return its rows.
+
+        It is for the library's own statements: they leave nothing behind in the session, so that
+        a database may run it in one way there and back. Raises what `transaction` raises.
+        """
+        ...
+
+    def reading(self) -> AbstractAsyncContextManager[Reader]:
+        """Give something to read committed data from, which never waits for whoever is writing.
+
+        Each statement sees what is committed when it begins. Raises `DatabaseUnavailable`.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from switchgear.database.port import (
     Callbacks,
     DatabaseUnavailable,
     Dialect,
+    Reader,
     Row,
     Value,
     committed,
@@ -109,6 +110,15 @@ class SqlAlchemy:
             await self._commit(session)
         committed()
         transaction.committed()
+
+    async def alone(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement as a transaction of its own; see `Database.alone`."""
+        async with self.transaction() as tx:
+            return await tx.run(sql, *args)
+
+    def reading(self) -> AbstractAsyncContextManager[Reader]:
+        """Give a transaction to read from."""
+        return self.transaction()
 
     async def _commit(self, session: AsyncSession) -> None:
         """Flush, which can still fail safely; then commit, which cannot be recalled once sent."""

@@ -35,6 +35,7 @@ from switchgear.database.port import (
     Callbacks,
     DatabaseUnavailable,
     Dialect,
+    Reader,
     Row,
     Value,
     committed,
@@ -212,6 +213,15 @@ class Sqlite:
         committed()
         transaction.committed()
 
+    async def alone(self, sql: str, *args: Value) -> list[Row]:
+        """Run one portable statement as a transaction of its own; it may share its commit."""
+        return await self.write(lambda connection: connection.execute(sql, args).fetchall())
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reader]:
+        """Give something to read from, in a reader thread."""
+        yield _Reader(self)
+
     async def _begun(self, future: Future[T]) -> T:
         """Wait for work to be begun, as long as the work in progress can, and for its result."""
         waiting = asyncio.wrap_future(future)
@@ -317,6 +327,16 @@ class Sqlite:
             return work(connection)
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
+
+
+class _Reader:
+    dialect: Dialect = "sqlite"
+
+    def __init__(self, database: Sqlite) -> None:
+        self._database = database
+
+    async def run(self, sql: str, *args: Value) -> list[Row]:
+        return await self._database.read(lambda one: one.execute(sql, args).fetchall())
 
 
 def _commit(writer: Writer, transaction: SqliteTransaction, connection: sqlite3.Connection) -> None:

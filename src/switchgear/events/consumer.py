@@ -46,7 +46,6 @@ from switchgear.events.runner import (
     Result,
     Runner,
 )
-from switchgear.events.sql import reading
 from switchgear.events.structured import unpacked
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -269,7 +268,7 @@ class Consumer:
             self._lanes.assign(partition, position, lanes, now)
 
     async def _stored(self) -> dict[Partition, dict[str, State]]:
-        async with reading(self._database) as reader:
+        async with self._database.reading() as reader:
             return await self._runner.store.lanes(reader, self.settings.topics)
 
     def _pause_and_resume(self) -> None:
@@ -470,7 +469,7 @@ class Consumer:
             if version == self._version:
                 return False
             self._version = version
-        async with reading(self._database) as reader:
+        async with self._database.reading() as reader:
             acts = await self._runner.store.acts(reader)
         now = asyncio.get_running_loop().time()
         if acts == self._acts and now < self._full_at:

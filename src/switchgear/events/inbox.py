@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from switchgear.database.port import Database, Transaction
-from switchgear.events.sql import Reader, marks, reading
+from switchgear.database.port import Database, Reader, Transaction
+from switchgear.events.sql import marks
 
 __all__ = ["KEEP", "STEPS", "Inbox"]
 
@@ -77,7 +77,7 @@ class Inbox:
 
     async def look_up(self, database: Database, events: Sequence[str]) -> set[str]:
         """Do what `seen` does outside of any transaction."""
-        async with reading(database) as reader:
+        async with database.reading() as reader:
             return await self.seen(reader, events)
 
     @staticmethod

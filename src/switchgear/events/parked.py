@@ -15,9 +15,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from switchgear.database.port import Database, Row, Transaction, Value
+from switchgear.database.port import Database, Reader, Row, Transaction, Value
 from switchgear.errors import BrokerError
-from switchgear.events.sql import Reader, now, reading
+from switchgear.events.sql import now
 
 __all__ = ["STEPS", "Audit", "NotParked", "Parked", "ParkedEvent"]
 
@@ -109,7 +109,7 @@ class Parked:
     ) -> Sequence[ParkedEvent]:
         """Return parked events in order; `after` is the id of the last one already seen."""
         where, args = _where(consumer=consumer, key=key)
-        async with reading(self._database) as tx:
+        async with self._database.reading() as tx:
             rows = await tx.run(
                 f"SELECT {_COLUMNS} FROM switchgear_parked WHERE id > ?{where} ORDER BY id LIMIT ?",  # noqa: S608  constants
                 after,
@@ -120,13 +120,13 @@ class Parked:
 
     async def show(self, id: int) -> ParkedEvent:  # noqa: A002  the word on the command line
         """Return one parked event. Raises `NotParked`."""
-        async with reading(self._database) as tx:
+        async with self._database.reading() as tx:
             return await _find(tx, id)
 
     async def count(self, consumer: str | None = None) -> tuple[int, int]:
         """Return how many events wait for a person, and how many keys they are of."""
         where, args = _where(consumer=consumer)
-        async with reading(self._database) as tx:
+        async with self._database.reading() as tx:
             rows = await tx.run(
                 "SELECT count(*), count(DISTINCT consumer || ' ' || topic || ' ' || lane) "  # noqa: S608  constants
                 f"FROM switchgear_parked WHERE state = 'held'{where}",
@@ -195,7 +195,7 @@ class Parked:
 
     async def audit(self, *, limit: int = 100) -> Sequence[Audit]:
         """Return what was done, the newest first."""
-        async with reading(self._database) as tx:
+        async with self._database.reading() as tx:
             rows = await tx.run(
                 "SELECT id, at, action, actor, reason, consumer, event, type, key, headers, data "
                 "FROM switchgear_parked_audit ORDER BY id DESC LIMIT ?",

@@ -34,7 +34,7 @@ from switchgear.database.port import Database, Row
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.port import Broker, Record
-from switchgear.events.sql import execute_many, marks, now, reading
+from switchgear.events.sql import execute_many, marks, now
 from switchgear.events.structured import unpacked
 from switchgear.events.watch import Watch
 from switchgear.model.outcome import Unavailable, Unknown
@@ -138,7 +138,7 @@ class Relay:
 
     async def backlog(self) -> Backlog:
         """Return how many events wait, and since when."""
-        async with reading(self._database) as tx:
+        async with self._database.reading() as tx:
             rows = await tx.run(
                 f"SELECT count(*), {now(tx.dialect)} - min(created) FROM switchgear_outbox"  # noqa: S608  constant
             )
@@ -238,7 +238,7 @@ class Relay:
 
     async def _read(self) -> Sequence[Row]:
         sql = "SELECT id, topic, key, headers, data FROM switchgear_outbox ORDER BY id LIMIT ?"
-        async with reading(self._database) as tx:
+        async with self._database.reading() as tx:
             return await tx.run(sql, self._size)
 
     async def _delete(self, rows: Sequence[Row]) -> None:

@@ -23,7 +23,6 @@ from switchgear.events.lane import Cause, Kind, Work
 from switchgear.events.outbox import Outbox
 from switchgear.events.pace import BUDGET, Pace
 from switchgear.events.reaction import Reactions
-from switchgear.events.sql import reading
 from switchgear.events.store import Head, Store
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -173,7 +172,7 @@ class Runner:
         """Handle the first events of a queue of the store; only one if that one has failed."""
         many = _DRAINED if self._caller.transactional and self._shares and not job.attempts else 1
         try:
-            async with reading(self._database) as reader:
+            async with self._database.reading() as reader:
                 heads = await self.store.heads(reader, job.partition, job.name, many)
             if not heads:
                 return Empty(job)

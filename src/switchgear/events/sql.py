@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final, Protocol, runtime_checkable
 
-from switchgear.database.port import Database, Dialect, Row, Transaction, Value, placeholders
+from switchgear.database.port import Dialect, Transaction, Value, placeholders
 from switchgear.database.postgres import PostgresTransaction
-from switchgear.database.sqlite import Sqlite, SqliteTransaction
+from switchgear.database.sqlite import SqliteTransaction
 
-__all__ = ["Many", "Reader", "execute_many", "marks", "now", "reading", "write_many"]
+__all__ = ["Many", "execute_many", "marks", "now", "write_many"]
 
 _NOW: Final[dict[Dialect, str]] = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
@@ -25,39 +24,6 @@ class Many(Protocol):
 
     async def many(self, sql: str, rows: Sequence[Sequence[Value]]) -> None:
         """Run one portable statement once per row."""
-
-
-class Reader(Protocol):
-    """What `reading` gives: something that statements can be read from."""
-
-    @property
-    def dialect(self) -> Dialect:
-        """Which SQL the database speaks."""
-        ...
-
-    async def run(self, sql: str, *args: Value) -> list[Row]:
-        """Run one portable statement that only reads, and return its rows."""
-        ...
-
-
-class _SqliteReader:
-    dialect: Dialect = "sqlite"
-
-    def __init__(self, database: Sqlite) -> None:
-        self._database = database
-
-    async def run(self, sql: str, *args: Value) -> list[Row]:
-        return await self._database.read(lambda one: one.execute(sql, args).fetchall())
-
-
-@asynccontextmanager
-async def reading(database: Database) -> AsyncIterator[Reader]:
-    """Give something to read from; on SQLite it never waits for whoever is writing."""
-    if isinstance(database, Sqlite):
-        yield _SqliteReader(database)
-    else:
-        async with database.transaction() as tx:
-            yield tx
 
 
 def execute_many(connection: sqlite3.Connection, sql: str, rows: Sequence[Sequence[Value]]) -> None:

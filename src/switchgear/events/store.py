@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from switchgear.database.port import Row, Transaction
+from switchgear.database.port import Reader, Row, Transaction
 from switchgear.events.brokers.port import Partition
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.lane import Cause, State
-from switchgear.events.sql import Reader, marks, write_many
+from switchgear.events.sql import marks, write_many
 
 __all__ = ["Head", "Store"]
 

@@ -197,7 +197,7 @@ class Driver:
         row, status = self.instance.row, self.instance.story.status
         units, wake = self._units, max(due - now, 0.0)
         await self._patiently(
-            lambda: self._store.write(units.release(row.id, row.fence, status, wake))
+            lambda: self._store.apart(units.release(row.id, row.fence, status, wake))
         )
         return False
 

@@ -139,7 +139,7 @@ class Engine:
         hooked = transaction is tx
         owner = self._worker.owner if hooked and self._worker.has_room() else None
         unit = self._units.start(new, owner, self._worker.lease)
-        started = await drive(transaction, unit)
+        started = await drive(transaction.run, unit)
         self._check_started(saga, new, started)
         if hooked and started == Started():
             transaction.after_commit(lambda: self._begun(saga, new, held=owner is not None))
@@ -163,7 +163,9 @@ class Engine:
     async def _begin_all(self, sagas: list[NewSaga]) -> list[tuple[Started, bool]]:
         owner = self._worker.owner if self._worker.has_room() else None
         unit = self._units.start_all(sagas, owner, self._worker.lease)
-        return [(started, owner is not None) for started in await self._store.write(unit)]
+        # what takes locks has to be taken back whole; else each saga is a statement's
+        run = self._store.write if any(saga.wishes for saga in sagas) else self._store.apart
+        return [(started, owner is not None) for started in await run(unit)]
 
     def start_sync(self, connection: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
         """Do what `start` does on a connection that does not await.
@@ -202,7 +204,7 @@ class Engine:
         name = step if isinstance(step, str) else step.name
         transaction = joined(tx)
         unit = refutation(self._units, id, name, Decision(actor, evidence), self._clock())
-        status = await drive(transaction, unit)
+        status = await drive(transaction.run, unit)
         if transaction is tx:
             transaction.after_commit(self._worker.wake)
         return status

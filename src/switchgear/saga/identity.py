@@ -8,6 +8,7 @@ holder is never known to be dead, and its lease runs out.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -35,13 +36,16 @@ def is_dead(owner: str) -> bool:
 
 
 def _machine() -> str:
-    """Identify this boot and process namespace; empty where that cannot be told."""
+    """Identify this boot and process namespace, in few bytes; empty where that cannot be told.
+
+    Each saga's row has it, and the index of what a worker holds.
+    """
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = (_PROC / "self/ns/pid").stat().st_ino
     except OSError:
         return ""
-    return f"{boot}.{namespace}"
+    return hashlib.blake2b(f"{boot}.{namespace}".encode(), digest_size=8).hexdigest()
 
 
 def _began(pid: int) -> str | None:

@@ -189,22 +189,22 @@ class Worker:
                 error,
                 _UNREADABLE,
             )
-            await self._store.write(self._units.release(row.id, row.fence, row.status, _UNREADABLE))
+            await self._store.apart(self._units.release(row.id, row.fence, row.status, _UNREADABLE))
         else:
             self.take(instance)
 
     async def _beat(self) -> None:
         """Extend our leases, end those of dead workers, and say what nobody here can drive."""
-        held = frozenset(await self._store.write(self._units.extend(self.owner, self.lease)))
+        held = frozenset(await self._store.apart(self._units.extend(self.owner, self.lease)))
         known = self._active.keys() | {instance.row.id for instance in self._backlog}
         # a saga that was just started is held before its transaction's callback tells us of it
         lost = (held - known) & self._orphans
         self._orphans = held - known
         if lost:
-            await self._store.write(self._units.give_back(self.owner, sorted(lost)))
+            await self._store.apart(self._units.give_back(self.owner, sorted(lost)))
         for owner in await self._store.read(self._units.owners()):
             if owner != self.owner and is_dead(owner):
-                await self._store.write(self._units.expire(owner))
+                await self._store.apart(self._units.expire(owner))
         await self._sweep()
         self._tell()
         if self._sagas:
@@ -281,7 +281,7 @@ class Worker:
         while self._backlog:
             row = self._backlog.popleft().row
             with contextlib.suppress(Unavailable, Unknown):
-                await self._store.write(self._units.release(row.id, row.fence, row.status, 0.0))
+                await self._store.apart(self._units.release(row.id, row.fence, row.status, 0.0))
         await self._wait(within)
         for driver, _ in self._active.values():
             driver.halt()

@@ -7,11 +7,11 @@ over a connection that awaits. So there is one set of statements for every datab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
-from switchgear.database.port import Dialect, Row, Transaction, Value
+from switchgear.database.port import Dialect, Row, Value
 from switchgear.saga.state import Entry
 
 __all__ = [
@@ -154,6 +154,14 @@ class Store(Protocol):
         """Run `unit` as one transaction; return once it is durable."""
         ...
 
+    async def apart(self, unit: Unit[T]) -> T:
+        """Run `unit`, whose statements need not stand or fall together; all of them are durable.
+
+        Each may be a transaction of its own, which saves the ways to a server that begin and end
+        one.
+        """
+        ...
+
     async def read(self, unit: Unit[T]) -> T:
         """Run `unit`, which only reads."""
         ...
@@ -174,12 +182,12 @@ def drive_sync(run: Callable[[str, tuple[Value, ...]], list[Row]], unit: Unit[T]
         return result
 
 
-async def drive(tx: Transaction, unit: Unit[T]) -> T:
-    """Run `unit` inside `tx`."""
+async def drive(run: Callable[..., Awaitable[list[Row]]], unit: Unit[T]) -> T:
+    """Run `unit` with `run`, which executes one portable statement: that of a transaction, say."""
     try:
         sql, args = next(unit)
         while True:
-            sql, args = unit.send(await tx.run(sql, *args))
+            sql, args = unit.send(await run(sql, *args))
     except StopIteration as stop:
         result: T = stop.value
         return result

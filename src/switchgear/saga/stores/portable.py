@@ -6,6 +6,7 @@ import asyncio
 from typing import TypeVar
 
 from switchgear.database.port import Database, Dialect
+from switchgear.saga.stores.batch import is_whole
 from switchgear.saga.stores.group import Group
 from switchgear.saga.stores.port import Unit, Write, drive
 from switchgear.saga.stores.units import Units
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 
 class PortableStore:
-    """Runs every unit in a transaction of its own; lines that wait together share one."""
+    """Runs units in transactions of their own; lines that wait together share one."""
 
     def __init__(self, database: Database) -> None:
         self.dialect: Dialect = database.dialect
@@ -29,16 +30,22 @@ class PortableStore:
     async def write(self, unit: Unit[T]) -> T:
         """Run `unit` as one transaction; return once it is durable."""
         async with self._lock, self._database.transaction() as tx:
-            return await drive(tx, unit)
+            return await drive(tx.run, unit)
+
+    async def apart(self, unit: Unit[T]) -> T:
+        """Run `unit`, whose statements need not stand or fall together, each by itself."""
+        async with self._lock:
+            return await drive(self._database.alone, unit)
 
     async def read(self, unit: Unit[T]) -> T:
         """Run `unit`, which only reads."""
-        async with self._database.transaction() as tx:
-            return await drive(tx, unit)
+        async with self._database.reading() as reader:
+            return await drive(reader.run, unit)
 
     async def record(self, write: Write) -> bool:
         """Write one line. False: the lease has been lost."""
         return await self._group.put(write)
 
     async def _record(self, writes: list[Write]) -> list[bool]:
-        return await self.write(self._units.record(writes))
+        write = self.apart if is_whole(writes) else self.write
+        return await write(self._units.record(writes))

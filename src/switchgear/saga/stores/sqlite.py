@@ -35,6 +35,10 @@ class SqliteStore:
         """Run `unit` as one transaction; return once it is durable."""
         return await self._database.write(lambda connection: drive_sync(_on(connection), unit))
 
+    async def apart(self, unit: Unit[T]) -> T:
+        """Do what `write` does: whole is cheaper than apart here."""
+        return await self.write(unit)
+
     async def read(self, unit: Unit[T]) -> T:
         """Run `unit`, which only reads, without waiting for the writer."""
         return await self._database.read(lambda connection: drive_sync(_on(connection), unit))

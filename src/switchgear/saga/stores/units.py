@@ -167,13 +167,18 @@ class Units:
         self, sagas: Sequence[NewSaga], owner: str | None, lease: float
     ) -> Unit[list[Started]]:
         """Do what `start` does, for several."""
-        free = [saga for saga in sagas if not saga.wishes]
-        if self._dialect != "postgres" or len({saga.id for saga in free}) < len(free):
-            free = []
-        inserted = yield from batch.insert_sagas(free, owner, lease, self._now)
+        free: dict[str, NewSaga] = {}
+        for saga in sagas:
+            if not saga.wishes:
+                free.setdefault(saga.id, saga)
+        inserted: set[str] = set()
+        if self._dialect == "postgres" and free:
+            statement = batch.insert_sagas([*free.values()], owner, lease, self._now)
+            rows = yield statement
+            inserted.update(row[0] for row in rows)
         results = []
         for saga in sagas:
-            if saga.id in inserted:
+            if saga.id in inserted and free[saga.id] is saga:
                 results.append(Started())
             else:
                 started = yield from self.start(saga, owner, lease)
@@ -218,7 +223,7 @@ class Units:
 
     def record(self, writes: Sequence[Write]) -> Unit[list[bool]]:
         """Write the lines in order; False for each whose saga is held by another by now."""
-        if self._dialect == "postgres" and 1 < len(writes) == len({write.id for write in writes}):
+        if self._dialect == "postgres" and len(writes) == len({write.id for write in writes}):
             results = yield from self._record_all(writes)
         else:
             results = []
@@ -235,26 +240,17 @@ class Units:
         return results
 
     def _record_all(self, writes: Sequence[Write]) -> Unit[list[bool]]:
-        """Write the lines of different sagas in as few statements as it takes."""
-        written = yield from batch.insert_lines(writes)
-        mine = [write for write in writes if write.id in written]
-        released = [write for write in mine if write.turn is not None and write.turn.release]
-        yield from batch.release_rows(released, self._now)
-        for write in mine:
-            if write.turn is not None and not write.turn.release:
-                yield from self._set_status(write)
-            if write.item is not None:
+        """Write the lines of different sagas in one statement, and what else goes with them."""
+        rows = yield batch.insert_lines(writes, self._now)
+        written = {row[0] for row in rows}
+        for write in writes:
+            if write.item is not None and write.id in written:
                 yield from self._open(write)
         results = []
         for write in writes:
             done = write.id in written or (yield from self._is_mine(write))
             results.append(done)
         return results
-
-    def _set_status(self, write: Write) -> Unit[None]:
-        if write.turn is not None:
-            sql = "UPDATE switchgear_sagas SET status = ? WHERE id = ? AND fence = ?"
-            yield sql, (write.turn.status, write.id, write.fence)
 
     def _record(self, write: Write) -> Unit[bool]:
         entry, key = write.line.entry, (write.id, write.fence)
@@ -281,7 +277,8 @@ class Units:
         if turn is not None and turn.release:
             yield self._release, (turn.status, turn.ended, turn.wake, *key)
         elif turn is not None:
-            yield from self._set_status(write)
+            sql = "UPDATE switchgear_sagas SET status = ? WHERE id = ? AND fence = ?"
+            yield sql, (turn.status, *key)
         if write.item is not None:
             yield from self._open(write)
         return True
