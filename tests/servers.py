@@ -18,7 +18,7 @@ from typing import NoReturn
 import pytest
 from services import Missing, Server, Shared, make
 
-__all__ = ["PostgresDatabase", "address", "emptied", "own"]
+__all__ = ["PostgresDatabase", "address", "emptied", "own", "without"]
 
 _FOLDER = "SWITCHGEAR_TEST_RUN"
 
@@ -38,7 +38,7 @@ def address(name: str) -> str:
     try:
         return Shared(Path(os.environ[_FOLDER])).url(name)
     except Missing as error:
-        _without(name, error)
+        without(name, error)
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def own(name: str) -> Iterator[Server]:
         try:
             server = make(name, data)
         except Missing as error:
-            _without(name, error)
+            without(name, error)
         yield server
     finally:
         if server is not None:
@@ -99,7 +99,7 @@ async def emptied(database: PostgresDatabase) -> str:
     return database.url
 
 
-def _without(name: str, error: Missing) -> NoReturn:
+def without(name: str, error: Missing) -> NoReturn:
     message = f"{name}: {error}"
     if os.environ.get("CI"):
         pytest.fail(message)

@@ -10,18 +10,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.batching import check_size
-from switchgear.events.brokers.kafka_client import LOGGER, KafkaSettings, failure, import_kafka
+from switchgear.events.brokers.kafka_client import (
+    LOGGER,
+    KafkaSettings,
+    causes_of_silence,
+    failure,
+    import_kafka,
+)
 from switchgear.events.brokers.kafka_group import KafkaSubscription
 from switchgear.events.brokers.kafka_publisher import KafkaPublisher
 from switchgear.events.brokers.port import BrokerUnavailable, Capabilities, Lag, Record
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
     from confluent_kafka.admin import AdminClient
 
 __all__ = ["KafkaBroker"]
@@ -70,6 +77,8 @@ class KafkaBroker:
         self._ensuring = asyncio.Lock()
         self._subscriptions: set[KafkaSubscription] = set()
         self._admin: AdminClient | None = None
+        self._troubles: deque[KafkaError] = deque(maxlen=100)
+        """What became of the administration's connections lately."""
         self._peeking = threading.Lock()
         self._peeker: Consumer | None = None
 
@@ -156,7 +165,7 @@ class KafkaBroker:
         try:
             found = self._administration().list_topics(name, timeout=_ANSWER).topics[name]
         except kafka.KafkaException as error:
-            raise failure(error.args[0], f"looking for {name}") from error
+            raise self._unreached(error, f"looking for {name}") from error
         if found.error is None:
             return len(found.partitions)
         if found.error.code() == kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -267,11 +276,18 @@ class KafkaBroker:
         try:
             self._administration().list_topics(timeout=_ANSWER)
         except kafka.KafkaException as error:
-            raise failure(error.args[0], "connecting") from error
+            raise self._unreached(error, "connecting") from error
+
+    def _unreached(self, error: KafkaException, doing: str) -> Exception:
+        """Return the error of a question that went unanswered, with what its connections say."""
+        self._troubles.clear()
+        self._administration().poll(0)
+        found = {one.code(): one for one in self._troubles}
+        causes = [found[code] for code in causes_of_silence() if code in found]
+        return failure(causes[0] if causes else error.args[0], doing)
 
     def _administration(self) -> AdminClient:
         if self._admin is None:
-            self._admin = import_kafka().admin.AdminClient(
-                dict(self._settings.client), logger=LOGGER
-            )
+            settings = {"error_cb": self._troubles.append} | dict(self._settings.client)
+            self._admin = import_kafka().admin.AdminClient(settings, logger=LOGGER)
         return self._admin

@@ -18,7 +18,15 @@ from switchgear.model.outcome import Reason, Unknown
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
-__all__ = ["LOGGER", "KafkaSettings", "failure", "headers_of", "import_kafka", "wire_headers"]
+__all__ = [
+    "LOGGER",
+    "KafkaSettings",
+    "causes_of_silence",
+    "failure",
+    "headers_of",
+    "import_kafka",
+    "wire_headers",
+]
 
 LOGGER: Final = logging.getLogger("switchgear.kafka")
 
@@ -63,6 +71,11 @@ def failure(error: KafkaError, doing: str) -> Exception:
         codes.CLUSTER_AUTHORIZATION_FAILED: "Give this user the right IdempotentWrite.",
         codes.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Give this user the right to it.",
     }
+    if error.code() == codes._AUTHENTICATION:  # noqa: SLF001
+        return BrokerError(
+            f"Kafka does not let this user in ({what}).",
+            fix="Correct the user and password in the broker's URL, or its option sasl.",
+        )
     if error.code() == codes.MSG_SIZE_TOO_LARGE:
         return BrokerError(
             f"an event is larger than the topic takes ({what}).",
@@ -72,6 +85,12 @@ def failure(error: KafkaError, doing: str) -> Exception:
     if fix is not None:
         return BrokerError(f"Kafka refuses it ({what}).", fix=fix)
     return BrokerUnavailable(f"Kafka cannot do it now ({what})")
+
+
+def causes_of_silence() -> tuple[int, ...]:
+    """Return the codes of errors that say why a broker does not answer, the most telling first."""
+    codes = import_kafka().KafkaError
+    return codes._AUTHENTICATION, codes._SSL, codes._RESOLVE, codes._TRANSPORT  # noqa: SLF001  their names
 
 
 def wire_headers(headers: Mapping[str, str]) -> list[tuple[str, str | bytes | None]]:

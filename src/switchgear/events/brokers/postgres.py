@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.database.postgres import Postgres
-from switchgear.errors import MissingExtra
+from switchgear.errors import BrokerError, MissingExtra
 from switchgear.events.brokers import postgres_log as log
 from switchgear.events.brokers.batching import Batching, check_size
 from switchgear.events.brokers.leased import LeasedSubscription
@@ -215,6 +215,16 @@ class PostgresBroker:
             await database.migrate("log", log.STEPS)
             # an acknowledged publish has to survive a crash, whatever the database's default is
             self._weak = await pool.fetchval("SHOW synchronous_commit") == "off"
+        except (
+            asyncpg.InvalidAuthorizationSpecificationError,
+            asyncpg.InvalidCatalogNameError,
+            asyncpg.InsufficientPrivilegeError,
+        ) as error:
+            raise BrokerError(
+                f"PostgreSQL refuses it: {error}.",
+                fix="Correct the user, password, database or sslmode in the broker's URL, or give "
+                "the user the right to create tables there.",
+            ) from error
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise BrokerUnavailable(
                 f"PostgreSQL cannot be reached: {error}", cause=error

@@ -1,0 +1,162 @@
+"""Brokers behind TLS and a password: who has both is served, who has not is told what is wrong."""
+
+import gc
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import pytest
+from services import Missing
+from services.servers import Kafka, Postgresql
+
+from switchgear.errors import BrokerError
+from switchgear.events.brokers import kafka
+from switchgear.events.brokers.port import BrokerUnavailable, Record
+from switchgear.events.brokers.url import broker_of
+from tests.certificates import certificate
+from tests.servers import without
+
+SECRET = "s3cret-and-%ADodd"
+QUOTED = "s3cret-and-%25ADodd"
+RECORD = Record("test.orders", "k", {"ce-id": "1"}, b"x")
+
+
+class SecuredPostgresql(Postgresql):
+    """PostgreSQL that lets in nobody without TLS and a password."""
+
+    def create(self):
+        super().create()
+        data = self.folder / "data"
+        for path, name in zip(certificate(self.folder), ("server.crt", "server.key"), strict=True):
+            shutil.copy(path, data / name)
+            if os.geteuid() == 0:
+                shutil.chown(data / name, "postgres")
+            (data / name).chmod(0o600)
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write("ssl = on\n")
+        password = f"ALTER USER switchgear PASSWORD '{SECRET}';"
+        subprocess.run(
+            [self.program / "postgres", "--single", "-D", data, "postgres"],
+            input=password.encode(),
+            check=True,
+            capture_output=True,
+            user="postgres" if os.geteuid() == 0 else None,
+            cwd=data,
+        )
+        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+
+    def at(self, login, options):
+        return f"postgresql://{login}@127.0.0.1:{self.port}/postgres?partitions=1{options}"
+
+
+class SecuredKafka(Kafka):
+    """Kafka that lets in nobody without TLS and a password."""
+
+    def create(self):
+        chain, key = certificate(self.folder)
+        both = self.folder / "server.pem"
+        both.write_text(key.read_text() + chain.read_text())
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        self.more = {
+            "listeners": f"SASL_SSL://127.0.0.1:{self.port},"
+            f"CONTROLLER://127.0.0.1:{self._controller}",
+            "advertised.listeners": f"SASL_SSL://127.0.0.1:{self.port}",
+            "listener.security.protocol.map": "SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "SASL_SSL",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": f'{login} username="switchgear" '
+            f'password="{SECRET}" user_switchgear="{SECRET}";',
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(both),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(chain),
+        }
+        super().create()
+
+    def at(self, login, options):
+        return f"kafkas://{login}@127.0.0.1:{self.port}?partitions=1&sasl=PLAIN{options}"
+
+
+SERVERS = {"postgresql": SecuredPostgresql, "kafka": SecuredKafka}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request):
+    folder = Path(tempfile.mkdtemp(prefix="switchgear-secured-"))
+    server = None
+    try:
+        try:
+            server = SERVERS[request.param](folder)
+        except Missing as error:
+            without(request.param, error)
+        server.create()
+        server.start()
+        yield server
+    finally:
+        if server is not None:
+            server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def trusting(server):
+    chain = server.folder / "chain.pem"
+    if server.name == "kafka":
+        return f"&ca={chain}"
+    return f"&sslmode=verify-full&sslrootcert={chain}"
+
+
+async def test_who_has_the_password_and_trusts_the_certificate_is_served(server, trusting):
+    broker = broker_of(server.at(f"switchgear:{QUOTED}", trusting))
+    try:
+        await broker.publish([RECORD])
+        member = await broker.subscribe("g", ["test.orders"])
+        found = []
+        while not found:
+            found += (await member.poll(10, 5)).deliveries
+        assert [(one.key, one.value) for one in found] == [("k", b"x")]
+    finally:
+        await broker.close()
+
+
+async def refused(url):
+    broker = broker_of(url)
+    try:
+        with pytest.raises((BrokerError, BrokerUnavailable)) as raised:
+            await broker.subscribe("g", ["test.orders"])
+    finally:
+        await broker.close()
+    assert SECRET not in str(raised.value)
+    assert "wrong-one" not in str(raised.value)
+    return raised.value
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(kafka, "_ANSWER", 3.0)
+
+
+async def test_a_wrong_password_is_refused_and_not_taken_for_an_outage(server, trusting):
+    error = await refused(server.at("switchgear:wrong-one", trusting))
+    assert isinstance(error, BrokerError)
+    assert not isinstance(error, BrokerUnavailable)
+    assert "authentication failed" in str(error).lower()
+    assert "password" in error.fix
+
+
+async def test_a_certificate_that_is_not_trusted_ends_it_before_the_password_is_sent(
+    server, tmp_path
+):
+    other, _ = certificate(tmp_path)
+    option = "ca=" if server.name == "kafka" else "sslmode=verify-full&sslrootcert="
+    with warnings.catch_warnings():
+        # asyncpg leaves the socket of a handshake that failed to the collector
+        warnings.simplefilter("ignore", ResourceWarning)
+        error = await refused(server.at(f"switchgear:{QUOTED}", f"&{option}{other}"))
+        gc.collect()
+    assert isinstance(error, BrokerUnavailable)
+    assert "certificate" in str(error)
