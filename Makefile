@@ -16,7 +16,7 @@ test: lint types  ## Linters, type checks and all tests, on 3.11 and on 3.13 whe
 	@if [ -n "$(PYTHON313)" ]; then $(MAKE) --no-print-directory test-3.13; \
 	else echo "Python 3.13 is not here: tested on $$($(BIN)/python --version) alone."; fi
 
-# the brokers with a server were run on 3.11: what differs between the two is not in them
+# the other servers were used on 3.11: what differs between the two is not in their clients
 test-3.13: $(VENV313)/.stamp-dev
 	SWITCHGEAR_TEST_BROKERS=sqlite,postgresql $(VENV313)/bin/pytest $(PYTEST_ARGS) --ignore tests/typing --ignore tests/scripts
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from services import Missing, Server, Shared, make
+from services import Missing, Server, Shared
+from services.servers import SERVERS
 
-__all__ = ["PostgresDatabase", "address", "emptied", "own", "without"]
+__all__ = ["PostgresDatabase", "address", "emptied", "own"]
 
 _FOLDER = "SWITCHGEAR_TEST_RUN"
 
@@ -35,22 +36,26 @@ def end_run() -> None:
 
 def address(name: str) -> str:
     """Return the URL of the run's server of that name."""
+    _chosen(name)
     try:
         return Shared(Path(os.environ[_FOLDER])).url(name)
     except Missing as error:
-        without(name, error)
+        _without(name, error)
 
 
 @contextmanager
-def own(name: str) -> Iterator[Server]:
-    """Give a server that nobody else uses, to be stopped and killed."""
+def own(name: str, kind: type[Server] | None = None) -> Iterator[Server]:
+    """Give a server that nobody else uses, to be stopped and killed; `kind` sets it up its way."""
+    _chosen(name)
     data = Path(tempfile.mkdtemp(prefix=f"switchgear-{name}-"))
     server = None
     try:
         try:
-            server = make(name, data)
+            server = (kind or SERVERS[name])(data)
         except Missing as error:
-            without(name, error)
+            _without(name, error)
+        server.create()
+        server.start()
         yield server
     finally:
         if server is not None:
@@ -99,7 +104,14 @@ async def emptied(database: PostgresDatabase) -> str:
     return database.url
 
 
-def without(name: str, error: Missing) -> NoReturn:
+def _chosen(name: str) -> None:
+    """Skip the test if it needs a broker that this run is not about."""
+    chosen = os.environ.get("SWITCHGEAR_TEST_BROKERS")
+    if chosen is not None and name not in chosen.split(","):
+        pytest.skip(f"{name} is not among SWITCHGEAR_TEST_BROKERS={chosen}")
+
+
+def _without(name: str, error: Missing) -> NoReturn:
     message = f"{name}: {error}"
     if os.environ.get("CI"):
         pytest.fail(message)

@@ -4,12 +4,9 @@ import gc
 import os
 import shutil
 import subprocess
-import tempfile
 import warnings
-from pathlib import Path
 
 import pytest
-from services import Missing
 from services.servers import Kafka, Postgresql
 
 from switchgear.errors import BrokerError
@@ -17,7 +14,7 @@ from switchgear.events.brokers import kafka
 from switchgear.events.brokers.port import BrokerUnavailable, Record
 from switchgear.events.brokers.url import broker_of
 from tests.certificates import certificate
-from tests.servers import without
+from tests.servers import own
 
 SECRET = "s3cret-and-%ADodd"
 QUOTED = "s3cret-and-%25ADodd"
@@ -86,20 +83,8 @@ SERVERS = {"postgresql": SecuredPostgresql, "kafka": SecuredKafka}
 
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request):
-    folder = Path(tempfile.mkdtemp(prefix="switchgear-secured-"))
-    server = None
-    try:
-        try:
-            server = SERVERS[request.param](folder)
-        except Missing as error:
-            without(request.param, error)
-        server.create()
-        server.start()
+    with own(request.param, SERVERS[request.param]) as server:
         yield server
-    finally:
-        if server is not None:
-            server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
