@@ -120,10 +120,37 @@ class Guarded:
 
     def wrapped_sync(self) -> Callable[..., Any]:
         """Return the guarded function."""
+        machine, classify, function, finished = (
+            self.machine,
+            self.classify,
+            self.function,
+            self._finished,
+        )
+        repeatable, usual, effect = self.repeatable, self.keyed is None, self.effect
 
-        @functools.wraps(self.function)
+        @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            return self.drive_sync(args, kwargs).value
+            context = inherited()
+            if not usual or machine.shelf is not None or context.key is not None:
+                return self.drive_sync(args, kwargs).value
+            # the usual call, without the detours that it does not need
+            try:
+                answer = threads.drive(
+                    machine,
+                    lambda _: finished(function(*args, **kwargs)),
+                    repeatable=repeatable,
+                    context=context,
+                    classify=classify,
+                )
+            except (Refused, Unavailable):
+                raise
+            except BaseException:
+                if effect:
+                    committed()
+                raise
+            if effect:
+                committed()
+            return answer.value
 
         return guarded
 
