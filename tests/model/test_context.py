@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 from switchgear.model.context import (
     Context,
+    Emits,
     Priority,
     bind,
     current,
@@ -13,6 +14,7 @@ from switchgear.model.context import (
     trace_of,
     tracing,
 )
+from switchgear.model.trail import Spent
 
 
 def test_outside_any_work_the_context_is_empty():
@@ -64,10 +66,12 @@ def test_another_deadline_changes_nothing_else():
         "correlation": "1",
         "causation": "2",
         "sequence": {"op": 1},
+        "emits": Emits("x", None),
     }
-    assert {field.name for field in fields(Context)} == {"deadline", *values}
+    assert {field.name for field in fields(Context)} == {"deadline", "spent", *values}
     context = Context(deadline=1.0, **values)
-    found = context.due(2.0)
+    found = context.due(2.0, spent := Spent())
+    assert found.spent is spent
     assert (found, found.sequence) == (replace(context, deadline=2.0), context.sequence)
     assert found.sequence is context.sequence
 

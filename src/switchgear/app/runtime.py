@@ -258,7 +258,16 @@ class Runtime:
             idempotency=idempotency,
             admission=admission,
             admissions=self.service.admissions,
+            latency=self._latency(),
         )
+
+    def _latency(self) -> dict[str, float]:
+        """Return what is promised: of operations and contracts by name, of the service by ""."""
+        return {
+            "" if name == self.service.name else name: objective.latency
+            for name, objective in self.config.objectives.items()
+            if objective.latency is not None
+        }
 
     def _make_rest(self) -> App:
         origins = self.settings.cors

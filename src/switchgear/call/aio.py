@@ -31,6 +31,7 @@ from switchgear.call.answer import (
     deliver,
     in_flight,
     inherited,
+    took,
     trailed,
 )
 from switchgear.call.race import Race
@@ -172,6 +173,8 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
                 answer = call.answered(now, step, reply)
                 if machine.outbox:
                     deliver(machine)
+                if context.spent is not None:
+                    took(call, now - began, context.spent)
                 if heard:
                     call_ended(call, answer, began, span)
                 return answer
@@ -185,7 +188,7 @@ async def drive(  # noqa: C901, PLR0912, PLR0915  the one loop, kept flat for sp
             attempt_ended(step, error, monotonic(), flight)
         abandoned(call, error, began, span)
         raise
-    step = trailed(step, call, began)
+    step = trailed(step, call, began, context.spent)
     if heard:
         call_ended(call, step, began, span)
     if isinstance(step, Answer):

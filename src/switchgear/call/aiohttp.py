@@ -96,7 +96,7 @@ class Middleware:
                     await response.read()
             except (aiohttp.ClientError, OSError) as error:
                 return exchange.failed(error)
-            return exchange.judged(response, response.status, response.headers)
+            return exchange.judged(step, response, response.status, response.headers)
 
         try:
             with effects(possible=exchange.effect):

@@ -22,7 +22,7 @@ from switchgear.database.port import committed
 from switchgear.model.context import Context, current
 from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
 from switchgear.model.signal import Detail, Signal, SignalKind, began, emit, listening
-from switchgear.model.trail import Hop, extended, told
+from switchgear.model.trail import SLOW, Hop, Spent, extended, told
 from switchgear.policy.budget import AnyBudget, Purse, account
 from switchgear.policy.machine import Answer, Attempt, Call, Machine
 from switchgear.policy.policy import Policy
@@ -46,6 +46,7 @@ __all__ = [
     "meant",
     "new_machine",
     "remaining",
+    "took",
     "trailed",
 ]
 
@@ -243,7 +244,7 @@ class Begun:
             return
         now, call = monotonic(), attempt.call
         failure.attempts = call.made
-        trailed(failure, call, self._since)
+        trailed(failure, call, self._since, None)
         if failure.reason is not Reason.TIMEOUT or now < self._until - _CLOCKS:
             call.broke(now, attempt, self._answered, failure)
             deliver(call.machine)
@@ -251,13 +252,26 @@ class Begun:
             _emit(SignalKind.STREAM_FAILED, call, failure, now - self._since, call.made, 0)
 
 
-def trailed(end: D, call: Call, since: float) -> D:
-    """Add the edge of a call that has failed to the trail of its failure; return how it ended."""
+def trailed(end: D, call: Call, since: float, spent: Spent | None) -> D:
+    """Add the edge of a call that has failed to the trail of its failure; return how it ended.
+
+    `spent` is told where the time of the request at work went, also of a call that went well.
+    """
+    seconds = monotonic() - since
     if isinstance(end, Unavailable | Unknown):
-        took = monotonic() - since
-        hop = Hop(call.machine.name, _label(end), str(end.reason), end.attempts, took)
+        hop = Hop(call.machine.name, _label(end), str(end.reason), end.attempts, seconds)
         end.trail = extended(end.trail, hop)
+        if spent is not None:
+            spent.failed(end.trail)
+    elif spent is not None and isinstance(end, Answer):
+        took(call, seconds, spent)
     return end
+
+
+def took(call: Call, seconds: float, spent: Spent) -> None:
+    """Note a call that went well, if none of the request at work took longer."""
+    if seconds > spent.seconds:
+        spent.took(call, Hop(call.machine.name, "ok", SLOW, call.made, seconds))
 
 
 def _label(failure: Unavailable | Unknown) -> str:

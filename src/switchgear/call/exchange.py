@@ -108,10 +108,14 @@ class Exchange(Generic[R]):
         for name, value in marks.items():
             marked[name] = value
 
-    def judged(self, response: R, status: int, marks: Mapping[str, str]) -> Outcome[R]:
+    def judged(
+        self, attempt: Attempt, response: R, status: int, marks: Mapping[str, str]
+    ) -> Outcome[R]:
         """Return how an attempt that was answered went."""
         failure = http_failure(status, marks, where=self._where)
         if failure is None:
+            if self.context.spent is not None:
+                self.context.spent.answered(attempt.call, marks.get(wire.TRAIL))
             return Ok(response)
         self._answers[failure] = response
         return self._repeated(failure)

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from switchgear.call.core import Replies, Settings
 from switchgear.call.grpc_link import READY, AioLink
-from switchgear.call.grpc_status import STATUS, grpc_failure, verdict_of
+from switchgear.call.grpc_status import STATUS, answered_slowly, grpc_failure, verdict_of
 from switchgear.call.marks import headers
 from switchgear.call.streams import Asked, Requests
 from switchgear.call.url import Target
@@ -108,8 +108,11 @@ class GrpcWire:
         ):
             return self._unconnected()
         left = None if attempt.deadline == inf else max(0.001, attempt.deadline - monotonic())
+        asked: Any = call(data, timeout=left, metadata=self._metadata(attempt, context))
         try:
-            reply = await call(data, timeout=left, metadata=self._metadata(attempt, context))
+            reply = await asked
+            if context.spent is not None:
+                await answered_slowly(asked, attempt, context.spent)
         except grpc.aio.AioRpcError as failure:
             return self._outcome(operation, failure)
         try:

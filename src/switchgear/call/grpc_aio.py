@@ -23,7 +23,7 @@ from typing_extensions import override
 from switchgear.call import aio
 from switchgear.call.answer import Begun, effects
 from switchgear.call.grpc_link import AioLink
-from switchgear.call.grpc_status import Pairs, Rpc, target_of
+from switchgear.call.grpc_status import Pairs, Rpc, answered_slowly, target_of
 from switchgear.model.outcome import Ok, Outcome, Refused, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
 
@@ -170,7 +170,10 @@ class _Unary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
                 credentials=credentials,
                 compression=compression,
             )
-            return inner, await inner
+            reply = await inner
+            if rpc.context.spent is not None:
+                await answered_slowly(inner, step, rpc.context.spent)
+            return inner, reply
 
         return call.begun(self._channel.drive(rpc, begin, patient=wait_for_ready))
 

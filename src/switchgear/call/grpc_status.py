@@ -30,6 +30,7 @@ from switchgear.model import wire
 from switchgear.model.context import Context
 from switchgear.model.edge import Pattern
 from switchgear.model.outcome import Reason, Refused, Rejected, Status, Unavailable, Unknown
+from switchgear.model.trail import FLOOR, Spent
 from switchgear.model.wire import Verdict
 from switchgear.policy.machine import Attempt
 
@@ -50,6 +51,7 @@ __all__ = [
     "GrpcUnknown",
     "Pairs",
     "Rpc",
+    "answered_slowly",
     "classify",
     "grpc_failure",
     "verdict_of",
@@ -122,6 +124,13 @@ def classify(error: Exception) -> Unavailable | Unknown | None:
     pairs: Any = error.trailing_metadata() or ()
     trailers = dict(pairs)
     return grpc_failure(STATUS[error.code()], error.details() or "", trailers, cause=error)
+
+
+async def answered_slowly(call: Any, attempt: Attempt, spent: Spent) -> None:
+    """Read where the time of an answer went, if it took any: trailers cost more than most calls."""
+    if monotonic() - attempt.started > FLOOR:
+        trailers = dict(await call.trailing_metadata() or ())
+        spent.answered(attempt.call, trailers.get(wire.TRAIL))
 
 
 class _Code(str):  # noqa: SLOT000  a str cannot have slots of its own and a value

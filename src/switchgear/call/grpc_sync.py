@@ -22,6 +22,7 @@ from switchgear.call.answer import Begun, effects
 from switchgear.call.grpc_link import Link
 from switchgear.call.grpc_status import Pairs, Rpc, target_of
 from switchgear.errors import PolicyError
+from switchgear.model import wire
 from switchgear.model.outcome import Ok, Outcome, Reason, Refused, Unavailable, Unknown
 from switchgear.policy.machine import Attempt
 
@@ -156,17 +157,21 @@ class _Unary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
         compression: grpc.Compression | None = None,
     ) -> Any:
         rpc = self._channel.rpc(self._method, metadata, timeout)
-        return self._channel.drive(
-            rpc,
-            lambda step: self._inner.with_call(
+
+        def begin(step: Attempt) -> Any:
+            reply, call = self._inner.with_call(
                 request,
                 timeout=rpc.left(step.deadline),
                 metadata=rpc.metadata(step),
                 credentials=credentials,
                 compression=compression,
-            ),
-            patient=wait_for_ready,
-        )
+            )
+            if rpc.context.spent is not None:
+                trailers: Any = dict(call.trailing_metadata() or ())
+                rpc.context.spent.answered(step.call, trailers.get(wire.TRAIL))
+            return reply, call
+
+        return self._channel.drive(rpc, begin, patient=wait_for_ready)
 
     @override
     def future(self, *_: Any, **__: Any) -> Any:

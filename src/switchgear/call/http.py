@@ -128,6 +128,8 @@ class HttpWire:
         except (aiohttp.ClientError, OSError) as error:
             return _lost(error)
         if response.status == 200:  # noqa: PLR2004
+            if context.spent is not None:
+                context.spent.answered(attempt.call, response.headers.get(wire.TRAIL))
             try:
                 return Ok(codec_of(operation.reply).from_json(body or b"{}"))
             except InvalidMessage as error:

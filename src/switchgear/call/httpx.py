@@ -116,7 +116,7 @@ class AsyncTransport(OfOneProcess, httpx.AsyncBaseTransport):
                     response = await _read(response)
             except httpx.TransportError as error:
                 return exchange.failed(error)
-            return exchange.judged(response, response.status_code, response.headers)
+            return exchange.judged(step, response, response.status_code, response.headers)
 
         try:
             with effects(possible=exchange.effect):
@@ -173,7 +173,7 @@ class SyncTransport(OfOneProcess, httpx.BaseTransport):
                     response = _read_sync(response, step)
             except httpx.TransportError as error:
                 return exchange.failed(error)
-            return exchange.judged(response, response.status_code, response.headers)
+            return exchange.judged(step, response, response.status_code, response.headers)
 
         try:
             with effects(possible=exchange.effect):

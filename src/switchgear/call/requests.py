@@ -149,7 +149,7 @@ class Adapter(OfOneProcess, BaseAdapter):
                     _read(response, step)
             except requests.RequestException as error:
                 return exchange.failed(error)
-            return exchange.judged(response, response.status_code, response.headers)
+            return exchange.judged(step, response, response.status_code, response.headers)
 
         try:
             with effects(possible=exchange.effect):

@@ -124,7 +124,7 @@ def drive(
     except BaseException as error:
         abandoned(call, error, began, span)
         raise
-    step = trailed(step, call, began)
+    step = trailed(step, call, began, context.spent)
     if listening():
         call_ended(call, step, began, span)
     if isinstance(step, Answer):

@@ -17,6 +17,8 @@ from enum import StrEnum
 from types import TracebackType
 from typing import TypeAlias
 
+from switchgear.model.trail import Spent
+
 __all__ = [
     "Context",
     "Emits",
@@ -75,8 +77,11 @@ class Context:
     emits: Emits | None = None
     """What the handler of an event that is at work may publish; None: there is none at work."""
 
-    def due(self, deadline: float) -> Context:
-        """Return the same with another deadline: `replace`, at a third of its cost."""
+    spent: Spent | None = field(default=None, compare=False, repr=False)
+    """Where the time of the request at work goes; None: nobody asks."""
+
+    def due(self, deadline: float | None, spent: Spent | None) -> Context:
+        """Return the same with these: `replace`, at a third of its cost."""
         return Context(
             deadline,
             self.attempt,
@@ -89,6 +94,7 @@ class Context:
             self.causation,
             self.sequence,
             self.emits,
+            spent,
         )
 
 

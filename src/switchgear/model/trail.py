@@ -4,14 +4,17 @@ A door puts the trail on the answer to a request that failed, the client reads i
 and adds its own edge when its call has failed. So whoever stands at the end of a chain can name the
 edge where it began, which policy decided there, and how long each edge took.
 
+An answer that was slow has a trail too, of where its time went: each hop is the longest call of the
+request above it, as far down as one call took most of the time (`Spent`).
+
 On the wire it is a list of strings with parameters (RFC 9651, Structured Fields):
 
     "orders -> shop.inventory.v1.Inventory/stock";o=unknown;r=timeout;n=3;ms=300, "gateway -> ..."
 
-o is the outcome, r the reason (a policy of the caller's, or what the callee did), n how many
-attempts were made (0: it was turned away before the first), ms how long it took. Names of edges are
-all that it tells. It has at most 8 hops and 1024 bytes: of a longer one the hops in the middle are
-left out, never the first and the last. What cannot be read is left out too.
+o is the outcome, r the reason (a policy of the caller's, what the callee did, or `slow`), n how
+many attempts were made (0: it was turned away before the first), ms how long it took. Names of
+edges are all that it tells. It has at most 8 hops and 1024 bytes: of a longer one the hops in the
+middle are left out, never the first and the last. What cannot be read is left out too.
 """
 
 from __future__ import annotations
@@ -20,8 +23,12 @@ import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = ["Hop", "Trail", "extended", "read", "told", "write"]
+__all__ = ["FLOOR", "SLOW", "Hop", "Spent", "Trail", "extended", "read", "told", "write"]
 
+SLOW: Final = "slow"
+"""The reason of a hop that went well and took its time."""
+FLOOR: Final = 0.025
+"""Seconds; nobody asks where less than that went."""
 _HOPS: Final = 8
 _BYTES: Final = 1024
 _NAME: Final = 120
@@ -39,9 +46,9 @@ class Hop:
     edge: str
     """`caller -> operation`, the name of a guard, or an operation that took too long by itself."""
     outcome: str
-    """`unavailable` or `unknown`."""
+    """`unavailable` or `unknown`; `ok` for what was slow and went well."""
     reason: str
-    """Why: a `Reason`. It names the policy, where one decided."""
+    """Why: a `Reason`, which names the policy, where one decided; or `SLOW`."""
     attempts: int = 1
     """How many attempts were made; 0: it was turned away before the first."""
     seconds: float = 0.0
@@ -54,6 +61,43 @@ class Hop:
 
 Trail: TypeAlias = tuple[Hop, ...]
 """The hops of a failure, the first cause first."""
+
+
+class Spent:
+    """The longest call that one request has made, and what it says of where its own time went.
+
+    Shared by all tasks and threads of the request.
+    """
+
+    __slots__ = ("below", "seconds", "trail")
+
+    def __init__(self) -> None:
+        self.seconds = FLOOR
+        """How long the longest took; what takes less is not kept."""
+        self.trail: Trail = ()
+        """Its trail, its own edge last."""
+        self.below: dict[object, Trail] = {}
+        """What calls in progress were told by their callees, by the call."""
+
+    def answered(self, call: object, told: str | None) -> None:
+        """Keep what the answer to `call` says of where its time went."""
+        if told:
+            self.below[call] = read(told)
+
+    def took(self, call: object, hop: Hop) -> None:
+        """Note a call that went well, after `hop.seconds`."""
+        below = self.below.pop(call, ())
+        if hop.seconds > self.seconds:
+            self.seconds, self.trail = hop.seconds, extended(below, hop)
+
+    def failed(self, trail: Trail) -> None:
+        """Note a call that failed, which whoever made it may put up with."""
+        if trail and trail[-1].seconds > self.seconds:
+            self.seconds, self.trail = trail[-1].seconds, trail
+
+    def mostly(self, took: float, otherwise: Hop) -> Trail:
+        """Return where most of `took` seconds went: to the longest call, or not to one call."""
+        return self.trail if self.seconds * 2 >= took and self.trail else (otherwise,)
 
 
 def extended(trail: Trail, hop: Hop) -> Trail:

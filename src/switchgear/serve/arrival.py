@@ -16,6 +16,7 @@ from switchgear.contract.service import Operation
 from switchgear.model import wire
 from switchgear.model.context import Context, Priority
 from switchgear.model.outcome import Rejected
+from switchgear.model.trail import Spent, Trail
 
 __all__ = ["Arrival", "Door", "context_of"]
 
@@ -45,6 +46,10 @@ class Arrival:
     """Who asks, as authenticated by a `before` hook; None: nobody said."""
     key: str | None = None
     """The idempotency key of a keyed command, once it was read."""
+    spent: Spent = field(default_factory=Spent)
+    """Where its time goes."""
+    trail: Trail = ()
+    """What its answer says of that; empty: nothing."""
     begun: bool = False
     """Whether the handler may have begun: until then it is certain that nothing was done."""
 

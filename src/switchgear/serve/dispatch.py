@@ -40,6 +40,7 @@ from switchgear.errors import ContractError, InvalidMessage
 from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
 from switchgear.model.signal import Detail, Signal, SignalKind, began, emit, listening
+from switchgear.model.trail import told
 from switchgear.model.wire import http_status
 from switchgear.policy.admission import Admission, Visitor
 from switchgear.serve import kept
@@ -56,6 +57,7 @@ from switchgear.serve.failure import (
     took_too_long,
 )
 from switchgear.serve.idempotency import Idempotency, Keyed, Stored, digest
+from switchgear.serve.late import Lateness
 
 __all__ = ["Asked", "Before", "Dispatcher", "Read"]
 
@@ -92,7 +94,9 @@ class Dispatcher:
     `handlers` are instances of classes that implement contracts. `before` hooks run in order.
     `idempotency` remembers keyed commands; without it they are remembered in memory, which a
     restart forgets, and a warning says so. `admission` bounds what is carried out at once;
-    `admissions` holds what a contract has instead, by its full name.
+    `admissions` holds what a contract has instead, by its full name. `latency` says in how many
+    seconds an answer is promised, by the full name of an operation or of its contract, or by "" for
+    all: what takes longer is late (`late.py`).
 
     Raises `ContractError` if a handler implements no contract, or two implement the same, and
     `PolicyError` if an `Admission` names an operation that is not there.
@@ -106,6 +110,7 @@ class Dispatcher:
         idempotency: Idempotency | None = None,
         admission: Admission | None = None,
         admissions: Mapping[str, Admission] = MappingProxyType({}),
+        latency: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         contracts: dict[str, ServiceContract] = {}
         self._methods: dict[str, Method] = {}
@@ -150,6 +155,7 @@ class Dispatcher:
                 ", ".join(keyed),
             )
         self.idempotency = idempotency or Idempotency(None)
+        self._lateness = Lateness(latency)
 
     async def handle(self, operation: Operation, read: Read, arrival: Arrival) -> Message:
         """Carry out what `read` reads and return the reply.
@@ -208,10 +214,11 @@ class Dispatcher:
                     arrival.begun = True
                     if visitor is not None:
                         visitor.began = monotonic()
-                    with bind(_inside(arrival.context)):
+                    with bind(_inside(arrival)):
                         reply = await work(request)
                 if not isinstance(reply, expected):
                     _checked(arrival.operation, reply)
+                self._lateness.answered(arrival, monotonic())
                 return reply
             except Exception as error:
                 end = _outcome(error, arrival, effects.count)
@@ -385,16 +392,16 @@ def _cut(error: BaseException, arrival: Arrival) -> BaseException:
     return error
 
 
-def _inside(context: Context) -> Context:
+def _inside(arrival: Arrival) -> Context:
     """Return the context for the handler: its own calls end a little before the request has to.
 
     A call that takes all the time there is would otherwise end when nobody waits any more for the
     door to say which it was.
     """
-    if context.deadline is None:
-        return context
-    spare = min(_SPARE, max(0.0, context.deadline - monotonic()) * _SHARE)
-    return context.due(context.deadline - spare)
+    context, deadline = arrival.context, arrival.context.deadline
+    if deadline is not None:
+        deadline -= min(_SPARE, max(0.0, deadline - monotonic()) * _SHARE)
+    return context.due(deadline, arrival.spent)
 
 
 def _begun(arrival: Arrival) -> tuple[str, dict[str, Detail]]:
@@ -446,6 +453,7 @@ def _ended(arrival: Arrival, end: BaseException | None, span: int) -> Signal:
             "caller": arrival.context.caller,
             "attempt": arrival.context.attempt,
             "code": http_status(status) if arrival.door == "http" else None,
+            "trail": told(arrival.trail) or None,
             **_route(arrival),
         },
         span,

@@ -20,6 +20,7 @@ from switchgear.contract.service import Operation
 from switchgear.errors import MissingExtra, OperationError
 from switchgear.model import wire
 from switchgear.model.outcome import Refused, Unavailable, Unknown
+from switchgear.model.trail import write
 from switchgear.serve.arrival import Arrival, context_of
 from switchgear.serve.dispatch import Asked, Dispatcher
 from switchgear.serve.failure import encode, failure_of
@@ -148,8 +149,12 @@ class Grpc:
                 return take(data)
 
             try:
-                reply = await carry_out(operation, read, _arrival(operation, call))
-                return encode(answered.to_proto, reply, operation)
+                arrival = _arrival(operation, call)
+                reply = await carry_out(operation, read, arrival)
+                encoded = encode(answered.to_proto, reply, operation)
+                if arrival.trail:
+                    call.set_trailing_metadata(((wire.TRAIL, write(arrival.trail)),))
+                return encoded
             except (Refused, Unavailable, Unknown) as outcome:
                 await _abort(call, outcome)
 

@@ -31,6 +31,7 @@ from switchgear.contract.route import Route
 from switchgear.contract.service import Operation
 from switchgear.model import wire
 from switchgear.model.outcome import Refused, Rejected, Status, Unavailable, Unknown
+from switchgear.model.trail import write
 from switchgear.serve import asgi
 from switchgear.serve.alarm import Within
 from switchgear.serve.arrival import Arrival, context_of
@@ -59,6 +60,7 @@ _PATIENCE: Final = 30.0
 """Seconds in which a body has to arrive; the caller's deadline may be sooner."""
 _JSON: Final = (b"content-type", b"application/json")
 _PROBLEM: Final = (b"content-type", MEDIA_TYPE.encode())
+_TRAIL: Final = wire.TRAIL.encode()
 _HTML: Final = [
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
@@ -259,9 +261,10 @@ class Rest:
             reply = await self._dispatcher.handle(operation, read, arrival)
         encoded = encode(to_json, reply, operation)
         length = (b"content-length", b"%d" % len(encoded))
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [_JSON, length, *extra]}
-        )
+        headers = [_JSON, length, *extra]
+        if arrival.trail:
+            headers.append((_TRAIL, write(arrival.trail).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         if scope["method"] == "HEAD":
             encoded = b""
         await send({"type": "http.response.body", "body": encoded})
