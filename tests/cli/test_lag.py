@@ -25,7 +25,10 @@ class Arrived(Message):
 
 app = Service("office")
 
-@app.on(Arrived, name="stamp", on_failure="park_key")
+@app.on(Arrived, name="greet", on_failure="park_key", fresh_within=3600)
+async def greet(event: Arrived) -> None: ...
+
+@app.on(Arrived, name="stamp", on_failure="park_key", fresh_within=0.001)
 async def stamp(event: Arrived) -> None: ...
 """
 
@@ -66,21 +69,32 @@ def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_what_is_behind_is_told(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(publish(system))
-    stamp, outbox = map(json.loads, typed(capsys, "--json").splitlines())
+    greet, stamp, outbox = map(json.loads, typed(capsys, "--json").splitlines())
+    assert (greet["subscription"], greet["stale"]) == ("office.greet", False)
     assert 0 <= stamp.pop("oldest") < 60
-    assert stamp == {"subscription": "office.stamp", "events": 3, "parked": 0, "parked_keys": 0}
+    assert stamp == {
+        "subscription": "office.stamp",
+        "events": 3,
+        "parked": 0,
+        "parked_keys": 0,
+        "fresh_within": 0.001,
+        "stale": True,
+    }
     assert 0 <= outbox.pop("oldest") < 60
     assert outbox == {"outbox": "office", "events": 1}
     shown = typed(capsys)
     assert "office.stamp" in shown
     assert "office (outbox)" in shown
+    assert "stale: should be within 0.0 s" in shown
+    watched = typed(capsys, "--watch", "0.1", "--json", "--service", "office").splitlines()
+    assert [json.loads(line).get("stuck") for line in watched] == [True, True, None]
 
 
 def test_a_system_that_never_ran_has_no_lag(
     system: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (line,) = typed(capsys, "--json", "--service", "office").splitlines()
-    assert json.loads(line)["events"] == 0
+    lines = typed(capsys, "--json", "--service", "office").splitlines()
+    assert [json.loads(line)["events"] for line in lines] == [0, 0]
 
 
 def test_the_tables_are_printed_for_other_peoples_migrations(

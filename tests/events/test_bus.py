@@ -143,7 +143,8 @@ async def test_health_tells_lag_and_parked_and_blocked_and_unpublished(bus):
     health = await bus.health()
     found = health.subscriptions["orders.x"]
     assert (found.parked, found.parked_keys, found.blocked_keys) == (2, 1, 0)
-    assert found.stuck is not None
+    assert found.running is not None
+    assert found.stuck is found.stale is None
     assert found.error is None
     assert health.unpublished == 0
     ends.set()

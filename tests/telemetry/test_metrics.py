@@ -116,3 +116,24 @@ def test_without_an_sdk_nobody_listens(monkeypatch):
     monkeypatch.setattr(metrics, "get_meter_provider", lambda: stand_in)
     with measured("orders"):
         assert not listening()
+
+
+def test_what_is_told_every_few_seconds_is_a_gauge(found):
+    lag = {"events": 3, "oldest": 1.5, "parked": 1, "parked_keys": 1, "blocked_keys": 0}
+    seen = found(
+        Signal(SignalKind.EVENT_LAG, "orders.x", {**lag, "events": 9, "stuck": 0.0}),
+        Signal(SignalKind.EVENT_LAG, "orders.x", {**lag, "stuck": 70.0}),
+        Signal(SignalKind.OUTBOX_BACKLOG, "orders", {"events": 2, "oldest": 0.5}),
+    )
+    assert {name: one["value"] for name, one in seen.items()} == {
+        "switchgear.events.lag": 3,
+        "switchgear.events.oldest": 1.5,
+        "switchgear.events.parked": 1,
+        "switchgear.events.parked_keys": 1,
+        "switchgear.events.blocked_keys": 0,
+        "switchgear.events.stuck": 70.0,
+        "switchgear.outbox.events": 2,
+        "switchgear.outbox.oldest": 0.5,
+    }
+    group = seen["switchgear.events.lag"]["attributes"]["messaging.consumer.group.name"]
+    assert group == "orders.x"

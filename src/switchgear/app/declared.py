@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from switchgear.app.reaction import Reaction, targets
 from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.service import ServiceContract, contracts_of
+from switchgear.events.progress import in_seconds
 from switchgear.saga.choreography.declared import (
     Declared,
     EventDeclared,
@@ -94,6 +95,8 @@ def _subscription(
                 key=lambda handler: (handler.event, handler.handler),
             )
         ),
+        None if one.fresh_within is None else in_seconds(one.fresh_within),
+        one.from_start,
     )
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -28,6 +29,7 @@ from switchgear.app.resources import Need, Scope, needs_of
 from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.message import Message
 from switchgear.errors import EventDeclarationError
+from switchgear.events.progress import STUCK_AFTER
 
 __all__ = ["OnFailure", "Reaction", "Undoable", "check_added", "targets"]
 
@@ -35,7 +37,15 @@ OnFailure = Literal["block_key", "park_key", "skip"]
 Undoable: TypeAlias = type[Message] | Callable[..., Awaitable[None]]
 """What can be undone: a handler, or what was done about an event."""
 
-_SHARED: Final = ("on_failure", "attempts", "backoff", "concurrency")
+_SHARED: Final = (
+    "on_failure",
+    "attempts",
+    "backoff",
+    "concurrency",
+    "fresh_within",
+    "stuck_after",
+    "from_start",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,9 @@ class Reaction:
     attempts: int
     backoff: float
     concurrency: int
+    fresh_within: float | timedelta | None = None
+    stuck_after: float | timedelta = STUCK_AFTER
+    from_start: bool = False
     emits: tuple[type[Message], ...] | None = None
     undoes: tuple[Undoable, ...] = ()
     unordered: bool = False

@@ -202,6 +202,9 @@ class Runtime:
                 backoff=reaction.backoff,
                 concurrency=reaction.concurrency,
                 emits=reaction.emits,
+                fresh_within=reaction.fresh_within,
+                stuck_after=reaction.stuck_after,
+                from_start=reaction.from_start,
                 handler=self._handler(reaction, ready),
             )
         return bus
@@ -333,7 +336,8 @@ class Runtime:
         """Look how the parts are, for `/readyz`.
 
         The database decides, and whether events are handled at all: a consumer that a defect keeps
-        from working is no place to send work to. A broker that is away is none: events wait.
+        from working is no place to send work to. A broker that is away is none: events wait. Nor is
+        a subscription that is stuck or stale: it is told, and shutting the doors would not help it.
         """
         health = self.health
         try:
@@ -346,11 +350,16 @@ class Runtime:
                     health.parts["events"] = masked(bus.broken)
                 health.details = {
                     "unpublished": bus.unpublished,
+                    "unpublished_age": bus.unpublished_age,
                     "relay": masked(bus.error or "ok"),
                     "subscriptions": {
                         name: {
                             "lag": one.lag,
+                            "oldest": one.oldest,
                             "parked": one.parked,
+                            "parked_keys": one.parked_keys,
+                            "stuck": one.stuck,
+                            "stale": one.stale,
                             "error": one.error and masked(one.error),
                         }
                         for name, one in bus.subscriptions.items()

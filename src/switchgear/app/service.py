@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from switchgear import telemetry
@@ -23,6 +24,7 @@ from switchgear.contract.event import event_of
 from switchgear.contract.message import Message
 from switchgear.contract.service import contract_of, contracts_of
 from switchgear.errors import ContractError, DeclarationError
+from switchgear.events.progress import STUCK_AFTER
 from switchgear.model.edge import Edge, Pattern
 from switchgear.policy.admission import Admission
 from switchgear.policy.defaults import Defaults
@@ -161,6 +163,9 @@ class Service:
         attempts: int = 8,
         backoff: float = 0.1,
         concurrency: int = 16,
+        fresh_within: float | timedelta | None = None,
+        stuck_after: float | timedelta = STUCK_AFTER,
+        from_start: bool = False,
         emits: Sequence[type[Message]] | None = None,
         undoes: Undoable | Sequence[Undoable] = (),
         unordered: bool = False,
@@ -177,6 +182,11 @@ class Service:
         its key, `skip` parks it alone. `backoff` is the first pause in seconds, `concurrency` how
         many keys are handled at once. `runbook`, a file beside the module, says what a person does
         about a parked event.
+
+        An event that waits for longer than `fresh_within` is signalled and told at `/readyz`, and
+        so is a subscription that has events and makes no progress for `stuck_after` (both seconds).
+        `from_start` asks that a new subscription gets what was published before it. What the broker
+        cannot do is refused at the start.
 
         `emits` are all events that it may publish; another one is refused at the call, and `[]` is
         none. `undoes` says that it takes back what an earlier handler, or event, has done, and
@@ -195,6 +205,9 @@ class Service:
                 attempts=attempts,
                 backoff=backoff,
                 concurrency=concurrency,
+                fresh_within=fresh_within,
+                stuck_after=stuck_after,
+                from_start=from_start,
                 emits=None if emits is None else tuple(emits),
                 undoes=tuple(undoes) if isinstance(undoes, Sequence) else (undoes,),
                 unordered=unordered,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
@@ -14,8 +13,10 @@ import typer
 
 from switchgear import __version__
 from switchgear.cli.contract_commands import contract
+from switchgear.cli.event_commands import events
+from switchgear.cli.options import Actor, AsJson, Config, ForService, Reason, me
 from switchgear.config import Address, load
-from switchgear.errors import ConfigError, UsageError
+from switchgear.errors import ConfigError
 
 if TYPE_CHECKING:
     from switchgear.cli.sagas import Act
@@ -30,37 +31,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", help="The system's file; default: SWITCHGEAR_CONFIG, ./switchgear.toml."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-
-
-ForService = Annotated[
-    str | None, typer.Option("--service", "-s", help="One service; default: all of the system.")
-]
 WorkItem = Annotated[str, typer.Argument(help="As `saga list` shows it, or the saga's id.")]
-Event = Annotated[str, typer.Argument(help="Service and number, as `events parked` shows it.")]
-Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
-Actor = Annotated[str, typer.Option(help="Who; default: the user who runs the command.")]
-Key = Annotated[str | None, typer.Option(help="Only events of this key.")]
-Consumer = Annotated[str | None, typer.Option(help="Only those of one subscription: kitchen.cook.")]
-
-
-class Dialect(StrEnum):
-    """The databases whose SQL the library speaks."""
-
-    SQLITE = "sqlite"
-    POSTGRES = "postgres"
 
 
 saga = typer.Typer(help="Sagas that wait for a person.", no_args_is_help=True)
-events = typer.Typer(
-    help="Events: how far behind, and which wait for a person.", no_args_is_help=True
-)
 explain = typer.Typer(help="What follows, before it happens.", no_args_is_help=True)
 app.add_typer(saga, name="saga")
 app.add_typer(events, name="events")
@@ -208,7 +182,7 @@ def saga_retry(
     """Attempt again what gave up."""
     from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
 
-    action = partial(runbook.retry, actor=_me(actor), reason=reason)
+    action = partial(runbook.retry, actor=me(actor), reason=reason)
     _act(config, service, item, action)
 
 
@@ -227,7 +201,7 @@ def saga_resolve(
     """Say that what gave up has been carried out by hand."""
     from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
 
-    action = partial(runbook.resolve, actor=_me(actor), reason=reason, result=result)
+    action = partial(runbook.resolve, actor=me(actor), reason=reason, result=result)
     _act(config, service, item, action)
 
 
@@ -243,7 +217,7 @@ def saga_skip(
     """Go on without it: what the step did, or did not, stays."""
     from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
 
-    action = partial(runbook.skip, actor=_me(actor), reason=reason)
+    action = partial(runbook.skip, actor=me(actor), reason=reason)
     _act(config, service, item, action)
 
 
@@ -259,7 +233,7 @@ def saga_abort(
     """Say that a pivot was certainly not done, so that the saga is undone."""
     from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
 
-    action = partial(runbook.abort, actor=_me(actor), reason=reason)
+    action = partial(runbook.abort, actor=me(actor), reason=reason)
     _act(config, service, item, action)
 
 
@@ -276,7 +250,7 @@ def saga_refute(
     """Say that a step does not hold after all, such as a payment that bounced, even at the end."""
     from switchgear.cli.sagas import refute  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(refute(load(config), service, id, step, actor=_me(actor), evidence=evidence))
+    asyncio.run(refute(load(config), service, id, step, actor=me(actor), evidence=evidence))
 
 
 class Form(StrEnum):
@@ -370,100 +344,6 @@ def _act(config: Path | None, service: str | None, item: str, action: Act) -> No
     from switchgear.cli.sagas import act  # noqa: PLC0415  others start faster without it
 
     asyncio.run(act(load(config), service, item, action))
-
-
-def _me(actor: str) -> str:
-    return actor or getpass.getuser()
-
-
-@events.command("lag")
-def events_lag(service: ForService = None, config: Config = None, *, json: AsJson = False) -> None:
-    """Show how far every subscription is behind, and what the outboxes hold."""
-    from switchgear.cli.lag import lag  # noqa: PLC0415  others start faster without it
-
-    asyncio.run(lag(load(config), service, as_json=json))
-
-
-@events.command("sql")
-def events_sql(
-    dialect: Annotated[Dialect, typer.Option(help="Whose SQL.")],
-    part: Annotated[
-        list[str] | None,
-        typer.Option(help="outbox, inbox, parked or log; default: the first three."),
-    ] = None,
-) -> None:
-    """Print the statements that make the tables of events, for migrations of your own."""
-    from switchgear.events.migrations import COMPONENTS, SERVICE, script  # noqa: PLC0415  as below
-
-    for name in part or ():
-        if name not in COMPONENTS:
-            raise UsageError(f"there is no part {name!r}.", fix=f"Parts: {', '.join(COMPONENTS)}.")
-    for statement in script(dialect.value, part or SERVICE):
-        typer.echo(f"{statement};\n")
-
-
-@events.command("parked")
-def events_parked(
-    service: ForService = None,
-    key: Key = None,
-    consumer: Consumer = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many of each service.")] = 100,
-    config: Config = None,
-    *,
-    json: AsJson = False,
-) -> None:
-    """List the events that wait for a person, and those that wait behind them."""
-    from switchgear.cli.events import parked  # noqa: PLC0415  others start faster without it
-
-    settings = load(config)
-    asyncio.run(parked(settings, service, key=key, consumer=consumer, limit=limit, as_json=json))
-
-
-@events.command("show")
-def events_show(event: Event, config: Config = None, *, json: AsJson = False) -> None:
-    """Show one parked event, with its headers and data."""
-    from switchgear.cli.events import show  # noqa: PLC0415  others start faster without it
-
-    asyncio.run(show(load(config), event, as_json=json))
-
-
-@events.command("redrive")
-def events_redrive(
-    event: Annotated[
-        str | None, typer.Argument(help="Service and number: its whole queue is released.")
-    ] = None,
-    *,
-    service: ForService = None,
-    key: Key = None,
-    consumer: Consumer = None,
-    reason: Annotated[str, typer.Option(help="Why they should work now.")] = "",
-    actor: Actor = "",
-    config: Config = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
-) -> None:
-    """Let events be handled again, in order."""
-    from switchgear.cli.events import redrive  # noqa: PLC0415  others start faster without it
-
-    asyncio.run(
-        redrive(
-            load(config),
-            event,
-            service,
-            key=key,
-            consumer=consumer,
-            actor=_me(actor),
-            reason=reason,
-            dry_run=dry_run,
-        )
-    )
-
-
-@events.command("discard")
-def events_discard(event: Event, reason: Reason, actor: Actor = "", config: Config = None) -> None:
-    """Drop one event for good. The audit keeps it, with who and why."""
-    from switchgear.cli.events import discard  # noqa: PLC0415  others start faster without it
-
-    asyncio.run(discard(load(config), event, actor=_me(actor), reason=reason))
 
 
 @app.command()

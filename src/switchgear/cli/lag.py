@@ -1,9 +1,16 @@
-"""`switchgear events lag`: how far every subscription is behind, and what the outboxes hold."""
+"""`switchgear events lag`: how far every subscription is behind, and what the outboxes hold.
+
+One look shows what is stale, because that is declared. What is stuck shows only over time: with
+`--watch` there are two looks, and `events/progress.py` judges, as it does in a service.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from switchgear.app.service import Service
@@ -11,33 +18,44 @@ from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.cli.databases import databases, has_table
 from switchgear.cli.system import table
 from switchgear.config import Config
-from switchgear.contract.event import event_of
 from switchgear.database.port import Database
 from switchgear.errors import OperationError
 from switchgear.events.brokers.port import Broker
 from switchgear.events.brokers.url import broker_of
-from switchgear.events.parked import Parked
+from switchgear.events.parked import Parked, Waiting
+from switchgear.events.progress import Progress, Seen, in_seconds
 from switchgear.events.relay import Relay
 
 __all__ = ["lag"]
 
 
-async def lag(config: Config, service: str | None, *, as_json: bool = False) -> None:
+@dataclass(slots=True)
+class _Group:
+    """One subscription, as its service declares it."""
+
+    name: str
+    progress: Progress
+    topics: list[str] = field(default_factory=list)
+
+
+async def lag(
+    config: Config, service: str | None, *, watch: float | None = None, as_json: bool = False
+) -> None:
     """Print each subscription's lag and parked events, and each outbox that holds events.
 
-    Lag and its age are the broker's answer; the age is that of the oldest event not yet done.
+    Lag and its age are the broker's answer; the age is that of the oldest event not yet done. With
+    `watch` it looks again after so many seconds, and says which have made no progress.
     """
-    groups = _groups(config, service)
+    groups = _groups(config, service, watch)
     system = config.system
     broker = broker_of(system.broker.absolute(config.folder), native=system.broker_options)
-    rows: list[dict[str, Any]] = []  # for JSON and for the table alike
     try:
         async with databases(config) as opened:
             stores = {one.service: one.database for one in opened}
-            for name, subscriptions in groups.items():
-                for group, topics in subscriptions.items():
-                    rows.append(await _subscription(broker, stores.get(name), group, topics))
-                rows += [row async for row in _outbox(broker, stores.get(name), name)]
+            rows = await _look(broker, groups, stores)
+            if watch is not None:
+                await asyncio.sleep(watch)
+                rows = await _look(broker, groups, stores)
     finally:
         await broker.close()
     if as_json:
@@ -48,7 +66,7 @@ async def lag(config: Config, service: str | None, *, as_json: bool = False) -> 
         print("No service reacts to events, and no outbox holds any.")
         return
     table(
-        ("subscription", "behind", "oldest", "parked", "of keys"),
+        ("subscription", "behind", "oldest", "parked", "of keys", ""),
         [
             [
                 row.get("subscription") or f"{row['outbox']} (outbox)",
@@ -56,14 +74,17 @@ async def lag(config: Config, service: str | None, *, as_json: bool = False) -> 
                 _age(row["oldest"]),
                 str(row.get("parked", "")),
                 str(row.get("parked_keys", "")),
+                _remark(row),
             ]
             for row in rows
         ],
     )
 
 
-def _groups(config: Config, service: str | None) -> Mapping[str, Mapping[str, list[str]]]:
-    """Return the topics of every subscription, by service and by the name of its group."""
+def _groups(
+    config: Config, service: str | None, watch: float | None
+) -> Mapping[str, Mapping[str, _Group]]:
+    """Return every subscription, by service and by the name of its group."""
     if not config.services:
         raise OperationError(
             "there is no service.",
@@ -72,35 +93,59 @@ def _groups(config: Config, service: str | None) -> Mapping[str, Mapping[str, li
         )
     add_to_path(import_path(config))
     chosen = [config.service(service)] if service else list(config.services.values())
-    found: dict[str, dict[str, list[str]]] = {}
+    found: dict[str, dict[str, _Group]] = {}
     for settings in chosen:
         app = load_target(settings.app) if settings.app else None
         if isinstance(app, Service):
-            subscriptions = found.setdefault(settings.name, {})
-            for name, topic in _reactions(app):
-                topics = subscriptions.setdefault(f"{app.name}.{name}", [])
-                if topic not in topics:
-                    topics.append(topic)
+            groups = found.setdefault(settings.name, {})
+            for reaction in app.reactions:
+                name = f"{app.name}.{reaction.name}"
+                fresh = reaction.fresh_within
+                within = None if fresh is None else in_seconds(fresh)
+                group = groups.setdefault(name, _Group(name, Progress(watch or 0.0, within)))
+                if reaction.contract.topic not in group.topics:
+                    group.topics.append(reaction.contract.topic)
     return found
 
 
-def _reactions(app: Service) -> Iterator[tuple[str, str]]:
-    for reaction in app.reactions:
-        yield reaction.name, event_of(reaction.event).topic
+async def _look(
+    broker: Broker,
+    groups: Mapping[str, Mapping[str, _Group]],
+    stores: Mapping[str, Database],
+) -> list[dict[str, Any]]:  # rows for JSON and for the table alike
+    rows: list[dict[str, Any]] = []
+    for service, subscriptions in groups.items():
+        store = stores.get(service)
+        rows += [await _subscription(broker, store, group) for group in subscriptions.values()]
+        rows += [row async for row in _outbox(broker, store, service)]
+    return rows
 
 
-async def _subscription(
-    broker: Broker, database: Database | None, group: str, topics: list[str]
-) -> dict[str, Any]:
-    found = await broker.lag(group, topics)
-    row: dict[str, Any] = {"subscription": group, "events": found.events, "oldest": found.oldest}
-    row |= {"parked": 0, "parked_keys": 0}
+async def _subscription(broker: Broker, database: Database | None, group: _Group) -> dict[str, Any]:
+    found = await broker.lag(group.name, group.topics)
+    waiting = Waiting(0, 0, None)
     if database is not None and await _has(database, "switchgear_parked"):
-        row["parked"], row["parked_keys"] = await Parked(database).count(group)
+        waiting = await Parked(database).waiting(group.name)
+    progress = group.progress
+    seen = Seen(found.events, found.oldest, waiting.ready_age, 0)
+    verdict = progress.look(time.monotonic(), seen)
+    row: dict[str, Any] = {
+        "subscription": group.name,
+        "events": found.events,
+        "oldest": found.oldest,
+        "parked": waiting.held,
+        "parked_keys": waiting.held_keys,
+    }
+    if progress.fresh_within is not None:
+        row |= {"fresh_within": progress.fresh_within, "stale": verdict.stale is not None}
+    if progress.stuck_after:
+        row["stuck"] = verdict.stuck is not None
     return row
 
 
-async def _outbox(broker: Broker, database: Database | None, name: str) -> Any:
+async def _outbox(
+    broker: Broker, database: Database | None, name: str
+) -> AsyncIterator[dict[str, Any]]:
     if database is None or not await _has(database, "switchgear_outbox"):
         return
     backlog = await Relay(database, broker).backlog()
@@ -111,6 +156,15 @@ async def _outbox(broker: Broker, database: Database | None, name: str) -> Any:
 async def _has(database: Database, name: str) -> bool:
     async with database.transaction() as tx:
         return await has_table(tx, name)
+
+
+def _remark(row: Mapping[str, Any]) -> str:
+    said = []
+    if row.get("stale"):
+        said.append(f"stale: should be within {_age(row['fresh_within'])}")
+    if row.get("stuck"):
+        said.append("no progress")
+    return ", ".join(said)
 
 
 def _age(seconds: float | None) -> str:

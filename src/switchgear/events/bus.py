@@ -17,9 +17,10 @@ rows in the inbox. Several events of one topic under one name share the group, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from contextvars import Context
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar, overload
 
@@ -27,9 +28,11 @@ from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.message import Message
 from switchgear.database.port import Database, DatabaseUnavailable, Transaction
 from switchgear.errors import EventDeclarationError
+from switchgear.events.asked import Asked, check
 from switchgear.events.brokers.port import Broker, BrokerUnavailable
 from switchgear.events.consumer import Consumer, Subscribed
 from switchgear.events.handling import HandlerTransaction
+from switchgear.events.health import Health, HealthCheck, SubscriptionHealth
 from switchgear.events.inbox import KEEP, Inbox
 from switchgear.events.inbox import STEPS as INBOX
 from switchgear.events.lane import OnFailure, Settings
@@ -37,6 +40,7 @@ from switchgear.events.outbox import STEPS as OUTBOX
 from switchgear.events.outbox import Mode, Outbox, Prepared
 from switchgear.events.parked import STEPS as PARKED
 from switchgear.events.parked import Parked
+from switchgear.events.progress import STUCK_AFTER, in_seconds
 from switchgear.events.reaction import Handler, Reaction
 from switchgear.events.relay import Relay
 from switchgear.model.outcome import Unknown
@@ -49,52 +53,18 @@ _CLEAN_EVERY: Final = 60.0
 _CLEAN_PAUSE: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionHealth:
-    """One subscription."""
-
-    lag: int
-    """Events published and not yet done; those moved to the database are not counted."""
-    oldest: float | None
-    """Age in seconds of the oldest of them; None if there is none."""
-    parked: int
-    """Events that wait for a person."""
-    parked_keys: int
-    blocked_keys: int
-    """Keys of this process whose first event is being tried again."""
-    stuck: float | None
-    """Seconds since the longest-running handler began; None if none runs."""
-    error: str | None
-    """What keeps it from working, while something does."""
-    broken: str | None = None
-    """The part of it that nobody expected: a defect, and no reason to send the service work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What `Bus.health` reports."""
-
-    subscriptions: Mapping[str, SubscriptionHealth] = field(default_factory=dict)
-    unpublished: int = 0
-    """Events in the outbox."""
-    unpublished_age: float | None = None
-    """Age in seconds of the oldest of them."""
-    error: str | None = None
-    """Why the relay cannot publish, while it cannot."""
-    relay_broken: bool = False
-    """Whether that is an error that nobody expected."""
-
-    @property
-    def broken(self) -> str | None:
-        """What fails in a way that nobody expected, in any part; None if nothing does."""
-        found = [f"{name}: {one.broken}" for name, one in self.subscriptions.items() if one.broken]
-        return "; ".join(found + ([f"relay: {self.error}"] if self.relay_broken else [])) or None
-
-
 @dataclass(slots=True)
 class _Group:
     settings: Subscribed
     reactions: dict[str, Reaction]
+
+    def asked(self) -> Asked:
+        """Return what it asks of the broker."""
+        keyed = any(reaction.contract.key is not None for reaction in self.reactions.values())
+        settings = self.settings
+        return Asked(
+            settings.consumer, settings.topics, keyed, settings.from_start, settings.fresh_within
+        )
 
 
 class Bus:
@@ -141,7 +111,8 @@ class Bus:
         _keep(broker.capabilities.retention, keep)
         self._groups: dict[str, _Group] = {}
         self._consumers: dict[str, Consumer] = {}
-        self._janitor: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
+        self._health = HealthCheck(source, broker, self.relay, self.parked, self._consumers)
         self._started = False
 
     async def publish(self, tx: object, *events: Message, deadline: datetime | None = None) -> None:
@@ -176,6 +147,9 @@ class Bus:
         backoff: float = ...,
         concurrency: int = ...,
         emits: Sequence[type[Message]] | None = ...,
+        fresh_within: float | timedelta | None = ...,
+        stuck_after: float | timedelta = ...,
+        from_start: bool = ...,
     ) -> Callable[[_H], _H]: ...
     @overload
     def on(
@@ -189,6 +163,9 @@ class Bus:
         backoff: float = ...,
         concurrency: int = ...,
         emits: Sequence[type[Message]] | None = ...,
+        fresh_within: float | timedelta | None = ...,
+        stuck_after: float | timedelta = ...,
+        from_start: bool = ...,
     ) -> _H: ...
     def on(
         self,
@@ -201,6 +178,9 @@ class Bus:
         backoff: float = 0.1,
         concurrency: int = 16,
         emits: Sequence[type[Message]] | None = None,
+        fresh_within: float | timedelta | None = None,
+        stuck_after: float | timedelta = STUCK_AFTER,
+        from_start: bool = False,
     ) -> _H | Callable[[_H], _H]:
         """React to `event` with `handler(event)` or `handler(event, tx)`; decorates without one.
 
@@ -209,7 +189,11 @@ class Bus:
         tries it again for ever and only its key waits, `park_key` parks it and what follows of its
         key after `attempts`, `skip` parks it alone. `backoff` is the first pause in seconds.
         `emits` are the events that it may publish: another one is refused at the call.
-        Raises `EventDeclarationError`.
+
+        An event that waits for longer than `fresh_within`, and a subscription that has events and
+        makes no progress for `stuck_after` (both seconds), are signalled and told by `health`.
+        `from_start` asks that a new subscription gets what was published before it. What the broker
+        cannot do is refused at the start. Raises `EventDeclarationError`.
         """
         contract = event_of(event)
         if self._started:
@@ -218,7 +202,17 @@ class Bus:
                 fix="Declare every reaction first, then start.",
             )
         settings = Settings(on_failure, attempts=attempts, backoff=backoff)
-        group = _declared(self.source, name, contract, settings, concurrency)
+        group = Subscribed(
+            f"{self.source}.{name}",
+            (contract.topic,),
+            settings,
+            concurrency,
+            self._lease,
+            fresh_within=None if fresh_within is None else in_seconds(fresh_within),
+            stuck_after=in_seconds(stuck_after),
+            from_start=from_start,
+        )
+        _check(group, name)
 
         def register(function: _H) -> _H:
             self._register(group, Reaction.of(contract, function, group.consumer, emits))
@@ -237,17 +231,20 @@ class Bus:
     async def start(self) -> None:
         """Create the library's tables, then start the relay and every subscription.
 
-        Raises `EventDeclarationError` if the inbox would forget before the broker does.
+        Raises `EventDeclarationError` if the inbox would forget before the broker does, and
+        `AsksTooMuch` for a subscription that asks for what the broker does not guarantee.
         """
         self._started = True
+        check([group.asked() for group in self._groups.values()], self.broker.capabilities)
         await self.database.migrate("outbox", OUTBOX)
         if self._groups:
             await self.database.migrate("inbox", INBOX)
             await self.database.migrate("parked", PARKED)
             with suppress(BrokerUnavailable):  # away: nothing is forgotten before it has answered
                 self._keep = await self._kept()
-            self._janitor = asyncio.create_task(self._clean(), name=f"inbox {self.source}")
+            self._begin(self._clean(), f"inbox {self.source}")
         await self.relay.start()
+        self._begin(self._health.run(), f"health {self.source}")
         for name, group in self._groups.items():
             self._consumers[name] = Consumer(
                 group.settings,
@@ -267,10 +264,10 @@ class Bus:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + within
-        if self._janitor is not None:
-            self._janitor.cancel()
-            await asyncio.gather(self._janitor, return_exceptions=True)
-            self._janitor = None
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._background.clear()
         # handlers publish as they finish, so the relay stops after them
         await asyncio.gather(*(one.stop(within) for one in self._consumers.values()))
         self._consumers.clear()
@@ -281,32 +278,14 @@ class Bus:
 
         Raises `BrokerUnavailable` or `DatabaseUnavailable` if they cannot be asked.
         """
-        backlog = await self.relay.backlog()
-        subscriptions = {}
-        for name, consumer in self._consumers.items():
-            lag = await self.broker.lag(name, consumer.settings.topics)
-            parked, keys = await self.parked.count(name)
-            subscriptions[name] = SubscriptionHealth(
-                lag.events,
-                lag.oldest,
-                parked,
-                keys,
-                consumer.blocked(),
-                consumer.stuck(),
-                consumer.error,
-                consumer.broken,
-            )
-        return Health(
-            subscriptions,
-            backlog.events,
-            backlog.oldest,
-            self.relay.error,
-            relay_broken=self.relay.broken,
-        )
+        return await self._health.look()
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        # a context of its own: what it signals belongs to no request or event
+        self._background.append(asyncio.create_task(work, name=name, context=Context()))
 
     def _register(self, group: Subscribed, reaction: Reaction) -> None:
         contract = reaction.contract
-        group = replace(group, lease=self._lease)
         found = self._groups.get(group.consumer)
         if found is None:
             self._groups[group.consumer] = _Group(group, {contract.type: reaction})
@@ -355,10 +334,9 @@ class Bus:
                     pause = _CLEAN_PAUSE
 
 
-def _declared(
-    source: str, name: str, contract: EventContract, settings: Settings, concurrency: int
-) -> Subscribed:
-    consumer = f"{source}.{name}"
+def _check(group: Subscribed, name: str) -> None:
+    """Refuse settings that are out of range."""
+    consumer, settings = group.consumer, group.lanes
     if not name or any(letter.isspace() or letter == "/" for letter in consumer):
         raise EventDeclarationError(
             f"{consumer!r} cannot name a subscription.",
@@ -369,12 +347,16 @@ def _declared(
             f"on_failure of {consumer} is {settings.on_failure!r}.",
             fix="Choose block_key, park_key or skip; there is no default.",
         )
-    if settings.attempts < 1 or settings.backoff <= 0 or concurrency < 1:
+    if settings.attempts < 1 or settings.backoff <= 0 or group.concurrency < 1:
         raise EventDeclarationError(
             f"attempts and concurrency of {consumer} are at least 1, and backoff is above 0.",
             fix="Correct the setting.",
         )
-    return Subscribed(consumer, (contract.topic,), settings, concurrency)
+    if group.stuck_after <= 0 or (group.fresh_within is not None and group.fresh_within <= 0):
+        raise EventDeclarationError(
+            f"fresh_within and stuck_after of {consumer} are above 0 seconds.",
+            fix="Correct the setting, or leave it out.",
+        )
 
 
 def _keep(retention: float | None, keep: timedelta | None) -> float:

@@ -36,6 +36,7 @@ from switchgear.events.incoming import Incoming
 from switchgear.events.lanes import Kind, Lanes, Settings, State
 from switchgear.events.outbox import Outbox
 from switchgear.events.pace import Pace
+from switchgear.events.progress import STUCK_AFTER
 from switchgear.events.reaction import Reactions
 from switchgear.events.runner import (
     Empty,
@@ -77,6 +78,12 @@ class Subscribed:
     concurrency: int = 16
     lease: float = 5.0
     handover: float = 5.0
+    fresh_within: float | None = None
+    """How old the oldest event that waits may be."""
+    stuck_after: float = STUCK_AFTER
+    """For how long there may be events and no progress."""
+    from_start: bool = False
+    """A new group is to get what was published before it."""
 
 
 class Consumer:
@@ -129,6 +136,8 @@ class Consumer:
         self._version = -1
         self._acts = -1
         self._full_at = 0.0
+        self.concluded = 0
+        """Events that were handled, or put aside, since the start."""
 
     @property
     def error(self) -> str | None:
@@ -182,7 +191,7 @@ class Consumer:
         """Return how many keys wait for their first event to be tried again."""
         return self._lanes.blocked()
 
-    def stuck(self) -> float | None:
+    def running(self) -> float | None:
         """Return for how many seconds the longest-running work has been running; None: nothing."""
         if not self._tasks:
             return None
@@ -354,6 +363,8 @@ class Consumer:
         pause = None
         for result in results:
             answered.add(result.job)
+            if isinstance(result, Handled | Failed):
+                self.concluded += result.events
             if isinstance(result, Handled):
                 self._lanes.done(result.job, now, result.events)
             elif isinstance(result, Failed):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,7 @@ from switchgear.database.port import Database, Reader, Row, Transaction, Value
 from switchgear.errors import BrokerError
 from switchgear.events.sql import now
 
-__all__ = ["STEPS", "Audit", "NotParked", "Parked", "ParkedEvent"]
+__all__ = ["STEPS", "Audit", "NotParked", "Parked", "ParkedEvent", "Waiting"]
 
 STEPS: Final = (
     """
@@ -93,6 +93,16 @@ class Audit:
     data: bytes
 
 
+class Waiting(NamedTuple):
+    """What waits in the database of a consumer."""
+
+    held: int
+    """Events that wait for a person."""
+    held_keys: int
+    ready_age: float | None
+    """Seconds for which the oldest of those that are tried again has been here; None: none is."""
+
+
 class Parked:
     """The parked events of all consumers of one database."""
 
@@ -125,14 +135,23 @@ class Parked:
 
     async def count(self, consumer: str | None = None) -> tuple[int, int]:
         """Return how many events wait for a person, and how many keys they are of."""
+        found = await self.waiting(consumer)
+        return found.held, found.held_keys
+
+    async def waiting(self, consumer: str | None = None) -> Waiting:
+        """Return what waits, for a person or for its next attempt."""
         where, args = _where(consumer=consumer)
+        lane = "consumer || ' ' || topic || ' ' || lane"
         async with self._database.reading() as tx:
             rows = await tx.run(
-                "SELECT count(*), count(DISTINCT consumer || ' ' || topic || ' ' || lane) "  # noqa: S608  constants
-                f"FROM switchgear_parked WHERE state = 'held'{where}",
+                "SELECT count(CASE WHEN state = 'held' THEN 1 END), "  # noqa: S608  constants
+                f"count(DISTINCT CASE WHEN state = 'held' THEN {lane} END), "
+                f"{now(tx.dialect)} - min(CASE WHEN state = 'ready' THEN at END) "
+                f"FROM switchgear_parked WHERE 1 = 1{where}",
                 *args,
             )
-        return rows[0][0], rows[0][1]
+        held, keys, age = rows[0]
+        return Waiting(held, keys, None if age is None else max(0.0, age))
 
     async def redrive(
         self,

@@ -80,6 +80,8 @@ def labels(signal: Signal) -> Labels:
             # one contract over either wire; the conventions know none of the two for both
             found["rpc.system.name"] = "switchgear"
         found["switchgear.subject"] = signal.subject
+        if kind is SignalKind.EVENT_LAG:
+            found["messaging.consumer.group.name"] = signal.subject
     outcome = detail.get("outcome")
     if isinstance(outcome, str) and outcome not in _FINE:
         found["error.type"] = str(detail.get("reason") or outcome)

@@ -9,8 +9,14 @@
 | `saga.step`       | `switchgear.saga.step.duration`                          |
 | `saga.waiting`    | `switchgear.saga.item.age`: of the oldest open work item |
 
-`event.published` counts in `messaging.client.sent.messages`. Every signal that is not the begin of
-something counts in `switchgear.<kind>`.
+| signal           | gauges                                                                  |
+| ---------------- | ----------------------------------------------------------------------- |
+| `event.lag`      | `switchgear.events.lag`, `.oldest` (seconds), `.parked`, `.parked_keys`, |
+|                  | `.blocked_keys`, `.stuck` (seconds without progress)                    |
+| `outbox.backlog` | `switchgear.outbox.events`, `.oldest` (seconds)                         |
+
+`event.published` counts in `messaging.client.sent.messages`. Every signal that is neither the
+begin of something nor in the second table counts in `switchgear.<kind>`.
 """
 
 from __future__ import annotations
@@ -33,6 +39,21 @@ _TIMED: Final = {
     SignalKind.SAGA_STEP: "switchgear.saga.step.duration",
     SignalKind.SAGA_WAITING: "switchgear.saga.item.age",
 }
+_GAUGES: Final = {
+    SignalKind.EVENT_LAG: {
+        "events": ("switchgear.events.lag", "{event}"),
+        "oldest": ("switchgear.events.oldest", "s"),
+        "parked": ("switchgear.events.parked", "{event}"),
+        "parked_keys": ("switchgear.events.parked_keys", "{key}"),
+        "blocked_keys": ("switchgear.events.blocked_keys", "{key}"),
+        "stuck": ("switchgear.events.stuck", "s"),
+    },
+    SignalKind.OUTBOX_BACKLOG: {
+        "events": ("switchgear.outbox.events", "{event}"),
+        "oldest": ("switchgear.outbox.oldest", "s"),
+    },
+}
+"""Signals that are told every few seconds, and what each of their details is called."""
 
 
 @contextmanager
@@ -65,6 +86,7 @@ def _meter() -> Meter | None:
 def _recorder(meter: Meter, service: str) -> Callable[[Signal], None]:
     counters: dict[str, Counter] = {}
     timers: dict[str, Histogram] = {}
+    gauge = _gauges(meter)
 
     def count(name: str, found: dict[str, str | int]) -> None:
         counter = counters.get(name)
@@ -76,6 +98,9 @@ def _recorder(meter: Meter, service: str) -> Callable[[Signal], None]:
         if signal.kind in BEGINS:
             return
         found = labels(signal) | {"switchgear.service": service}
+        if signal.kind in _GAUGES:
+            gauge(signal, found)
+            return
         count(f"switchgear.{signal.kind}", found)
         if signal.kind is SignalKind.EVENT_PUBLISHED:
             count("messaging.client.sent.messages", found)
@@ -88,6 +113,22 @@ def _recorder(meter: Meter, service: str) -> Callable[[Signal], None]:
         timer.record(seconds, found)
 
     return record
+
+
+def _gauges(meter: Meter) -> Callable[[Signal, dict[str, str | int]], None]:
+    gauges = {
+        name: meter.create_gauge(name, unit=unit)
+        for details in _GAUGES.values()
+        for name, unit in details.values()
+    }
+
+    def set_all(signal: Signal, found: dict[str, str | int]) -> None:
+        for detail, (name, _) in _GAUGES[signal.kind].items():
+            value = signal.detail.get(detail)
+            if isinstance(value, int | float):
+                gauges[name].set(value, found)
+
+    return set_all
 
 
 def _timer(signal: Signal) -> str | None:

@@ -84,6 +84,9 @@ class SubscriptionDeclared(Struct, frozen=True, omit_defaults=True):
     backoff: float
     concurrency: int
     handlers: tuple[HandlerDeclared, ...]
+    fresh_within: float | None = None
+    """Seconds for which its oldest event may wait."""
+    from_start: bool = False
 
 
 class StepDeclared(Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,129 @@
+"""What can be typed after `switchgear events`."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from switchgear.cli.options import Actor, AsJson, Config, ForService, Reason, me
+from switchgear.config import load
+from switchgear.errors import UsageError
+
+__all__ = ["events"]
+
+Event = Annotated[str, typer.Argument(help="Service and number, as `events parked` shows it.")]
+Key = Annotated[str | None, typer.Option(help="Only events of this key.")]
+Consumer = Annotated[str | None, typer.Option(help="Only those of one subscription: kitchen.cook.")]
+
+events = typer.Typer(
+    help="Events: how far behind, and which wait for a person.", no_args_is_help=True
+)
+
+
+class Dialect(StrEnum):
+    """The databases whose SQL the library speaks."""
+
+    SQLITE = "sqlite"
+    POSTGRES = "postgres"
+
+
+@events.command("lag")
+def events_lag(
+    service: ForService = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Look again after so many seconds: what has not moved?"),
+    ] = None,
+    config: Config = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Show how far every subscription is behind, and what the outboxes hold."""
+    from switchgear.cli.lag import lag  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(lag(load(config), service, watch=watch, as_json=json))
+
+
+@events.command("sql")
+def events_sql(
+    dialect: Annotated[Dialect, typer.Option(help="Whose SQL.")],
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="outbox, inbox, parked or log; default: the first three."),
+    ] = None,
+) -> None:
+    """Print the statements that make the tables of events, for migrations of your own."""
+    from switchgear.events.migrations import COMPONENTS, SERVICE, script  # noqa: PLC0415  as below
+
+    for name in part or ():
+        if name not in COMPONENTS:
+            raise UsageError(f"there is no part {name!r}.", fix=f"Parts: {', '.join(COMPONENTS)}.")
+    for statement in script(dialect.value, part or SERVICE):
+        typer.echo(f"{statement};\n")
+
+
+@events.command("parked")
+def events_parked(
+    service: ForService = None,
+    key: Key = None,
+    consumer: Consumer = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many of each service.")] = 100,
+    config: Config = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """List the events that wait for a person, and those that wait behind them."""
+    from switchgear.cli.events import parked  # noqa: PLC0415  others start faster without it
+
+    settings = load(config)
+    asyncio.run(parked(settings, service, key=key, consumer=consumer, limit=limit, as_json=json))
+
+
+@events.command("show")
+def events_show(event: Event, config: Config = None, *, json: AsJson = False) -> None:
+    """Show one parked event, with its headers and data."""
+    from switchgear.cli.events import show  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(show(load(config), event, as_json=json))
+
+
+@events.command("redrive")
+def events_redrive(
+    event: Annotated[
+        str | None, typer.Argument(help="Service and number: its whole queue is released.")
+    ] = None,
+    *,
+    service: ForService = None,
+    key: Key = None,
+    consumer: Consumer = None,
+    reason: Annotated[str, typer.Option(help="Why they should work now.")] = "",
+    actor: Actor = "",
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+) -> None:
+    """Let events be handled again, in order."""
+    from switchgear.cli.events import redrive  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(
+        redrive(
+            load(config),
+            event,
+            service,
+            key=key,
+            consumer=consumer,
+            actor=me(actor),
+            reason=reason,
+            dry_run=dry_run,
+        )
+    )
+
+
+@events.command("discard")
+def events_discard(event: Event, reason: Reason, actor: Actor = "", config: Config = None) -> None:
+    """Drop one event for good. The audit keeps it, with who and why."""
+    from switchgear.cli.events import discard  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(discard(load(config), event, actor=me(actor), reason=reason))
