@@ -43,6 +43,7 @@ class Served:
 SERVERS = {
     "postgresql": Served("postgresql", lambda url: f"{url}?partitions={Adapter.partitions}"),
     "kafka": Served("kafka", lambda url: f"{url}?partitions={Adapter.partitions}"),
+    "nats": Served("nats", lambda url: f"{url}?partitions={Adapter.partitions}"),
 }
 
 
@@ -60,10 +61,16 @@ def _kafka(request: pytest.FixtureRequest) -> str:
     return f"{address('kafka')}?partitions={Adapter.partitions}&prefix={prefix}"
 
 
+def _nats(request: pytest.FixtureRequest) -> str:
+    prefix = f"t{secrets.token_hex(6)}."
+    return f"{address('nats')}?partitions={Adapter.partitions}&prefix={prefix}"
+
+
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
     "kafka": _kafka,
+    "nats": _nats,
 }
 
 

@@ -7,6 +7,7 @@ stay in the URL for it. `native` are more of the driver's own options, as `[brok
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -113,6 +114,53 @@ def _kafka(url: str, native: Options) -> Broker:
     return KafkaBroker(hosts, options=client | native, **given)
 
 
+def _nats(url: str, native: Options) -> Broker:
+    from switchgear.events.brokers.nats import NatsBroker  # noqa: PLC0415  as above
+    from switchgear.events.brokers.nats_client import NatsSettings, Tls  # noqa: PLC0415
+
+    known: Known = {
+        "partitions": int,
+        "retention": _seconds,
+        "replicas": int,
+        "prefix": _subject_prefix,
+        "creds": str,
+        "nkey": str,
+        "ca": str,
+        "certificate": str,
+        "key": str,
+    }
+    options, rest = _options(url, known)
+    if rest:
+        raise _unknown(url, min(rest), known)
+    login, _, servers = urlsplit(url).netloc.rpartition("@")
+    if not servers:
+        raise UnsupportedBroker("the broker's URL names no server.", fix="Write nats://host:4222.")
+    client: Options = {}
+    user, colon, password = login.partition(":")
+    if colon:
+        client["user"], client["password"] = unquote(user), unquote(password)
+    elif login:
+        client["token"] = unquote(login)  # as NATS's own URLs have it
+    for name, setting in (("creds", "user_credentials"), ("nkey", "nkeys_seed")):
+        if name in options:
+            client[setting] = options.pop(name)
+    if len({"user", "token", "user_credentials", "nkeys_seed"} & client.keys()) > 1:
+        raise UnsupportedBroker(
+            "the broker's URL has more than one proof of who it is.",
+            fix="Give one of: user and password, a token, creds, nkey.",
+        )
+    files = {name: options.pop(name) for name in ("ca", "certificate", "key") if name in options}
+    secure = url.startswith("natss:")
+    if files and not secure:
+        raise UnsupportedBroker(
+            f"the broker's URL gives {min(files)} and asks for no TLS.", fix="Write natss://."
+        )
+    hosts = [host if ":" in host else f"{host}:4222" for host in servers.split(",")]
+    prefix = options.pop("prefix", "")
+    tls = Tls(**files) if secure else None
+    return NatsBroker(NatsSettings(hosts, client | native, tls, prefix), **options)
+
+
 def _options(url: str, known: Mapping[str, Callable[[str], Any]]) -> tuple[Options, dict[str, str]]:
     """Return the options of `url` that are known, read, and the others as they are."""
     found: Options = {}
@@ -139,6 +187,12 @@ def _unknown(url: str, name: str, known: Known) -> UnsupportedBroker:
 
 def _seconds(value: str) -> timedelta:
     return timedelta(seconds=float(value))
+
+
+def _subject_prefix(value: str) -> str:
+    if not re.fullmatch(r"([A-Za-z0-9_-]+\.?)*", value):
+        raise ValueError("it takes letters, digits, '-', '_' and single dots, as in 'shop.'")
+    return value
 
 
 def _yes(value: str) -> bool:
@@ -168,6 +222,8 @@ _BROKERS: Final[Mapping[str, Callable[[str, Options], Broker]]] = {
     "postgres": _postgres,
     "kafka": _kafka,
     "kafkas": _kafka,
+    "nats": _nats,
+    "natss": _nats,
 }
 SCHEMES: Final = tuple(_BROKERS)
 """Every scheme that a broker's URL may have."""
@@ -176,4 +232,5 @@ _EXAMPLES: Final = (
     "sqlite:////absolute/path.db",
     "postgresql://user@host/database",
     "kafka://host:9092",
+    "nats://host:4222",
 )

@@ -1,0 +1,306 @@
+"""NATS JetStream as a broker (server 2.12 or newer), through nats-py.
+
+A topic is a stream whose subjects are its partitions: `shop.orders.0`, `shop.orders.1` and so on. A
+record's offset is its number in the stream less one, so offsets of a partition have gaps. How it is
+published, read and shared out is in `nats_publisher.py`, `nats_reader.py` and `nats_group.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from switchgear.errors import BrokerError
+from switchgear.events.brokers.batching import check_size
+from switchgear.events.brokers.leased import LeasedSubscription
+from switchgear.events.brokers.nats_bucket import Bucket
+from switchgear.events.brokers.nats_client import NatsConnection, NatsSettings, failure
+from switchgear.events.brokers.nats_group import NatsLedger, position_of
+from switchgear.events.brokers.nats_publisher import NatsPublisher, Topic
+from switchgear.events.brokers.nats_reader import Readers
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Capabilities,
+    Lag,
+    Partition,
+    Record,
+)
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+__all__ = ["NatsBroker", "partitions_of"]
+
+_PARTITIONS: Final = 8
+_NOT_FOUND: Final = 404
+_NAME_TAKEN: Final = 10058
+_NANO: Final = 1_000_000_000
+_WINDOW: Final = 120.0
+_AT_ONCE: Final = 32
+
+
+class NatsBroker:
+    """A connection to the NATS that `settings` describe.
+
+    `partitions` is asserted for existing topics and used for new ones; None takes what is there
+    and makes 8. A stream that is created keeps records for `retention` (7 days) on `replicas`
+    servers; one that exists keeps its own settings. `within` bounds a publish in seconds, and
+    `max_bytes` is the largest record, headers and value together, if the server takes as much.
+    """
+
+    def __init__(
+        self,
+        settings: NatsSettings,
+        *,
+        partitions: int | None = None,
+        retention: timedelta = timedelta(days=7),
+        replicas: int = 1,
+        within: float = 15.0,
+        max_bytes: int = 1_000_000,
+    ) -> None:
+        self.capabilities = Capabilities(
+            durable=True,
+            ordered=True,
+            groups=True,
+            replay=True,
+            exact_lag=True,
+            retention=None,
+            max_bytes=max_bytes,
+        )
+        self._settings = settings
+        self._partitions = partitions
+        self._age = retention
+        self._replicas = replicas
+        self._max_bytes = max_bytes
+        self._connection = NatsConnection(settings)
+        self._bucket = Bucket(self._connection, replicas=replicas)
+        self._publisher = NatsPublisher(self._connection, self._topic, within=within)
+        self._topics: dict[str, Topic] = {}
+        self._finding = asyncio.Lock()
+        self._subscriptions: set[LeasedSubscription] = set()
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Publish `records` in order; return once the stream has them on disk.
+
+        A NATS server writes to the disk every two minutes by default and answers before it:
+        `sync_interval: always` in its configuration makes it wait, and so do three replicas.
+        """
+        check_size(records, self._max_bytes)
+        if records:
+            await self._publisher.publish(records)
+
+    async def subscribe(
+        self, group: str, topics: Sequence[str], *, lease: float = 5.0
+    ) -> LeasedSubscription:
+        """Join `group`; topics that do not exist yet are created."""
+        found = {topic: await self._topic(topic) for topic in topics}
+        readers = Readers(self._connection, group, found)
+        ledger = NatsLedger(
+            self._bucket,
+            group,
+            f"{os.getpid()}-{secrets.token_hex(6)}",
+            {topic: one.partitions for topic, one in found.items()},
+            readers,
+            lease=lease,
+        )
+        subject = self._bucket.subject(ledger.key)
+
+        def closed(subscription: LeasedSubscription) -> None:
+            self._subscriptions.discard(subscription)
+            self._connection.unwatch(subject, changed)
+            readers.close()
+
+        subscription = LeasedSubscription(ledger, readers, group, lease=lease, closed=closed)
+        readers.notify, readers.fail = subscription.notice, subscription.fail
+
+        def changed(message: Msg) -> None:
+            epoch = ledger.notice(message.data)
+            if epoch is not None:
+                readers.epochs[group] = epoch
+                subscription.notice()
+
+        try:
+            await self._connection.watch(subject, changed)
+            await subscription.start()
+        except BaseException:
+            closed(subscription)
+            with suppress(BrokerUnavailable):  # its lease ends by itself
+                await ledger.leave(None)
+            raise
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def retention(self, topics: Sequence[str]) -> float | None:
+        """Return the longest age that the streams of these topics keep; None if one has no end."""
+        kept = [(await self._topic(topic)).retention for topic in topics]
+        ages = [age for age in kept if age is not None]
+        return max(ages) if ages and len(ages) == len(kept) else None
+
+    async def lag(self, group: str, topics: Sequence[str]) -> Lag:
+        """Return how far `group` is behind; exact, as of the replica that answers."""
+        if not topics:
+            await self._connection.ask("INFO")
+            return Lag(0, None)
+        events, oldest = 0, None
+        for topic in topics:
+            found = await self._topic(topic)
+            info = await self._info(found.stream)
+            now = _seconds(info["ts"])
+            behind = await self._behind(group, topic, found)
+            for count, published in behind:
+                events += count
+                age = max(0.0, now - published)
+                oldest = age if oldest is None else max(oldest, age)
+        return Lag(events, oldest)
+
+    async def close(self) -> None:
+        """Leave every group and close the connection. Closing twice is allowed."""
+        await self._publisher.close()
+        for subscription in list(self._subscriptions):
+            with suppress(BrokerUnavailable):  # its lease ends by itself
+                await subscription.close()
+        await self._connection.close()
+
+    # topics
+
+    async def _topic(self, topic: str) -> Topic:
+        found = self._topics.get(topic)
+        if found is None:
+            async with self._finding:
+                found = self._topics.get(topic) or await self._find(topic)
+                self._topics[topic] = found
+                most = min(self._max_bytes, self._connection.max_payload)
+                self.capabilities = replace(self.capabilities, max_bytes=most)
+        return found
+
+    async def _find(self, topic: str) -> Topic:
+        """Find a topic's stream by its subject, or create it. Raises `BrokerError`."""
+        subject = f"{self._settings.prefix}{topic}"
+        name = await self._name(subject)
+        if name is None:
+            await self._create(subject)
+            name = await self._name(subject)
+        if name is None:
+            raise BrokerError(
+                f"NATS has no stream for {subject}, and another one has the name "
+                f"{_stream(subject)}.",
+                fix=f"Create a stream with the subjects {subject}.0, {subject}.1 and so on.",
+            )
+        config = (await self._info(name))["config"]
+        found = partitions_of(config, subject)
+        if found is None:
+            raise BrokerError(
+                f"the stream {name} does not list the partitions of {subject} as its subjects.",
+                fix=f"Its subjects have to be {subject}.0, {subject}.1 and so on, one a partition.",
+            )
+        if self._partitions is not None and found != self._partitions:
+            raise BrokerError(
+                f"the topic {topic} has {found} partitions, and {self._partitions} were asked for.",
+                fix="A key would change its partition. "
+                "Leave the number out to take the topic's own.",
+            )
+        missing = [one for one in ("allow_atomic", "allow_direct") if not config.get(one)]
+        if missing:
+            version = (await self._connection.client()).connected_server_version
+            raise BrokerError(
+                f"the stream {name} is without {' and '.join(missing)}; the server is {version}.",
+                fix="Set it in the stream's configuration; atomic batches need NATS 2.12 or newer.",
+            )
+        age, most = config.get("max_age") or 0, config.get("max_msg_size", -1)
+        return Topic(
+            stream=name,
+            subject=subject,
+            partitions=found,
+            window=(config.get("duplicate_window") or 0) / _NANO,
+            retention=age / _NANO if age else None,
+            max_bytes=most if most > 0 else None,
+        )
+
+    async def _name(self, subject: str) -> str | None:
+        found = await self._connection.ask("STREAM.NAMES", {"subject": f"{subject}.0"})
+        if "error" in found:
+            raise failure(found["error"], f"looking for {subject}")
+        return next(iter(found.get("streams") or []), None)
+
+    async def _create(self, subject: str) -> None:
+        count = self._partitions or _PARTITIONS
+        name = _stream(subject)
+        wanted = {
+            "name": name,
+            "subjects": [f"{subject}.{number}" for number in range(count)],
+            "retention": "limits",
+            "storage": "file",
+            "max_age": int(self._age.total_seconds() * _NANO),
+            "duplicate_window": int(min(_WINDOW, self._age.total_seconds()) * _NANO),
+            "num_replicas": self._replicas,
+            "allow_direct": True,
+            "allow_atomic": True,
+        }
+        made = await self._connection.ask(f"STREAM.CREATE.{name}", wanted)
+        # another process may have been quicker, with other settings perhaps
+        if "error" in made and made["error"].get("err_code") != _NAME_TAKEN:
+            raise failure(made["error"], f"creating the stream {name}")
+
+    async def _info(self, stream: str) -> dict[str, Any]:
+        found = await self._connection.ask(f"STREAM.INFO.{stream}")
+        if "error" in found:
+            raise failure(found["error"], f"looking at the stream {stream}")
+        return found
+
+    # lag
+
+    async def _behind(self, group: str, topic: str, found: Topic) -> list[tuple[int, float]]:
+        """Return for each partition that is behind how many records, and when the first came."""
+        most = asyncio.Semaphore(_AT_ONCE)
+
+        async def of(number: int) -> tuple[int, float] | None:
+            async with most:
+                place, _ = await position_of(self._bucket, group, Partition(topic, number))
+                return await self._pending(found, number, place.position)
+
+        done = await asyncio.gather(*(of(number) for number in range(found.partitions)))
+        return [one for one in done if one is not None]
+
+    async def _pending(self, topic: Topic, number: int, position: int) -> tuple[int, float] | None:
+        """Ask for the record at a position or behind it; the answer says how many follow."""
+        wanted = {
+            "seq": position + 1,
+            "next_by_subj": f"{topic.subject}.{number}",
+            "batch": 1,
+        }
+        answer = await self._connection.request(
+            f"$JS.API.DIRECT.GET.{topic.stream}", json.dumps(wanted).encode()
+        )
+        headers: Mapping[str, str] = answer.headers or {}
+        if headers.get("Status") == str(_NOT_FOUND):
+            return None
+        if "Nats-Num-Pending" not in headers or "Nats-Time-Stamp" not in headers:
+            raise BrokerUnavailable(f"NATS does not say what is in {topic.stream}: {headers}")
+        return int(headers["Nats-Num-Pending"]) + 1, _seconds(headers["Nats-Time-Stamp"])
+
+
+def partitions_of(config: Mapping[str, Any], subject: str) -> int | None:
+    """Return how many partitions of a topic a stream has; None if it does not list them all."""
+    subjects: Collection[str] = config.get("subjects") or ()
+    start = f"{subject}."
+    numbers = {one.removeprefix(start) for one in subjects if one.startswith(start)}
+    count = len(numbers)
+    return count if count and numbers == {str(number) for number in range(count)} else None
+
+
+def _stream(subject: str) -> str:
+    return subject.replace(".", "_")
+
+
+def _seconds(stamp: str) -> float:
+    # Go writes nanoseconds, and leaves zeros at the end out
+    whole, _, rest = stamp.removesuffix("Z").partition(".")
+    begun = datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()
+    return begun + (float(f"0.{rest}") if rest else 0.0)
