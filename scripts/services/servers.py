@@ -176,6 +176,8 @@ class Nats(Server):
 
     name = "nats"
     find = staticmethod(programs.nats)
+    more: ClassVar[str] = ""
+    """Further lines of its configuration."""
 
     @property
     def url(self) -> str:
@@ -185,6 +187,7 @@ class Nats(Server):
         (self.folder / "nats.conf").write_text(
             f'listen: "127.0.0.1:{self.port}"\n'
             f'jetstream {{ store_dir: "{self.folder / "data"}", sync_interval: always }}\n'
+            f"{self.more}\n"
         )
 
     def begin(self) -> Process:

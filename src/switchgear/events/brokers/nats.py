@@ -208,9 +208,9 @@ class NatsBroker:
             )
         missing = [one for one in ("allow_atomic", "allow_direct") if not config.get(one)]
         if missing:
-            version = (await self._connection.client()).connected_server_version
+            server = str((await self._connection.client()).connected_server_version).strip("<>")
             raise BrokerError(
-                f"the stream {name} is without {' and '.join(missing)}; the server is {version}.",
+                f"the stream {name} is without {' and '.join(missing)}, on {server}.",
                 fix="Set it in the stream's configuration; atomic batches need NATS 2.12 or newer.",
             )
         age, most = config.get("max_age") or 0, config.get("max_msg_size", -1)
@@ -289,8 +289,8 @@ class NatsBroker:
 def partitions_of(config: Mapping[str, Any], subject: str) -> int | None:
     """Return how many partitions of a topic a stream has; None if it does not list them all."""
     subjects: Collection[str] = config.get("subjects") or ()
-    start = f"{subject}."
-    numbers = {one.removeprefix(start) for one in subjects if one.startswith(start)}
+    parts = [one.rpartition(".") for one in subjects]
+    numbers = {number for topic, _, number in parts if topic == subject}
     count = len(numbers)
     return count if count and numbers == {str(number) for number in range(count)} else None
 

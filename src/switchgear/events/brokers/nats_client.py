@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
-__all__ = ["NatsConnection", "NatsSettings", "Tls", "failure", "import_nats", "is_away", "status"]
+__all__ = [
+    "NatsConnection",
+    "NatsSettings",
+    "Nobody",
+    "Tls",
+    "failure",
+    "import_nats",
+    "is_away",
+    "status",
+]
 
 LOGGER: Final = logging.getLogger("switchgear.nats")
 
@@ -45,6 +54,10 @@ _REFUSED: Final = ("authorization violation", "authentication", "expired", "revo
 _NO_JETSTREAM: Final = {10039, 10076}
 _AWAY: Final = {409, 429}
 _SERVER: Final = 500
+
+
+class Nobody(BrokerUnavailable):
+    """Nobody is there who could carry a request out: it certainly was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +214,7 @@ class NatsConnection:
                 f"NATS gives no answer to {subject} within {within:g} s", cause=error
             ) from error
         if status(message) == _NOBODY:
-            raise BrokerUnavailable(f"nobody at NATS answers to {subject} now")
+            raise Nobody(f"nobody at NATS answers to {subject} now")
         return message
 
     async def ask(

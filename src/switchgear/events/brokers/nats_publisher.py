@@ -20,9 +20,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from switchgear.errors import BrokerError
 from switchgear.events.brokers.batching import Batching
 from switchgear.events.brokers.hashing import partition_of
-from switchgear.events.brokers.nats_client import NatsConnection, failure, is_away
+from switchgear.events.brokers.nats_client import NatsConnection, Nobody, failure, is_away
 from switchgear.events.brokers.nats_headers import headers_size, wire_headers
 from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
 from switchgear.model.outcome import Reason, Unknown
@@ -145,25 +146,21 @@ class NatsPublisher:
         loop = asyncio.get_running_loop()
         identity = secrets.token_hex(12)
         until = loop.time() + min(self._within, topic.window)
-        uncertain: BrokerUnavailable | None = None
+        uncertain: Exception | None = None
         while True:
-            sent = _Sent()
+            within = min(until - loop.time(), _ATTEMPT)
             try:
-                found = await self._try(batch, identity, until - loop.time(), sent)
-            except BrokerUnavailable as error:
-                uncertain = error if sent.all else uncertain
-                if uncertain is None and not sent.any:
+                await self._try(batch, identity, within, perhaps=uncertain is not None)
+            except _Again as again:
+                lost = again.why
+                if again.uncertain:
+                    uncertain = lost
+            except BrokerError:
+                if uncertain is None:
                     raise
-                lost: Exception = error
+                break
             else:
-                error_code = found.get("error", {}).get("err_code")
-                if error_code is None or (error_code == _DUPLICATE and uncertain is not None):
-                    return
-                lost = failure(found["error"], f"publishing to {topic.subject}")
-                if error_code == _INCOMPLETE:
-                    self._look_why(batch)
-                elif not is_away(found["error"]):
-                    raise lost
+                return
             if loop.time() + _PAUSE >= until:
                 break
             await asyncio.sleep(_PAUSE)
@@ -174,6 +171,27 @@ class NatsPublisher:
         ) from uncertain
 
     async def _try(
+        self, batch: Sequence[_Message], identity: str, within: float, *, perhaps: bool
+    ) -> None:
+        """Publish a batch that is `perhaps` there already. Raises `_Again` to repeat it."""
+        sent = _Sent()
+        try:
+            found = await self._send(batch, identity, within, sent)
+        except BrokerUnavailable as error:
+            if not (sent.any or perhaps):
+                raise
+            raise _Again(error, uncertain=sent.all and not isinstance(error, Nobody)) from error
+        error_code = found.get("error", {}).get("err_code")
+        if error_code is None or (error_code == _DUPLICATE and perhaps):
+            return
+        refusal = failure(found["error"], f"publishing to {batch[0].subject}")
+        if error_code == _INCOMPLETE:
+            self._look_why(batch)
+        elif not is_away(found["error"]):
+            raise refusal
+        raise _Again(refusal, uncertain=False)
+
+    async def _send(
         self, batch: Sequence[_Message], identity: str, within: float, sent: _Sent
     ) -> dict[str, Any]:
         """Publish once and return the answer; take note of what was handed over."""
@@ -196,7 +214,7 @@ class NatsPublisher:
                 await connection.send(one.subject, one.value, reply=reply, headers=headers)
                 sent.any = True
             sent.all = True
-            found = await connection.answered(answer, last.subject, min(within, _ATTEMPT))
+            found = await connection.answered(answer, last.subject, within)
         return dict(json.loads(found.data))
 
     def _look_why(self, batch: Sequence[_Message]) -> None:
@@ -212,6 +230,15 @@ class NatsPublisher:
         else:
             number = partition_of(record.key, topic.partitions)
         return _Message(f"{topic.subject}.{number}", wire_headers(record), record.value)
+
+
+class _Again(Exception):
+    """A batch has to be published again; `uncertain`: it may be there already."""
+
+    def __init__(self, why: Exception, *, uncertain: bool) -> None:
+        super().__init__(str(why))
+        self.why = why
+        self.uncertain = uncertain
 
 
 @dataclass(slots=True)
