@@ -107,6 +107,7 @@ class LeasedSubscription:
         self._settled = False
         self._news = asyncio.Event()
         self._beat_now = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._turn = 0
         self._failure: Exception | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -190,10 +191,10 @@ class LeasedSubscription:
 
     async def release(self, partitions: Collection[Partition]) -> None:
         """Give `partitions` up."""
-        parts = [self._owned.pop(one).part for one in partitions if one in self._owned]
-        if not parts:
-            return
-        await self._ledger.leave(parts)
+        async with self._changing:
+            parts = [self._owned.pop(one).part for one in partitions if one in self._owned]
+            if parts:
+                await self._ledger.leave(parts)
 
     async def close(self) -> None:
         """Leave the group. Closing twice is allowed."""
@@ -255,12 +256,14 @@ class LeasedSubscription:
 
     async def _beat(self) -> None:
         self._beat_now.clear()
-        began = asyncio.get_running_loop().time()
-        found = await self._ledger.beat()
-        self._certain_until = began + self._lease * _CERTAIN
-        self._settled = found.settled
-        self._epoch = found.epoch
-        self._apply(found)
+        # what a beat found before a release would give it back
+        async with self._changing:
+            began = asyncio.get_running_loop().time()
+            found = await self._ledger.beat()
+            self._certain_until = began + self._lease * _CERTAIN
+            self._settled = found.settled
+            self._epoch = found.epoch
+            self._apply(found)
         self._view.refresh()
         if self._assigned or self._revoking or self._lost:
             self._news.set()

@@ -161,6 +161,7 @@ class _Sealed:
 class NatsLedger:
     """The entries of one member's group; `readers` follow what the member owns.
 
+    Beats and leaves are not called at the same time; commits are, with either.
     `topics` has how many partitions each topic has.
     """
 
@@ -188,7 +189,6 @@ class NatsLedger:
         self._watcher = Watcher()
         self._beats = 0
         self._sealed: dict[int, _Sealed] = {}
-        self._changing = asyncio.Lock()
 
     def notice(self, value: bytes) -> int | None:
         """Look at a roll that somebody has written, or tried to, and return its epoch."""
@@ -202,19 +202,18 @@ class NatsLedger:
 
     async def beat(self) -> Beat:
         """Renew the membership, claim what is due, and seal what was claimed."""
-        async with self._changing:
-            found = await self._change(self._beat)
-            claimed = list(found.owned.items())
-            places = await asyncio.gather(
-                *(self._seal(part, generation) for _, (part, generation, _) in claimed)
-            )
-            owned = {
-                partition: (part, generation, place)
-                for (partition, (part, generation, _)), place in zip(claimed, places, strict=True)
-                if place is not None
-            }
-            self._forget(self._sealed.keys() - {part for part, _, _ in owned.values()})
-            self._readers.own(owned)
+        found = await self._change(self._beat)
+        claimed = list(found.owned.items())
+        places = await asyncio.gather(
+            *(self._seal(part, generation) for _, (part, generation, _) in claimed)
+        )
+        owned = {
+            partition: (part, generation, place)
+            for (partition, (part, generation, _)), place in zip(claimed, places, strict=True)
+            if place is not None
+        }
+        self._forget(self._sealed.keys() - {part for part, _, _ in owned.values()})
+        self._readers.own(owned)
         return replace(found, owned=owned, excess=found.excess & owned.keys())
 
     async def commit(
@@ -231,10 +230,9 @@ class NatsLedger:
 
     async def leave(self, parts: Collection[int] | None) -> None:
         """Give up the leases on `parts`; with None, all of them and the membership too."""
-        async with self._changing:
-            self._forget(list(self._sealed) if parts is None else parts)
-            names = None if parts is None else [self._name(part) for part in parts]
-            await self._change(lambda roll: (without(roll, self.member, names), None))
+        self._forget(list(self._sealed) if parts is None else parts)
+        names = None if parts is None else [self._name(part) for part in parts]
+        await self._change(lambda roll: (without(roll, self.member, names), None))
 
     def _beat(self, roll: Roll) -> tuple[Roll, Beat]:
         now = time.monotonic()
