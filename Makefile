@@ -20,8 +20,8 @@ test: lint types  ## Linters, type checks and all tests, on 3.11 and on 3.13 whe
 test-3.13: $(VENV313)/.stamp-dev
 	SWITCHGEAR_TEST_BROKERS=sqlite,postgresql $(VENV313)/bin/pytest $(PYTEST_ARGS) --ignore tests/typing --ignore tests/scripts
 
-soak: $(VENV)/.stamp-dev  ## The fault tests of events, for SECONDS on each broker (default 300)
-	SOAK=$(or $(SECONDS),300) $(BIN)/pytest -q tests/faults/test_events_kill.py
+soak: $(VENV)/.stamp-dev  ## The fault tests of events, on each broker, and of sagas, for SECONDS each (default 300)
+	SOAK=$(or $(SECONDS),300) $(BIN)/pytest -q -s tests/faults/test_events_kill.py tests/faults/test_saga_postgres.py
 
 lint: $(VENV)/.stamp-dev
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from switchgear.saga.barrier import Barrier
 from tests.faults.test_saga_kill import Order, Receipt, checkout
 
 LEASE = 1.0
-BATCH = 5
+BATCH = 15
 PATIENT = Backoff(attempts=100_000, first=0.01, factor=1.5, most=0.1)
 
 

@@ -160,6 +160,8 @@ async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
         await looking.close()
     finally:
         await processes.kill_all(set(ROLES))
+    told = f"{sum(committed.values())} events, {processes.kills} processes killed\n"
+    sys.stdout.write(f"{url.partition(':')[0]}, {databases[0].partition(':')[0]}: {told}")
     assert processes.kills > SECONDS
     assert sum(committed.values()) > 100, "nothing much was going on"
     assert _differences(committed, effects) == {}

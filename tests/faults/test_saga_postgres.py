@@ -3,17 +3,20 @@
 Everything is a process and is killed for real: workers that drive and start sagas, a participant
 that they ask over a socket and that keeps its books in a database of its own, and the server of
 both. A worker is also stopped for longer than its lease and goes on afterwards, and the clocks of
-workers jump. At the end nothing is left over and the books balance.
+workers jump. At the end nothing is left over and the books balance. SOAK=seconds in the
+environment makes it run for longer (`make soak`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
@@ -28,6 +31,8 @@ from tests.faults.test_saga_kill import check_effects, checkout
 from tests.servers import own
 
 ROOT = Path(__file__).parents[2]
+SECONDS = float(os.environ.get("SOAK", "0"))
+"""Below what it takes to do each harm once: just that."""
 
 
 async def prepare(url: str) -> None:
@@ -121,7 +126,7 @@ def test_the_books_balance_whatever_dies() -> None:
                 system.kill(workers[0])
             system.worker(first=0)
             sql = "SELECT COUNT(*) FROM switchgear_sagas WHERE ended IS NULL"
-            patience = time.monotonic() + 90
+            patience = time.monotonic() + 90 + SECONDS
             while asyncio.run(rows(server.url, "sagas", sql)) != [(0,)]:
                 assert time.monotonic() < patience, "sagas did not end"
                 time.sleep(0.1)
@@ -141,10 +146,14 @@ def disturb(system: System) -> None:
         system.kill_server,
         system.restart_server,
     ]
-    random.shuffle(acts)
-    for act in acts:
-        time.sleep(random.uniform(0.2, 0.6))
-        act()
+    until = time.monotonic() + SECONDS
+    while True:
+        random.shuffle(acts)
+        for act in acts:
+            time.sleep(random.uniform(0.2, 0.6))
+            act()
+        if time.monotonic() > until:
+            break
     time.sleep(0.3)
 
 
@@ -152,6 +161,7 @@ async def check(url: str) -> None:
     found = await rows(url, "sagas", "SELECT id, status FROM switchgear_sagas")
     sagas = {row[0]: row[1] for row in found}
     orders = {row[0] for row in await rows(url, "sagas", "SELECT id FROM orders")}
+    sys.stdout.write(f"{len(sagas)} sagas ended: {dict(Counter(sagas.values()))}\n")
     assert orders == set(sagas), "an order without its saga, or the other way round"
     assert set(sagas.values()) == {"done", "undone"}
     sql = "SELECT saga, step, change, key FROM ledger ORDER BY at"
