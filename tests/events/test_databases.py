@@ -9,6 +9,8 @@ from switchgear.database.postgres import Postgres
 from switchgear.database.sqlalchemy import SqlAlchemy
 from switchgear.database.sqlite import Sqlite
 from switchgear.events.bus import Bus
+from switchgear.events.parked import NotParked
+from switchgear.model.context import current
 from tests.events.world import OrderPlaced, until
 from tests.servers import emptied
 
@@ -245,3 +247,55 @@ async def _parked(bus, number):
 async def _settled(bus):
     health = await bus.health()
     return health.unpublished == 0 and all(one.lag == 0 for one in health.subscriptions.values())
+
+
+async def test_an_event_that_is_being_handled_is_not_edited_as_well(bus):
+    """The person's edit waits for the handler, and finds that there is nothing left to edit."""
+    begun, ends, ran = asyncio.Event(), asyncio.Event(), []
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key", attempts=1)
+    async def handler(event, tx):
+        ran.append(event.number)
+        if len(ran) == 1:
+            raise ValueError("the first time")
+        await tx.run("INSERT INTO effects (key, number) VALUES (?, ?)", event.order_id, 1)
+        begun.set()
+        await ends.wait()
+
+    await bus.start()
+    await publish(bus, OrderPlaced(order_id="a", number=7))
+    (parked,) = await until(bus.parked.list)
+    await bus.parked.redrive()
+    await begun.wait()
+    edit = asyncio.create_task(bus.parked.edit(parked.id, b"{}", reason="late", actor="me"))
+    asyncio.get_running_loop().call_soon(ends.set)
+    with pytest.raises(NotParked):
+        await edit
+    assert await effects(bus) == [("a", 1)]
+    assert ran == [7, 7]
+
+
+async def test_an_edited_event_is_handled_in_its_turn(bus):
+    seen = []
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key", attempts=1)
+    async def handler(event, tx):
+        if event.number < 0:
+            raise ValueError("negative")
+        seen.append((event.number, current().causation))
+
+    await bus.start()
+    await publish(bus, *(OrderPlaced(order_id="a", number=n) for n in (-1, 2, 3)))
+    first, *_ = await until(lambda: _parked_in_full(bus, 3))
+    made = await bus.parked.edit(
+        first.id, b'{"order_id": "a", "number": 1}', reason="sign", actor="me"
+    )
+    await bus.parked.redrive(id=first.id)
+    await until(lambda: len(seen) == 3)
+    assert [number for number, _ in seen] == [1, 2, 3]
+    assert seen[0][1] == made.headers["ce-id"]
+
+
+async def _parked_in_full(bus, count):
+    found = await bus.parked.list()
+    return found if len(found) == count else None

@@ -8,7 +8,7 @@ from switchgear.events.inbox import STEPS as INBOX
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.lane import Cause, State
-from switchgear.events.parked import STEPS, NotParked, Parked
+from switchgear.events.parked import STEPS, NotEditable, NotParked, Parked
 from switchgear.events.store import Store
 
 PARTITION = Partition("test.orders", 3)
@@ -104,3 +104,47 @@ async def test_the_state_of_a_queue_is_that_of_its_head(database, parked):
     async with database.transaction() as tx:
         lanes = await Store(Inbox("a.x")).lanes(tx, ["test.orders", "another"])
     assert lanes == {PARTITION: {"k:k": State.HELD, "k:ready": State.DRAINING}}
+
+
+async def test_an_edited_event_is_a_new_one_in_its_place(database, parked):
+    old = incoming("k", 1)._replace(headers={"ce-source": "s", "ce-id": "1", "ce-time": "then"})
+    await store(database, incoming("k", 0), old, incoming("k", 2))
+    number = (await parked.list())[1].id
+    made = await Parked(database, ids=lambda: "new").edit(number, b"y", reason="typo", actor="me")
+    assert (made.id, made.event, made.data, made.state) == (number, "s/new", b"y", "held")
+    assert (made.cause, made.attempts) == ("behind", 0)
+    assert made.headers == {
+        "ce-source": "s",
+        "ce-id": "new",
+        "ce-time": "then",
+        "ce-causationid": "1",
+        "ce-replaces": "s/1",
+    }
+    assert [one.event for one in await parked.list()] == ["s/0", "s/new", "s/2"]
+    assert await Inbox("a.x").look_up(database, ["s/1", "s/new"]) == {"s/1"}
+    await store(database, old)
+    assert [one.event for one in await parked.list()] == ["s/0", "s/new", "s/2"]
+    became, was = await parked.audit()
+    assert (was.action, was.event, was.data, was.actor, was.reason) == (
+        "edit",
+        "s/1",
+        b"x",
+        "me",
+        "typo",
+    )
+    assert (became.action, became.event, became.data) == ("edited", "s/new", b"y")
+    again = await parked.edit(number, b"z", reason="still", actor="me")
+    assert again.headers["ce-replaces"] == "s/new"
+
+
+async def test_what_cannot_be_edited(database, parked):
+    await store(database, incoming("k", 1))
+    (one,) = await parked.list()
+    with pytest.raises(NotEditable, match="no CloudEvent"):
+        await parked.edit(one.id, b"y", reason="typo", actor="me")
+    with pytest.raises(ValueError, match="needs a reason"):
+        await parked.edit(one.id, b"y", reason=" ", actor="me")
+    with pytest.raises(NotParked):
+        await parked.edit(99, b"y", reason="typo", actor="me")
+    assert await parked.list() == [one]
+    assert await parked.audit() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -83,11 +84,17 @@ def events_parked(
 
 
 @events.command("show")
-def events_show(event: Event, config: Config = None, *, json: AsJson = False) -> None:
+def events_show(
+    event: Event,
+    config: Config = None,
+    *,
+    json: AsJson = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Its data alone, as it is.")] = False,
+) -> None:
     """Show one parked event, with its headers and data."""
     from switchgear.cli.events import show  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(show(load(config), event, as_json=json))
+    asyncio.run(show(load(config), event, as_json=json, raw=raw))
 
 
 @events.command("redrive")
@@ -127,3 +134,23 @@ def events_discard(event: Event, reason: Reason, actor: Actor = "", config: Conf
     from switchgear.cli.events import discard  # noqa: PLC0415  others start faster without it
 
     asyncio.run(discard(load(config), event, actor=me(actor), reason=reason))
+
+
+@events.command("edit")
+def events_edit(
+    event: Event,
+    payload: Annotated[Path, typer.Option(help="A file with the right data; - is the input.")],
+    reason: Reason,
+    actor: Actor = "",
+    config: Config = None,
+    *,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Take data that the handler may not read.")
+    ] = False,
+) -> None:
+    """Put a corrected event in the place of a parked one. It names the old one, which is kept."""
+    from switchgear.cli.events import edit  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(
+        edit(load(config), event, payload, actor=me(actor), reason=reason, unchecked=unchecked)
+    )

@@ -6,17 +6,24 @@ An event is named by service and number, `kitchen/12`, as `parked` lists it.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from switchgear.app.service import Service
+from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.cli.databases import Opened, databases, has_table, of_service
 from switchgear.cli.system import screen, table, visible
 from switchgear.config import Config, masked
-from switchgear.errors import OperationError
+from switchgear.contract.event import EventContract, key_of
+from switchgear.errors import InvalidMessage, OperationError, UsageError
+from switchgear.events.envelope import Envelope
 from switchgear.events.parked import Parked, ParkedEvent
+from switchgear.events.reaction import decoded
 
-__all__ = ["discard", "parked", "redrive", "show"]
+__all__ = ["discard", "edit", "parked", "redrive", "show"]
 
 _TABLE = "switchgear_parked"
 
@@ -62,11 +69,14 @@ async def parked(
     )
 
 
-async def show(config: Config, given: str, *, as_json: bool = False) -> None:
-    """Print one parked event with its headers and data."""
+async def show(config: Config, given: str, *, as_json: bool = False, raw: bool = False) -> None:
+    """Print one parked event with its headers and data; `raw`: its data alone, byte by byte."""
     name, number = _named(given)
     async with databases(config, name) as opened:
         event = await (await _parked(opened, name)).show(number)
+    if raw:
+        sys.stdout.buffer.write(event.data)
+        return
     if as_json:
         print(json.dumps(_plain(name, event)))
         return
@@ -116,6 +126,68 @@ async def discard(config: Config, given: str, *, actor: str, reason: str) -> Non
     async with databases(config, name) as opened:
         event = await (await _parked(opened, name)).discard(number, reason=reason, actor=actor)
     print(visible(f"discarded: {event.type} of {event.key or 'no key'} ({event.event})."))
+
+
+async def edit(
+    config: Config, given: str, payload: Path, *, actor: str, reason: str, unchecked: bool = False
+) -> None:
+    """Put a new event with the data of a file in the place of a parked one."""
+    if not reason.strip():
+        raise OperationError("an event is not edited without a reason.", fix="Give --reason.")
+    name, number = _named(given)
+    data = _payload(payload)
+    async with databases(config, name) as opened:
+        parked = await _parked(opened, name)
+        if not unchecked:
+            _check(config, name, await parked.show(number), data)
+        event = await parked.edit(number, data, reason=reason, actor=actor)
+    print(visible(f"{given} is now {event.event}, which replaces {event.headers['ce-replaces']}."))
+    if event.state == "held":
+        print(f"It waits as before. Then: switchgear events redrive {given}")
+
+
+def _payload(file: Path) -> bytes:
+    if str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror}.", where=str(file)) from error
+
+
+def _check(config: Config, service: str, event: ParkedEvent, data: bytes) -> None:
+    """Refuse data that the service's handler could not read, or that belongs to another key."""
+    contract = _contract(config, service, event)
+    envelope = Envelope.from_headers(event.headers, data, topic=event.topic)
+    try:
+        message = decoded(contract, envelope)
+    except InvalidMessage as error:
+        at = f" at {error.pointer}" if error.pointer else ""
+        raise UsageError(
+            f"the payload is no {event.type}: {error.what}{at}",
+            fix="Begin with the event's own: switchgear events show EVENT --raw > payload.json",
+        ) from error
+    if key_of(message) != event.key:
+        raise UsageError(
+            f"the payload is of the key {key_of(message)}, and the event of {event.key}: it would "
+            "overtake others of its key.",
+            fix="Publish it as a new event from its source, and discard this one.",
+        )
+
+
+def _contract(config: Config, service: str, event: ParkedEvent) -> EventContract:
+    """Return the contract by which the service reads an event."""
+    add_to_path(import_path(config))
+    target = config.service(service).app
+    app = load_target(target) if target else None
+    for reaction in app.reactions if isinstance(app, Service) else ():
+        named = f"{service}.{reaction.name}" == event.consumer
+        if named and reaction.contract.type == event.type:
+            return reaction.contract
+    raise UsageError(
+        f"{event.consumer} has no handler of {event.type} by which the payload could be checked.",
+        fix="Write it as it has to be, and say --unchecked.",
+    )
 
 
 async def _with_events(opened: list[Opened]) -> list[Opened]:

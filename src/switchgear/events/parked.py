@@ -4,12 +4,17 @@ They are rows in the consumer's own database, whole, with headers, reason, attem
 The rows of one lane (one key of one consumer) are a queue in the order of the log. A queue is
 *held* until a person releases it (`redrive`) or drops events from it (`discard`), or *ready*: the
 consumer works it off from its head. Every act of a person is recorded in the audit table.
+
+An event is what its producer said, so it is never changed. `edit` puts a new event in its place in
+the queue, with the corrected data and an id of its own, which names the old one in `ce-replaces`.
+The old one counts as handled, and the audit keeps both, whole.
 """
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -17,9 +22,10 @@ import msgspec
 
 from switchgear.database.port import Database, Reader, Row, Transaction, Value
 from switchgear.errors import BrokerError
+from switchgear.events.envelope import Ids
 from switchgear.events.sql import now
 
-__all__ = ["STEPS", "Audit", "NotParked", "Parked", "ParkedEvent", "Waiting"]
+__all__ = ["STEPS", "Audit", "NotEditable", "NotParked", "Parked", "ParkedEvent", "Waiting"]
 
 STEPS: Final = (
     """
@@ -48,6 +54,12 @@ class NotParked(BrokerError):
     """No parked event has this number: it was handled or discarded, or never parked."""
 
     code = "SG607"
+
+
+class NotEditable(BrokerError):
+    """A parked event has no envelope that another could be made from, so it cannot be edited."""
+
+    code = "SG622"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,8 @@ class Audit:
 
     id: int
     at: float
-    action: Literal["redrive", "discard"]
+    action: Literal["redrive", "discard", "edit", "edited"]
+    """`edit` keeps the event as it was, and the `edited` after it the one in its place."""
     actor: str
     reason: str
     consumer: str
@@ -106,8 +119,9 @@ class Waiting(NamedTuple):
 class Parked:
     """The parked events of all consumers of one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, ids: Callable[[], str] | None = None) -> None:
         self._database = database
+        self._ids = ids or Ids(time.time_ns, random.SystemRandom().getrandbits)
 
     async def list(
         self,
@@ -212,6 +226,48 @@ class Parked:
             )
         return _event(row)
 
+    async def edit(self, id: int, data: bytes, *, reason: str, actor: str) -> ParkedEvent:  # noqa: A002  as above
+        """Put a new event with `data` in the place of a parked one, and return it.
+
+        It keeps its place in the queue, its key, type and time; it has an id of its own, and waits
+        as the old one did. Raises `NotParked`, also if the old one was handled meanwhile,
+        `NotEditable` for what is no CloudEvent, and `ValueError` without a reason.
+        """
+        if not reason.strip():
+            raise ValueError("Editing an event needs a reason.")
+        async with self._database.transaction() as tx:
+            old = await _find(tx, id)
+            headers = _replacing(old, self._ids())
+            identity = f"{headers['ce-source']}/{headers['ce-id']}"
+            # first, so that a consumer that is at work on it is waited for, and then is seen
+            claimed = await tx.run(
+                "INSERT INTO switchgear_inbox (consumer, event, at) VALUES (?, ?, ?) "
+                "ON CONFLICT (consumer, event) DO NOTHING RETURNING event",
+                old.consumer,
+                old.event,
+                time.time(),
+            )
+            before = await tx.run(
+                f"SELECT {_COLUMNS} FROM switchgear_parked WHERE id = ? AND event = ?",  # noqa: S608  constant
+                id,
+                old.event,
+            )
+            rows = await tx.run(
+                "UPDATE switchgear_parked SET event = ?, headers = ?, data = ?, attempts = 0, "  # noqa: S608  constant
+                f"error = ? WHERE id = ? AND event = ? RETURNING {_COLUMNS}",
+                identity,
+                msgspec.json.encode(headers),
+                data,
+                f"not tried yet: it replaces {old.event}",
+                id,
+                old.event,
+            )
+            if not (claimed and before and rows):
+                raise _missing(id)
+            await _record(tx, "edit", before[0], actor=actor, reason=reason)
+            await _record(tx, "edited", rows[0], actor=actor, reason=reason)
+        return _event(rows[0])
+
     async def audit(self, *, limit: int = 100) -> Sequence[Audit]:
         """Return what was done, the newest first."""
         async with self._database.reading() as tx:
@@ -261,6 +317,17 @@ async def _record(tx: Transaction, action: str, row: Row, *, actor: str, reason:
 
 def _event(row: Row) -> ParkedEvent:
     return ParkedEvent(*(*row[:7], _HEADERS.decode(row[7]), bytes(row[8]), *row[9:]))
+
+
+def _replacing(old: ParkedEvent, number: str) -> dict[str, str]:
+    """Return the headers of the event that takes the place of `old`."""
+    if not (old.headers.get("ce-source") and old.headers.get("ce-id")):
+        raise NotEditable(
+            f"the event {old.id} is no CloudEvent, so nothing would read what it is changed to.",
+            fix="Publish the right event from its source, and discard this one.",
+        )
+    named = {"ce-id": number, "ce-causationid": old.headers["ce-id"], "ce-replaces": old.event}
+    return {**old.headers, **named}
 
 
 def _missing(number: int) -> NotParked:

@@ -15,7 +15,7 @@ from switchgear.events.envelope import JSON, PROTOBUF, Envelope
 from switchgear.events.incoming import Incoming
 from switchgear.model.context import Emits
 
-__all__ = ["Handler", "Reaction", "Reactions"]
+__all__ = ["Handler", "Reaction", "Reactions", "decoded"]
 
 # (event) or (event, tx); Any: the transaction's type is what the bus's `wrap` returns
 Handler = Callable[..., Awaitable[None]]
@@ -71,16 +71,21 @@ class Reaction:
 
     def message(self, envelope: Envelope) -> Message:
         """Decode the data. Raises `InvalidMessage`."""
-        kind = envelope.datacontenttype.partition(";")[0].strip().lower()
-        if kind in _JSON_TYPES:
-            return from_json(self.contract.message, envelope.data)
-        if kind in _PROTOBUF_TYPES:
-            return from_proto(self.contract.message, envelope.data)
-        raise InvalidMessage(f"the content type {kind} is not supported.", where=envelope.type)
+        return decoded(self.contract, envelope)
 
     async def __call__(self, message: Message, tx: Any) -> None:
         """Call the handler."""
         await (self.handler(message, tx) if self.transactional else self.handler(message))
+
+
+def decoded(contract: EventContract, envelope: Envelope) -> Message:
+    """Decode the data of an event. Raises `InvalidMessage`."""
+    kind = envelope.datacontenttype.partition(";")[0].strip().lower()
+    if kind in _JSON_TYPES:
+        return from_json(contract.message, envelope.data)
+    if kind in _PROTOBUF_TYPES:
+        return from_proto(contract.message, envelope.data)
+    raise InvalidMessage(f"the content type {kind} is not supported.", where=envelope.type)
 
 
 Reactions = Mapping[str, Reaction]

@@ -120,15 +120,22 @@ class Store:
 
     async def remove(self, tx: Transaction, head: Head) -> bool:
         """Take the first event off: it was handled. Tell whether it was still there."""
-        rows = await tx.run("DELETE FROM switchgear_parked WHERE id = ? RETURNING id", head.id)
+        rows = await tx.run(
+            # by its identity too: a person may have put another in its place
+            "DELETE FROM switchgear_parked WHERE id = ? AND event = ? RETURNING id",
+            head.id,
+            head.event.identity,
+        )
         return bool(rows)
 
     async def failed(self, tx: Transaction, head: Head, error: str) -> None:
         """Take note of another failure of the first event."""
         await tx.run(
-            "UPDATE switchgear_parked SET attempts = attempts + 1, error = ? WHERE id = ?",
+            "UPDATE switchgear_parked SET attempts = attempts + 1, error = ? "
+            "WHERE id = ? AND event = ?",
             error,
             head.id,
+            head.event.identity,
         )
 
     async def hold(
