@@ -87,18 +87,12 @@ class Inbox:
         Returns how many rows were deleted; call it again while that is not 0.
         """
         before = time.time() - keep
-        async with database.transaction() as tx:
-            rows = await tx.run(
-                "SELECT consumer, event FROM switchgear_inbox WHERE at < ? ORDER BY at LIMIT ?",
-                before,
-                _STEP,
-            )
-            for consumer, event in rows:
-                await tx.run(
-                    "DELETE FROM switchgear_inbox WHERE consumer = ? AND event = ?",
-                    consumer,
-                    event,
-                )
+        rows = await database.alone(
+            "DELETE FROM switchgear_inbox WHERE (consumer, event) IN (SELECT consumer, event "
+            "FROM switchgear_inbox WHERE at < ? ORDER BY at LIMIT ?) RETURNING event",
+            before,
+            _STEP,
+        )
         return len(rows)
 
 

@@ -27,6 +27,7 @@ from switchgear.database.port import Database, Transaction
 from switchgear.errors import BrokerError, DatabaseError, EventDeclarationError, InvalidMessage
 from switchgear.events.brokers.port import RecordTooLarge
 from switchgear.events.envelope import JSON, PROTOBUF, Envelope, Ids
+from switchgear.events.shares import STEP as SHARES
 from switchgear.events.sql import write_many
 from switchgear.events.structured import packed
 from switchgear.model.context import Emits, current, trace_of
@@ -52,6 +53,7 @@ STEPS: Final = (
         name TEXT PRIMARY KEY, holder TEXT NOT NULL, generation BIGINT NOT NULL,
         expires {real} NOT NULL);
     """,
+    SHARES,
 )
 """The outbox's tables; `Database.migrate("outbox", STEPS)` creates them."""
 

@@ -2,13 +2,14 @@
 
 The rules:
 
-- One relay of a database publishes at a time: it holds a lease, by the database's clock, and
-  renews it while it works. Another takes over when it finds events and the lease has expired or
-  was given back. An idle relay writes nothing.
+- A key is leased to one relay at a time, with the others of its part (`shares.py`). Any number of
+  relays may run. What a relay that is gone held, others take over when they find events and its
+  leases have expired or were given back. An idle relay writes nothing.
 - Rows are read in the order of their serials among those that are *visible*, and deleted after the
-  broker has them. There is no remembered position, so a transaction that commits late with an
-  early serial is found by the next read. Of two events of which one was committed before the other
-  was written, the first has the lower serial and is visible whenever the second is: it goes first.
+  broker has them. There is no stored position, so a transaction that commits late with an early
+  serial is found by the next read (`floor.py`). Of two events of which one was committed before the
+  other was written, the first has the lower serial and is visible whenever the second is: it goes
+  first.
 - A crash between publishing and deleting publishes again, with the same ids, which inboxes
   recognise. So does a relay that was paused, lost its lease and wakes up: it repeats, in order,
   what its successor publishes, and the first copy of each event still stands in order.
@@ -25,7 +26,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -34,7 +34,8 @@ from switchgear.database.port import Database, Row
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.port import Broker, Record
-from switchgear.events.sql import execute_many, marks, now
+from switchgear.events.pending import Backlog, Pending
+from switchgear.events.shares import Shares
 from switchgear.events.structured import unpacked
 from switchgear.events.watch import Watch
 from switchgear.model.outcome import Unavailable, Unknown
@@ -42,31 +43,23 @@ from switchgear.model.signal import Signal, SignalKind, emit, listening
 
 __all__ = ["Backlog", "Relay"]
 
-_POLL: Final = 0.05
+_POLL: Final = 0.005
 _POLL_IDLE: Final = 0.25
 _PAUSE: Final = 0.1
 _PAUSE_MOST: Final = 10.0
 _WATCHED: Final = 1.0
+_UNSETTLED: Final = 0.1
 _FIRST_BATCH: Final = 50
 _MEMORY: Final = 8_000_000
 """Bytes that one batch should not exceed by much, going by the size of the batch before."""
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits in an outbox."""
-
-    events: int
-    oldest: float | None
-    """Age in seconds of the oldest; None if there is none."""
-
-
 class Relay:
-    """Publishes the outbox of `database` to `broker`, one relay per database at a time.
+    """Publishes the outbox of `database` to `broker`, shared with the other relays of the database.
 
-    `lease` is how many seconds a relay may be silent before another takes over; `batch` how many
-    events go to the broker together. PostgreSQL is polled every 50 ms while there is work and every
+    `lease` is how many seconds a relay may be silent before others take over; `batch` how many
+    events go to the broker together. PostgreSQL is polled every 5 ms while there is work and every
     250 ms when idle; a SQLite file tells by itself. `wake` makes either immediate.
     """
 
@@ -76,7 +69,7 @@ class Relay:
         broker: Broker,
         *,
         lease: float = 5.0,
-        batch: int = 500,
+        batch: int = 1000,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._database = database
@@ -84,7 +77,8 @@ class Relay:
         self._lease = lease
         self._batch = batch
         self._draw = draw
-        self._holder = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self._pending = Pending(database)
+        self._shares = Shares(database, f"{os.getpid()}-{secrets.token_hex(6)}", lease)
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -92,8 +86,7 @@ class Relay:
         self._stopping = asyncio.Event()
         self._watch = Watch(database, self._woken.set) if isinstance(database, Sqlite) else None
         self._held_until = 0.0
-        self._renew_at = 0.0
-        self._look_at = 0.0
+        self._beat_at = 0.0
         self._size = _FIRST_BATCH
         self._full = False
         self._failures = 0
@@ -138,12 +131,7 @@ class Relay:
 
     async def backlog(self) -> Backlog:
         """Return how many events wait, and since when."""
-        async with self._database.reading() as tx:
-            rows = await tx.run(
-                f"SELECT count(*), {now(tx.dialect)} - min(created) FROM switchgear_outbox"  # noqa: S608  constant
-            )
-        count, oldest = rows[0]
-        return Backlog(count, None if oldest is None else max(0.0, oldest))
+        return await self._pending.backlog()
 
     def _report(self, error: Exception) -> None:
         self.error = f"{type(error).__qualname__}: {error}"
@@ -184,23 +172,19 @@ class Relay:
             await self._sleep(idle)
 
     async def _turn(self) -> int:
-        """Publish one batch, if the lease is ours; return how many events that was."""
+        """Publish one batch of what is ours; return how many events that was."""
         self._full = False
-        if time.monotonic() < self._look_at:
-            return 0
         rows = await self._read()
-        if not rows:
-            return 0
-        if time.monotonic() >= self._renew_at and not await self._acquire():
-            self._look_at = time.monotonic() + self._lease / 3
-            return 0
-        if time.monotonic() >= self._held_until:
+        if time.monotonic() >= self._beat_at and (rows or await self._others_wait()):
+            await self._beat()
+            rows = await self._read()
+        if not rows or time.monotonic() >= self._held_until:
             return 0
         self._full = len(rows) >= self._size
         await self._broker.publish(
             [Record(row[1], row[2], _HEADERS.decode(row[3]), row[4]) for row in rows]
         )
-        await self._delete(rows)
+        await self._pending.delete(rows)
         size = sum(len(row[4]) for row in rows)
         self._size = max(1, min(self._batch, _MEMORY * len(rows) // max(size, 1)))
         if listening():
@@ -208,62 +192,37 @@ class Relay:
                 _tell(row)
         return len(rows)
 
-    async def _acquire(self) -> bool:
-        """Take or renew the lease; tell whether it is ours."""
+    async def _read(self) -> Sequence[Row]:
+        if not self._shares.parts or time.monotonic() >= self._held_until:
+            return []
+        parts = None if self._shares.all else self._shares.parts
+        return await self._pending.read(parts, self._size)
+
+    async def _others_wait(self) -> bool:
+        """Tell whether events wait that are not ours: whoever has them may be gone."""
+        held = self._shares.all and time.monotonic() < self._held_until
+        return not held and await self._pending.any()
+
+    async def _beat(self) -> None:
+        """Renew what is held, and take and give what is due."""
         began = time.monotonic()
-        clock = now(self._database.dialect)
-        async with self._database.transaction() as tx:
-            rows = await tx.run(
-                "INSERT INTO switchgear_relay (name, holder, generation, expires) "  # noqa: S608  constant
-                f"VALUES ('outbox', ?, 1, {clock} + ?) ON CONFLICT (name) DO UPDATE SET "
-                "holder = excluded.holder, expires = excluded.expires, generation = "
-                "switchgear_relay.generation + "
-                "CASE WHEN switchgear_relay.holder = excluded.holder THEN 0 ELSE 1 END "
-                "WHERE switchgear_relay.holder = excluded.holder "
-                f"OR switchgear_relay.expires < {clock} RETURNING generation",
-                self._holder,
-                self._lease,
-            )
-        if rows:
-            self._renew_at = began + self._lease / 3
-            self._held_until = began + self._lease
-        return bool(rows)
+        if await self._shares.beat():
+            self._pending.front()
+        self._held_until = began + self._lease
+        self._beat_at = began + (self._lease / 3 if self._shares.settled else _UNSETTLED)
 
     async def _give_back(self) -> None:
         try:
-            async with self._database.transaction() as tx:
-                await tx.run("DELETE FROM switchgear_relay WHERE holder = ?", self._holder)
+            await self._shares.leave()
         except (Unavailable, Unknown):
             return  # it expires by itself
-
-    async def _read(self) -> Sequence[Row]:
-        sql = "SELECT id, topic, key, headers, data FROM switchgear_outbox ORDER BY id LIMIT ?"
-        async with self._database.reading() as tx:
-            return await tx.run(sql, self._size)
-
-    async def _delete(self, rows: Sequence[Row]) -> None:
-        if isinstance(self._database, Sqlite):
-            # serials are in the order of the commits here: nothing unread is in between
-            span = (rows[0][0], rows[-1][0])
-            sql = "DELETE FROM switchgear_outbox WHERE id BETWEEN ? AND ?"
-            await self._database.write(lambda one: execute_many(one, sql, [span]))
-            return
-        async with self._database.transaction() as tx:
-            await tx.run(
-                f"DELETE FROM switchgear_outbox WHERE id IN ({marks(len(rows))})",  # noqa: S608  marks
-                *(row[0] for row in rows),
-            )
 
     async def _pause(self) -> None:
         most = min(_PAUSE * 2.0 ** min(self._failures - 1, 10), _PAUSE_MOST)
         await _wait(self._stopping, most * (1.0 - self._draw() / 2))
 
     async def _sleep(self, idle: float) -> None:
-        others = self._look_at - time.monotonic()
-        if others > 0.0:
-            await _wait(self._stopping, others)  # the lease is another's: no commit changes that
-        else:
-            await _wait(self._woken, _WATCHED if self._watch is not None else idle)
+        await _wait(self._woken, _WATCHED if self._watch is not None else idle)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

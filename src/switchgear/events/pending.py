@@ -1,0 +1,97 @@
+"""The rows of an outbox as a relay sees them: read in order, then deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from switchgear.database.port import Database, Row, Value
+from switchgear.events.floor import Floor
+from switchgear.events.shares import PARTS
+from switchgear.events.sql import now
+
+__all__ = ["Backlog", "Pending"]
+
+# hashtext is one function in one server, and only relays that run on it at the same time need agree
+_PART: Final = (
+    f"(CASE WHEN key IS NULL THEN id ELSE hashtext(key) END & {PARTS['postgres'] - 1}) "
+    "= ANY(CAST(? AS BIGINT[]))"
+)
+_HOLDERS: Final = (
+    "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND granted "
+    "AND relation = CAST('switchgear_outbox' AS regclass) AND mode = 'RowExclusiveLock' "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in an outbox."""
+
+    events: int
+    oldest: float | None
+    """Age in seconds of the oldest; None if there is none."""
+
+
+class Pending:
+    """The rows of one outbox. On PostgreSQL reads begin at a `Floor`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._postgres = database.dialect == "postgres"
+        self._floor = Floor()
+
+    async def any(self) -> bool:
+        """Tell whether events wait, whoever's they are."""
+        async with self._database.reading() as tx:
+            return bool(await tx.run("SELECT 1 FROM switchgear_outbox ORDER BY id LIMIT 1"))
+
+    async def read(self, parts: Sequence[int] | None, limit: int) -> Sequence[Row]:
+        """Return the first rows of some parts of the keys, None of all, in order.
+
+        A row is id, topic, key, headers and data.
+        """
+        wanted, args = "", list[Value]()
+        if self._postgres:
+            wanted, args = "WHERE id >= ? ", [self._floor.begin(time.monotonic())]
+            if parts is not None:
+                wanted, args = f"{wanted} AND {_PART} ", [*args, list(parts)]
+        sql = (
+            "SELECT id, topic, key, headers, data FROM switchgear_outbox "  # noqa: S608  constants
+            f"{wanted}ORDER BY id LIMIT ?"
+        )
+        async with self._database.reading() as tx:
+            return await tx.run(sql, *args, limit)
+
+    async def delete(self, rows: Sequence[Row]) -> None:
+        """Delete what was read last, and is published now."""
+        first, last = rows[0][0], rows[-1][0]
+        if not self._postgres:
+            # serials are in the order of the commits here: nothing unread is in between
+            sql = "DELETE FROM switchgear_outbox WHERE id BETWEEN ? AND ?"
+            await self._database.alone(sql, first, last)
+            return
+        sql = "DELETE FROM switchgear_outbox WHERE id = ANY(CAST(? AS BIGINT[]))"
+        await self._database.alone(sql, [row[0] for row in rows])
+        self._floor.done(last)
+        await self._raise_floor()
+
+    def front(self) -> None:
+        """Read from the front again: what is there may have become ours."""
+        self._floor.front()
+
+    async def backlog(self) -> Backlog:
+        """Return how many events wait, and since when."""
+        async with self._database.reading() as tx:
+            [(count, oldest)] = await tx.run(
+                f"SELECT count(*), {now(tx.dialect)} - min(created) FROM switchgear_outbox"  # noqa: S608  constant
+            )
+        return Backlog(count, None if oldest is None else max(0.0, oldest))
+
+    async def _raise_floor(self) -> None:
+        if self._floor.wants_holders(time.monotonic()):
+            async with self._database.reading() as tx:
+                holders = await tx.run(_HOLDERS)
+            self._floor.held_by({row[0] for row in holders}, time.monotonic())
