@@ -192,7 +192,13 @@ class Runtime:
             system.broker.absolute(self.config.folder), native=system.broker_options
         )
         self._stack.push_async_callback(self.broker.close)
-        bus = Bus(self.broker, self.database, self.service.name, publishes=self.service.published)
+        bus = Bus(
+            self.broker,
+            self.database,
+            self.service.name,
+            format=self.service.event_format,
+            publishes=self.service.published,
+        )
         for reaction in self.service.reactions:
             bus.on(
                 reaction.event,

@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 
 from switchgear import telemetry
 from switchgear.app.callee import Call, Callee, ServiceNotRunning
@@ -56,6 +56,9 @@ class Service:
 
     `admission` bounds the requests that are carried out at once, and says whom to turn away beyond
     that; without one there is no bound. `[services.NAME.admission]` overrides its values.
+
+    `event_format` is how the events are encoded that it publishes; both are read. Protobuf keeps
+    what a reader does not know, fields and members of enumerations alike, when he passes it on.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Service:
         schema: Sequence[str] = (),
         version: str = "",
         admission: Admission | None = None,
+        event_format: Literal["json", "protobuf"] = "json",
     ) -> None:
         if not _NAME.fullmatch(name):
             raise DeclarationError(
@@ -76,6 +80,8 @@ class Service:
         self.version = version
         self.schema = tuple(schema)
         self.admission = admission
+        self.event_format: Literal["json", "protobuf"] = event_format
+        """How what it publishes is encoded; both are read."""
         self.admissions: dict[str, Admission] = {}
         """What a contract has instead of `admission`, by its full name."""
         self.declared_calls: list[Call] = []

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from switchgear.contract.deprecated import uses_of
 from switchgear.contract.message import Message
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.errors import InvalidMessage
@@ -51,6 +52,12 @@ class Caller:
         self._consumer = consumer
         self._reactions = reactions
         self.transactional = any(reaction.transactional for reaction in reactions.values())
+        self._aging = {
+            type_: uses
+            for type_, reaction in reactions.items()
+            if (uses := uses_of(reaction.contract.message)) is not None
+        }
+        """Types of events that have something deprecated in them."""
 
     async def call(self, event: Incoming, tx: Any, notes: list[Note]) -> Failure | None:
         """Decode the event and call its handler, with the context that goes with it.
@@ -66,6 +73,8 @@ class Caller:
         if left is not None and left <= 0:
             notes.append(Note(event, "expired", 0.0))
             return None
+        if self._aging and listening():
+            self._tell_uses(event, read)
         context = self._context(event, read, None if left is None else since + left)
         outcome = "done"
         span = self._begun(event, context) if listening() else 0
@@ -101,6 +110,13 @@ class Caller:
         except InvalidMessage as error:
             at = f" at {error.pointer}" if error.pointer else ""
             return Failure(f"{error.what}{at}", poison=True)
+
+    def _tell_uses(self, event: Incoming, read: _Readable) -> None:
+        """Report what an event uses of what is deprecated, so that a team knows when it can go."""
+        uses = self._aging.get(event.type)
+        for name in sorted(uses(read.message)) if uses is not None else ():
+            detail = {"field": name, "caller": read.envelope.source, "type": event.type}
+            emit(Signal(SignalKind.EVENT_DEPRECATED_USED, self._consumer, detail))
 
     def _context(self, event: Incoming, read: _Readable, deadline: float | None) -> Context:
         envelope = read.envelope

@@ -128,6 +128,10 @@ class Outbox:
             raise EventDeclarationError(
                 f"the mode of CloudEvents is {mode!r}.", fix="Choose binary or structured."
             )
+        if format not in {"json", "protobuf"}:
+            raise EventDeclarationError(
+                f"the format of events is {format!r}.", fix="Choose json or protobuf."
+            )
         self._binary = format == "protobuf"
         self._structured = mode == "structured"
         self._max_bytes = max_bytes

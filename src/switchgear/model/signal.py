@@ -58,6 +58,8 @@ class SignalKind(StrEnum):
     EVENT_BEGAN = "event.began"
     EVENT_ENDED = "event.ended"
     """Its handler has returned or raised; nothing is committed yet."""
+    EVENT_DEPRECATED_USED = "event.deprecated-used"
+    """An event that was read used a field, or a member of an enumeration, that is deprecated."""
     EVENT_HANDLED = "event.handled"
     EVENT_RETRIED = "event.retried"
     EVENT_PARKED = "event.parked"
