@@ -4,9 +4,10 @@
     python scripts/services down            end exactly those
     python scripts/services fetch           get what is missing, and start nothing
 
-The servers are `postgresql`, `rabbitmq`, `nats`, `kafka` and `sqs` (ElasticMQ, a stand-in). One
-whose address is in the environment (`SWITCHGEAR_TEST_KAFKA=kafka://host:9092` and so on) is used as
-it is.
+The servers are `postgresql`, `rabbitmq`, `nats`, `kafka`, `sqs` (ElasticMQ, a stand-in), and, only
+where it is named, `temporal`, whose first build takes minutes. One whose address is in the
+environment (`SWITCHGEAR_TEST_KAFKA=kafka://host:9092` and so on; for Temporal also
+`TEMPORAL_ADDRESS=host:port`) is used as it is.
 """
 
 from services.process import ServerError

@@ -13,12 +13,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from services import SERVERS, Missing, ServerError, Shared, sweep, variable
 from services.programs import cache
 
+_DEFAULT = "without one, all but those that take minutes to build"
+
 
 def main() -> int:
     """Do what the command line says; 1 if any of it failed."""
     parser = argparse.ArgumentParser(prog="services", description="Servers on loopback.")
     parser.add_argument("what", choices=["up", "down", "fetch"])
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(SERVERS)}; all without one")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(SERVERS)}; {_DEFAULT}")
     given = parser.parse_args()
     unknown = set(given.names) - set(SERVERS)
     if unknown:
@@ -29,7 +31,7 @@ def main() -> int:
         for name in shared.stop():
             print(f"{name} has ended.")
         return 0
-    names = given.names or list(SERVERS)
+    names = given.names or [name for name, server in SERVERS.items() if not server.named]
     with ThreadPoolExecutor() as pool:
         work = shared.fetch if given.what == "fetch" else shared.url
         results = {name: pool.submit(work, name) for name in names}

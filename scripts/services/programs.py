@@ -1,8 +1,8 @@
 """The servers' programs: found on this machine, or fetched once into the user's cache folder.
 
 What a package manager of the system installs is installed only in CI (`CI=true`) and as root;
-elsewhere `Missing` says which command does it. Java programs come through Maven and NATS through
-Go, into a folder that carries their version: a second run fetches nothing.
+elsewhere `Missing` says which command does it. Java programs come through Maven, NATS and Temporal
+through Go, into a folder that carries their version: a second run fetches nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Missing", "cache", "elasticmq", "kafka", "locked", "nats", "postgresql", "rabbitmq"]
+__all__ = [
+    "Missing",
+    "cache",
+    "elasticmq",
+    "kafka",
+    "locked",
+    "nats",
+    "postgresql",
+    "rabbitmq",
+    "temporal",
+]
 
 NATS: Final = "2.15.2"
 KAFKA: Final = "4.1.0"
 ELASTICMQ: Final = "1.6.14"
+TEMPORAL: Final = "1.30.4"
 
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _POM: Final = """\
@@ -83,13 +94,13 @@ def rabbitmq() -> Path:
 
 def nats() -> Path:
     """Return the NATS server."""
-    folder = cache() / f"nats-{NATS}"
+    return _built(f"nats-{NATS}", f"github.com/nats-io/nats-server/v2@v{NATS}") / "nats-server"
 
-    def build(target: Path) -> None:
-        module = f"github.com/nats-io/nats-server/v2@v{NATS}"
-        _run([_need("go"), "install", module], GOBIN=str(target))
 
-    return _cached(folder, build) / "nats-server"
+def temporal() -> Path:
+    """Return the Temporal server. Its first build takes minutes."""
+    module = f"go.temporal.io/server/cmd/server@v{TEMPORAL}"
+    return _built(f"temporal-{TEMPORAL}", module) / "server"
 
 
 def kafka() -> Path:
@@ -104,6 +115,13 @@ def kafka() -> Path:
 def elasticmq() -> Path:
     """Return the folder of ElasticMQ's jars."""
     return _jars(f"elasticmq-{ELASTICMQ}", ("org.elasticmq", "elasticmq-server_2.13", ELASTICMQ))
+
+
+def _built(name: str, module: str) -> Path:
+    def build(target: Path) -> None:
+        _run([_need("go"), "install", module], GOBIN=str(target))
+
+    return _cached(cache() / name, build)
 
 
 def _jars(name: str, *artifacts: tuple[str, str, str]) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import os
 import secrets
 import shutil
@@ -29,6 +30,8 @@ class Server:
     name: ClassVar[str]
     politely: ClassVar[int] = signal.SIGTERM
     """The signal that ends it in order, without waiting for its clients."""
+    named: ClassVar[bool] = False
+    """Whether it is started only where it is asked for by its name: it takes long to get."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -313,8 +316,116 @@ class Sqs(Server):
             connection.close()
 
 
+class Temporal(Server):
+    """Temporal, all of its services in one process on a SQLite file."""
+
+    name = "temporal"
+    named = True
+    find = staticmethod(programs.temporal)
+    namespace: ClassVar[str] = "default"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._http = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"temporal://127.0.0.1:{self.port}/{self.namespace}"
+
+    def create(self) -> None:
+        settings = {
+            # others see a new namespace when they look for it, 10 s later by default
+            "system.namespaceCacheRefreshInterval": "500ms",
+            # two cores are shared with the tests
+            "matching.numTaskqueueReadPartitions": 1,
+            "matching.numTaskqueueWritePartitions": 1,
+        }
+        dynamic = self.folder / "dynamic.yaml"
+        dynamic.write_text(
+            "".join(f"{name}:\n- value: {json.dumps(value)}\n" for name, value in settings.items())
+        )
+        sql = {
+            "pluginName": "sqlite",
+            "databaseName": str(self.folder / "temporal.db"),
+            "connectAddr": "localhost",
+            "connectProtocol": "tcp",
+            "connectAttributes": {"mode": "rwc", "setup": "true", "journal_mode": "wal"},
+            "maxConns": 1,
+            "maxIdleConns": 1,
+            "maxConnLifetime": "1h",
+        }
+        ports = {"frontend": (self.port, {"httpPort": self._http})}
+        ports |= {one: (free_port(), {}) for one in ("matching", "history", "worker")}
+        config = {
+            "log": {"stdout": True, "level": "warn"},
+            "persistence": {
+                "defaultStore": "main",
+                "visibilityStore": "visibility",
+                "numHistoryShards": 1,
+                "datastores": {"main": {"sql": sql}, "visibility": {"sql": sql}},
+            },
+            "global": {"membership": {"maxJoinDuration": "30s", "broadcastAddress": "127.0.0.1"}},
+            "services": {
+                name: {
+                    "rpc": {
+                        "grpcPort": port,
+                        "membershipPort": free_port(),
+                        "bindOnLocalHost": True,
+                        **more,
+                    }
+                }
+                for name, (port, more) in ports.items()
+            },
+            "clusterMetadata": {
+                "enableGlobalNamespace": False,
+                "failoverVersionIncrement": 10,
+                "masterClusterName": "active",
+                "currentClusterName": "active",
+                "clusterInformation": {
+                    "active": {
+                        "enabled": True,
+                        "initialFailoverVersion": 1,
+                        "rpcName": "frontend",
+                        "rpcAddress": f"127.0.0.1:{self.port}",
+                        "httpAddress": f"127.0.0.1:{self._http}",
+                    }
+                },
+            },
+            "dcRedirectionPolicy": {"policy": "noop"},
+            "archival": {"history": {"state": "disabled"}, "visibility": {"state": "disabled"}},
+            "dynamicConfigClient": {"filepath": str(dynamic), "pollInterval": "60s"},
+        }
+        (self.folder / "temporal.yaml").write_text(json.dumps(config))  # JSON is YAML
+
+    def begin(self) -> Process:
+        file = self.folder / "temporal.yaml"
+        command = [self.program, "--config-file", file, "--allow-no-auth", "start"]
+        return Process(command, self.log, ready=self._ready, cwd=self.folder)
+
+    def _ready(self) -> bool:
+        """Tell whether the namespace can be used; it is made when the server first answers."""
+        name, week = self.namespace, "604800s"
+        registered = {"namespace": name, "workflowExecutionRetentionPeriod": week}
+        asked = f"/api/v1/namespaces/{name}/task-queues/ready?taskQueueType=1"
+        if self._ask("GET", asked) == http.client.OK:
+            return True
+        self._ask("POST", "/api/v1/namespaces", registered)
+        return False
+
+    def _ask(self, method: str, path: str, body: object = None) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self._http, timeout=5)
+        try:
+            content = None if body is None else json.dumps(body)
+            connection.request(method, path, content, {"Content-Type": "application/json"})
+            return connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+
+
 SERVERS: Final[dict[str, type[Server]]] = {
-    one.name: one for one in (Postgresql, Rabbitmq, Nats, Kafka, Sqs)
+    one.name: one for one in (Postgresql, Rabbitmq, Nats, Kafka, Sqs, Temporal)
 }
 
 

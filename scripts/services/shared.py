@@ -32,6 +32,13 @@ def variable(name: str) -> str:
     return f"SWITCHGEAR_TEST_{name.upper()}"
 
 
+def _usual(name: str) -> str | None:
+    """Return the address that a server's own tools take from the environment, if it is there."""
+    address = os.environ.get("TEMPORAL_ADDRESS") if name == "temporal" else None
+    namespace = os.environ.get("TEMPORAL_NAMESPACE", "default")
+    return address and f"temporal://{address}/{namespace}"
+
+
 class Shared:
     """The servers of one folder."""
 
@@ -50,7 +57,7 @@ class Shared:
 
         Raises `Missing` without its program, and `ServerError` if it does not start.
         """
-        given = os.environ.get(variable(name))
+        given = os.environ.get(variable(name)) or _usual(name)
         if given:
             return given
         path = self.folder / f"{name}.json"

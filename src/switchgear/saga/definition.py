@@ -32,8 +32,8 @@ from switchgear.saga.codec import Codec
 from switchgear.saga.context import StepContext
 from switchgear.saga.nested import Binding, Given, Nested, expand
 from switchgear.saga.path import Path
-from switchgear.saga.plan import Backoff, Kind, Plan
-from switchgear.saga.runbook_file import Runbook, defining_file, find_runbook
+from switchgear.saga.plan import Backoff, Kind, Plan, Side
+from switchgear.saga.runbook_file import Runbook, defining_file, find_runbook, text_of
 from switchgear.saga.signature import Signature, place_of, read_signature
 from switchgear.saga.stores.port import Wish
 
@@ -94,6 +94,10 @@ class Step(Path, Generic[P, R]):
         """The type of the saga's input, from which that of the step is made."""
         return self.givens[0].signature.input if self.givens else self.signature.input
 
+    def instructions(self) -> str:
+        """Return the text of its runbook as it is now, or why there is none."""
+        return text_of(self.runbook)
+
     def inside(self, scope: str, givens: tuple[Given, ...]) -> Step[P, R]:
         """Return it as a step of the saga that its own is nested in."""
         step = Step(
@@ -141,6 +145,10 @@ class Undo(Generic[In_contra, Done]):
     def __call__(self, order: In_contra, done: Done, ctx: StepContext) -> Awaitable[None]:
         """Call the function itself, as a test of the undo does."""
         return self.function(order, done, ctx)
+
+    def instructions(self) -> str:
+        """Return the text of its runbook as it is now, or why there is none."""
+        return text_of(self.runbook)
 
     def inside(self, scope: str) -> Undo[In_contra, Done]:
         """Return it as an undo of the saga that its own is nested in."""
@@ -331,6 +339,11 @@ class Saga(Nested):
         """
         rules.check_lock(self, name, self._locks, laid=self._laid is not None, valid=_NAME)
         self._locks[name] = id, held == "refuse"
+
+    def asked(self, step: str, side: Side) -> Step[..., Any] | Undo[Any, Any]:
+        """Return what a person is asked about when a half step gives up."""
+        whole = self.steps[step]
+        return whole.undo if side is Side.UNDO and whole.undo else whole
 
     def wishes(self, given: Any) -> tuple[Wish, ...]:
         """Return the locks that a saga with the input `given` holds.

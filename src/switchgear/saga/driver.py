@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from switchgear.model.outcome import Unavailable, Unknown
-from switchgear.model.signal import Signal, SignalKind, emit, listening
 from switchgear.saga import machine
 from switchgear.saga.attempt import Answer, Attempts, Instance
 from switchgear.saga.outage import Outage
 from switchgear.saga.plan import Side
+from switchgear.saga.report import report_line, report_start
 from switchgear.saga.state import (
     Answered,
     Entry,
@@ -77,7 +77,7 @@ class Driver:
     async def run(self) -> None:
         """Go on until there is nothing more that this worker can do now."""
         if self.instance.story.seq == 0:
-            self._report(SignalKind.SAGA_STARTED)
+            report_start(self.instance.saga.plan, self.instance.row.id)
         try:
             while await self._advance():
                 pass
@@ -157,8 +157,14 @@ class Driver:
             _log.warning("saga %s is held by another worker now; leaving it", row.id)
             return False
         story.add(line, state)
-        if listening():
-            self._report_line(line, before)
+        report_line(
+            instance.saga.plan,
+            line,
+            saga_id=row.id,
+            began=row.began,
+            before=before,
+            status=story.status,
+        )
         return turn is None or not turn.release
 
     def _turn(self, entry: Entry, state: State) -> Turn | None:
@@ -180,16 +186,10 @@ class Driver:
 
     def _item(self, entry: Entry) -> NewItem:
         """Return the work item for the half step of `entry`, with the runbook as it is now."""
-        step = self.instance.saga.steps[entry.step]
-        asked = step.undo if entry.side is Side.UNDO and step.undo else step
-        runbook = asked.runbook
-        if runbook is None:
-            return NewItem(asked.name, "", "")
-        try:
-            text = runbook.text()
-        except OSError as error:
-            text = f"The runbook {runbook.name} cannot be read: {error}"
-        return NewItem(asked.name, runbook.name, text)
+        saga, side = self.instance.saga, entry.side or Side.DO
+        asked = saga.asked(entry.step, side)
+        name = asked.runbook.name if asked.runbook else ""
+        return NewItem(asked.name, name, asked.instructions())
 
     async def _rest(self, waiting: list[Run], now: float) -> bool:
         """Release a saga that was claimed before it was due, or whose worker stops."""
@@ -216,31 +216,3 @@ class Driver:
                 return done
             await asyncio.sleep(wait)
             wait = min(wait * 2, _MOST_WAIT)
-
-    def _report(self, kind: SignalKind, **detail: str | float | None) -> None:
-        if listening():
-            row = self.instance.row
-            saga = self.instance.saga
-            emit(Signal(kind, saga.name, {"id": row.id, "version": saga.version, **detail}))
-
-    def _report_line(self, line: Line, before: str) -> None:
-        entry, status = line.entry, self.instance.story.status
-        if entry.side is not None:
-            took = None if line.began is None else entry.at - line.began
-            self._report(
-                SignalKind.SAGA_STEP,
-                step=entry.step,
-                side=entry.side,
-                attempt=entry.attempt,
-                what=entry.what,
-                next=entry.next,
-                seconds=took,
-            )
-        if before == "running" and entry.next is Next.UNDO:
-            self._report(SignalKind.SAGA_COMPENSATING, step=entry.step, what=entry.what)
-        if entry.next is Next.QUEUE:
-            self._report(SignalKind.SAGA_QUEUED, step=entry.step, side=entry.side)
-        if status in ENDED:
-            self._report(
-                SignalKind.SAGA_ENDED, status=status, seconds=entry.at - self.instance.row.began
-            )

@@ -9,7 +9,6 @@ where the worker was a process of this machine.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -24,21 +23,17 @@ from switchgear.database.joined import joined, joined_sync
 from switchgear.database.port import Database, committed
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import SagaDefinitionError, SagaError
-from switchgear.model.context import current, trace_of
-from switchgear.saga.attempt import Carried, Instance
+from switchgear.saga.attempt import Instance
 from switchgear.saga.definition import Saga, Step
 from switchgear.saga.driver import ENDED
 from switchgear.saga.errors import (
     NotCommitted,
-    SagaConflict,
     SagaLocked,
-    SagaUnfinished,
-    UnrecordableResult,
 )
 from switchgear.saga.notify import Hook
-from switchgear.saga.rules import MOST_ID
-from switchgear.saga.run import Done, Run, RunState, undone
+from switchgear.saga.run import Done, Run, RunState, end_of
 from switchgear.saga.runbook import refutation
+from switchgear.saga.starting import by_definition, check_same, new_saga
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.group import Group
 from switchgear.saga.stores.port import NewSaga, SagaRow, Started, drive, drive_sync
@@ -80,7 +75,7 @@ class Engine:
         notify: Hook | None = None,
     ) -> None:
         self._database = database
-        self._sagas = _by_definition(sagas)
+        self._sagas = by_definition(sagas)
         self._clock = clock
         self._store = store_of(database)
         self._units = Units(database.dialect)
@@ -229,36 +224,7 @@ class Engine:
                 f"version {saga.version} of saga {saga.name} is not one of this engine's.",
                 fix="List it in Engine(database, sagas=[...]).",
             )
-        if not saga_id or len(saga_id) > MOST_ID or not saga_id.isprintable():
-            raise SagaError(
-                f"{saga_id!r} is not an id.",
-                where=f"start of saga {saga.name}",
-                fix=f"Use 1 to {MOST_ID} printable characters, such as the order's id.",
-            )
-        declared = saga.input.declared
-        where = f"start of saga {saga.name}"
-        if isinstance(declared, type) and not isinstance(given, declared):
-            raise SagaError(
-                f"its input is a {type(given).__qualname__}.",
-                where=where,
-                fix=f"Give it a {declared.__qualname__}.",
-            )
-        try:
-            data, _ = saga.input.record(given)
-        except UnrecordableResult as error:
-            raise SagaError(f"its input cannot be recorded: {error.what}", where=where) from error
-        now = self._clock()
-        deadline = None if saga.deadline is None else now + saga.deadline.total_seconds()
-        context = current()
-        traceparent, tracestate = trace_of(context)
-        carried = Carried(
-            correlation=context.correlation or saga_id,
-            priority=context.priority,
-            traceparent=traceparent,
-            tracestate=tracestate,
-        )
-        told = msgspec.json.encode(carried)
-        return NewSaga(saga_id, saga.plan.id, data, told, now, deadline, saga.wishes(given))
+        return new_saga(saga, given, saga_id, self._clock())
 
     def _check_started(self, saga: Saga, new: NewSaga, started: Started) -> None:
         if started.refused is not None:
@@ -270,26 +236,14 @@ class Engine:
                 f'{saga.name}.lock(..., held="wait").',
             )
         if started.existing is not None:
-            self._check_same(saga, new, started.existing)
-
-    def _check_same(self, saga: Saga, new: NewSaga, existing: SagaRow) -> None:
-        """Refuse an id that stands for something else."""
-        name = existing.definition.split("/", 1)[0]
-        if name != saga.name:
-            raise SagaConflict(
-                f"the id {new.id} is that of a saga {name}.",
-                where=f"start of saga {saga.name}",
-                fix=f"Ids are unique in a database: use one like {saga.name}-{new.id}.",
-            )
-        same = existing.input == new.input
-        if not same:  # an older version may have written the same input otherwise
-            with contextlib.suppress(msgspec.MsgspecError):
-                same = saga.input.record(saga.input.decode(existing.input))[0] == new.input
-        if not same:
-            raise SagaConflict(
-                f"the saga {new.id} was started with another input.",
-                where=f"start of saga {saga.name}",
-                fix="Start it with the same input, or under another id.",
+            existing = started.existing
+            check_same(
+                saga,
+                new.id,
+                new.input,
+                name=existing.definition.split("/", 1)[0],
+                existing=existing.input,
+                ids="a database",
             )
 
     def _begun(self, saga: Saga, new: NewSaga, *, held: bool) -> None:
@@ -327,10 +281,10 @@ class Engine:
                 await asyncio.wait([waiter], timeout=min(_ASK_OURS if here else pause, left))
                 if waiter.done():
                     story = waiter.result()
-                    return _end(saga_id, story, story.status)
+                    return end_of(saga_id, story, story.status)
                 row = await self._row(saga_id)
                 if row.status in {*ENDED, "queued"} or loop.time() >= end:
-                    return _end(saga_id, await self._story(row), row.status)
+                    return end_of(saga_id, await self._story(row), row.status)
                 pause = min(pause * 2, _ASK_MOST)
         finally:
             waiters.remove(waiter)
@@ -412,19 +366,6 @@ class Engine:
             await self._task
 
 
-def _by_definition(sagas: Iterable[Saga]) -> dict[str, Saga]:
-    known: dict[tuple[str, int], Saga] = {}
-    for saga in sagas:
-        other = known.setdefault((saga.name, saga.version), saga)
-        if other is not saga:
-            raise SagaDefinitionError(
-                f"there are two definitions of saga {saga.name} version {saga.version}.",
-                where="Engine",
-                fix="List each version once; give a changed definition the next version.",
-            )
-    return {saga.plan.id: saga for saga in known.values()}
-
-
 def _check_unchanged(definition: str, count: int, sagas: Iterable[Saga]) -> None:
     """Refuse a definition that differs from that of the same version in the database."""
     for saga in sagas:
@@ -436,19 +377,3 @@ def _check_unchanged(definition: str, count: int, sagas: Iterable[Saga]) -> None
                 fix=f"Make it version {saga.version + 1}, and keep the former definition beside "
                 "it until they have ended.",
             )
-
-
-def _end(saga_id: str, story: Story, stored: str) -> Done:
-    """Return the end that `story` tells, or raise it."""
-    status = stored if stored == "waiting" else story.status
-    if status == "done":
-        return Done(saga_id, story.results)
-    if status == "undone":
-        raise undone(saga_id, story.turned)
-    if status == "queued":
-        told = f"saga {saga_id} waits for a person: see `switchgear saga show {saga_id}`."
-    elif status == "waiting":
-        told = f"saga {saga_id} waits for a lock: `switchgear saga show {saga_id}` says whose."
-    else:
-        told = f"saga {saga_id} has not ended yet; it is {status}. Ask again by its id."
-    raise SagaUnfinished(saga_id, status=status, what=told)

@@ -16,6 +16,7 @@ __all__ = [
     "SagaUnfinished",
     "StateMoved",
     "StepFailed",
+    "TemporalRefused",
     "UnrecordableResult",
 ]
 
@@ -59,6 +60,12 @@ class SagaLocked(SagaError):
     """Another saga about the same thing has not ended, and this one does not wait for it."""
 
     code = "SG711"
+
+
+class TemporalRefused(SagaError):
+    """Temporal, or what it is told about a place or a saga, does not allow what was asked."""
+
+    code = "SG712"
 
 
 class StepFailed(SagaError):

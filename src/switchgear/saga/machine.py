@@ -22,7 +22,8 @@ A saga goes *forward* through its steps; when that cannot go on it is *undoing*;
 6. A worker that died or was stopped leaves an *interruption*: every half step that may have been
    running counts as attempted once more, in doubt, and is attempted again. Interruptions use up
    no attempts. Hence an undo may run for a step that never began: its worker died between the
-   record that it begins and its first attempt, and then the deadline passed.
+   record that it begins and its first attempt, and then the deadline passed. Where every attempt
+   may have a worker of its own, the interruption names the step, and concerns that one alone.
 7. A saga may know how to undo its start: the row that was committed together with it, say. That is
    done when the saga begins, so it is the last to be undone.
 8. A person moves an open work item: `retry` begins its attempts and its `give_up` afresh;
@@ -63,7 +64,7 @@ item).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from switchgear.saga.allowed import complaint, side_of
@@ -216,7 +217,8 @@ def evolve(plan: Plan, state: State, entry: Entry) -> State:
     marks = dict(state.marks)
     phase = state.phase
     if entry.what is What.INTERRUPTED:
-        _interrupt(plan, phase, marks, entry.at)
+        named = [plan.step[entry.step]] if entry.step else plan.steps
+        _interrupt(named, phase, marks, entry.at)
     elif entry.side is not None:
         mark = marks[entry.step]
         if entry.side is Side.UNDO:
@@ -388,9 +390,9 @@ def _tried(tried: Try, entry: Entry) -> Try:
     return tried.again(entry.at if entry.due is None else entry.due, tried.failures + 1)
 
 
-def _interrupt(plan: Plan, phase: Phase, marks: dict[str, Mark], at: float) -> None:
-    """Count what may have been running as attempted once more, and in doubt (rule 6)."""
-    for step in plan.steps:
+def _interrupt(steps: Iterable[StepPlan], phase: Phase, marks: dict[str, Mark], at: float) -> None:
+    """Count what may have been running of `steps` as attempted once more, in doubt (rule 6)."""
+    for step in steps:
         mark = marks[step.name]
         if mark.item:
             continue

@@ -11,12 +11,12 @@ import msgspec
 
 from switchgear.saga.codec import Failure, refusal_of
 from switchgear.saga.definition import Step
-from switchgear.saga.errors import SagaUndone
+from switchgear.saga.errors import SagaUndone, SagaUnfinished
 from switchgear.saga.state import Fate, What
 from switchgear.saga.stores.port import Line
-from switchgear.saga.story import Decision
+from switchgear.saga.story import Decision, Story
 
-__all__ = ["Done", "Run", "RunState", "undone"]
+__all__ = ["Done", "Run", "RunState", "end_of", "undone"]
 
 R = TypeVar("R")
 
@@ -91,9 +91,10 @@ def undone(saga_id: str, turned: Line | None) -> SagaUndone:
         step = turned.entry.step if turned else ""
         why = "its deadline passed" if what in {What.EXPIRED, What.OK} else f"{what}"
         return SagaUndone(saga_id, step=step, why=why)
-    if turned.entry.what is What.REFUTE:
+    if turned.entry.what in {What.REFUTE, What.EXPIRED}:
         decision = msgspec.json.decode(turned.data, type=Decision)
-        why = f"refuted by {decision.actor}: {decision.reason}"
+        how = "refuted" if turned.entry.what is What.REFUTE else "cancelled"
+        why = f"{how} by {decision.actor}: {decision.reason}"
         return SagaUndone(saga_id, step=turned.entry.step, why=why)
     if turned.entry.what in {What.OK, What.ABORT}:
         late = turned.entry.what is What.OK
@@ -102,3 +103,19 @@ def undone(saga_id: str, turned: Line | None) -> SagaUndone:
     failure = msgspec.json.decode(turned.data, type=Failure)
     why = f"{turned.entry.what}: {failure.what}"
     return SagaUndone(saga_id, step=turned.entry.step, why=why, refusal=refusal_of(failure))
+
+
+def end_of(saga_id: str, story: Story, stored: str) -> Done:
+    """Return the end that `story` tells, or raise it."""
+    status = stored if stored == "waiting" else story.status
+    if status == "done":
+        return Done(saga_id, story.results)
+    if status == "undone":
+        raise undone(saga_id, story.turned)
+    if status == "queued":
+        told = f"saga {saga_id} waits for a person: see `switchgear saga show {saga_id}`."
+    elif status == "waiting":
+        told = f"saga {saga_id} waits for a lock: `switchgear saga show {saga_id}` says whose."
+    else:
+        told = f"saga {saga_id} has not ended yet; it is {status}. Ask again by its id."
+    raise SagaUnfinished(saga_id, status=status, what=told)

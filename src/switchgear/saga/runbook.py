@@ -22,6 +22,7 @@ import msgspec
 from switchgear.database.port import Database
 from switchgear.errors import SagaError
 from switchgear.saga import machine
+from switchgear.saga.acting import check_act, check_decision, check_refute, meant, taken
 from switchgear.saga.errors import Held, NoSuchSaga, StateMoved
 from switchgear.saga.evidence import (
     AttemptEvidence,
@@ -33,8 +34,8 @@ from switchgear.saga.evidence import (
     story_of,
     unknown_saga,
 )
-from switchgear.saga.plan import Plan, Side
-from switchgear.saga.state import Entry, Fate, Operated, State, What
+from switchgear.saga.plan import Plan
+from switchgear.saga.state import Entry, Operated, State, What
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.port import Line, SagaRow, Store, Turn, Unit, Write
 from switchgear.saga.stores.units import STEPS, Units
@@ -152,17 +153,13 @@ def refutation(
     now: float,
 ) -> Unit[str]:
     """Do what `refute` does, as a unit that becomes part of a transaction; it does not wait."""
-    _check(What.REFUTE, decision)
+    check_decision(What.REFUTE, decision)
     row = yield from units.hold(id)
     if row is None:
         raise NoSuchSaga(f"there is no saga {id} in this database.")
     story = yield from story_of(units, row)
-    mark = story.state.marks.get(step)
-    if mark is not None and mark.fate is Fate.REFUTED:
+    if check_refute(story.plan, story.state, id, step):
         return story.status
-    wrong = machine.complaint(story.plan, story.state, step, What.REFUTE)
-    if wrong:
-        raise StateMoved(f"saga {id} cannot be refuted: {wrong}.")
     if row.owner is not None:
         raise Held(row.id)
     operated = Operated(step, What.REFUTE)
@@ -197,17 +194,9 @@ async def _opened(database: Database) -> tuple[Store, Units]:
 
 
 async def _operate(database: Database, given: str, action: What, decision: Decision) -> WorkItem:
-    _check(action, decision)
+    check_decision(action, decision)
     store, units = await _opened(database)
     return await store.write(_operation(units, given, action, decision, time.time()))
-
-
-def _check(action: What, decision: Decision) -> None:
-    if not decision.actor.strip() or not decision.reason.strip():
-        raise SagaError(
-            f"{action} needs an actor and a reason.",
-            fix="Say who acts and why: both are kept in the saga's journal.",
-        )
 
 
 def _operation(
@@ -217,28 +206,12 @@ def _operation(
     row = yield from units.hold(item.saga_id)
     if row is None:
         raise unknown_saga(given)
-    if item.closed is not None:
-        done = (item.action, item.actor, item.reason)
-        if done == (action, decision.actor, decision.reason):
-            return item
-        raise StateMoved(
-            f"{item.id} is closed: {item.action} by {item.actor}: {item.reason}; the saga is "
-            f"{row.status}.",
-            fix=f"Look at it again: switchgear saga show {item.saga_id}",
-        )
+    if taken(item, action, decision, row.status):
+        return item
     if row.owner is not None:
         raise Held(row.id)
     story = yield from story_of(units, row)
-    wrong = machine.complaint(story.plan, story.state, item.step, action)
-    if wrong:
-        raise StateMoved(f"{action} of {item.id} is not possible: {wrong}.")
-    needing = [step.name for step in story.plan.steps if item.step in step.needs]
-    if action is What.RESOLVE and item.side is Side.DO and needing and decision.result is None:
-        raise SagaError(
-            f"{needing[0]} needs the result of {item.step}.",
-            where=f"resolve of {item.id}",
-            fix="Give it as JSON: --result '{...}'.",
-        )
+    check_act(story.plan, story.state, item, action, decision)
     entry = machine.decide(story.plan, story.state, Operated(item.step, action), now=now, draw=0.0)
     turn = yield from _move(units, row, story, entry, decision)
     closed = replace(
@@ -283,12 +256,9 @@ def _item(given: str) -> Unit[WorkItem]:
     if found:
         return found[0]
     found = yield from select_items("WHERE i.saga = ? ORDER BY i.opened DESC, i.id", given)
-    still_open = [item for item in found if item.closed is None]
-    if len(still_open) > 1:
-        names = ", ".join(item.id for item in still_open)
-        raise SagaError(f"saga {given} has several work items.", fix=f"Name one of {names}.")
-    if found:
-        return (still_open or found)[0]
+    item = meant(found, given)
+    if item is not None:
+        return item
     row = yield "SELECT status FROM switchgear_sagas WHERE id = ?", (given,)
     if row:
         raise StateMoved(f"saga {given} has no work item; it is {row[0][0]}.")

@@ -9,7 +9,7 @@ from typing import Final
 
 from switchgear.errors import SagaDefinitionError
 
-__all__ = ["Runbook", "defining_file", "find_runbook"]
+__all__ = ["Runbook", "defining_file", "find_runbook", "text_of"]
 
 _OURS: Final = frozenset({__name__, "switchgear.saga.definition"})
 
@@ -24,6 +24,16 @@ class Runbook:
     def text(self) -> str:
         """Return its text as it is now."""
         return self.file.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+
+
+def text_of(runbook: Runbook | None) -> str:
+    """Return the text of a runbook as it is now, or why there is none."""
+    if runbook is None:
+        return ""
+    try:
+        return runbook.text()
+    except OSError as error:
+        return f"The runbook {runbook.name} cannot be read: {error}"
 
 
 def find_runbook(name: str, beside: FilePath, place: str, what: str) -> Runbook:

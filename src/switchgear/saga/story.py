@@ -57,7 +57,7 @@ class Story:
     def add(self, line: Line, state: State) -> None:
         """Take in the next line, after which the saga is in `state`."""
         self.state = state
-        self.status = machine.status(self.plan, state)
+        self.settle()
         self.seq += 1
         entry = line.entry
         if entry.next is Next.UNDO and self.turned is None:
@@ -72,6 +72,10 @@ class Story:
         elif entry.what in FAILED:
             failure = msgspec.json.decode(line.data, type=Failure)
             self.failures[entry.step, entry.side] = failure
+
+    def settle(self) -> None:
+        """Say by its state where the saga stands."""
+        self.status = machine.status(self.plan, self.state)
 
 
 async def read_story(store: Store, units: Units, row: SagaRow, plan: Plan | None = None) -> Story:

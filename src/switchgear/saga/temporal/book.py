@@ -1,0 +1,270 @@
+"""What one saga's workflow keeps: its journal, what that adds up to, and its work items. No I/O.
+
+The decisions are those of `machine.py`, as in every other driver. What is written here is never
+stored: Temporal's history is, and a replay of it comes to the same book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from switchgear.saga import machine
+from switchgear.saga.acting import check_act, check_decision, check_refute, meant, taken
+from switchgear.saga.errors import StateMoved
+from switchgear.saga.evidence import WorkItem
+from switchgear.saga.plan import Plan, Side
+from switchgear.saga.state import (
+    Answered,
+    Entry,
+    Expired,
+    Happening,
+    Next,
+    Operated,
+    Run,
+    State,
+    What,
+)
+from switchgear.saga.stores.port import Line
+from switchgear.saga.story import Decision, Story
+from switchgear.saga.temporal.wire import (
+    Action,
+    Attempt,
+    Begin,
+    Former,
+    Outcome,
+    Record,
+    Refutation,
+    Snapshot,
+    Told,
+)
+
+__all__ = ["Book"]
+
+_CANCELLED: Final = Decision("Temporal", "the workflow was cancelled")
+_LINES: Final = 500
+"""Lines that go on into the next history."""
+
+
+class Book:
+    """The book of one saga, which began at `now` unless a former run of its workflow says when."""
+
+    def __init__(self, begin: Begin, now: float) -> None:
+        plan, former = begin.plan, begin.former
+        self.begin = begin
+        self.ended: float | None = None
+        self.cancelled = former is not None and former.cancelled
+        self._lines: list[Told] = []
+        self._items: dict[str, WorkItem] = {}
+        if former is None:
+            deadline = None if begin.deadline is None else now + begin.deadline
+            self.began = now
+            self.story = Story(plan, machine.begin(plan, now, deadline))
+        else:
+            self.began = former.began
+            self.story = former.snapshot.story(plan)
+            self._lines += former.lines
+            self._items |= {each.id: each for each in former.items}
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that it began with."""
+        return self.begin.plan
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self.story.state
+
+    @property
+    def open_items(self) -> list[WorkItem]:
+        """The work items that wait for a person."""
+        return [item for item in self._items.values() if item.closed is None]
+
+    # --- what happens -------------------------------------------------------------------------
+
+    def tell(
+        self,
+        happening: Happening,
+        *,
+        now: float,
+        draw: float,
+        began: float | None = None,
+        data: bytes | None = None,
+    ) -> Line:
+        """Write down what has happened, and what the machine decides of it."""
+        entry = machine.decide(self.plan, self.state, happening, now=now, draw=draw)
+        if self.cancelled and isinstance(happening, Expired):
+            data = msgspec.json.encode(_CANCELLED)
+        return self._write(Line(entry, began, data))
+
+    def answered(self, run: Run, outcome: Outcome, *, now: float, draw: float) -> Line:
+        """Write down how an attempt ended."""
+        if outcome.what is None:
+            return self.interrupted(run, now=now)
+        answer = Answered(
+            run.step,
+            run.side,
+            outcome.what,
+            partial=outcome.partial,
+            retry_after=outcome.retry_after,
+        )
+        data = bytes(outcome.data) or None
+        return self.tell(answer, now=now, draw=draw, began=outcome.began, data=data)
+
+    def interrupted(self, run: Run, *, now: float) -> Line:
+        """Write down that nobody knows what became of an attempt: its worker is gone."""
+        entry = Entry(What.INTERRUPTED, Next.AGAIN, now, run.step, run.side, run.attempt)
+        return self._write(Line(entry, None, None))
+
+    def cancel(self, now: float) -> None:
+        """Let the deadline be now: it means as much, and from the pivot on as little."""
+        state, self.cancelled = self.state, True
+        at = now if state.deadline is None else min(state.deadline, now)
+        self.story.state = replace(state, deadline=at)
+
+    # --- what a person does -------------------------------------------------------------------
+
+    def item_for(self, action: Action) -> WorkItem:
+        """Return the item that an action is about; it is closed if the action was taken before.
+
+        Raises `SagaError` and `StateMoved` if it cannot be taken.
+        """
+        check_decision(action.action, action.decision)
+        item = meant(list(reversed(self._items.values())), action.item)
+        if item is None:
+            raise StateMoved(f"saga {self.begin.id} has no work item; it is {self.story.status}.")
+        if not taken(item, action.action, action.decision, self.story.status):
+            check_act(self.plan, self.state, item, action.action, action.decision)
+        return item
+
+    def act(self, action: Action, *, now: float) -> tuple[WorkItem, Line | None]:
+        """Take an action. The line is None if it was taken before."""
+        item = self.item_for(action)
+        line = None
+        if item.closed is None:
+            data = msgspec.json.encode(action.decision)
+            operated = Operated(item.step, action.action)
+            line = self.tell(operated, now=now, draw=0.0, data=data)
+            for each in self.open_items:  # a pivot that stays closes what it stands on, too
+                if not self.state.marks[each.step].item:
+                    self._items[each.id] = _closed(each, action, now)
+            item = self._items[item.id]
+        return replace(item, status=self.story.status), line
+
+    def refuted_before(self, given: Refutation) -> bool:
+        """Tell whether a refutation says nothing new. Raises what `act` raises."""
+        check_decision(What.REFUTE, given.decision)
+        return check_refute(self.plan, self.state, self.begin.id, given.step)
+
+    def refute(self, given: Refutation, *, now: float) -> Line | None:
+        """Take in a refutation, None if it says nothing new."""
+        if self.refuted_before(given):
+            return None
+        data = msgspec.json.encode(given.decision)
+        return self.tell(Operated(given.step, What.REFUTE), now=now, draw=0.0, data=data)
+
+    def instruct(self, item: WorkItem, text: str) -> WorkItem:
+        """Put the text of the runbook into an item, if it is still the same."""
+        known = self._items[item.id]
+        if known.opened != item.opened:
+            return item
+        self._items[item.id] = replace(known, instructions=text)
+        return self._items[item.id]
+
+    # --- what is told -------------------------------------------------------------------------
+
+    def attempt(self, run: Run) -> Attempt:
+        """Return what an activity needs for `run`."""
+        begin = self.begin
+        return Attempt(
+            id=begin.id,
+            run=run,
+            input=begin.input,
+            context=begin.context,
+            began=self.began,
+            snapshot=Snapshot.of(self.story),
+            lease=begin.lease,
+        )
+
+    def in_time(self, run: Run, others: Collection[str], now: float) -> float | None:
+        """Return in how many seconds an attempt must have begun; None: whenever it can.
+
+        One that has not begun when the deadline turns the saga round is not to begin any more: then
+        nobody has attempted it. `others` are the steps that are being attempted beside it.
+        """
+        state = self.state
+        if run.side is Side.UNDO or state.deadline is None or state.deadline <= now:
+            return None
+        turns = machine.expired(self.plan, replace(state, deadline=now), now, others)
+        return state.deadline - now if turns else None
+
+    def record(self) -> Record:
+        """Return everything that is known."""
+        return Record(
+            id=self.begin.id,
+            plan=self.plan,
+            input=self.begin.input,
+            began=self.began,
+            status=self.story.status,
+            snapshot=Snapshot.of(self.story),
+            lines=self._lines,
+            items=[replace(each, status=self.story.status) for each in self._items.values()],
+            ended=self.ended,
+        )
+
+    def former(self) -> Begin:
+        """Return what a workflow goes on with in a new history: of the attempts, the newest."""
+        lines = self._lines
+        if len(lines) > _LINES:
+            older = [one for one in lines[:-_LINES] if one.entry.next is not Next.AGAIN]
+            lines = [*older, *lines[-_LINES:]]
+        former = Former(
+            self.began,
+            Snapshot.of(self.story),
+            lines,
+            list(self._items.values()),
+            cancelled=self.cancelled,
+        )
+        return msgspec.structs.replace(self.begin, former=former)
+
+    def _write(self, line: Line) -> Line:
+        entry = line.entry
+        self.story.add(line, machine.evolve(self.plan, self.state, entry))
+        kept = line if entry.what is not What.OK else replace(line, data=None)
+        self._lines.append(Told.of(kept))
+        self.ended = entry.at if self.story.status in {"done", "undone"} else None
+        if entry.next is Next.QUEUE:
+            self._open(entry)
+        return line
+
+    def _open(self, entry: Entry) -> None:
+        step = self.plan.step[entry.step]
+        undo = entry.side is Side.UNDO and step.undo is not None
+        name = step.undo if undo and step.undo else step.name
+        runbook = step.undo_runbook if undo else step.runbook
+        item = WorkItem(
+            f"{self.begin.id}/{name}",
+            self.begin.id,
+            entry.step,
+            entry.side or Side.DO,
+            runbook or "",
+            "",
+            entry.at,
+            definition=self.plan.id,
+        )
+        self._items.pop(item.id, None)  # the newest is the last
+        self._items[item.id] = item
+
+
+def _closed(item: WorkItem, action: Action, now: float) -> WorkItem:
+    return replace(
+        item,
+        closed=now,
+        action=action.action,
+        actor=action.decision.actor,
+        reason=action.decision.reason,
+    )

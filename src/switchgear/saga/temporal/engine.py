@@ -1,0 +1,538 @@
+"""Runs the sagas of one service on a Temporal cluster, with the same definitions.
+
+    place = Place.of("temporal://127.0.0.1:7233/default")
+    async with TemporalEngine(database, place, sagas=[checkout], service="orders") as engine:
+        async with database.transaction() as tx:
+            run = await engine.start(tx, checkout, order, id=order.order_id)
+
+It is used like `Engine`. The database is the service's own: a saga's start commits in it, and is
+handed on to Temporal afterwards. What holds otherwise there is on the page "Sagas on Temporal".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from contextvars import copy_context
+from datetime import timedelta
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+from temporalio.client import WorkflowFailureError
+from temporalio.converter import PayloadCodec
+from temporalio.worker import Worker
+
+from switchgear.database.joined import joined, joined_sync
+from switchgear.database.port import Database, committed
+from switchgear.errors import SagaError
+from switchgear.model.outcome import Reason, Unavailable, Unknown
+from switchgear.saga.acting import check_decision
+from switchgear.saga.definition import Saga, Step
+from switchgear.saga.errors import (
+    NotCommitted,
+    SagaConflict,
+    SagaUnfinished,
+    TemporalRefused,
+)
+from switchgear.saga.notify import Hook
+from switchgear.saga.outage import Outage
+from switchgear.saga.run import Done, Run, RunState, end_of
+from switchgear.saga.starting import by_definition, check_same, new_saga
+from switchgear.saga.state import What
+from switchgear.saga.stores import store_of
+from switchgear.saga.stores.port import drive, drive_sync
+from switchgear.saga.story import Decision
+from switchgear.saga.temporal import starts
+from switchgear.saga.temporal.activities import BEATS, Activities
+from switchgear.saga.temporal.cluster import Cluster, Seen, unknown
+from switchgear.saga.temporal.place import Place, connect
+from switchgear.saga.temporal.starts import Start
+from switchgear.saga.temporal.wire import MOST, Begin, Refutation
+from switchgear.saga.temporal.workflow import SagaWorkflow
+
+__all__ = ["TemporalEngine"]
+
+_log = logging.getLogger("switchgear.saga")
+_ASK_FIRST, _ASK_MOST = 0.02, 1.0
+_POLL: Final = 1.0
+"""Seconds between two looks for starts that another process left."""
+_STRANGERS: Final = 60.0
+_BATCH: Final = 50
+_AGAIN: Final = 5.0
+_HALT: Final = 5.0
+
+
+class TemporalEngine:
+    """Starts and drives the sagas of the service `service` on Temporal.
+
+    `sagas` are the definitions that this process knows; list an old version beside the new one
+    until its last saga has ended. `concurrency` is how many attempts of one definition run at once,
+    and `lease` for how many seconds a worker may fall silent before it is given up. `notify` is
+    told of each work item that opens, at least once. `codec` encrypts what Temporal stores.
+    `events` is how long a history grows before the saga goes on in a new one.
+
+    Raises `TemporalRefused` for a saga that cannot run there: one with locks.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        place: Place,
+        sagas: Iterable[Saga] = (),
+        *,
+        service: str,
+        concurrency: int = 64,
+        lease: float = 10.0,
+        notify: Hook | None = None,
+        codec: PayloadCodec | None = None,
+        events: int = 4_000,
+    ) -> None:
+        self.place = place
+        self.service = service
+        self._database = database
+        self._store = store_of(database)
+        self._sagas = by_definition(sagas)
+        self._concurrency = concurrency
+        self._lease = lease
+        self._notify = notify
+        self._codec = codec
+        self._events = events
+        self._cluster: Cluster | None = None
+        self._outage = Outage()
+        self._activities: list[Activities] = []
+        self._workers: list[Worker] = []
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._prepared = False
+        self._running = False
+        self._task: asyncio.Task[None] | None = None
+        for saga in self._sagas.values():
+            _check(saga)
+
+    # --- starting ------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Create or update the table of starts, and reach Temporal if it is there.
+
+        Where it is only away, this returns: starts wait. Raises `TemporalRefused` where the
+        namespace, the credentials or the place are wrong.
+        """
+        if self._prepared:
+            return
+        await self._database.migrate(starts.COMPONENT, starts.STEPS)
+        self._prepared = True
+        try:
+            await self._connect()
+        except Unavailable as error:
+            self._outage.began(error)
+
+    async def start(self, tx: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
+        """Start `saga` inside the transaction `tx`: it runs if and only if `tx` commits.
+
+        Arguments and errors are those of `Engine.start`. Where Temporal is away, that another saga
+        has the id there is found only after the commit: `run.result` then says so.
+        """
+        start = self._new(saga, input, id)
+        await self._check_existing(saga, start)
+        transaction = joined(tx)
+        other = await drive(transaction, starts.insert(start, time.time()))
+        self._check_same(saga, start, other)
+        if transaction is tx:
+            transaction.after_commit(self.wake)
+        return Run(self, id)
+
+    async def begin(self, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
+        """Start `saga` by itself, and return once it is durable. Errors as in `start`."""
+        start = self._new(saga, input, id)
+        await self._check_existing(saga, start)
+        other = await self._store.write(starts.insert(start, time.time()))
+        committed()
+        self._check_same(saga, start, other)
+        self.wake()
+        return Run(self, id)
+
+    def start_sync(self, connection: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
+        """Do what `start` does on a connection that does not await; see `Engine.start_sync`."""
+        start = self._new(saga, input, id)
+        transaction = joined_sync(connection)
+        if transaction is None:
+            raise SagaError(
+                f"{type(connection).__qualname__} is not a connection that does not await.",
+                fix="Give start_sync a sqlite3 connection or an SQLAlchemy Session, or use start.",
+            )
+        unit = starts.insert(start, time.time())
+        other = drive_sync(lambda sql, args: transaction.run(sql, *args), unit)
+        self._check_same(saga, start, other)
+        return Run(self, id)
+
+    async def refute(
+        self,
+        tx: object,  # noqa: ARG002  as every engine takes it
+        id: str,  # noqa: A002  it is called that everywhere
+        step: Step[..., object] | str,
+        *,
+        actor: str,
+        evidence: str,
+    ) -> str:
+        """Say that a step, recorded as done, does not hold after all.
+
+        It holds at once, not with `tx`: it is safe to repeat, so a handler that fails afterwards
+        refutes again. Errors are those of `switchgear.saga.runbook.refute`.
+        """
+        name = step if isinstance(step, str) else step.name
+        given = Refutation(name, Decision(actor, evidence))
+        check_decision(What.REFUTE, given.decision)
+        seen = await self._reached().see(id)
+        if seen is None:
+            raise unknown(id)
+        return await self._reached().refute(seen, given)
+
+    def wake(self) -> None:
+        """Hand on starts now: after the commit of a transaction that `start_sync` was part of."""
+        self._wake.set()
+
+    def get(self, id: str) -> Run:  # noqa: A002  it is called that everywhere
+        """Return the run of the saga `id`, which may have been started anywhere."""
+        return Run(self, id)
+
+    def _new(self, saga: Saga, given: object, saga_id: str) -> Start:
+        if not self._prepared:
+            raise SagaError(
+                "the engine's tables have not been prepared.",
+                where=f"start of saga {saga.name}",
+                fix="Call `await engine.prepare()` when the service starts.",
+            )
+        if saga.plan.id not in self._sagas:
+            raise SagaError(
+                f"version {saga.version} of saga {saga.name} is not one of this engine's.",
+                fix="List it in TemporalEngine(..., sagas=[...]).",
+            )
+        new = new_saga(saga, given, saga_id, 0.0)
+        if len(new.input) > MOST:
+            raise SagaError(
+                f"its input is {len(new.input)} bytes, and on Temporal it is at most {MOST}.",
+                where=f"start of saga {saga.name}",
+                fix="Give it a reference to what is large.",
+            )
+        begin = Begin(
+            id=saga_id,
+            plan=saga.plan,
+            input=msgspec.Raw(new.input),
+            context=msgspec.Raw(new.context),
+            deadline=None if saga.deadline is None else saga.deadline.total_seconds(),
+            lease=self._lease,
+            events=self._events,
+        )
+        queue = f"{self.service}/{saga.plan.id}"
+        return Start(saga_id, queue, msgspec.json.encode(begin))
+
+    async def _check_existing(self, saga: Saga, start: Start) -> None:
+        """Refuse an id that Temporal knows as that of something else, if it can be asked."""
+        if self._cluster is None:
+            return
+        try:
+            begun = await self._cluster.begun(start.id)
+        except Unavailable:
+            return
+        if begun is not None:
+            _compare(saga, start, begun)
+
+    def _check_same(self, saga: Saga, start: Start, other: Start | None) -> None:
+        if other is not None:
+            _compare(saga, start, msgspec.json.decode(other.given, type=Begin))
+
+    # --- asking --------------------------------------------------------------------------------
+
+    async def outcome(self, saga_id: str, within: float) -> Done:
+        """Wait for the end of a saga; see `Run.result`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        pause = _ASK_FIRST
+        ending: asyncio.Task[object] | None = None
+        try:
+            while True:
+                seen = await self._seen(saga_id)
+                status = "running" if seen is None else seen.status
+                if seen is not None and seen.closed:
+                    return await self._end(seen)
+                if status == "queued" or loop.time() >= end:
+                    raise _unfinished(saga_id, status)
+                if seen is not None and ending is None:
+                    ending = asyncio.create_task(self._reached().ended(saga_id))
+                left = min(pause, max(end - loop.time(), 0.0))
+                if ending is None or ending.done():
+                    await asyncio.sleep(left)
+                else:
+                    await asyncio.wait([ending], timeout=left)
+                pause = min(pause * 2, _ASK_MOST)
+        finally:
+            if ending is not None:
+                ending.cancel()
+                await asyncio.gather(ending, return_exceptions=True)
+
+    async def state(self, saga_id: str) -> RunState:
+        """Return where a saga stands; see `Run.state`. A worker of its definition has to be there.
+
+        Raises `NotCommitted`, and `SagaUnfinished` while Temporal has not heard of it yet.
+        """
+        seen = await self._seen(saga_id)
+        if seen is None:
+            raise _unfinished(saga_id, "running")
+        record = await self._reached().record(seen)
+        return RunState(
+            id=saga_id,
+            saga=record.plan.saga,
+            version=record.plan.version,
+            status=record.status,
+            steps={name: mark.fate for name, mark in record.snapshot.state.marks.items()},
+            began=record.began,
+            deadline=record.snapshot.state.deadline,
+            ended=record.ended,
+        )
+
+    async def _seen(self, saga_id: str) -> Seen | None:
+        """Return what Temporal tells of a saga; None: it has only been committed here."""
+        for _ in range(2):  # it may be handed on between the two questions
+            seen = await self._cluster.see(saga_id) if self._cluster is not None else None
+            if seen is not None:
+                return seen
+            start = await self._store.read(starts.find(saga_id))
+            if start is not None and start.refused is not None:
+                raise SagaConflict(start.refused)
+            if start is not None:
+                return None
+        self._reached()
+        raise NotCommitted(
+            f"no saga {saga_id} has been committed.",
+            fix="Ask after the transaction that starts it has ended: outside its `async with`.",
+        )
+
+    async def _end(self, seen: Seen) -> Done:
+        try:
+            record = await self._reached().ended(seen.id)
+        except WorkflowFailureError:
+            raise SagaUnfinished(
+                seen.id,
+                status=seen.status,
+                what=f"the workflow of saga {seen.id} was {seen.status} on Temporal: what was done "
+                f"by then stays. See `switchgear saga show {seen.id}`.",
+            ) from None
+        return end_of(seen.id, record.story(), record.status)
+
+    # --- working -------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether sagas are taken up here: between the beginning of `run` and that of `stop`."""
+        return self._running
+
+    async def run(self) -> None:
+        """Drive sagas until `stop`, and hand on starts. Where Temporal is away, it waits."""
+        await self.prepare()
+        if self._running:
+            raise SagaError("the engine runs already.", fix="Run it once in each process.")
+        self._running = True
+        self._stopping.clear()
+        try:
+            while self._running:
+                try:
+                    await self._connect()
+                    await self._work()
+                except Unavailable as error:
+                    self._outage.began(error)
+                except Exception:  # noqa: BLE001  whatever ended the workers, the sagas are to go on
+                    _log.exception("the workers on Temporal failed; they begin again")
+                await _until(self._stopping, _AGAIN)
+        finally:
+            self._running = False
+            self._stopped.set()
+
+    async def stop(self, within: float | timedelta = 10.0) -> None:
+        """Begin no further attempt, and wait for the running ones at most `within` seconds.
+
+        What has not ended by then is cut short and counts as interrupted.
+        """
+        seconds = within.total_seconds() if isinstance(within, timedelta) else within
+        if not self._running:
+            return
+        self._running = False
+        self._stopping.set()
+        self._wake.set()
+        ending = asyncio.gather(
+            *(worker.shutdown() for worker in self._workers if worker.is_running)
+        )
+        try:
+            await asyncio.wait([ending], timeout=seconds)
+            for each in self._activities:
+                each.halt()
+            await asyncio.wait([ending], timeout=_HALT)
+        finally:
+            if not ending.done() and self._task is not None:
+                self._task.cancel()
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
+        if self._task is None or not self._task.cancelling():
+            await self._stopped.wait()
+
+    async def __aenter__(self) -> Self:
+        """Prepare the table and work in the background during the body of the `async with`."""
+        await self.prepare()
+        self._task = asyncio.create_task(self.run(), name="saga engine", context=copy_context())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+        if self._task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def _reached(self) -> Cluster:
+        if self._cluster is None:
+            raise Unavailable(f"{self.place} has not been reached yet.", reason=Reason.CONNECT)
+        return self._cluster
+
+    async def _connect(self) -> None:
+        if self._cluster is None:
+            client = await connect(self.place, codec=self._codec)
+            self._cluster = Cluster(client, self.service)
+            self._outage.ended()
+
+    async def _work(self) -> None:
+        """Drive and hand on until it stops, or a part fails."""
+        cluster = self._reached()
+        self._activities, self._workers = [], []
+        for definition, saga in self._sagas.items():
+            activities = Activities(saga, self._notify)
+            self._activities.append(activities)
+            self._workers.append(self._worker(cluster, definition, activities))
+        if not self._running:
+            return
+        parts = [asyncio.create_task(worker.run()) for worker in self._workers]
+        parts.append(asyncio.create_task(self._relay(cluster)))
+        looking = asyncio.create_task(self._look_for_strangers(cluster))
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+            for part in done:
+                part.result()
+        finally:
+            for part in (*parts, looking):
+                part.cancel()
+            await asyncio.gather(*parts, looking, return_exceptions=True)
+
+    def _worker(self, cluster: Cluster, definition: str, activities: Activities) -> Worker:
+        beat = timedelta(seconds=self._lease / BEATS)
+        return Worker(
+            cluster.client,
+            task_queue=cluster.queue(definition),
+            workflows=[SagaWorkflow],
+            activities=activities.all(),
+            max_concurrent_activities=self._concurrency,
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=self._lease),
+            max_heartbeat_throttle_interval=beat,
+            default_heartbeat_throttle_interval=beat,
+            # `stop` has a bound of its own
+            graceful_shutdown_timeout=timedelta(days=1),
+        )
+
+    async def _relay(self, cluster: Cluster) -> None:
+        """Hand on what has been committed here, until it stops."""
+        while self._running:
+            self._wake.clear()
+            try:
+                rows = await self._store.read(starts.pending(_BATCH))
+                if rows:
+                    await asyncio.gather(*(self._hand_on(cluster, row) for row in rows))
+                self._outage.ended()
+            except (Unavailable, Unknown) as error:
+                self._outage.began(error)
+                await _until(self._stopping, _POLL)
+                continue
+            except TemporalRefused as error:
+                _log.error("sagas cannot be started, and wait: %s", error)
+                await _until(self._stopping, _AGAIN)
+                continue
+            if len(rows) < _BATCH:
+                await _until(self._wake, _POLL)
+
+    async def _hand_on(self, cluster: Cluster, start: Start) -> None:
+        given = msgspec.json.decode(start.given, type=Begin)
+        if not await cluster.start(given, start.queue):
+            try:
+                begun = await cluster.begun(start.id)
+                saga = self._sagas.get(given.plan.id)
+                if begun is not None and saga is not None:
+                    _compare(saga, start, begun)
+            except SagaConflict as error:
+                _log.error("saga %s was committed and cannot start: %s", start.id, error)
+                await self._store.write(starts.refuse(start.id, error.what))
+                return
+        await self._store.write(starts.drop([start.id]))
+
+    async def _look_for_strangers(self, cluster: Cluster) -> None:
+        """Say what nobody here can drive."""
+        told: set[str] = set()
+        queues = [cluster.queue(definition) for definition in self._sagas]
+        while self._running:
+            with contextlib.suppress(Unavailable, TemporalRefused):
+                found = await cluster.strangers(queues)
+                for definition in found.keys() - told:
+                    name, version, _ = definition.split("/")
+                    _log.warning(
+                        "%d unfinished saga(s) %s version %s are left alone: this worker does not "
+                        "have that definition. Run one that has it until they have ended.",
+                        found[definition],
+                        name,
+                        version,
+                    )
+                told = set(found)
+            await asyncio.sleep(_STRANGERS)
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def _check(saga: Saga) -> None:
+    """Refuse what Temporal has no place for."""
+    if saga.plan.locks:
+        raise TemporalRefused(
+            f"saga {saga.name} declares the lock {saga.plan.locks[0]}, and on Temporal there is no "
+            "transaction that could take it.",
+            where=f"saga {saga.name}",
+            fix="Let the saga's id be what the lock is on: there is one saga of an id.",
+        )
+    if saga.keep is not None:
+        _log.info("keep of saga %s has no effect: the namespace's retention has", saga.name)
+
+
+def _compare(saga: Saga, start: Start, begun: Begin) -> None:
+    given = msgspec.json.decode(start.given, type=Begin)
+    check_same(
+        saga,
+        start.id,
+        bytes(given.input),
+        name=begun.plan.saga,
+        existing=bytes(begun.input),
+        ids="a service",
+    )
+
+
+def _unfinished(saga_id: str, status: str) -> SagaUnfinished:
+    if status == "queued":
+        told = f"saga {saga_id} waits for a person: see `switchgear saga show {saga_id}`."
+    else:
+        told = f"saga {saga_id} has not ended yet; it is {status}. Ask again by its id."
+    return SagaUnfinished(saga_id, status=status, what=told)

@@ -1,0 +1,76 @@
+"""Engines on the run's Temporal server. Every history that a test makes is replayed at its end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from switchgear.database.sqlite import Sqlite
+from switchgear.saga import Saga
+from switchgear.saga.temporal import Place, TemporalEngine
+from switchgear.saga.temporal.cluster import Cluster
+from switchgear.saga.temporal.place import connect
+from tests.saga.temporal.replay import replay
+from tests.servers import address
+
+
+@pytest.fixture(scope="session")
+def place() -> Place:
+    return Place.of(address("temporal"))
+
+
+class Service:
+    """A service of the test's own on the cluster, with the ids of all sagas that it has started."""
+
+    def __init__(self, database: Sqlite, place: Place, cluster: Cluster) -> None:
+        self.database = database
+        self.place = place
+        self.cluster = cluster
+        self.name = cluster.service
+
+    def make(self, *sagas: Saga, **settings: Any) -> TemporalEngine:
+        settings = {"service": self.name, "lease": 2.0, **settings}
+        return TemporalEngine(self.database, self.place, sagas, **settings)
+
+    async def replay(self) -> int:
+        """Replay every history of the service, also of what has not ended; return how many."""
+        client = self.cluster.client
+        query = f"WorkflowId STARTS_WITH '{self.name}/'"
+        count = 0
+        async for each in client.list_workflows(query):
+            handle = client.get_workflow_handle(each.id, run_id=each.run_id)
+            await replay(await handle.fetch_history())
+            count += 1
+        return count
+
+
+@pytest.fixture
+async def service(place: Place, tmp_path: Path) -> AsyncIterator[Service]:
+    database = Sqlite(tmp_path / "service.db", busy=1.0)
+    client = await connect(place)
+    made = Service(database, place, Cluster(client, f"test-{secrets.token_hex(4)}"))
+    yield made
+    await made.replay()
+    async for seen in made.cluster.running():
+        await client.get_workflow_handle(f"{made.name}/{seen.id}").terminate("the test is over")
+    await database.close()
+
+
+Working = Callable[..., Any]
+
+
+@pytest.fixture
+def working(service: Service) -> Working:
+    """Return a context manager that runs an engine with the sagas it is given."""
+
+    @asynccontextmanager
+    async def run(*sagas: Saga, **settings: Any) -> AsyncIterator[TemporalEngine]:
+        async with service.make(*sagas, **settings) as engine:
+            yield engine
+
+    return run

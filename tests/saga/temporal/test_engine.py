@@ -1,0 +1,422 @@
+"""The engine on a real Temporal server: what starts, how it ends, and what a person does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import timedelta
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+
+from switchgear.errors import SagaError
+from switchgear.model.outcome import Unavailable, Unknown
+from switchgear.saga import (
+    Backoff,
+    Fate,
+    NotCommitted,
+    SagaConflict,
+    SagaUndone,
+    SagaUnfinished,
+    StateMoved,
+)
+from switchgear.saga.state import What
+from switchgear.saga.story import Decision
+from switchgear.saga.temporal import Place
+from switchgear.saga.temporal.wire import Action, Refutation
+from tests.saga.shop import (
+    UNKNOWN,
+    Book,
+    Order,
+    OutOfStock,
+    Payment,
+    Reservation,
+    Shipment,
+    checkout,
+    eventually,
+)
+from tests.saga.temporal.conftest import Service, Working
+
+
+async def test_done(service: Service, working: Working, book: Book) -> None:
+    saga = checkout(book)
+    async with working(saga) as engine:
+        async with service.database.transaction() as tx:
+            run = await engine.start(tx, saga, Order("o-1"), id="o-1")
+        done = await run.result(within=20)
+        assert done.result(saga.steps["ship"]) == Shipment(3)
+        assert book.names == ["reserve", "debit", "ship", "confirm"]
+        assert book.of("ship")[0].done == Payment(10)
+        assert book.of("confirm")[0].done == Shipment(3)
+        assert [call.ctx.key for call in book.calls][:2] == [
+            "saga/o-1/reserve/do",
+            "saga/o-1/debit/do",
+        ]
+        assert book.calls[0].bound.key == "saga/o-1/reserve/do"
+        assert book.calls[0].bound.correlation == "o-1"
+        state = await run.state()
+    assert (state.status, set(state.steps.values())) == ("done", {Fate.DONE})
+    assert (state.saga, state.version) == ("checkout", 1)
+    assert state.ended is not None
+    assert await service.replay() == 1
+
+
+async def test_undone_by_a_refusal(working: Working, book: Book) -> None:
+    book.will("ship", OutOfStock(sku="A-1"))
+    saga = checkout(book)
+    async with working(saga) as engine:
+        run = await engine.begin(saga, Order("o-1"), id="o-1")
+        with pytest.raises(SagaUndone, match="turned round at step ship: refused") as caught:
+            await run.result(within=20)
+    assert book.names == ["reserve", "debit", "ship", "refund", "release"]
+    assert book.of("refund")[0].done == Payment(10)
+    assert book.of("release")[0].done == Reservation(1)
+    assert isinstance(caught.value.refusal, OutOfStock)
+    assert caught.value.refusal.sku == "A-1"
+
+
+async def test_an_undo_is_told_what_is_not_known(working: Working, book: Book) -> None:
+    book.will("debit", UNKNOWN)
+    saga = checkout(book)
+    async with working(saga) as engine:
+        run = await engine.begin(saga, Order("o-1"), id="o-1")
+        with pytest.raises(SagaUndone):
+            await run.result(within=20)
+    assert book.names == ["reserve", "debit", "debit", "refund", "release"]
+    told = book.of("refund")[0].done
+    assert isinstance(told, Unknown)
+    assert (told.key, told.attempts) == ("saga/o-1/debit/do", 2)
+    assert [call.ctx.attempt for call in book.of("debit")] == [1, 2]
+
+
+class TestStart:
+    async def test_only_with_its_transaction(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        saga = checkout(book)
+        async with working(saga) as engine:
+            with contextlib.suppress(ZeroDivisionError):
+                async with service.database.transaction() as tx:
+                    run = await engine.start(tx, saga, Order("o-1"), id="o-1")
+                    raise ZeroDivisionError
+            with pytest.raises(NotCommitted):
+                await run.result(within=5)
+            with pytest.raises(NotCommitted):
+                await run.state()
+        assert not book.calls
+
+    async def test_the_same_twice_is_one_saga(self, working: Working, book: Book) -> None:
+        saga, other = checkout(book), checkout(book, name="other")
+        async with working(saga, other) as engine:
+            for _ in range(2):
+                run = await engine.begin(saga, Order("o-1"), id="o-1")
+                await run.result(within=20)
+            assert book.names.count("reserve") == 1
+            with pytest.raises(SagaConflict, match="started with another input"):
+                await engine.begin(saga, Order("o-1", 11), id="o-1")
+            with pytest.raises(SagaConflict, match=r"is that of a saga checkout.*other-o-1"):
+                await engine.begin(other, Order("o-1"), id="o-1")
+
+    async def test_what_was_committed_before_a_crash_starts_later(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        saga = checkout(book)
+        idle = service.make(saga)  # it commits the start, and never comes to hand it on
+        await idle.prepare()
+        run = await idle.begin(saga, Order("o-1"), id="o-1")
+        with pytest.raises(SagaUnfinished, match="has not ended yet"):
+            await run.result(within=0)
+        with pytest.raises(SagaConflict, match="another input"):
+            await idle.begin(saga, Order("o-1", 11), id="o-1")
+        async with working(saga) as engine:
+            await engine.get("o-1").result(within=20)
+
+    async def test_an_id_that_is_taken_on_the_cluster(
+        self, service: Service, working: Working, book: Book, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        saga = checkout(book)
+        idle = service.make(saga)
+        await idle.prepare()
+        idle._cluster = None  # it cannot be asked just now
+        run = await idle.begin(saga, Order("o-1"), id="o-1")
+        client = service.cluster.client
+        await client.start_workflow("other", id=f"{service.name}/o-1", task_queue="nobody")
+        with caplog.at_level(logging.ERROR):
+            async with working(saga) as engine:
+                await eventually(lambda: "o-1 was committed and cannot start" in caplog.text)
+                with pytest.raises(SagaConflict, match="the id of a workflow that is no saga"):
+                    await engine.begin(saga, Order("o-1"), id="o-1")
+                assert run.id == "o-1"
+        await client.get_workflow_handle(f"{service.name}/o-1").terminate()
+
+    async def test_while_temporal_is_away(
+        self, service: Service, book: Book, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        saga = checkout(book)
+        service.place = Place.of("temporal://127.0.0.1:9/default")
+        async with service.make(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaUnfinished):
+                await run.result(within=0.1)
+            with pytest.raises(Unavailable, match="has not been reached"):
+                await engine.get("o-2").result(within=0.1)
+        assert "cannot be used now" in caplog.text
+        assert not book.calls
+
+    async def test_what_cannot_be_started(self, working: Working, book: Book) -> None:
+        saga, other = checkout(book), checkout(book, name="other")
+        locked = checkout(book, name="locked")
+        async with working(saga) as engine:
+            with pytest.raises(SagaError, match="not one of this engine's"):
+                await engine.begin(other, Order("o-1"), id="o-1")
+            with pytest.raises(SagaError, match="at most 1000000"):
+                await engine.begin(saga, Order("o" * 1_000_001), id="o-1")
+            with pytest.raises(SagaError, match="is not an id"):
+                await engine.begin(saga, Order("o-1"), id="")
+        assert locked.plan.locks == ()
+
+
+class TestDeadline:
+    async def test_before_the_pivot(self, working: Working, book: Book) -> None:
+        never = asyncio.Event()
+        book.will("debit", never)
+        saga = checkout(book, deadline=timedelta(seconds=0.7))
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaUndone, match="deadline"):
+                await run.result(within=20)
+        assert book.names == ["reserve", "debit", "refund", "release"]
+        assert isinstance(book.of("refund")[0].done, Unknown)
+
+    async def test_after_the_pivot(self, working: Working, book: Book) -> None:
+        held = asyncio.Event()
+        book.will("ship", held)
+        saga = checkout(book, deadline=timedelta(seconds=1.0))
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await book.until("ship")
+            with pytest.raises(SagaUnfinished):
+                await run.result(within=1.2)
+            held.set()
+            await run.result(within=20)
+        assert book.names == ["reserve", "debit", "ship", "confirm"]
+
+    async def test_of_what_no_worker_has_attempted(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        saga = checkout(book, deadline=timedelta(seconds=0.5))
+        idle = service.make(saga)
+        await idle.prepare()
+        run = await idle.begin(saga, Order("o-1"), id="o-1")
+        queue = service.cluster.queue(saga.plan.id)
+        relay = asyncio.create_task(idle._relay(service.cluster))
+        idle._running = True
+        async with service.cluster.interpreted(queue):  # nobody attempts a step
+            with pytest.raises(SagaUndone, match="its deadline passed"):
+                await run.result(within=20)
+            state = await run.state()
+        idle._running = False
+        relay.cancel()
+        assert state.steps["reserve"] is Fate.ABSENT
+        assert not book.calls
+
+
+class TestCancelled:
+    async def test_before_the_pivot_it_is_undone(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        held = asyncio.Event()
+        book.will("debit", held)
+        saga = checkout(book)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await book.until("debit")
+            await service.cluster.client.get_workflow_handle(f"{service.name}/o-1").cancel()
+            with pytest.raises(SagaUnfinished):  # what is attempted is not cut short
+                await run.result(within=0.3)
+            held.set()
+            with pytest.raises(SagaUndone, match="cancelled by Temporal"):
+                await run.result(within=20)
+        assert book.names == ["reserve", "debit", "refund", "release"]
+
+    async def test_an_undo_is_shielded(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        held = asyncio.Event()
+        book.will("ship", OutOfStock(sku="A-1"))
+        book.will("refund", held)
+        saga = checkout(book)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await book.until("refund")
+            await service.cluster.client.get_workflow_handle(f"{service.name}/o-1").cancel()
+            with pytest.raises(SagaUnfinished):
+                await run.result(within=0.3)
+            held.set()
+            with pytest.raises(SagaUndone, match="at step ship"):
+                await run.result(within=20)
+            handle = service.cluster.client.get_workflow_handle(f"{service.name}/o-1")
+            found = await handle.describe()
+        assert found.status is WorkflowExecutionStatus.COMPLETED
+        assert book.names == ["reserve", "debit", "ship", "refund", "release"]
+
+    async def test_after_the_pivot_it_means_nothing(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        held = asyncio.Event()
+        book.will("confirm", held)
+        saga = checkout(book)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await book.until("confirm")
+            await service.cluster.client.get_workflow_handle(f"{service.name}/o-1").cancel()
+            with pytest.raises(SagaUnfinished):
+                await run.result(within=0.3)
+            held.set()
+            await run.result(within=20)
+        assert book.names == ["reserve", "debit", "ship", "confirm"]
+
+
+class TestWorkers:
+    async def test_what_is_cut_short_is_attempted_by_the_next(
+        self, working: Working, book: Book
+    ) -> None:
+        book.will("debit", asyncio.Event(), None)
+        saga = checkout(book)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await book.until("debit")
+            await engine.stop(within=0)
+        async with working(saga) as engine:
+            await engine.get("o-1").result(within=20)
+        assert run.id == "o-1"
+        assert book.names == ["reserve", "debit", "debit", "ship", "confirm"]
+        assert [call.ctx.attempt for call in book.of("debit")] == [1, 2]
+
+    async def test_another_version_is_left_alone(
+        self, service: Service, working: Working, book: Book, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        old, new = checkout(book), checkout(book, version=2)
+        book.will("reserve", asyncio.Event(), None)
+        async with working(old) as engine:
+            await engine.begin(old, Order("o-1"), id="o-1")
+            await book.until("reserve")
+            await engine.stop(within=0)
+        with caplog.at_level(logging.WARNING):
+            async with working(new) as engine:
+                await eventually(lambda: "version 1 are left alone" in caplog.text)
+                run = await engine.begin(new, Order("o-2"), id="o-2")
+                await run.result(within=20)
+                with pytest.raises(SagaUnfinished):
+                    await engine.get("o-1").result(within=0)
+        async with working(new, old) as engine:
+            await engine.get("o-1").result(within=20)
+            assert (await engine.get("o-1").state()).version == 1
+
+    async def test_a_long_history_is_continued(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        quick = Backoff(attempts=12, first=0.001, factor=1.0, most=0.001)
+        book.will("debit", *[UNKNOWN] * 10, None)
+        saga = checkout(book, retry=quick)
+        async with working(saga, events=40) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await run.result(within=30)
+            record = await service.cluster.ended("o-1")
+        assert [call.ctx.attempt for call in book.of("debit")] == list(range(1, 12))
+        assert len(record.lines) == 10 + 4
+        assert await service.replay() > 1
+
+    async def test_a_result_that_is_too_large(self, working: Working, book: Book) -> None:
+        book.will("ship", OutOfStock(sku="x" * 20))
+        saga = checkout(book)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o" * 999_980), id="o-1")
+            with pytest.raises(SagaUndone, match="at most 1000000"):
+                await run.result(within=20)
+        assert book.names == ["reserve", "release"]
+
+
+class TestOperated:
+    async def test_a_work_item(self, service: Service, working: Working, book: Book) -> None:
+        told = []
+
+        async def hook(item: object) -> None:
+            told.append(item)
+
+        book.will("ship", OutOfStock(sku="A-1"))
+        book.will("refund", OutOfStock(sku="A-1"), None)
+        saga = checkout(book)
+        async with working(saga, notify=hook) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaUnfinished, match="waits for a person"):
+                await run.result(within=20)
+            assert (await run.state()).status == "queued"
+            await eventually(lambda: len(told) == 1)
+            assert told[0].id == "o-1/refund"
+            assert "refund" in told[0].instructions.lower()
+            seen = await service.cluster.see("o-1")
+            assert [each.id for each in seen.items] == ["o-1/refund"]
+            wrong = Action("o-1", What.ABORT, Decision("me", "why not"))
+            with pytest.raises(StateMoved, match="only a pivot can be aborted"):
+                await service.cluster.act("o-1", wrong)
+            with pytest.raises(SagaError, match="needs an actor and a reason"):
+                await service.cluster.act("o-1", Action("o-1", What.RETRY, Decision("me", " ")))
+            action = Action("o-1/refund", What.RETRY, Decision("me", "the bank is back"))
+            item = await service.cluster.act("o-1", action)
+            assert (item.action, item.actor) == ("retry", "me")
+            with pytest.raises(SagaUndone):
+                await run.result(within=20)
+        assert book.names[-3:] == ["refund", "refund", "release"]
+
+    async def test_taken_twice_is_taken_once(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        book.will("confirm", OutOfStock(sku="A-1"))
+        book.will("refund", OutOfStock(sku="A-1"))
+        saga = checkout(book)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaUnfinished, match="waits for a person"):
+                await run.result(within=20)
+            refuted = Refutation("ship", Decision("me", "it came back"))
+            seen = await service.cluster.see("o-1")
+            # ship was done, so the saga turns round; what had given up is asked as stranded
+            assert await service.cluster.refute(seen, refuted) == "queued"
+            assert await service.cluster.refute(seen, refuted) == "queued"
+            await eventually(lambda: "refund" in book.names)
+            action = Action("o-1/refund", What.RESOLVE, Decision("me", "by hand"))
+            for _ in range(2):
+                item = await service.cluster.act("o-1", action)
+                assert item.closed is not None
+            with pytest.raises(StateMoved, match="is closed: resolve by me"):
+                other = Action("o-1/refund", What.SKIP, Decision("me", "by hand"))
+                await service.cluster.act("o-1", other)
+
+    async def test_refuted_after_the_end(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        saga = checkout(book)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await run.result(within=20)
+            async with service.database.transaction() as tx:
+                status = await engine.refute(
+                    tx, "o-1", saga.steps["debit"], actor="bank", evidence="it bounced"
+                )
+            assert status in {"undoing", "queued"}
+            with pytest.raises(SagaUnfinished, match="waits for a person"):
+                await run.result(within=20)
+            seen = await service.cluster.see("o-1")
+            assert {each.id for each in seen.items} == {"o-1/ship", "o-1/confirm"}
+            for name in ("confirm", "ship"):
+                action = Action(f"o-1/{name}", What.RESOLVE, Decision("me", "taken back"))
+                await service.cluster.act("o-1", action)
+            with pytest.raises(SagaUndone, match="refuted by bank: it bounced"):
+                await run.result(within=20)
+            assert book.names[-1] == "release"
+            assert "refund" not in book.names
+            # the same id is still the same saga
+            await engine.begin(saga, Order("o-1"), id="o-1")
+        assert await service.replay() == 2
