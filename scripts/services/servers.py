@@ -336,6 +336,8 @@ class Temporal(Server):
         settings = {
             # others see a new namespace when they look for it, 10 s later by default
             "system.namespaceCacheRefreshInterval": "500ms",
+            # a timer may be up to this late, 1 s by default
+            "history.timerProcessorMaxTimeShift": "1ms",
             # two cores are shared with the tests
             "matching.numTaskqueueReadPartitions": 1,
             "matching.numTaskqueueWritePartitions": 1,

@@ -8,6 +8,7 @@ import logging
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 from temporalio.client import WorkflowExecutionStatus
 
 from switchgear.errors import SagaError
@@ -15,6 +16,7 @@ from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.saga import (
     Backoff,
     Fate,
+    NoSuchSaga,
     NotCommitted,
     SagaConflict,
     SagaUndone,
@@ -184,7 +186,7 @@ class TestDeadline:
         saga = checkout(book, deadline=timedelta(seconds=0.7))
         async with working(saga) as engine:
             run = await engine.begin(saga, Order("o-1"), id="o-1")
-            with pytest.raises(SagaUndone, match="deadline"):
+            with pytest.raises(SagaUndone, match="deadline|longer than it may"):
                 await run.result(within=20)
         assert book.names == ["reserve", "debit", "refund", "release"]
         assert isinstance(book.of("refund")[0].done, Unknown)
@@ -329,13 +331,12 @@ class TestWorkers:
         assert await service.replay() > 1
 
     async def test_a_result_that_is_too_large(self, working: Working, book: Book) -> None:
-        book.will("ship", OutOfStock(sku="x" * 20))
         saga = checkout(book)
         async with working(saga) as engine:
-            run = await engine.begin(saga, Order("o" * 999_980), id="o-1")
+            run = await engine.begin(saga, Order("o" * 999_950), id="o-1")
             with pytest.raises(SagaUndone, match="at most 1000000"):
                 await run.result(within=20)
-        assert book.names == ["reserve", "release"]
+        assert book.names == ["reserve", "debit", "refund", "release"]
 
 
 class TestOperated:
@@ -382,10 +383,14 @@ class TestOperated:
                 await run.result(within=20)
             refuted = Refutation("ship", Decision("me", "it came back"))
             seen = await service.cluster.see("o-1")
-            # ship was done, so the saga turns round; what had given up is asked as stranded
-            assert await service.cluster.refute(seen, refuted) == "queued"
-            assert await service.cluster.refute(seen, refuted) == "queued"
-            await eventually(lambda: "refund" in book.names)
+            for _ in range(2):
+                assert await service.cluster.refute(seen, refuted) in {"undoing", "queued"}
+
+            async def refund_waits() -> bool:
+                seen = await service.cluster.see("o-1")
+                return [each.id for each in seen.items] == ["o-1/refund"]
+
+            await eventually(refund_waits)
             action = Action("o-1/refund", What.RESOLVE, Decision("me", "by hand"))
             for _ in range(2):
                 item = await service.cluster.act("o-1", action)
@@ -393,6 +398,9 @@ class TestOperated:
             with pytest.raises(StateMoved, match="is closed: resolve by me"):
                 other = Action("o-1/refund", What.SKIP, Decision("me", "by hand"))
                 await service.cluster.act("o-1", other)
+            with pytest.raises(NoSuchSaga, match="no work item o-1/nothing"):
+                await service.cluster.act("o-1", replace(action, item="o-1/nothing"))
+            await run.state()
 
     async def test_refuted_after_the_end(
         self, service: Service, working: Working, book: Book

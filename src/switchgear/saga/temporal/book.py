@@ -14,7 +14,7 @@ import msgspec
 
 from switchgear.saga import machine
 from switchgear.saga.acting import check_act, check_decision, check_refute, meant, taken
-from switchgear.saga.errors import StateMoved
+from switchgear.saga.errors import NoSuchSaga, StateMoved
 from switchgear.saga.evidence import WorkItem
 from switchgear.saga.plan import Plan, Side
 from switchgear.saga.state import (
@@ -57,6 +57,8 @@ class Book:
         self.begin = begin
         self.ended: float | None = None
         self.cancelled = former is not None and former.cancelled
+        self._by = (What.SKIP, _CANCELLED)
+        """What a person did last: the reason for an item to be closed."""
         self._lines: list[Told] = []
         self._items: dict[str, WorkItem] = {}
         if former is None:
@@ -134,7 +136,10 @@ class Book:
         Raises `SagaError` and `StateMoved` if it cannot be taken.
         """
         check_decision(action.action, action.decision)
-        item = meant(list(reversed(self._items.values())), action.item)
+        items = list(reversed(self._items.values()))
+        if action.item != self.begin.id and action.item not in self._items:
+            raise NoSuchSaga(f"saga {self.begin.id} has no work item {action.item}.")
+        item = meant(items, action.item)
         if item is None:
             raise StateMoved(f"saga {self.begin.id} has no work item; it is {self.story.status}.")
         if not taken(item, action.action, action.decision, self.story.status):
@@ -148,10 +153,8 @@ class Book:
         if item.closed is None:
             data = msgspec.json.encode(action.decision)
             operated = Operated(item.step, action.action)
+            self._by = action.action, action.decision
             line = self.tell(operated, now=now, draw=0.0, data=data)
-            for each in self.open_items:  # a pivot that stays closes what it stands on, too
-                if not self.state.marks[each.step].item:
-                    self._items[each.id] = _closed(each, action, now)
             item = self._items[item.id]
         return replace(item, status=self.story.status), line
 
@@ -165,6 +168,7 @@ class Book:
         if self.refuted_before(given):
             return None
         data = msgspec.json.encode(given.decision)
+        self._by = What.REFUTE, given.decision
         return self.tell(Operated(given.step, What.REFUTE), now=now, draw=0.0, data=data)
 
     def instruct(self, item: WorkItem, text: str) -> WorkItem:
@@ -239,6 +243,10 @@ class Book:
         self.ended = entry.at if self.story.status in {"done", "undone"} else None
         if entry.next is Next.QUEUE:
             self._open(entry)
+        for each in self.open_items:
+            # also of other steps: a pivot that stays keeps what it stands on
+            if not self.state.marks[each.step].item:
+                self._close(each, entry.at)
         return line
 
     def _open(self, entry: Entry) -> None:
@@ -259,12 +267,8 @@ class Book:
         self._items.pop(item.id, None)  # the newest is the last
         self._items[item.id] = item
 
-
-def _closed(item: WorkItem, action: Action, now: float) -> WorkItem:
-    return replace(
-        item,
-        closed=now,
-        action=action.action,
-        actor=action.decision.actor,
-        reason=action.decision.reason,
-    )
+    def _close(self, item: WorkItem, now: float) -> None:
+        action, decision = self._by
+        self._items[item.id] = replace(
+            item, closed=now, action=action, actor=decision.actor, reason=decision.reason
+        )

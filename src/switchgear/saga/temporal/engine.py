@@ -416,9 +416,7 @@ class TemporalEngine:
             activities = Activities(saga, self._notify)
             self._activities.append(activities)
             self._workers.append(self._worker(cluster, definition, activities))
-        if not self._running:
-            return
-        parts = [asyncio.create_task(worker.run()) for worker in self._workers]
+        parts = [asyncio.create_task(self._drive(worker)) for worker in self._workers]
         parts.append(asyncio.create_task(self._relay(cluster)))
         looking = asyncio.create_task(self._look_for_strangers(cluster))
         try:
@@ -429,6 +427,10 @@ class TemporalEngine:
             for part in (*parts, looking):
                 part.cancel()
             await asyncio.gather(*parts, looking, return_exceptions=True)
+
+    async def _drive(self, worker: Worker) -> None:
+        if self._running:  # one that has not begun could not be told to stop
+            await worker.run()
 
     def _worker(self, cluster: Cluster, definition: str, activities: Activities) -> Worker:
         beat = timedelta(seconds=self._lease / BEATS)

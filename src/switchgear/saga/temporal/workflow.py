@@ -26,7 +26,12 @@ from typing import Any, Final, NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    TimeoutType,
+    is_cancelled_exception,
+)
 from temporalio.exceptions import TimeoutError as Timeout
 
 from switchgear.errors import SwitchgearError
@@ -293,8 +298,9 @@ class SagaWorkflow:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._broken, self._moved = task.exception(), True
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not is_cancelled_exception(error):
+            self._broken, self._moved = error, True
 
 
 def _at_least(seconds: float) -> timedelta:
