@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import pytest
 from services import sweep
 
-from tests.servers import PostgresDatabase, address, begin_run, emptied, end_run
+from tests.servers import PostgresDatabase, address, begin_run, build_ahead, emptied, end_run
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         sweep()
         begin_run()
+        build_ahead(config.args if config.args_source is config.ArgsSource.ARGS else ())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -8,16 +8,17 @@ import asyncio
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from services import Missing, Server, Shared
-from services.servers import SERVERS
+from services import SERVERS, Missing, Server, Shared, address_of
 
 __all__ = ["PostgresDatabase", "address", "emptied", "own"]
 
@@ -34,9 +35,38 @@ def end_run() -> None:
     Shared(Path(os.environ[_FOLDER])).stop()
 
 
+def build_ahead(paths: Sequence[str]) -> None:
+    """Begin to build what takes minutes, beside the tests, if any of `paths` needs it.
+
+    In CI alone: elsewhere, what was not built by a command is not waited for.
+    """
+    needed = {"temporal": "tests/saga/temporal"}
+    for name, folder in needed.items():
+        wanted = not paths or any(_meet(path, folder) for path in paths)
+        ready = address_of(name) or SERVERS[name].is_here()
+        if os.environ.get("CI") and wanted and not ready:
+            subprocess.Popen(
+                ["nice", "-n", "19", sys.executable, "scripts/services", "fetch", name],
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+
+def _meet(path: str, folder: str) -> bool:
+    """Tell whether a path of the command line is in a folder, or holds it."""
+    given = Path(path.partition("::")[0]).absolute()
+    wanted = (Path(__file__).parents[1] / folder).absolute()
+    return given == wanted or given in wanted.parents or wanted in given.parents
+
+
 def address(name: str) -> str:
     """Return the URL of the run's server of that name."""
     _chosen(name)
+    if not (os.environ.get("CI") or address_of(name) or SERVERS[name].is_here()):
+        pytest.skip(f"{name}: it takes minutes to build; `make services NAMES={name}` does it.")
     try:
         return Shared(Path(os.environ[_FOLDER])).url(name)
     except Missing as error:

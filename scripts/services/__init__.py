@@ -13,6 +13,16 @@ environment (`SWITCHGEAR_TEST_KAFKA=kafka://host:9092` and so on; for Temporal a
 from services.process import ServerError
 from services.programs import Missing
 from services.servers import SERVERS, Server, make
-from services.shared import Shared, sweep, variable
+from services.shared import Shared, address_of, sweep, variable
 
-__all__ = ["SERVERS", "Missing", "Server", "ServerError", "Shared", "make", "sweep", "variable"]
+__all__ = [
+    "SERVERS",
+    "Missing",
+    "Server",
+    "ServerError",
+    "Shared",
+    "address_of",
+    "make",
+    "sweep",
+    "variable",
+]

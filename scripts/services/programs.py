@@ -21,6 +21,7 @@ __all__ = [
     "Missing",
     "cache",
     "elasticmq",
+    "has_temporal",
     "kafka",
     "locked",
     "nats",
@@ -34,6 +35,7 @@ KAFKA: Final = "4.1.0"
 ELASTICMQ: Final = "1.6.14"
 TEMPORAL: Final = "1.30.4"
 
+_TEMPORAL: Final = f"temporal-{TEMPORAL}"
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 _POM: Final = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -100,7 +102,12 @@ def nats() -> Path:
 def temporal() -> Path:
     """Return the Temporal server. Its first build takes minutes."""
     module = f"go.temporal.io/server/cmd/server@v{TEMPORAL}"
-    return _built(f"temporal-{TEMPORAL}", module) / "server"
+    return _built(_TEMPORAL, module) / "server"
+
+
+def has_temporal() -> bool:
+    """Tell whether the Temporal server was built before."""
+    return (cache() / _TEMPORAL).exists()
 
 
 def kafka() -> Path:

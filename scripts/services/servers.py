@@ -45,6 +45,11 @@ class Server:
         """Return the program, fetched if need be. Raises `Missing`."""
         raise NotImplementedError
 
+    @staticmethod
+    def is_here() -> bool:
+        """Tell whether the program can be had without a long wait."""
+        return True
+
     @property
     def url(self) -> str:
         """Its address, as a broker or database URL."""
@@ -322,6 +327,7 @@ class Temporal(Server):
     name = "temporal"
     named = True
     find = staticmethod(programs.temporal)
+    is_here = staticmethod(programs.has_temporal)
     namespace: ClassVar[str] = "default"
 
     def __init__(self, folder: Path) -> None:

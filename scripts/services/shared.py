@@ -20,7 +20,7 @@ from services.process import ServerError, born, end
 from services.programs import locked
 from services.servers import SERVERS, make
 
-__all__ = ["Shared", "sweep", "variable"]
+__all__ = ["Shared", "address_of", "sweep", "variable"]
 
 _TRIES: Final = 3
 """A port that was free may be somebody's a moment later."""
@@ -32,11 +32,13 @@ def variable(name: str) -> str:
     return f"SWITCHGEAR_TEST_{name.upper()}"
 
 
-def _usual(name: str) -> str | None:
-    """Return the address that a server's own tools take from the environment, if it is there."""
+def address_of(name: str) -> str | None:
+    """Return the address of a server that is running already, if the environment says so."""
+    given = os.environ.get(variable(name))
     address = os.environ.get("TEMPORAL_ADDRESS") if name == "temporal" else None
-    namespace = os.environ.get("TEMPORAL_NAMESPACE", "default")
-    return address and f"temporal://{address}/{namespace}"
+    if given or not address:
+        return given
+    return f"temporal://{address}/{os.environ.get('TEMPORAL_NAMESPACE', 'default')}"
 
 
 class Shared:
@@ -57,7 +59,7 @@ class Shared:
 
         Raises `Missing` without its program, and `ServerError` if it does not start.
         """
-        given = os.environ.get(variable(name)) or _usual(name)
+        given = address_of(name)
         if given:
             return given
         path = self.folder / f"{name}.json"
