@@ -374,8 +374,10 @@ class TestOperated:
     async def test_taken_twice_is_taken_once(
         self, service: Service, working: Working, book: Book
     ) -> None:
+        held = asyncio.Event()
         book.will("confirm", OutOfStock(sku="A-1"))
         book.will("refund", OutOfStock(sku="A-1"))
+        book.will("release", held)
         saga = checkout(book)
         async with working(saga) as engine:
             run = await engine.begin(saga, Order("o-1"), id="o-1")
@@ -400,7 +402,9 @@ class TestOperated:
                 await service.cluster.act("o-1", other)
             with pytest.raises(NoSuchSaga, match="no work item o-1/nothing"):
                 await service.cluster.act("o-1", replace(action, item="o-1/nothing"))
-            await run.state()
+            held.set()
+            with pytest.raises(SagaUndone, match="refuted by me"):
+                await run.result(within=20)
 
     async def test_refuted_after_the_end(
         self, service: Service, working: Working, book: Book

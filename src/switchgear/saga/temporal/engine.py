@@ -140,7 +140,7 @@ class TemporalEngine:
         start = self._new(saga, input, id)
         await self._check_existing(saga, start)
         transaction = joined(tx)
-        other = await drive(transaction, starts.insert(start, time.time()))
+        other = await drive(transaction.run, starts.insert(start, time.time()))
         self._check_same(saga, start, other)
         if transaction is tx:
             transaction.after_commit(self.wake)
