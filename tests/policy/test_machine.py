@@ -10,7 +10,7 @@ from switchgear.model.context import Context
 from switchgear.model.outcome import Ok, Reason, Refused, Rejected, Status, Unavailable, Unknown
 from switchgear.model.signal import SignalKind
 from switchgear.policy.breaker import Breaker, State
-from switchgear.policy.budget import Budget
+from switchgear.policy.budget import Budget, GrpcThrottling
 from switchgear.policy.fallback import Fallback, Stale
 from switchgear.policy.limit import Limit
 from switchgear.policy.machine import Answer, Attempt, Instead, Machine, Queue, Wait
@@ -480,3 +480,34 @@ def test_a_policy_of_nothing_just_makes_the_attempt():
     end, times = run(m, [timed_out()])
     assert (end.attempts, end.final, len(times), m.state) == (1, False, 1, None)
     assert run(m, [Ok(1)])[0] == Answer(1)
+
+
+def begun(m):
+    """A call that was answered, with the first reply of a stream."""
+    call = m.call(0.0, repeatable=True)
+    step = call.begin(0.0)
+    call.answered(0.01, step, "first")
+    return call, step
+
+
+def test_a_stream_that_breaks_is_a_failure_for_the_breaker_and_the_budget():
+    m = machine(breaker=Breaker(consecutive=1), budget=GrpcThrottling())
+    call, step = begun(m)
+    # turned away on our side: that says nothing about the callee
+    call.broke(0.5, step, 0.01, Unavailable(reason=Reason.LIMIT))
+    assert (m.state, m.account.tokens) == (State.CLOSED, 10)
+    call.broke(0.5, step, 0.01, Unknown(reason=Reason.RESET))
+    assert (m.state, m.account.tokens) == (State.OPEN, 9)
+    assert kinds(m) == [SignalKind.BREAKER_OPENED]
+    assert m.gate.in_flight == 0
+
+
+def test_one_that_breaks_where_nothing_counts_changes_nothing():
+    m = machine(breaker=None, budget=None)
+    call, step = begun(m)
+    call.broke(0.5, step, 0.01, timed_out())
+    assert m.state is None
+    # a breaker that was put in meanwhile has drawn no ticket for it
+    m.reload(0.6, Policy(breaker=Breaker(consecutive=1)))
+    call.broke(0.7, step, 0.01, timed_out())
+    assert m.state is State.CLOSED
