@@ -132,3 +132,36 @@ async def test_the_second_head_of_a_connection_is_bounded(monkeypatch):
         assert (await answer(reader))[0] == 200
         writer.write(b"GET / HTTP/1.1\r\na: " + b"x" * 4 * HEAD)
         assert (await answer(reader))[0] == 431
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_off(monkeypatch):
+    monkeypatch.setattr(HttpProtocol, "taking", 0.3)
+    sent, left = [], asyncio.Event()
+
+    async def flood(scope, receive, send):
+        async def watch():
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            left.set()
+
+        watching = asyncio.create_task(watch())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not left.is_set():
+            sent.append(1)
+            piece = {"type": "http.response.body", "body": b"x" * 2**16, "more_body": True}
+            await send(piece)
+        await watching
+
+    door = HttpDoor(flood, Address("127.0.0.1", 0), "services.x.http")
+    await door.open()
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.address.port)
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    for _ in range(5):  # whoever reads slowly stays
+        await reader.readexactly(2**20)
+        await asyncio.sleep(0.1)
+    assert not left.is_set()
+    before = len(sent)
+    await asyncio.wait_for(left.wait(), 5)
+    assert len(sent) - before < 2**9  # what the buffers hold
+    writer.close()
+    await door.close(1.0)

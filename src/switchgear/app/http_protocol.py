@@ -11,6 +11,9 @@ headers, and the trailers behind a body) has a size and a time:
 | has not begun after `PATIENCE`                  | the connection is closed            |
 | is no HTTP                                      | 400                                 |
 
+A client that takes nothing of an answer for `TAKING` seconds is cut off, so that nobody holds a
+stream's place for ever by not reading it. Who works on each reply for a minute is well inside.
+
 The connection ends with the answer. What still comes in is dropped for `LINGER` seconds, because
 closing at once would reset the connection, and the client would not see why. Bodies are bounded by
 `serve/rest.py`, and for another ASGI application by itself.
@@ -37,6 +40,7 @@ __all__ = ["HEAD", "HttpProtocol"]
 HEAD: Final = 64 * 1024
 PATIENCE: Final = 30.0
 LINGER: Final = 1.0
+TAKING: Final = 300.0
 
 
 class _Turned(Exception):
@@ -47,6 +51,7 @@ class HttpProtocol(HttpToolsProtocol):
     """One connection. Named to `uvicorn.Config(http=...)`, which makes one each."""
 
     patience = PATIENCE
+    taking = TAKING
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -58,6 +63,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._over = False
         self._timer: TimerHandle | None = None
+        self._full: TimerHandle | None = None
+        """Rings when the client has taken nothing for too long."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Wait for a first request, though not for ever."""
@@ -67,7 +74,23 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._stop_waiting()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take what was sent, though not for ever."""
+        super().pause_writing()
+        self._full = self.loop.call_later(self.taking, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has taken most of it."""
+        self._taken()
+        super().resume_writing()
+
+    def _taken(self) -> None:
+        if self._full is not None:
+            self._full.cancel()
+            self._full = None
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and see whether anything came of it."""
