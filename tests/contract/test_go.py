@@ -46,11 +46,15 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (plugins / name).exists():
             plugins.mkdir(parents=True, exist_ok=True)
             go(plugins, "install", f"{package}@latest", GOBIN=str(plugins))
+    gone = folder / "go" / "shop" / "gone" / "v1.pb.go"  # of an earlier version
+    gone.parent.mkdir(parents=True)
+    gone.write_text("package v1\n")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GOBIN", str(plugins))
         folders = ["--history", str(folder / "history.jsonl"), "--out", str(folder)]
         arguments = [*folders, "--go", "acme.com/contracts/shop"]
         assert _main(["contract", "publish", "examples.shop.contracts", *arguments]) == 0
+    assert not gone.exists()
     program = folder / "go" / "client"
     program.mkdir()
     shutil.copy(Path(__file__).with_name("client.go"), program / "main.go")

@@ -8,6 +8,7 @@ path; it is put there.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,7 @@ def write_go(folder: Path, module: str, major: int, protos: Mapping[str, str]) -
     plugins = {name: _plugin(name) for name in _PLUGINS}
     path = f"{module}/v{major}" if major > 1 else module
     source = folder / "proto"
+    _clear(folder, source)
     write_protos(source, protos)
     (folder / "go.mod").write_text(f"module {path}\n\ngo {_GO}\n")
     where = [f"M{name}={path}/{name.removesuffix('.proto')}" for name in protos]
@@ -40,6 +42,14 @@ def write_go(folder: Path, module: str, major: int, protos: Mapping[str, str]) -
     arguments += [f"--{kind}_opt={one}" for kind in ("go", "go-grpc") for one in options]
     generate(source.absolute(), protos, plugins, arguments)
     return path
+
+
+def _clear(folder: Path, source: Path) -> None:
+    """Remove what an earlier version of the module had generated, and nothing else."""
+    for one in folder.rglob("*.pb.go"):
+        one.unlink()
+    if source.exists():
+        shutil.rmtree(source)
 
 
 def _plugin(name: str) -> str:
