@@ -303,6 +303,24 @@ def test_forced_open_turns_all_away_and_never_probes():
     assert breaker.wait(0) is None
 
 
+def test_forced_open_while_it_is_open_has_no_end_that_could_be_told():
+    breaker = opened(jitter=0)
+    assert breaker.wait(10.0) == 20.0
+    breaker.reload(10.0, Breaker(mode="open"))
+    assert breaker.wait(10.0) is None
+    assert breaker.admit(1e6) is None
+
+
+def test_what_was_reloaded_while_closed_goes_on_with_one_ticket_for_all():
+    breaker = circuit()
+    breaker.reload(1.0, Breaker(consecutive=2))
+    assert breaker.standing is not None
+    assert breaker.admit(1.0) is breaker.standing
+    fail(breaker, 1.0, 2)
+    assert breaker.state is State.OPEN
+    assert breaker.admit(1.0) is None  # it does more than observe
+
+
 def test_forced_closed_lets_all_pass_whatever_happens():
     breaker = circuit(mode="closed", consecutive=1)
     fail(breaker, 0, 100)

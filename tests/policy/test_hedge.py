@@ -66,6 +66,17 @@ def test_a_rival_that_could_not_be_sent_is_as_if_it_had_not_been_decided():
     assert m.gate.in_flight == 0
 
 
+def test_of_two_rivals_the_one_that_could_not_be_sent_leaves_the_other():
+    m = machine(Hedge(after=0.1, rivals=2))
+    call, first, second = raced(m)
+    third = call.hedge(0.2)
+    call.unsent(0.2, third)
+    assert [call.flies(one) for one in (first, second, third)] == [True, True, False]
+    assert call.ended(0.3, second, Ok(1)) == Answer(1, attempts=2)
+    call.lost(0.3, first)
+    assert m.gate.in_flight == 0
+
+
 def test_the_first_attempt_may_still_win():
     m = machine()
     call, first, rival = raced(m)
@@ -200,6 +211,25 @@ def test_until_enough_was_measured_there_is_no_rival():
     pacer.measured(0.02, 0.01)
     # read again after a hundredth of the window
     assert pacer.delay(0.7) == pytest.approx(0.01, rel=0.1)
+
+
+def test_the_percentile_is_read_once_in_a_hundredth_of_the_window():
+    pacer = Pacer(Hedge(samples=10, window=10, least=0.001))
+    for _ in range(10):
+        pacer.measured(1.0, 0.01)
+    usual = pacer.delay(1.0)
+    for _ in range(100):
+        pacer.measured(1.0, 1.0)
+    assert pacer.delay(1.05) == usual
+    assert pacer.delay(1.1) > 0.9
+
+
+def test_another_policy_goes_on_with_what_was_measured_in_the_same_window():
+    before = Pacer(Hedge(samples=10, window=10))
+    for _ in range(10):
+        before.measured(1.0, 0.01)
+    assert Pacer(Hedge(samples=10, window=10, rivals=2), before).delay(1.0) == before.delay(1.0)
+    assert Pacer(Hedge(samples=10, window=20), before).delay(1.0) == inf
 
 
 def test_the_percentile_follows_what_is_measured():

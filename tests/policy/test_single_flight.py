@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from switchgear.model.context import Context
 from switchgear.model.outcome import Ok, Reason, Rejected, Unavailable, Unknown
 from switchgear.policy.fallback import Fallback, Stale
@@ -78,8 +80,46 @@ def test_a_refusal_and_a_degraded_answer_are_shared_too():
     assert other.resumed(0.1) == Answer(0, degraded=True)
     m = machine(function=str)
     (leader, other), (attempt, _) = crowd(m, 2)
-    leader.ended(0.1, attempt, Unavailable(reason=Reason.CONNECT))
-    assert isinstance(other.resumed(0.1), Instead)
+    own = leader.ended(0.1, attempt, Unavailable("gone", reason=Reason.CONNECT))
+    shared = other.resumed(0.1)
+    assert isinstance(shared, Instead)
+    assert (shared.function, shared.attempts) == (str, 1)
+    assert (shared.outcome.what, shared.outcome.reason) == ("gone", Reason.CONNECT)
+    assert shared.outcome is not own.outcome
+
+
+def test_a_stale_answer_is_shared_with_its_age_and_what_it_took():
+    m = Machine(Policy(fallback=Fallback(stale=Stale())), name="edge", random=lambda: 0.5)
+    (first,), (attempt,) = crowd(m, 1)
+    first.ended(0.1, attempt, Ok(7))
+    leader, other = (m.call(1.1, repeatable=True, cache_key="tea") for _ in range(2))
+    attempt = leader.begin(1.1)
+    other.begin(1.1)
+    wait = leader.ended(1.1, attempt, Unavailable(reason=Reason.CONNECT))
+    again = leader.resumed(wait.until)
+    end = leader.ended(wait.until, again, Unavailable(reason=Reason.CONNECT, final=True))
+    assert end == Answer(7, degraded=True, age=pytest.approx(wait.until - 0.1), attempts=2)
+    assert other.resumed(wait.until) == end
+
+
+def test_where_the_fallback_only_observes_everybody_asks():
+    m = Machine(
+        Policy(fallback=Fallback(stale=Stale()), observe=["fallback"]),
+        name="edge",
+        random=lambda: 0.5,
+    )
+    _, both = crowd(m, 2)
+    assert all(isinstance(one, Attempt) for one in both)
+
+
+def test_who_has_as_much_time_left_as_the_leader_had_shares_its_failure():
+    m = machine()
+    leader = m.call(0.0, repeatable=True, cache_key="tea", deadline=0.25)
+    attempt = leader.begin(0.0)
+    other = m.call(0.0, repeatable=True, cache_key="tea", deadline=0.5)
+    other.begin(0.0)
+    leader.ended(0.25, attempt, Unknown(reason=Reason.TIMEOUT))
+    assert isinstance(other.resumed(0.25), Unknown)
 
 
 def test_who_waits_does_so_within_its_own_deadline():
@@ -90,6 +130,7 @@ def test_who_waits_does_so_within_its_own_deadline():
     end = hurried.resumed(0.05)
     assert isinstance(end, Unavailable)
     assert end.reason is Reason.EXPIRED
+    assert end.what == "edge: the deadline has passed"
     leader.ended(0.1, attempt, Ok(7))
     assert m.drain() == []
 

@@ -401,7 +401,6 @@ class Circuit:
     def _ramp(self, now: float) -> Ticket | None:
         """Let a share of the calls pass that grows with the time since it closed."""
         if now >= self.ramp_ends:
-            self.episode = 0
             self.standing = self._closed
             return self._closed
         since = now - self.ramp_began
