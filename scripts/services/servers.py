@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import ClassVar, Final
 from uuid import uuid4
@@ -22,6 +23,9 @@ from services import programs
 from services.process import Process, ServerError, answers, free_port
 
 __all__ = ["SERVERS", "Server", "make"]
+
+_SESSIONS_END: Final = 10.0
+"""Seconds for which the sessions of a PostgreSQL that was killed may go on."""
 
 
 class Server:
@@ -95,6 +99,17 @@ class Postgresql(Server):
             shutil.chown(self.folder, self._user)
         command = [self.program / "initdb", "-D", self._data, "-A", "trust", "-U", "switchgear"]
         subprocess.run([*command, "--no-sync"], check=True, capture_output=True, user=self._user)
+
+    def start(self) -> None:
+        """Start it. After a crash its sessions may have some moments left, in which it refuses."""
+        until = time.monotonic() + _SESSIONS_END
+        while True:
+            try:
+                return super().start()
+            except ServerError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
 
     def begin(self) -> Process:
         settings = {

@@ -171,6 +171,15 @@ async def test_a_kept_connection_that_was_lost_is_not_used(pool, postgres_server
     await killer.close()
 
 
+async def test_a_connection_that_ended_while_it_was_kept_is_not_used(pool):
+    database = database_of(pool)
+    for number in range(3):
+        await database.alone("INSERT INTO t VALUES (?, ?)", number, "x")
+        database._kept.terminate()  # the pool takes it back, and it answers nothing any more
+    await asyncio.sleep(0)
+    assert len(await rows(pool)) == 3
+
+
 async def test_statements_alone_hand_their_connection_on_and_then_back(postgres_url):
     async with asyncpg.create_pool(postgres_url, min_size=1, max_size=1) as pool:
         database = database_of(pool)

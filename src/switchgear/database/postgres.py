@@ -135,7 +135,7 @@ class Postgres:
     async def alone(self, sql: str, *args: Value) -> list[Row]:
         """Run one portable statement as a transaction of its own; see `Database.alone`."""
         connection = await self._take()
-        if connection.is_closed():
+        if self._lost(connection):
             self._return(connection)
             raise DatabaseUnavailable("the connection was lost before the statement.")
         try:
@@ -167,7 +167,7 @@ class Postgres:
         if kept is not None:
             if self._timer is not None:
                 self._timer.cancel()
-            if not kept.is_closed():
+            if not self._lost(kept):
                 return kept
             self._return(kept)
         try:
@@ -177,11 +177,18 @@ class Postgres:
 
     def _keep(self, connection: PoolConnectionProxy) -> None:
         """Keep a connection for the next statement, for a moment."""
-        if self._kept is not None or connection.is_closed():
+        if self._kept is not None or self._lost(connection):
             self._return(connection)
             return
         self._kept = connection
         self._timer = asyncio.get_running_loop().call_later(_KEPT, self._let_go)
+
+    def _lost(self, connection: PoolConnectionProxy) -> bool:
+        """Tell whether a connection has ended; the pool may have taken it back for that."""
+        try:
+            return connection.is_closed()
+        except self.errors:
+            return True
 
     def _let_go(self) -> None:
         kept, self._kept = self._kept, None
