@@ -1,0 +1,333 @@
+"""A broker with a server: our adapter beside FastStream and the raw client, on the same server.
+
+    python benchmarks/brokers.py --broker nats [--rounds 15] [--events 4000] [--url nats://...]
+
+Without a URL the server is started on loopback, and it flushes to the disk before it confirms.
+Every event has 200 bytes and the six headers of a CloudEvent, and over 100 keys go to 8 partitions.
+
+- publish: 64 publishers, each awaits the confirmation of one event before it publishes the next.
+- consume: what waits on the broker, from the subscription until the last is acknowledged, each once
+  it was handled (ours, through the port: once for each poll; through the lanes: with the inbox
+  and the handlers in transactions on SQLite, which the others have nothing like).
+
+Each round times every subject once, in a new random order; a ratio is taken inside one round, so a
+machine that is busy in one round is busy for both. Printed are the median over the rounds and the
+range of the middle half. Peers that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import random
+import secrets
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+from services import make
+
+from switchgear import Bus, Message, Sqlite, broker_of, event, field
+from switchgear.events.brokers.hashing import partition_of
+from switchgear.events.brokers.port import Broker, Record
+
+PUBLISHERS = 64
+PARTITIONS = 8
+BOUND = 120.0
+TOPIC = "bench.orders"
+BODY = b'{"order_id": "order-1", "note": "' + b"x" * 165 + b'"}'
+KEYS = [f"order-{number}" for number in range(100)]
+
+Subject = Callable[[int], Awaitable[float]]
+"""Publishes or consumes so many events, and returns how many seconds that took."""
+Subjects = dict[str, dict[str, Subject]]
+"""By what is measured (`publish`, `consume`), and by who does it."""
+
+
+@event(TOPIC, key="order_id")
+class Placed(Message):
+    order_id: str = field(1)
+    note: str = field(2)
+
+
+class Counter:
+    """Counts what was handled; `done` is set at the last."""
+
+    def __init__(self, count: int) -> None:
+        self.done = asyncio.Event()
+        self._left = count
+
+    def seen(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self.done.set()
+
+
+def headers(key: str) -> dict[str, str]:
+    """The headers of a CloudEvent."""
+    return {
+        "ce-specversion": "1.0",
+        "ce-id": secrets.token_hex(16),
+        "ce-type": f"{TOPIC}.Placed",
+        "ce-source": "bench",
+        "ce-partitionkey": key,
+        "content-type": "application/json",
+    }
+
+
+def records(count: int) -> list[Record]:
+    keys = [KEYS[number % len(KEYS)] for number in range(count)]
+    return [Record(TOPIC, key, headers(key), BODY) for key in keys]
+
+
+async def by_publishers(count: int, publish: Callable[[Record], Awaitable[object]]) -> float:
+    """Time `publish` for `count` events, 64 at a time."""
+    waiting = iter(records(count))
+
+    async def one() -> None:
+        for record in waiting:
+            await publish(record)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(PUBLISHERS)))
+    return time.perf_counter() - began
+
+
+# ours, the same on every broker
+
+
+async def declared(broker: Broker, group: str) -> None:
+    """Let a group exist before something is published, where a new one does not read it anyway."""
+    if not broker.capabilities.replay:
+        await (await broker.subscribe(group, [TOPIC])).close()
+
+
+async def publish_ours(connect: Callable[[], Broker], count: int) -> float:
+    broker = connect()
+    await broker.publish(records(1))
+    took = await by_publishers(count, lambda record: broker.publish([record]))
+    await broker.close()
+    return took
+
+
+async def consume_port(connect: Callable[[], Broker], count: int) -> float:
+    broker = connect()
+    await declared(broker, "bench")
+    await broker.publish(records(count))
+    began = time.perf_counter()
+    subscription = await broker.subscribe("bench", [TOPIC])
+    seen = 0
+    while seen < count:
+        polled = await subscription.poll(500, 5.0)
+        seen += len(polled.deliveries)
+        if polled.deliveries:
+            await subscription.commit({one.partition: one.offset + 1 for one in polled.deliveries})
+    took = time.perf_counter() - began
+    await subscription.close()
+    await broker.close()
+    return took
+
+
+async def consume_lanes(connect: Callable[[], Broker], count: int) -> float:
+    counter = Counter(count)
+    with tempfile.TemporaryDirectory() as folder:
+        broker, database = connect(), Sqlite(Path(folder) / "consumer.db")
+        bus = Bus(broker, database, "bench")
+
+        @bus.on(Placed, name="count", on_failure="block_key")
+        async def react(event: Placed, tx: Any) -> None:
+            tx.after_commit(counter.seen)
+
+        await declared(broker, "bench.count")
+        await broker.publish(records(count))
+        began = time.perf_counter()
+        await bus.start()
+        await counter.done.wait()
+        took = time.perf_counter() - began
+        await bus.stop()
+        await broker.close()
+        await database.close()
+    return took
+
+
+def ours(connect: Callable[[], Broker]) -> Subjects:
+    """The subjects of this project; `connect` gives a broker with nothing on it."""
+    return {
+        "publish": {"ours": partial(publish_ours, connect)},
+        "consume": {
+            "ours, port": partial(consume_port, connect),
+            "ours, lanes and inbox": partial(consume_lanes, connect),
+        },
+    }
+
+
+# NATS
+
+
+class NatsPeers:
+    """The raw client and FastStream; each run has a stream of its own, of 8 subjects like ours."""
+
+    def __init__(self, url: str, stream: Any) -> None:
+        self._url = url
+        self._stream = stream
+
+    async def raw_publish(self, count: int) -> float:
+        name = await self._fresh()
+        return await by_publishers(count, lambda record: self._publish(name, record))
+
+    async def raw_consume(self, count: int) -> float:
+        name = await self._filled(count)
+        seen = 0
+        began = time.perf_counter()
+        consumer = await self._stream.pull_subscribe(f"{name}.*", "bench", stream=name)
+        while seen < count:
+            for message in await consumer.fetch(500, timeout=5):
+                seen += 1
+                await message.ack()
+        await self._stream.consumer_info(name, "bench")  # which is answered after all of them
+        return time.perf_counter() - began
+
+    async def faststream_publish(self, count: int) -> float:
+        from faststream.nats import NatsBroker
+
+        name = await self._fresh()
+        async with NatsBroker(self._url, logger=None) as broker:
+            await broker.start()
+            return await by_publishers(
+                count,
+                lambda record: broker.publish(
+                    record.value,
+                    subject_of(name, record),
+                    headers=dict(record.headers),
+                    stream=name,
+                    timeout=30,  # half a second is not enough on a busy machine
+                ),
+            )
+
+    async def faststream_consume(self, count: int) -> float:
+        from faststream.nats import JStream, NatsBroker, PullSub
+
+        name = await self._filled(count)
+        broker = NatsBroker(self._url, logger=None)
+        counter = Counter(count)
+
+        @broker.subscriber(
+            f"{name}.*",
+            stream=JStream(name, declare=False),
+            durable="bench",
+            pull_sub=PullSub(batch_size=500),
+        )
+        async def handle(body: dict[str, Any]) -> None:
+            counter.seen()
+
+        began = time.perf_counter()
+        await broker.start()
+        await counter.done.wait()
+        took = time.perf_counter() - began
+        await broker.stop()
+        return took
+
+    async def _fresh(self) -> str:
+        name = f"b{secrets.token_hex(6)}"
+        subjects = [f"{name}.{number}" for number in range(PARTITIONS)]
+        await self._stream.add_stream(name=name, subjects=subjects)
+        return name
+
+    async def _filled(self, count: int) -> str:
+        name = await self._fresh()
+        await by_publishers(count, lambda record: self._publish(name, record))
+        return name
+
+    async def _publish(self, name: str, record: Record) -> None:
+        await self._stream.publish(
+            subject_of(name, record), record.value, headers=dict(record.headers), timeout=30
+        )
+
+
+def subject_of(name: str, record: Record) -> str:
+    return f"{name}.{partition_of(record.key or '', PARTITIONS)}"
+
+
+@asynccontextmanager
+async def nats_subjects(url: str) -> AsyncIterator[Subjects]:
+    import nats
+
+    connection = await nats.connect(url)
+    peers = NatsPeers(url, connection.jetstream())
+
+    def connect() -> Broker:
+        return broker_of(f"{url}?partitions={PARTITIONS}&prefix={secrets.token_hex(6)}.")
+
+    subjects = ours(connect)
+    subjects["publish"]["raw"] = peers.raw_publish
+    subjects["consume"]["raw"] = peers.raw_consume
+    if importlib.util.find_spec("faststream") is not None:
+        subjects["publish"]["FastStream"] = peers.faststream_publish
+        subjects["consume"]["FastStream"] = peers.faststream_consume
+    yield subjects
+    await connection.close()
+
+
+BROKERS = {"nats": nats_subjects}
+
+
+# rounds
+
+
+def spread(values: list[float], form: str) -> str:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+async def measure(broker: str, url: str, rounds: int, events: int) -> None:
+    rates: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    async with BROKERS[broker](url) as subjects:
+        for number in range(rounds + 1):
+            for what, by in subjects.items():
+                order = list(by.items())
+                random.shuffle(order)
+                for who, subject in order:
+                    async with asyncio.timeout(BOUND):
+                        rate = events / await subject(events)
+                    if number:  # the first round warms up
+                        rates[what][who].append(rate)
+    for what, by in rates.items():
+        print(f"\n{what}, {events} events, {rounds} rounds: events/s, and ours : theirs")
+        for who, found in by.items():
+            print(f"  {who:24} {spread(found, ',.0f')}")
+        for who in [one for one in by if one.startswith("ours")]:
+            for peer in [one for one in by if not one.startswith("ours")]:
+                ratios = [a / b for a, b in zip(by[who], by[peer], strict=True)]
+                print(f"  {who} : {peer:20} {spread(ratios, '.2f')}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--broker", choices=list(BROKERS), default="nats")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--events", type=int, default=4_000)
+    parser.add_argument("--url", help="of a server that runs already")
+    options = parser.parse_args()
+    if options.url:
+        asyncio.run(measure(options.broker, options.url, options.rounds, options.events))
+        return
+    with tempfile.TemporaryDirectory(prefix="switchgear-bench-") as folder:
+        server = make(options.broker, Path(folder))
+        try:
+            asyncio.run(measure(options.broker, server.url, options.rounds, options.events))
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    main()
