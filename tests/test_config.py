@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from switchgear import config
 from switchgear.config import Address, Config, Url, masked
 from switchgear.config.lines import lines_of
+from switchgear.config.settings import SagaConfig
 from switchgear.errors import ConfigError
 from switchgear.model.context import Priority
 from switchgear.policy.adaptive import Vegas
@@ -161,7 +162,37 @@ report = { concurrency = 2, queue = 0 }
     }
 
 
+def test_how_sagas_are_worked_off(tmp_path: Path) -> None:
+    text = """
+[services.orders]
+app = "a:b"
+[services.orders.sagas]
+concurrency = 8
+archive = "old/sagas"
+"""
+    lease = {"SWITCHGEAR_SERVICES_ORDERS_SAGAS_LEASE": "2.5"}
+    sagas = load(tmp_path, text, lease).service("orders").sagas
+    assert sagas == SagaConfig(concurrency=8, lease=2.5, archive=tmp_path / "old/sagas")
+    assert load(tmp_path, SHOP).service("orders").sagas == SagaConfig()
+
+
+def test_a_folder_for_sagas_that_is_not_there_is_told_when_the_service_runs(tmp_path: Path) -> None:
+    text = """
+[services.orders]
+app = "a:b"
+[services.orders.sagas]
+archive = "${env:NOWHERE}"
+"""
+    with pytest.raises(ConfigError, match="NOWHERE"):
+        load(tmp_path, text).service("orders")
+
+
 WRONG = [
+    (
+        '[services.o]\napp = "a:b"\n[services.o.sagas]\nlease = 0\n',
+        ":4: services.o.sagas.lease",
+        "above 0",
+    ),
     (
         '[services.o]\napp = "a:b"\n[services.o.admission.operations]\nr = { queue = -1 }\n',
         ":4: services.o.admission.operations.r.queue",
@@ -572,7 +603,13 @@ def test_every_key_that_tomllib_sees_has_a_line(tables: list[tuple[str, list[str
 
 def test_the_page_names_every_setting() -> None:
     page = (Path(__file__).parents[1] / "docs/reference/config.md").read_text(encoding="utf-8")
-    kinds = (config.SystemConfig, config.ServiceConfig, config.CallConfig, config.Objective)
+    kinds = (
+        config.SystemConfig,
+        config.ServiceConfig,
+        config.CallConfig,
+        SagaConfig,
+        config.Objective,
+    )
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     names = names - {"tls", "unset", "calls", "env", "broker_options"} | {
         "certificate",

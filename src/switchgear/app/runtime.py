@@ -119,6 +119,9 @@ class Runtime:
         self.engine = Engine(
             self.database,
             self.service.declared_sagas,
+            concurrency=self.settings.sagas.concurrency,
+            lease=self.settings.sagas.lease,
+            archive=self.settings.sagas.archive,
             clock=self._clock,
             poll=self._poll,
             notify=self.service.hook,

@@ -15,6 +15,7 @@ from switchgear.config.settings import (
     CallConfig,
     Config,
     Objective,
+    SagaConfig,
     ServiceConfig,
     SystemConfig,
     Tls,
@@ -161,6 +162,7 @@ def _service(name: str, section: Section, system: SystemConfig) -> ServiceConfig
         cors=section.get("cors", texts, ()),
         drain=section.get("drain", seconds, system.drain),
         admission=admission(section),
+        sagas=_sagas(section),
         env=_environment(section),
     )
     service = replace(service, unset=section.unset)
@@ -257,6 +259,20 @@ def _admission(inner: Section) -> dict[str, Any]:
     except PolicyError as error:
         where = inner.source.where(inner.path)
         raise ConfigError(error.what, where=where, fix=error.fix) from error
+    return found
+
+
+def _sagas(section: Section) -> SagaConfig:
+    section.known.append("sagas")
+    inner = section.source.section(*section.path, "sagas")
+    default = SagaConfig()
+    found = SagaConfig(
+        concurrency=inner.get("concurrency", count(1), default.concurrency),
+        lease=inner.get("lease", seconds, default.lease),
+        archive=inner.get("archive", path, default.archive),
+    )
+    inner.finish()
+    section.unset = section.unset or inner.unset
     return found
 
 

@@ -13,7 +13,15 @@ from switchgear.config.values import Address, Url
 from switchgear.errors import ConfigError
 from switchgear.policy.defaults import Defaults
 
-__all__ = ["CallConfig", "Config", "Objective", "ServiceConfig", "SystemConfig", "Tls"]
+__all__ = [
+    "CallConfig",
+    "Config",
+    "Objective",
+    "SagaConfig",
+    "ServiceConfig",
+    "SystemConfig",
+    "Tls",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,18 @@ class CallConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SagaConfig:
+    """`[services.NAME.sagas]`: how a service works off its sagas."""
+
+    concurrency: int = 64
+    """How many are driven at once by one process."""
+    lease: float = 10.0
+    """Seconds for which another process waits for one that is gone."""
+    archive: Path | None = None
+    """Folder for sagas that were kept long enough; None: they are deleted without it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceConfig:
     """`[services.NAME]`: one service."""
 
@@ -90,6 +110,8 @@ class ServiceConfig:
     """As in `[system]`, for this service alone."""
     admission: Mapping[str, Any] = field(default_factory=dict)
     """What it changes of the service's `Admission`, by setting. (`Any`: each has its own type.)"""
+    sagas: SagaConfig = field(default_factory=SagaConfig)
+    """How it works off its sagas."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables of its process in `switchgear up`."""
     unset: ConfigError | None = field(default=None, repr=False, compare=False)

@@ -27,6 +27,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overl
 
 from switchgear.errors import SagaDefinitionError
 from switchgear.model.outcome import Unknown
+from switchgear.policy.breaker import Breaker
 from switchgear.saga import rules
 from switchgear.saga.codec import Codec
 from switchgear.saga.context import StepContext
@@ -127,6 +128,7 @@ class Undo(Generic[In_contra, Done]):
         *,
         runbook: Runbook,
         retry: Backoff,
+        breaker: Breaker,
         start: bool = False,
     ) -> None:
         self.saga = saga
@@ -134,6 +136,7 @@ class Undo(Generic[In_contra, Done]):
         self.function = function
         self.runbook = runbook
         self.retry = retry
+        self.breaker = breaker
         self.signature = read_signature(function, what=f"undo {self.name}")
         self.step: Step[..., Any] | None = None
         self.__doc__ = function.__doc__
@@ -169,32 +172,36 @@ class Undo(Generic[In_contra, Done]):
         return made
 
 
-class _MakesUndo:
-    def __init__(self, saga: Saga, runbook: str | None, retry: Backoff) -> None:
+class _OfUndo:
+    def __init__(
+        self, saga: Saga, runbook: str | None, retry: Backoff | None, breaker: Breaker | None
+    ) -> None:
         self._saga = saga
         self._runbook = runbook
-        self._retry = retry
+        self._retry = retry or saga.undo_retry
+        self._breaker = breaker or saga.undo_breaker
 
+
+class _MakesUndo(_OfUndo):
     def __call__(
         self, function: Callable[[I, R | Unknown, StepContext], Awaitable[None]]
     ) -> Undo[I, R | Unknown]:
         runbook = self._saga._runbook(self._runbook, function, f"undo {function.__name__}")  # noqa: SLF001
-        undo: Undo[I, R | Unknown] = Undo(self._saga, function, runbook=runbook, retry=self._retry)
+        undo: Undo[I, R | Unknown] = Undo(
+            self._saga, function, runbook=runbook, retry=self._retry, breaker=self._breaker
+        )
         self._saga._check_name(undo)  # noqa: SLF001  its own kind
         self._saga._undos[undo.name] = undo  # noqa: SLF001
         return undo
 
 
-class _MakesUndone:
-    def __init__(self, saga: Saga, runbook: str | None, retry: Backoff) -> None:
-        self._saga = saga
-        self._runbook = runbook
-        self._retry = retry
-
+class _MakesUndone(_OfUndo):
     def __call__(self, function: Callable[[I, str, StepContext], Awaitable[None]]) -> Undo[I, str]:
         saga = self._saga
         runbook = saga._runbook(self._runbook, function, f"undone {function.__name__}")  # noqa: SLF001
-        undo: Undo[I, str] = Undo(saga, function, runbook=runbook, retry=self._retry, start=True)
+        undo: Undo[I, str] = Undo(
+            saga, function, runbook=runbook, retry=self._retry, breaker=self._breaker, start=True
+        )
         saga._check_name(undo)  # noqa: SLF001  its own kind
         saga._undos[undo.name] = undo  # noqa: SLF001
         saga._start(undo)  # noqa: SLF001
@@ -230,6 +237,8 @@ class Saga(Nested):
     none of its own; paths are relative to the file of the module that defines the saga. `retry`
     is how a step is attempted before the pivot is decided, `undo_retry` how an undo is, and
     `attempt_timeout` bounds one attempt of either, whose outcome is unknown when it passes.
+    `undo_breaker` is when a failing undo is no longer attempted for every saga (see
+    `switchgear.saga.guard`); `Breaker(mode="closed")`: never.
     `fingerprint` pins the structure that this version was published with: a definition that comes
     out otherwise is refused at import, instead of at the start of a worker that finds its sagas.
     `keep` is for how long a saga is kept after its end, to be looked at and refuted; then it is
@@ -247,6 +256,7 @@ class Saga(Nested):
         runbook: str | None = None,
         retry: Backoff | None = None,
         undo_retry: Backoff | None = None,
+        undo_breaker: Breaker | None = None,
         attempt_timeout: timedelta = timedelta(minutes=1),
         fingerprint: str | None = None,
         keep: timedelta | None = None,
@@ -259,6 +269,7 @@ class Saga(Nested):
         self.deadline = deadline
         self.retry = retry or Backoff()
         self.undo_retry = undo_retry or _UNDO_RETRY
+        self.undo_breaker = undo_breaker or Breaker()
         self.attempt_timeout = attempt_timeout
         self.keep = keep
         self._pinned = fingerprint
@@ -274,23 +285,36 @@ class Saga(Nested):
     def __repr__(self) -> str:
         return f"<saga {self.name} version {self.version}>"
 
-    def undo(self, *, runbook: str | None = None, retry: Backoff | None = None) -> _MakesUndo:
+    def undo(
+        self,
+        *,
+        runbook: str | None = None,
+        retry: Backoff | None = None,
+        breaker: Breaker | None = None,
+    ) -> _MakesUndo:
         """Define an undo: `async def release(order, done: Reservation | Unknown, ctx) -> None`.
 
         It is called with the saga's input, the step's result (or `Unknown` if the step may have
         been done), and the context. It must do nothing where there is nothing to undo, and be
-        safe to repeat. `runbook` is for the day that it fails.
+        safe to repeat. `runbook` is for the day that it fails; `retry` and `breaker` are its own,
+        where they are not the saga's.
         """
-        return _MakesUndo(self, runbook, retry or self.undo_retry)
+        return _MakesUndo(self, runbook, retry, breaker)
 
-    def undone(self, *, runbook: str | None = None, retry: Backoff | None = None) -> _MakesUndone:
+    def undone(
+        self,
+        *,
+        runbook: str | None = None,
+        retry: Backoff | None = None,
+        breaker: Breaker | None = None,
+    ) -> _MakesUndone:
         """Define the undo of the start: `async def cancel(order, why: str, ctx) -> None`.
 
         It takes back what was committed together with the start of the saga, and is the place to
         tell others. It runs last, when every step has been undone, and is attempted, recorded and
         handed to a person like any undo. `why` says in a sentence what turned the saga round.
         """
-        return _MakesUndone(self, runbook, retry or self.undo_retry)
+        return _MakesUndone(self, runbook, retry, breaker)
 
     @overload
     def pivot(self, *, give_up: timedelta, runbook: str) -> _MakesStep: ...

@@ -16,6 +16,7 @@ from typing import TypeVar
 from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.saga import machine
 from switchgear.saga.attempt import Answer, Attempts, Instance
+from switchgear.saga.guard import Guards
 from switchgear.saga.outage import Outage
 from switchgear.saga.plan import Side
 from switchgear.saga.report import report_line, report_start
@@ -52,6 +53,7 @@ class Driver:
         outage: Outage,
         clock: Callable[[], float],
         rng: random.Random,
+        guards: Guards,
     ) -> None:
         self.instance = instance
         self._store = store
@@ -59,7 +61,7 @@ class Driver:
         self._outage = outage
         self._clock = clock
         self._rng = rng
-        self._attempts = Attempts(instance, clock)
+        self._attempts = Attempts(instance, clock, guards.of(instance.saga))
         self._flying: dict[str, tuple[Run, asyncio.Task[Answer]]] = {}
         self._stopping = False
         self._halted = False

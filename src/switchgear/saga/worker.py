@@ -21,6 +21,7 @@ from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.saga.attempt import Instance
 from switchgear.saga.definition import Saga
 from switchgear.saga.driver import ENDED, Driver
+from switchgear.saga.guard import Guards
 from switchgear.saga.identity import identity, is_dead
 from switchgear.saga.keeping import Keeper
 from switchgear.saga.notify import Hook, Notifier
@@ -68,6 +69,7 @@ class Worker:
         self._rng = rng
         self._ended = ended
         self._outage = Outage()
+        self._guards = Guards(rng.random)
         self._keeper = Keeper(store, units, sagas, archive)
         self._notifier = Notifier(store, units, notify, clock=clock)
         self._telling: asyncio.Task[None] | None = None
@@ -244,6 +246,7 @@ class Worker:
             outage=self._outage,
             clock=self._clock,
             rng=self._rng,
+            guards=self._guards,
         )
         # not the variables of the request that started it, whose deadline is not the saga's
         variables = None if self._variables is None else self._variables.copy()
