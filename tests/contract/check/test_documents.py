@@ -32,6 +32,7 @@ OPENAPI = {
     "openapi": "3.1.0",
     "info": {"title": "Shop", "version": "1"},
     "security": [{"key": []}, {"oauth": ["read"]}],
+    "servers": [{"url": "https://a.example"}],
     "paths": {
         "/orders/{id}": {
             "get": {
@@ -211,6 +212,86 @@ CASES = [
         {"RESPONSE_SAME_TYPE"},
     ),
     ({"info.version": "2", f"{FIELDS}.id.description": "Its name."}, set(), set()),
+    # how an operation is reached
+    ({"servers": [{"url": "https://b.example/"}]}, {"SERVER_NO_DELETE"}, {"SERVER_NO_DELETE"}),
+    (
+        {"servers.1": {"url": "https://{env}.example", "variables": {"env": {"default": "b"}}}},
+        set(),
+        {"SERVER_NO_DELETE"},
+    ),
+    ({f"{SHOW}.servers": [{"url": "https://a.example"}]}, set(), set()),
+    (
+        {"components.securitySchemes.key.flows": {"implicit": {"tokenUrl": "/t"}}},
+        set(),
+        {"SECURITY_SCHEME_CHANGED"},
+    ),
+    # what is said of a parameter where nothing is said
+    (limit(style="form", explode=True, schema={"type": "integer", "default": 5}), set(), set()),
+    (
+        limit(explode=False, schema={"type": "integer", "default": 5}),
+        {"PARAMETER_SAME_STYLE"},
+        {"PARAMETER_SAME_STYLE"},
+    ),
+    # what is answered
+    ({f"{SHOW}.responses.200.headers.ETag.required": True}, set(), {"RESPONSE_HEADER_OPTIONAL"}),
+    (
+        {
+            f"{SHOW}.responses": {
+                "2XX": OPENAPI["paths"]["/orders/{id}"]["get"]["responses"]["200"],
+                "404": {},
+            }
+        },
+        set(),
+        {"RESPONSE_NO_DELETE"},
+    ),
+    (
+        {f"{SHOW}.responses.200.links": {"next": {"operationId": "a"}}},
+        set(),
+        {"RESPONSE_LINK_NO_DELETE"},
+    ),
+    (
+        {f"{PUT}.requestBody.content.text/csv.encoding": {"a": {"style": "form"}}},
+        set(),
+        {"REQUEST_ENCODING_CHANGED"},
+    ),
+    # other keywords of JSON Schema
+    (
+        {f"{FIELDS}.lines.uniqueItems": True},
+        {"REQUEST_CONSTRAINT_CHANGED"},
+        {"RESPONSE_CONSTRAINT_CHANGED"},
+    ),
+    (
+        {f"{FIELDS}.lines.contains": {"required": ["sku"]}},
+        {"REQUEST_PROPERTY_REQUIRED_ADDED"},
+        set(),
+    ),
+    (
+        {f"{FIELDS}.lines.prefixItems": [{"type": "string"}]},
+        {"REQUEST_SAME_TYPE", "RESPONSE_SAME_TYPE"},
+        {"REQUEST_SAME_TYPE", "RESPONSE_SAME_TYPE"},
+    ),
+    ({f"{FIELDS}.lines.items": False}, {"REQUEST_SAME_TYPE"}, {"RESPONSE_SAME_TYPE"}),
+    (
+        {f"{FIELDS}.id.not": {"const": "x"}},
+        {"REQUEST_CONSTRAINT_CHANGED"},
+        {"RESPONSE_CONSTRAINT_CHANGED"},
+    ),
+    (
+        {f"{SCHEMA}.if": {"required": ["note"]}},
+        {"REQUEST_CONSTRAINT_CHANGED"},
+        {"RESPONSE_CONSTRAINT_CHANGED"},
+    ),
+    (
+        {f"{SCHEMA}.propertyNames": {"maxLength": 9}},
+        {"REQUEST_CONSTRAINT_CHANGED"},
+        {"RESPONSE_CONSTRAINT_CHANGED"},
+    ),
+    (
+        {f"{SCHEMA}.additionalProperties": {"type": "string"}},
+        {"REQUEST_SAME_TYPE"},
+        {"RESPONSE_SAME_TYPE"},
+    ),
+    ({f"{SCHEMA}.unevaluatedProperties": False}, {"REQUEST_ADDITIONAL_PROPERTIES_REFUSED"}, set()),
     (
         {f"{FIELDS}.extra": {"type": "string"}},
         set(),
@@ -224,6 +305,105 @@ def test_openapi(compare, changes, breaks, undone):
     other = changed(OPENAPI, changes)
     assert {rule for rule, _ in compare(OPENAPI, other)} == breaks
     assert {rule for rule, _ in compare(other, OPENAPI)} == undone
+
+
+CALLED = {
+    "post": {
+        "parameters": [{"in": "header", "name": "Sign", "required": True, "schema": {}}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["id"],
+                        "properties": {"id": {"type": "string"}, "state": {"enum": ["NEW"]}},
+                    }
+                }
+            },
+        },
+        "responses": {
+            "200": {"content": {"application/json": {"schema": {"type": ["string", "null"]}}}}
+        },
+    }
+}
+BODY = "post.requestBody.content.application/json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "breaks", "undone"),
+    [
+        ({"post": GONE}, {"NO_DELETE"}, set()),
+        ({f"{BODY}.schema.required": []}, {"REQUEST_PROPERTY_OPTIONAL"}, set()),
+        ({f"{BODY}.schema.required": ["id", "state"]}, set(), {"REQUEST_PROPERTY_OPTIONAL"}),
+        (
+            {f"{BODY}.schema.properties.state.enum": ["NEW", "PAID"]},
+            {"REQUEST_ENUM_VALUE_ADDED"},
+            set(),
+        ),
+        ({"post.requestBody.required": False}, {"REQUEST_BODY_OPTIONAL"}, set()),
+        ({"post.requestBody": GONE}, {"REQUEST_BODY_NO_DELETE"}, set()),
+        (
+            {"post.requestBody.content": {"text/csv": {}}},
+            {"REQUEST_MEDIA_TYPE_ADDED"},
+            {"REQUEST_MEDIA_TYPE_ADDED"},
+        ),
+        ({"post.parameters.0": GONE}, {"PARAMETER_NO_DELETE"}, set()),
+        (
+            {"post.parameters.0": {"in": "header", "name": "Sign", "schema": {}}},
+            {"PARAMETER_OPTIONAL"},
+            set(),
+        ),
+        (
+            {"post.responses.200.content.application/json.schema.type": "string"},
+            {"RESPONSE_NULL_NO_DELETE"},
+            set(),
+        ),
+        ({"post.responses": {"204": {}}}, {"RESPONSE_NO_DELETE"}, {"RESPONSE_NO_DELETE"}),
+        (
+            {"post.responses.200.headers": {"X": {"required": True, "schema": {}}}},
+            {"RESPONSE_HEADER_REQUIRED"},
+            set(),
+        ),
+    ],
+)
+@pytest.mark.parametrize("where", ["webhooks", f"{SHOW}.callbacks"])
+def test_what_we_call_is_compared_the_other_way_round(compare, where, changes, breaks, undone):
+    def document(item: dict) -> dict:
+        told = {"sold": item} if where == "webhooks" else {"sold": {"{$request.body#/url}": item}}
+        return changed(OPENAPI, {where: told})
+
+    kind = "WEBHOOK_" if where == "webhooks" else "CALLBACK_"
+    old, new = document(CALLED), document(changed(CALLED, changes))
+    assert {rule for rule, _ in compare(old, new)} == {f"{kind}{one}" for one in breaks}
+    assert {rule for rule, _ in compare(new, old)} == {f"{kind}{one}" for one in undone}
+
+
+def test_a_discriminator_keeps_what_its_values_mean(compare):
+    told = {"propertyName": "by", "mapping": {"card": "#/components/schemas/Card"}}
+    one = changed(OPENAPI, {f"{FIELDS}.by": {"type": "object", "discriminator": told}})
+    for change in ({"propertyName": "kind"}, {"mapping": {"card": "#/components/schemas/Cash"}}):
+        two = changed(OPENAPI, {f"{FIELDS}.by": {"type": "object", "discriminator": told | change}})
+        assert {rule for rule, _ in compare(one, two)} == {
+            "REQUEST_DISCRIMINATOR_CHANGED",
+            "RESPONSE_DISCRIMINATOR_CHANGED",
+        }
+
+
+def test_a_callback_whose_address_is_found_elsewhere_is_still_the_same(compare):
+    one = changed(OPENAPI, {f"{SHOW}.callbacks": {"sold": {"{$request.body#/url}": CALLED}}})
+    two = changed(OPENAPI, {f"{SHOW}.callbacks": {"sold": {"{$request.query.url}": CALLED}}})
+    assert compare(one, two) == []
+
+
+def test_exclusive_limits_of_openapi_30_are_said_of_the_limit(compare):
+    one = changed(OPENAPI, {f"{FIELDS}.size": {"type": "integer", "minimum": 1}})
+    two = changed(one, {f"{FIELDS}.size.exclusiveMinimum": True})
+    assert {rule for rule, _ in compare(one, two)} == {
+        "REQUEST_CONSTRAINT_CHANGED",
+        "RESPONSE_CONSTRAINT_CHANGED",
+    }
+    assert compare(two, two) == []
 
 
 def test_a_parameter_of_the_path_may_be_renamed(compare):

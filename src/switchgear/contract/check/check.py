@@ -147,4 +147,5 @@ def _finding(rule: str, one: Found, against: str) -> Finding:
         breaks=one.breaks or _CALLERS,
         subject=one.subject,
         against=against,
+        witness=one.witness,
     )

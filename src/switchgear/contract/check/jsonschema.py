@@ -16,6 +16,10 @@
 | an alternative of `oneOf` or `anyOf` | an error if it is gone | an error if it is new |
 | a default | an error | safe |
 | further properties | an error if they are refused now | safe |
+
+Items, parts of a tuple, further properties, names of properties and what `contains` asks for are
+schemas of their own; what stands under `not` is compared the other way round. Of `if` it is told
+that it changed.
 """
 
 from __future__ import annotations
@@ -23,20 +27,40 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from switchgear.contract.check.finding import Found, Severity
+from switchgear.contract.check.instances import NOTHING, holds, sample
+from switchgear.contract.check.jsonvalues import (
+    alternatives_of,
+    covers,
+    enum_of,
+    is_number,
+    limit_of,
+    listed,
+    merged,
+    refuses_all,
+    required_of,
+    told,
+    types_of,
+)
+from switchgear.contract.check.limits import LIMITS, beyond, tighter
 from switchgear.contract.check.refs import Node
 from switchgear.errors import UnreadableContract
 
-__all__ = ["Direction", "SchemaDiff", "told"]
+__all__ = ["Direction", "SchemaDiff"]
 
-_LOW: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
-_HIGH: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
-_EXACT: Final = ("pattern", "multipleOf", "format", "contentEncoding", "contentMediaType")
+_INNER: Final = {
+    "items": "[]",
+    "additionalProperties": ".*",
+    "contains": "[contains]",
+    "propertyNames": " names",
+}
+"""Keywords with one schema, and how what is inside is told."""
 _MAX_DEPTH: Final = 100
-_MAX_TOLD: Final = 80
+_MAX_SHOWN: Final = 200
 
 
 class Direction(enum.Enum):
@@ -44,6 +68,28 @@ class Direction(enum.Enum):
 
     TAKEN = "REQUEST"
     GIVEN = "RESPONSE"
+
+    @property
+    def other(self) -> Direction:
+        """The other way round."""
+        return Direction.GIVEN if self is Direction.TAKEN else Direction.TAKEN
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two schemas of one thing, and the way to them from the outermost."""
+
+    old: Node
+    new: Node
+    name: str
+    """How it is told."""
+    way: tuple[tuple[str, str, Node], ...] = ()
+    """For each step, what is entered (`property`, `items`), its key, and the writer's schema."""
+
+    def under(self, old: Node, new: Node, name: str, *step: str, writer: Node) -> _Pair:
+        """Return what is inside."""
+        kind, key = step
+        return _Pair(old, new, f"{self.name}{name}", (*self.way, (kind, key, writer)))
 
 
 @dataclass(slots=True)
@@ -53,7 +99,8 @@ class SchemaDiff:
     direction: Direction
     prefix: str
     """What the names of the rules begin with: REQUEST, RESPONSE, EVENT."""
-    seen: set[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=set)
+    seen: set[tuple[object, ...]] = field(default_factory=set)
+    _whole: tuple[Node, Node] | None = None
 
     @property
     def taken(self) -> bool:
@@ -62,243 +109,338 @@ class SchemaDiff:
 
     def compare(self, old: Node, new: Node, name: str) -> Iterator[tuple[str, Found]]:
         """Yield rule and finding for each change that breaks; `name` is how it is told."""
-        key = (old.pointer, new.pointer)
+        self._whole = (old, new)
+        yield from self._compare(_Pair(old, new, name))
+
+    def _compare(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        old, new, name = pair.old, pair.new, pair.name
+        key = (old.document.name, old.pointer, new.document.name, new.pointer)
         if key in self.seen:
             return
         self.seen.add(key)
-        if name.count(".") + name.count("[") > _MAX_DEPTH:
+        if len(pair.way) > _MAX_DEPTH:
             raise UnreadableContract(
                 f"Schemas contain each other more than {_MAX_DEPTH} levels deep.",
                 where=f"{new.place.path}:{new.place.line}",
             )
         if old.value == new.value and not _has_ref(old.value):
             return
-        old, new = _merged(old), _merged(new)
-        yield from self._types(old, new, name)
-        yield from self._values(old, new, name)
-        yield from self._constraints(old, new, name)
-        yield from self._alternatives(old, new, name)
-        yield from self._properties(old, new, name)
-        if old["items"] and new["items"]:
-            yield from self.compare(old["items"], new["items"], f"{name}[]")
-        before, after = old["additionalProperties"], new["additionalProperties"]
-        if isinstance(before.value, dict) and isinstance(after.value, dict):
-            yield from self.compare(before, after, f"{name}.*")
+        narrow, wide = (new, old) if self.taken else (old, new)
+        if refuses_all(narrow) and not refuses_all(wide):
+            message = (
+                f"{name} takes nothing any more." if self.taken else f"{name} was never there."
+            )
+            shown = [sample(wide)]
+            yield self._found("SAME_TYPE", pair, message, "Put its schema back.", shown=shown)
+        if refuses_all(old) or refuses_all(new):
+            return
+        pair = replace(pair, old=merged(old), new=merged(new))
+        yield from self._types(pair)
+        if _is_another(types_of(pair.old), types_of(pair.new)):
+            return
+        yield from self._values(pair)
+        yield from self._limits(pair)
+        yield from self._alternatives(pair)
+        yield from self._properties(pair)
+        yield from self._inner(pair)
+        yield from self._conditions(pair)
+
+    def _writer(self, pair: _Pair) -> Node:
+        """Return the schema of those who write."""
+        return pair.old if self.taken else pair.new
 
     def _found(
-        self, rule: str, node: Node, name: str, message: str, edit: str, *, warn: bool = False
+        self,
+        rule: str,
+        pair: _Pair,
+        message: str,
+        edit: str,
+        *,
+        warn: bool = False,
+        shown: Iterable[Any] = (),
+        at: tuple[Node, str] | None = None,
     ) -> tuple[str, Found]:
+        place, subject = at or (pair.new, pair.name)
         severity = Severity.WARNING if warn else Severity.ERROR
-        return f"{self.prefix}_{rule}", Found(message, edit, node.place, name, severity=severity)
+        witness = "" if warn else self._witness(pair, shown)
+        found = Found(message, edit, place.place, subject, severity=severity, witness=witness)
+        return f"{self.prefix}_{rule}", found
 
-    def _types(self, old: Node, new: Node, name: str) -> Iterator[tuple[str, Found]]:
-        before, after = _types_of(old), _types_of(new)
-        if _null(before) is not _null(after) and before and after:
-            if self.taken and _null(before):
+    def _witness(self, pair: _Pair, shown: Iterable[Any]) -> str:
+        """Return a whole body that the one version takes and the other does not."""
+        if self._whole is None:
+            return ""
+        writer, reader = self._whole if self.taken else self._whole[::-1]
+        with suppress(UnreadableContract):  # what is not compared may refer to nothing
+            for one in shown:
+                body = _embedded(one, pair.way)
+                if body is not NOTHING and holds(writer, body) and holds(reader, body) is False:
+                    text = json.dumps(body, ensure_ascii=False)
+                    end = (
+                        "was valid and is refused now"
+                        if self.taken
+                        else "was not valid and may be given now"
+                    )
+                    return f"{text} {end}" if len(text) <= _MAX_SHOWN else ""
+        return ""
+
+    def _types(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        before, after = types_of(pair.old), types_of(pair.new)
+        name = pair.name
+        if ("null" in before) is not ("null" in after) and before and after:
+            if self.taken and "null" in before:
                 message = f"{name} may not be null any more."
-                yield self._found("NULL_NO_DELETE", new, name, message, "Let it be null again.")
-            elif not self.taken and _null(after):
+                edit = "Let it be null again."
+                yield self._found("NULL_NO_DELETE", pair, message, edit, shown=[None])
+            elif not self.taken and "null" in after:
                 message = f"{name} may be null now."
                 edit = "Leave null out; let the property be absent, or add a property of its own."
-                yield self._found("NULL_ADDED", new, name, message, edit)
+                yield self._found("NULL_ADDED", pair, message, edit, shown=[None])
         narrow, wide = (before, after) if self.taken else (after, before)
-        lost = [one for one in narrow if one != "null" and not _covers(wide, one)]
+        lost = [one for one in narrow if one != "null" and not covers(wide, one)]
         if (lost and wide) or (narrow == [] and wide):
+            kinds = lost or ["boolean", "string", "integer", "object"]
             yield self._found(
                 "SAME_TYPE",
-                new,
-                name,
-                f"{name} was {_listed(before)} and is {_listed(after)}.",
-                f"Let it be {_listed(before)} again, and add a property of another name.",
+                pair,
+                f"{name} was {listed(before)} and is {listed(after)}.",
+                f"Let it be {listed(before)} again, and add a property of another name.",
+                shown=(_of_kind(self._writer(pair), one) for one in kinds),
             )
 
-    def _values(self, old: Node, new: Node, name: str) -> Iterator[tuple[str, Found]]:
-        before, after = _enum_of(old), _enum_of(new)
-        if before is None and after is None:
-            return
+    def _values(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        before, after = enum_of(pair.old), enum_of(pair.new)
+        name = pair.name
         if self.taken and after is not None:
-            gone = [told(one) for one in before or [] if one not in after]
+            gone = [one for one in before or [] if one not in after]
             if gone or before is None:
-                which = ", ".join(gone) or "any value"
+                which = ", ".join(map(told, gone)) or "any value"
                 message = f"{name} does not take {which} any more."
                 edit = f"Take {which} again, and mark it as deprecated."
-                yield self._found("ENUM_VALUE_NO_DELETE", new, name, message, edit)
+                shown = gone or [sample(pair.old)]
+                yield self._found("ENUM_VALUE_NO_DELETE", pair, message, edit, shown=shown)
         if not self.taken and before is not None:
-            added = [told(one) for one in after or [] if one not in before]
+            added = [one for one in after or [] if one not in before]
             if added or after is None:
-                which = ", ".join(added) or "any value"
+                which = ", ".join(map(told, added)) or "any value"
                 message = f"{name} may be {which} now."
                 edit = "Check that every reader has a branch for values that it does not know."
                 warn = after is not None
-                yield self._found("ENUM_VALUE_ADDED", new, name, message, edit, warn=warn)
+                shown = [sample(pair.new)]
+                yield self._found("ENUM_VALUE_ADDED", pair, message, edit, warn=warn, shown=shown)
 
-    def _constraints(self, old: Node, new: Node, name: str) -> Iterator[tuple[str, Found]]:
-        for key in (*_LOW, *_HIGH, *_EXACT):
-            before, after = old[key].value, new[key].value
-            if before == after or not self._tighter(key, before, after):
+    def _limits(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        for key in LIMITS:
+            before, after = limit_of(pair.old, key), limit_of(pair.new, key)
+            narrow, wide = (after, before) if self.taken else (before, after)
+            if before == after or not tighter(key, narrow, wide):
                 continue
             verb = "tightened" if self.taken else "loosened"
             if key == "format":
                 verb = "changed"
             yield self._found(
                 "SAME_FORMAT" if key == "format" else "CONSTRAINT_CHANGED",
-                new,
-                name,
-                f"{name}: {key} was {verb} from {told(before)} to {told(after)}.",
+                pair,
+                f"{pair.name}: {key} was {verb} from {told(before)} to {told(after)}.",
                 f"Write {key}: {told(before)} again."
                 if before is not None
                 else f"Take {key} out again.",
+                shown=beyond(key, narrow, self._writer(pair)),
             )
-        if self.taken and old["default"] and old["default"].value != new["default"].value:
+        before, after = pair.old["default"].value, pair.new["default"].value
+        if self.taken and pair.old["default"] and before != after:
             yield self._found(
                 "SAME_DEFAULT",
-                new,
-                name,
-                f"{name}: the default changed from {told(old['default'].value)} to "
-                f"{told(new['default'].value)}.",
-                f"Write default: {told(old['default'].value)} again.",
+                pair,
+                f"{pair.name}: the default changed from {told(before)} to {told(after)}.",
+                f"Write default: {told(before)} again.",
             )
 
-    def _tighter(self, key: str, before: Any, after: Any) -> bool:
-        """Whether what one side may write is not what the other side takes."""
-        narrow, wide = (after, before) if self.taken else (before, after)
-        if key in _EXACT:
-            return narrow is not None  # what is not stated is anything
-        if not _number(narrow):
-            return False
-        if not _number(wide):
-            return True
-        return bool(narrow > wide if key in _LOW else narrow < wide)
-
-    def _alternatives(self, old: Node, new: Node, name: str) -> Iterator[tuple[str, Found]]:
+    def _alternatives(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
         for key in ("oneOf", "anyOf"):
-            before, after = _alternatives_of(old[key]), _alternatives_of(new[key])
+            before, after = alternatives_of(pair.old[key]), alternatives_of(pair.new[key])
             if not before or not after:
                 continue
+            writer = self._writer(pair)
             for which in before.keys() & after.keys():
-                yield from self.compare(before[which], after[which], f"{name}({which})")
+                inner = (before[which], after[which], f"({which})", key, which)
+                yield from self._compare(pair.under(*inner, writer=writer))
             lost = [one for one in before if one not in after]
             added = [one for one in after if one not in before]
             changed = lost if self.taken else added
             if changed:
                 verb = "is not taken any more" if self.taken else "is new"
+                sides = before if self.taken else after
                 yield self._found(
                     "ALTERNATIVE_NO_DELETE" if self.taken else "ALTERNATIVE_ADDED",
-                    new,
-                    name,
-                    f"{name}: the alternative {', '.join(changed)} {verb}.",
+                    pair,
+                    f"{pair.name}: the alternative {', '.join(changed)} {verb}.",
                     "Put it back." if self.taken else "Answer with it on a path of its own.",
+                    shown=(sample(sides[one]) for one in changed),
                 )
+        yield from self._discriminator(pair)
 
-    def _properties(self, old: Node, new: Node, name: str) -> Iterator[tuple[str, Found]]:
+    def _discriminator(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        before, after = pair.old["discriminator"], pair.new["discriminator"]
+        if not before or not after:
+            return
+        name, edit = pair.name, "Put it back, and add what is new beside it."
+        was, now = (one.text("propertyName") for one in (before, after))
+        if was != now:
+            message = f"{name} is told apart by {now} instead of {was}."
+            yield self._found("DISCRIMINATOR_CHANGED", pair, message, edit)
+        for value, one in _mapping(before).items():
+            other = _mapping(after).get(value)
+            if other != one and (self.taken or other is not None):
+                message = f"{name}: {was} = {value} meant {one} and means {other or 'nothing'}."
+                yield self._found("DISCRIMINATOR_CHANGED", pair, message, edit)
+
+    def _properties(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        old, new = pair.old, pair.new
         hidden = "readOnly" if self.taken else "writeOnly"
         before = {key: one for key, one in old["properties"].items() if not one[hidden].value}
         after = {key: one for key, one in new["properties"].items() if not one[hidden].value}
-        needed, needs = _required(old), _required(new)
-        closed = new["additionalProperties"].value is False
+        needed, needs, closed = required_of(old), required_of(new), _is_closed(new)
+        writer = self._writer(pair)
         for key, one in before.items():
-            told_as = f"{name}.{key}"
+            name = f"{pair.name}.{key}"
             if key not in after:
-                message = f"{told_as} was deleted."
                 edit = f"Put {key} back and mark it as deprecated."
                 warn = not closed if self.taken else key not in needed
-                yield self._found("PROPERTY_NO_DELETE", new, told_as, message, edit, warn=warn)
+                shown = [_with(writer, key, one) if self.taken else sample(writer)]
+                yield self._found(
+                    "PROPERTY_NO_DELETE",
+                    pair,
+                    f"{name} was deleted.",
+                    edit,
+                    warn=warn,
+                    shown=shown,
+                    at=(new, name),
+                )
                 continue
-            yield from self.compare(one, after[key], told_as)
+            inner = (one, after[key], f".{key}", "property", key)
+            yield from self._compare(pair.under(*inner, writer=writer))
+            at = (after[key], name)
             if self.taken and key in needs and key not in needed:
-                message = f"{told_as} was optional and is required."
                 edit = f"Take {key} out of `required`, or give it a default."
-                yield self._found("PROPERTY_REQUIRED", after[key], told_as, message, edit)
+                message = f"{name} was optional and is required."
+                shown = [sample(writer)]
+                yield self._found("PROPERTY_REQUIRED", pair, message, edit, shown=shown, at=at)
             elif not self.taken and key in needed and key not in needs:
-                message = f"{told_as} was always there and may be absent now."
                 edit = f"Put {key} back into `required`."
-                yield self._found("PROPERTY_OPTIONAL", after[key], told_as, message, edit)
+                message = f"{name} was always there and may be absent now."
+                shown = [sample(writer)]
+                yield self._found("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
         if not self.taken:
             return
         for key in needs:
-            if key in after and key not in before and not after[key]["default"]:
-                message = f"{name}.{key} is new and required."
-                edit = f"Take {key} out of `required`, or give it a default."
-                place = after[key]
-                yield self._found("PROPERTY_REQUIRED_ADDED", place, f"{name}.{key}", message, edit)
-        if closed and old["additionalProperties"].value is not False and before:
-            message = f"{name} refuses properties that it does not know now."
+            hides = key in new["properties"] and key not in after
+            if key in before or key in needed or hides or new["properties"][key]["default"]:
+                continue
+            edit = f"Take {key} out of `required`, or give it a default."
+            message = f"{pair.name}.{key} is new and required."
+            shown = [sample(writer)]
+            at = (after.get(key, new), f"{pair.name}.{key}")
+            yield self._found("PROPERTY_REQUIRED_ADDED", pair, message, edit, shown=shown, at=at)
+        if closed and not _is_closed(old) and before:
+            message = f"{pair.name} refuses properties that it does not know now."
             edit = "Take `additionalProperties: false` out again."
-            yield self._found("ADDITIONAL_PROPERTIES_REFUSED", new, name, message, edit)
+            rule = "ADDITIONAL_PROPERTIES_REFUSED"
+            yield self._found(rule, pair, message, edit, shown=[_with(writer, "something_else")])
 
+    def _inner(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        """Compare the schemas inside, of which one that is absent takes anything."""
+        writer = self._writer(pair)
+        for key, name in _INNER.items():
+            old, new = pair.old[key], pair.new[key]
+            if key == "additionalProperties" and (refuses_all(old) or refuses_all(new)):
+                continue  # told with the properties
+            if old or new:
+                yield from self._compare(pair.under(old, new, name, key, "", writer=writer))
+        sides = [list(one["prefixItems"].elements()) for one in (pair.old, pair.new)]
+        for index in range(max(map(len, sides))):
+            before, after = (
+                side[index] if index < len(side) else of["items"]
+                for side, of in zip(sides, (pair.old, pair.new), strict=True)
+            )
+            if before or after:
+                inner = (before, after, f"[{index}]", "prefixItems", str(index))
+                yield from self._compare(pair.under(*inner, writer=writer))
+        patterns = [dict(one["patternProperties"].items()) for one in (pair.old, pair.new)]
+        for pattern in patterns[0].keys() & patterns[1].keys():
+            inner = (patterns[0][pattern], patterns[1][pattern], f".{pattern}", "", "")
+            yield from self._compare(pair.under(*inner, writer=writer))
 
-def told(value: Any) -> str:
-    """Return a value as a message tells it."""
-    if value is None:
-        return "none"
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= _MAX_TOLD else f"{text[: _MAX_TOLD - 1]}…"
+    def _conditions(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        """Tell of `not`, which is compared the other way round, and of what cannot be compared."""
+        old, new = pair.old["not"], pair.new["not"]
+        if old or new:
+            flipped = SchemaDiff(self.direction.other, "")
+            narrow, wide = (new, old) if self.taken else (old, new)
+            more = narrow and not wide
+            if more or (old and new and list(flipped.compare(old, new, "not"))):
+                verb = "refuses more" if self.taken else "lets more through"
+                message = f"{pair.name}: `not` {verb} than before."
+                yield self._found("CONSTRAINT_CHANGED", pair, message, "Write `not` as it was.")
+        for key in ("if", "then", "else", "dependentRequired", "dependentSchemas"):
+            before, after = pair.old[key].value, pair.new[key].value
+            if before != after and (after if self.taken else before) is not None:
+                message = f"{pair.name}: what `{key}` asks for changed."
+                edit = "Check that what was valid still is, or write it as it was."
+                yield self._found("CONSTRAINT_CHANGED", pair, message, edit, warn=True)
 
 
 def _has_ref(value: Any) -> bool:
     return isinstance(value, dict | list) and "$ref" in json.dumps(value, default=str)
 
 
-def _merged(node: Node, depth: int = 0) -> Node:
-    """Return a schema with what its `allOf` says put into it."""
-    parts = [one for one in node["allOf"].elements() if isinstance(one.value, dict)]
-    if not parts or not isinstance(node.value, dict) or depth > _MAX_DEPTH:
-        return node
-    merged: dict[str, Any] = {}
-    for part in (*(_merged(one, depth + 1) for one in parts), node):
-        for key, value in part.value.items():
-            if key == "properties" and isinstance(value, dict):
-                merged[key] = {**merged.get(key, {}), **value}
-            elif key == "required" and isinstance(value, list):
-                merged[key] = [*merged.get(key, []), *value]
-            elif key != "allOf":
-                merged[key] = value
-    return Node(node.document, node.pointer, merged)
+def _is_another(before: Iterable[str], after: Iterable[str]) -> bool:
+    """Whether no value can be of both: it makes no sense to compare more than the types."""
+    both = any(covers(after, one) for one in before) or any(covers(before, one) for one in after)
+    return bool(before and after) and not both
 
 
-def _types_of(node: Node) -> list[str]:
-    value = node["type"].value
-    types = [value] if isinstance(value, str) else list(value) if isinstance(value, list) else []
-    if node["nullable"].value is True and types:
-        types = [*types, "null"]
-    return sorted({one for one in types if isinstance(one, str)})
+def _is_closed(node: Node) -> bool:
+    return any(
+        node[key].value is False for key in ("additionalProperties", "unevaluatedProperties")
+    )
 
 
-def _null(types: Iterable[str]) -> bool:
-    return "null" in types
+def _mapping(discriminator: Node) -> Mapping[str, str]:
+    """Return what each value means; the last part of a reference alone, so that it may move."""
+    told = discriminator["mapping"].value
+    pairs = told.items() if isinstance(told, dict) else ()
+    return {key: one.rpartition("/")[2] for key, one in pairs if isinstance(one, str)}
 
 
-def _covers(types: Iterable[str], one: str) -> bool:
-    return one in types or (one == "integer" and "number" in types)
+def _of_kind(schema: Node, kind: str) -> Any:
+    """Return a value of a type; of numbers one that is no integer, where it can be."""
+    return (
+        1.5
+        if kind == "number" and not is_number(limit_of(schema, "minimum"))
+        else sample(schema, kind)
+    )
 
 
-def _listed(types: Iterable[str]) -> str:
-    return " or ".join(types) or "anything"
+def _with(schema: Node, key: str, inner: Node | None = None) -> Any:
+    made, value = sample(schema), 1 if inner is None else sample(inner)
+    return {**made, key: value} if isinstance(made, dict) and value is not NOTHING else NOTHING
 
 
-def _enum_of(node: Node) -> list[Any] | None:
-    if isinstance(node.value, dict) and "const" in node.value:
-        return [node.value["const"]]
-    value = node["enum"].value
-    return [one for one in value if one is not None] if isinstance(value, list) else None
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _required(node: Node) -> list[str]:
-    value = node["required"].value
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
-
-
-def _alternatives_of(node: Node) -> Mapping[str, Node]:
-    """Return alternatives by what identifies them: the name of what they refer to, or a type."""
-    found: dict[str, Node] = {}
-    for index, one in enumerate(node.elements()):
-        raw = node.value[index]
-        ref = raw.get("$ref") if isinstance(raw, dict) else None
-        title = one["title"].value or _listed(_types_of(one))
-        name = ref.rpartition("/")[2] if isinstance(ref, str) else str(title)
-        found.setdefault(name, one)
-    return found
+def _embedded(value: Any, way: tuple[tuple[str, str, Node], ...]) -> Any:
+    """Put a value where it is found: into an object, a list, all the way out."""
+    for kind, key, schema in reversed(way):
+        if value is NOTHING:
+            return NOTHING
+        around = sample(schema, {"items": "array", "prefixItems": "array"}.get(kind, ""))
+        if kind in {"property", "additionalProperties"}:
+            name = key or "something_else"
+            value = {**around, name: value} if isinstance(around, dict) else NOTHING
+        elif kind == "items":
+            value = [value, *around[1:]] if isinstance(around, list) else NOTHING
+        elif kind == "prefixItems":
+            before = [sample(one) for one in schema["prefixItems"].elements()][: int(key)]
+            value = NOTHING if NOTHING in before else [*before, value]
+        elif kind not in {"oneOf", "anyOf"}:
+            return NOTHING
+    return value

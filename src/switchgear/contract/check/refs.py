@@ -46,6 +46,10 @@ class Node:
         inner = self.value.get(key) if isinstance(self.value, dict) else None
         return Node(self.document, (*self.pointer, key), inner).followed()
 
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys of an object."""
+        return iter(self.value if isinstance(self.value, dict) else ())
+
     def items(self) -> Iterator[tuple[str, Node]]:
         """Yield what is under each key of an object."""
         if isinstance(self.value, dict):

@@ -1,0 +1,76 @@
+"""Limits of a JSON Schema: which of two is tighter, and values that are beyond one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from switchgear.contract.check.instances import NOTHING, sample
+from switchgear.contract.check.jsonvalues import is_number
+from switchgear.contract.check.refs import Node
+
+__all__ = ["LIMITS", "beyond", "tighter"]
+
+_LOW: Final = frozenset(
+    {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
+)
+_FLAGS: Final = frozenset({"uniqueItems"})
+LIMITS: Final = (
+    *("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"),
+    *("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"),
+    *("pattern", "multipleOf", "format", "contentEncoding", "contentMediaType", "uniqueItems"),
+)
+"""The keywords."""
+_EXACT: Final = frozenset({"pattern", "format", "contentEncoding", "contentMediaType"})
+_MANY: Final = 64
+
+
+def tighter(key: str, one: Any, other: Any) -> bool:
+    """Whether `one` refuses what `other`, which differs from it, takes."""
+    if key in _FLAGS:
+        return one is True
+    if key in _EXACT:
+        return one is not None  # what is not stated is anything
+    if not is_number(one):
+        return False
+    if not is_number(other):
+        return True
+    if key == "multipleOf":
+        whole = isinstance(one, int) and isinstance(other, int) and one > 0
+        return not (whole and other % one == 0)
+    return bool(one > other if key in _LOW else one < other)
+
+
+def beyond(key: str, limit: Any, schema: Node) -> Iterator[Any]:
+    """Yield values of a schema that a limit refuses, if there are small ones."""
+    if key == "uniqueItems":
+        inner = sample(schema["items"])
+        yield [inner, inner]
+        return
+    if key in _EXACT or not is_number(limit):
+        return
+    if key == "multipleOf":
+        yield from (limit + 1, 1, 1.5)
+    elif key in {"exclusiveMinimum", "exclusiveMaximum"}:
+        yield limit
+    elif key == "minimum":
+        yield from (limit - 1, limit - 0.5)
+    elif key == "maximum":
+        yield from (limit + 1, limit + 0.5)
+    elif 0 <= limit <= _MANY:
+        yield _of_size(key, int(limit) + (-1 if key in _LOW else 1), schema)
+
+
+def _of_size(key: str, size: int, schema: Node) -> Any:
+    if key.endswith("Length"):
+        return "a" * size
+    if key.endswith("Items"):
+        inner = sample(schema["items"])
+        return NOTHING if inner is NOTHING else [inner] * size
+    made = sample(schema, "object")
+    if not key.endswith("Properties") or not isinstance(made, dict):
+        return NOTHING
+    for index in range(size):
+        if len(made) < size:
+            made[f"property_{index}"] = 1
+    return made
