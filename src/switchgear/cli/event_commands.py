@@ -154,3 +154,20 @@ def events_edit(
     asyncio.run(
         edit(load(config), event, payload, actor=me(actor), reason=reason, unchecked=unchecked)
     )
+
+
+@events.command("trace")
+def events_trace(
+    correlation: Annotated[str, typer.Argument(help="A correlation id, or the id of an event.")],
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Files of `switchgear export`, or a folder; repeatable."),
+    ] = None,
+    config: Config = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """Tell what became of a chain of events: what was published, who handled it, what waits."""
+    from switchgear.cli.trace import trace  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(trace(load(config), correlation, others=others or (), as_json=json))

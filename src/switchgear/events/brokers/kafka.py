@@ -25,7 +25,8 @@ from switchgear.events.brokers.kafka_client import (
 )
 from switchgear.events.brokers.kafka_group import KafkaSubscription
 from switchgear.events.brokers.kafka_publisher import KafkaPublisher
-from switchgear.events.brokers.port import BrokerUnavailable, Capabilities, Lag, Record
+from switchgear.events.brokers.kafka_search import search
+from switchgear.events.brokers.port import BrokerUnavailable, Capabilities, Delivery, Lag, Record
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -116,6 +117,30 @@ class KafkaBroker:
             return Lag(0, None)
         await self._ensure(topics)
         return await asyncio.to_thread(self._lag, group, topics)
+
+    async def search(self, text: bytes, topics: Sequence[str], limit: int) -> Sequence[Delivery]:
+        """Return records of `topics` with `text` in headers or value; see `events/trace.py`."""
+        await self._ensure(topics)
+        return await asyncio.to_thread(self._search, text, topics, limit)
+
+    def _search(self, text: bytes, topics: Sequence[str], limit: int) -> list[Delivery]:
+        kafka = import_kafka()
+        parts = [part for topic in topics for part in self._parts(topic)]
+        admin = self._administration()
+        try:
+            ends = admin.list_offsets({one: kafka.admin.OffsetSpec.latest() for one in parts})
+            starts = admin.list_offsets({one: kafka.admin.OffsetSpec.earliest() for one in parts})
+            spans = {
+                kafka.TopicPartition(
+                    one.topic, one.partition, starts[one].result(_ANSWER).offset
+                ): ends[one].result(_ANSWER).offset
+                for one in parts
+            }
+        except kafka.KafkaException as error:
+            raise failure(error.args[0], "asking where topics begin and end") from error
+        except TimeoutError as error:
+            raise BrokerUnavailable("Kafka does not answer", cause=error) from error
+        return search(self._settings, spans, text, limit)
 
     async def close(self) -> None:
         """Leave every group and close the connections. Closing twice is allowed."""

@@ -136,6 +136,10 @@ class PostgresBroker:
         """Return how far `group` is behind; exact."""
         return await self._look_up(lambda one: log.lag(one, group, topics))
 
+    async def search(self, text: bytes, topics: Sequence[str], limit: int) -> Sequence[Delivery]:  # noqa: ARG002  all
+        """Return records of all topics with `text` in headers or value; see `events/trace.py`."""
+        return await self._look_up(lambda one: log.search(one, text, limit))
+
     async def clean(self) -> int:
         """Delete what need not be kept, in small steps, and return how many records that were.
 

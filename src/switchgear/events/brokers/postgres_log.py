@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 
-__all__ = ["NOW", "STEPS", "append", "expire", "heads", "lag", "read", "topic_parts"]
+__all__ = ["NOW", "STEPS", "append", "expire", "heads", "lag", "read", "search", "topic_parts"]
 
 NOW: Final = "(extract(epoch FROM clock_timestamp())::float8)"
 """The database's clock, in Unix seconds; leases live by it alone."""
@@ -176,6 +176,22 @@ async def lag(connection: Connection, group: str, topics: Sequence[str]) -> Lag:
     )
     events, oldest = row
     return Lag(events, None if oldest is None else max(0.0, oldest))
+
+
+async def search(connection: Connection, text: bytes, limit: int) -> list[Delivery]:
+    """Return records with `text` in their headers or value, in the order of the partitions."""
+    rows = await connection.fetch(
+        "SELECT topic, number, place, key, headers, value, at FROM switchgear_log AS log "
+        "JOIN switchgear_log_part AS part ON part.id = log.part "
+        "WHERE position($1::bytea in headers) > 0 OR position($1::bytea in value) > 0 "
+        "ORDER BY part, place LIMIT $2",
+        text,
+        limit,
+    )
+    return [
+        Delivery(Partition(topic, number), place, key, _headers(headers), value, at)
+        for topic, number, place, key, headers, value, at in rows
+    ]
 
 
 async def expire(connection: Connection, *, age: float, forget: float) -> int:

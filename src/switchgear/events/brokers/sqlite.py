@@ -142,6 +142,14 @@ class SqliteBroker:
         except DatabaseUnavailable as error:
             raise BrokerUnavailable(str(error), cause=error) from error
 
+    async def search(self, text: bytes, topics: Sequence[str], limit: int) -> Sequence[Delivery]:  # noqa: ARG002  all
+        """Return records of all topics with `text` in headers or value; see `events/trace.py`."""
+        await self._open()
+        try:
+            return await self._database.read(lambda one: log.search(one, text, limit))
+        except DatabaseUnavailable as error:
+            raise BrokerUnavailable(str(error), cause=error) from error
+
     async def clean(self) -> int:
         """Delete what need not be kept, in small steps, and return how many records that were.
 

@@ -29,6 +29,7 @@ __all__ = [
     "lag",
     "parts_of",
     "read",
+    "search",
     "topic_parts",
 ]
 
@@ -56,6 +57,7 @@ SCHEMA: Final = (
 )
 
 _SHIFT: Final = 40
+_OFFSETS: Final = (1 << _SHIFT) - 1
 _STEP: Final = 500
 _MOST_BYTES: Final = 8_000_000
 """Bytes of values after which a read ends."""
@@ -174,6 +176,20 @@ def read(
             if size > _MOST_BYTES:
                 return found
     return found
+
+
+def search(connection: sqlite3.Connection, text: bytes, limit: int) -> list[Delivery]:
+    """Return records with `text` in their headers or value, in the order of the partitions."""
+    rows = connection.execute(
+        "SELECT log.id, topic, number, key, headers, value, at FROM log "
+        "JOIN part ON part.id = log.id >> ?3 "
+        "WHERE instr(headers, ?1) > 0 OR instr(value, ?1) > 0 ORDER BY log.id LIMIT ?2",
+        (text, limit, _SHIFT),
+    )
+    return [
+        Delivery(Partition(topic, number), row & _OFFSETS, key, _headers(headers), value, at)
+        for row, topic, number, key, headers, value, at in rows
+    ]
 
 
 def _headers(data: bytes) -> dict[str, str]:

@@ -1,0 +1,146 @@
+"""`switchgear events trace`: what became of a chain of events, told like the story of a saga."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from switchgear.cli.databases import Opened, databases, has_table
+from switchgear.cli.explain_event import in_sight
+from switchgear.cli.system import screen, table, visible
+from switchgear.config import Config, masked
+from switchgear.errors import OperationError
+from switchgear.events.brokers.port import Broker, BrokerUnavailable
+from switchgear.events.brokers.url import broker_of
+from switchgear.events.timeline import Heard, Listener, Timeline, Told, timeline
+from switchgear.events.trace import Searchable, in_database, in_log, received
+from switchgear.saga.choreography.chain import Chain
+
+__all__ = ["trace"]
+
+_TABLES = ("switchgear_outbox", "switchgear_parked", "switchgear_inbox")
+
+
+async def trace(
+    config: Config, given: str, *, others: Sequence[Path] = (), as_json: bool = False
+) -> None:
+    """Print the story of a correlation, or of the one that an event belongs to."""
+    chain = in_sight(config, others)
+    system = config.system
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(databases(config))
+        broker = broker_of(system.broker.absolute(config.folder), native=system.broker_options)
+        stack.push_async_callback(broker.close)
+        log, unread = await _log(broker, broker)
+        told, heard = await _look(opened, log, chain, given)
+        correlation = _correlation(given, told)
+        if correlation != given:
+            told, heard = await _look(opened, log, chain, correlation)
+        heard += await _received(opened, [one.identity for one in told])
+    story = timeline(correlation, told, _settled(heard), _listeners(chain))
+    if as_json:
+        print(json.dumps(story.as_dict() | {"unread": unread}))
+        return
+    _print(story, unread)
+
+
+async def _log(broker: Broker, log: object) -> tuple[Searchable | None, str | None]:
+    """Return the broker as what can be searched, or None and why it cannot."""
+    if not isinstance(log, Searchable):
+        return None, "this broker does not keep what was read, so events are not looked for there"
+    try:
+        await broker.lag("switchgear", [])
+    except BrokerUnavailable as error:
+        return None, masked(f"the broker is away: {error.what}")
+    return log, None
+
+
+async def _look(
+    opened: Sequence[Opened], log: Searchable | None, chain: Chain, text: str
+) -> tuple[list[Told], list[Heard]]:
+    told: list[Told] = []
+    heard: list[Heard] = []
+    if log is not None:
+        topics = sorted({event.topic for event in chain.events.values()})
+        told += await in_log(log, text, topics)
+    for one in opened:
+        found = await in_database(one.database, text, await _tables(one))
+        told += found.told
+        heard += found.heard
+    return told, heard
+
+
+async def _tables(one: Opened) -> list[str]:
+    async with one.database.transaction() as tx:
+        return [name for name in _TABLES if await has_table(tx, name)]
+
+
+async def _received(opened: Sequence[Opened], events: Sequence[str]) -> list[Heard]:
+    found: list[Heard] = []
+    for one in opened:
+        if "switchgear_inbox" in await _tables(one):
+            found += await received(one.database, events)
+    return found
+
+
+def _correlation(given: str, told: Sequence[Told]) -> str:
+    if not told:
+        raise OperationError(
+            f"nothing is found of {given!r}.",
+            fix="Name the correlation or the id of an event, as headers and logs have it; what is "
+            "older than the broker's retention is gone.",
+        )
+    if any(one.correlation == given for one in told):
+        return given
+    return told[0].correlation
+
+
+def _settled(heard: Sequence[Heard]) -> list[Heard]:
+    """Keep one word of each subscription on each event: what a person did outdoes the inbox."""
+    found: dict[tuple[str, str], Heard] = {}
+    for one in heard:
+        place = one.consumer, one.identity
+        if place not in found or found[place].state == "done":
+            found[place] = one
+    return list(found.values())
+
+
+def _listeners(chain: Chain) -> Mapping[str, Sequence[Listener]]:
+    return {
+        event: [
+            Listener(step.group, step.name, bool(step.handler.undoes)) for step in chain.on(event)
+        ]
+        for event in chain.types
+    }
+
+
+def _print(story: Timeline, unread: str | None) -> None:
+    console = screen()
+    began = datetime.fromtimestamp(story.began, UTC).astimezone().strftime("%d %b %H:%M:%S")
+    console.print(
+        f"[bold]{visible(story.correlation)}[/]: [bold]{story.status}[/], began {began}",
+        highlight=False,
+    )
+    rows = [
+        [
+            "  " * line.depth + line.step,
+            line.kind,
+            line.state,
+            "" if line.at is None else _clock(line.at),
+            masked(line.known),
+        ]
+        for line in story.lines
+    ]
+    table(("step", "kind", "state", "at", "what is known"), rows, console)
+    if story.missing:
+        listed = ", ".join(story.missing)
+        console.print(f"Not found any more, and named as causes: {listed}", markup=False)
+    if unread:
+        console.print(f"Incomplete: {unread}.", markup=False)
+
+
+def _clock(stamp: float) -> str:
+    return datetime.fromtimestamp(stamp, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]

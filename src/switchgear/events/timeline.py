@@ -1,0 +1,159 @@
+"""What happened in one choreographed saga, put together from what is still there.
+
+Nobody writes such a record. It is read off correlation and causation ids: every event of a chain
+carries the correlation of the first, and names the event whose handler published it. What each
+subscription made of an event is in the databases of the services.
+
+A subscription is `done` (a row in its inbox), `parked`, `behind` (it waits behind a parked one),
+`retrying` (its key is blocked, and its events are tried again from the database), `discarded` or
+`replaced` by a person, or `waiting`: nothing says that it has handled the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+__all__ = ["Heard", "Listener", "State", "Timeline", "Told", "timeline"]
+
+State: TypeAlias = Literal[
+    "done", "parked", "behind", "retrying", "discarded", "replaced", "waiting"
+]
+
+
+class Told(NamedTuple):
+    """An event that was published, or is about to be."""
+
+    identity: str
+    """Source and id."""
+    id: str
+    type: str
+    source: str
+    key: str | None
+    time: float
+    """When it happened, in Unix seconds, as its source says."""
+    correlation: str
+    causation: str | None
+    published: bool = True
+    """False while it waits in its source's outbox."""
+    replaces: str | None = None
+    """The identity of the parked event in whose place a person put it."""
+
+
+class Heard(NamedTuple):
+    """What a subscription made of an event."""
+
+    consumer: str
+    identity: str
+    state: State
+    at: float | None = None
+    """When, in Unix seconds of the database."""
+    known: str = ""
+    """What else is known: the error, or who did it and why."""
+
+
+class Listener(NamedTuple):
+    """A handler of a kind of event, as its service declares it."""
+
+    consumer: str
+    name: str
+    undo: bool
+    """It takes back what an earlier one has done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the story."""
+
+    depth: int
+    step: str
+    kind: Literal["event", "handler", "undo"]
+    state: str
+    at: float | None
+    known: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The story of one correlation: events in the order of their causes, each with its handlers."""
+
+    correlation: str
+    status: Literal["waits for a person", "going on", "at rest"]
+    began: float
+    lines: tuple[Line, ...]
+    missing: tuple[str, ...] = field(default=())
+    """Events that are named as causes and are nowhere to be found any more."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for JSON."""
+        return asdict(self)
+
+
+def timeline(
+    correlation: str,
+    told: Collection[Told],
+    heard: Collection[Heard],
+    listeners: Mapping[str, Sequence[Listener]],
+) -> Timeline:
+    """Tell the story of `correlation`; `listeners` are who hears each type of event.
+
+    `told` may hold an event twice, as the log and an outbox do: it was published then.
+    """
+    events: dict[str, Told] = {}
+    for one in told:
+        if one.identity not in events or one.published:
+            events[one.identity] = one
+    by_id = {one.id: one for one in events.values()}
+    follows: dict[str | None, list[Told]] = {}
+    for one in events.values():
+        cause = one.causation if one.causation in by_id else None
+        follows.setdefault(cause, []).append(one)
+    receptions: dict[str, list[Heard]] = {}
+    for each in heard:
+        receptions.setdefault(each.identity, []).append(each)
+    story = _Story(follows, receptions, listeners)
+    lines = tuple(story.tell(None, 0))
+    causes = {one.causation for one in events.values() if one.causation and one.causation != one.id}
+    return Timeline(
+        correlation,
+        _status(lines),
+        min((one.time for one in events.values()), default=0.0),
+        lines,
+        tuple(sorted(cause for cause in causes if cause not in by_id)),
+    )
+
+
+class _Story(NamedTuple):
+    follows: Mapping[str | None, Sequence[Told]]
+    receptions: Mapping[str, Sequence[Heard]]
+    listeners: Mapping[str, Sequence[Listener]]
+
+    def tell(self, cause: str | None, depth: int) -> Iterator[Line]:
+        for one in sorted(self.follows.get(cause, ()), key=lambda each: (each.time, each.id)):
+            known = f"{one.identity}, key {one.key}" if one.key else one.identity
+            if one.replaces:
+                known += f", in the place of {one.replaces}"
+            state = "published" if one.published else "in the outbox"
+            yield Line(depth, one.type.rpartition(".")[2], "event", state, one.time, known)
+            yield from self._handlers(one, depth + 1)
+            yield from self.tell(one.id, depth + 1)
+
+    def _handlers(self, one: Told, depth: int) -> Iterator[Line]:
+        listeners = {each.consumer: each for each in self.listeners.get(one.type, ())}
+        heard = {each.consumer: each for each in self.receptions.get(one.identity, ())}
+        for consumer in sorted({*listeners, *heard}):
+            listener = listeners.get(consumer, Listener(consumer, consumer, undo=False))
+            found = heard.get(consumer, Heard(consumer, one.identity, "waiting"))
+            # a parked event that a person has replaced goes on under its new identity alone
+            if found.state == "waiting" and (not one.published or one.replaces):
+                continue
+            kind: Literal["handler", "undo"] = "undo" if listener.undo else "handler"
+            yield Line(depth, listener.name, kind, found.state, found.at, found.known)
+
+
+def _status(lines: Sequence[Line]) -> Literal["waits for a person", "going on", "at rest"]:
+    states = {line.state for line in lines}
+    if states & {"parked", "behind"}:
+        return "waits for a person"
+    return "going on" if states & {"retrying", "waiting", "in the outbox"} else "at rest"
