@@ -2,8 +2,11 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from tests.certificates import certificate
 from tests.servers import own
 
 TOPIC = "test.orders"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "brokers.md"
 
 
 def server_with(more):
@@ -142,6 +146,39 @@ async def test_a_missing_permission_is_told_with_the_subject(denied, says, monke
     with server_with(f"authorization {{ users: [ {user} ] }}") as server:
         with pytest.raises(BrokerError, match=says):
             await round_trip(f"{server.url.replace('//', '//a:b@')}?partitions=1")
+
+
+async def test_the_permissions_of_the_docs_are_enough():
+    """Those of the table in the page Brokers, and no others."""
+    lines = PAGE.read_text().partition("| to | publish | subscribe |")[2].splitlines()[2:]
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    rows = [[cell.strip() for cell in line.split("|")[2:4]] for line in table]
+    names = {"T.": "test.orders.", "KV_B": "KV_switchgear", "KV.B": "KV.switchgear"}
+    names |= {".S": ".test_orders"}
+    publish, subscribe = (
+        [_named(one.strip("` "), names) for row in rows for one in row[side].split(",") if one]
+        for side in (0, 1)
+    )
+    assert len(publish) > 10
+    user = (
+        f"{{ user: a, password: b, permissions: {{ publish: {{ allow: {json.dumps(publish)} }}, "
+        f"subscribe: {{ allow: {json.dumps(subscribe)} }} }} }}"
+    )
+    with server_with(f"authorization {{ users: [ {user} ] }}") as server:
+        url = server.url.replace("//", "//a:b@")
+        await round_trip(f"{url}?partitions=1")
+        broker = broker_of(url)
+        assert (await broker.lag("g", [TOPIC])).events == 1
+        assert (await broker.lag("g", [])).events == 0
+        await broker.close()
+        assert "iolation" not in server.log.read_text()
+
+
+def _named(subject, names):
+    for short, full in names.items():
+        if short != ".S" or not subject.startswith("T"):
+            subject = re.sub(rf"{re.escape(short)}(?![A-Z])", full, subject)
+    return subject
 
 
 async def test_an_account_without_jetstream_is_refused():

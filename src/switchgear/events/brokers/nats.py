@@ -13,7 +13,6 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,6 +43,8 @@ _NAME_TAKEN: Final = 10058
 _NANO: Final = 1_000_000_000
 _WINDOW: Final = 120.0
 _AT_ONCE: Final = 32
+_FRAME: Final = 4_000
+"""Bytes of a message beside those of a record's headers and value, about."""
 
 
 class NatsBroker:
@@ -51,8 +52,9 @@ class NatsBroker:
 
     `partitions` is asserted for existing topics and used for new ones; None takes what is there
     and makes 8. A stream that is created keeps records for `retention` (7 days) on `replicas`
-    servers; one that exists keeps its own settings. `within` bounds a publish in seconds, and
-    `max_bytes` is the largest record, headers and value together, if the server takes as much.
+    servers; one that exists keeps its own settings. `within` bounds a publish in seconds.
+    `max_bytes` is the largest record, headers and value together; a server whose `max_payload` has
+    no room for that is refused.
     """
 
     def __init__(
@@ -176,12 +178,19 @@ class NatsBroker:
             async with self._finding:
                 found = self._topics.get(topic) or await self._find(topic)
                 self._topics[topic] = found
-                most = min(self._max_bytes, self._connection.max_payload)
-                self.capabilities = replace(self.capabilities, max_bytes=most)
         return found
 
     async def _find(self, topic: str) -> Topic:
         """Find a topic's stream by its subject, or create it. Raises `BrokerError`."""
+        await self._connection.client()
+        most = self._connection.max_payload
+        if most < self._max_bytes + _FRAME:
+            # otherwise an outbox would take what it can never get rid of
+            raise BrokerError(
+                f"NATS takes messages of {most} bytes, and events may have {self._max_bytes}.",
+                fix=f"Add max_bytes={max(most - _FRAME, 0)} to the broker's URL, or raise "
+                "max_payload of the server.",
+            )
         subject = f"{self._settings.prefix}{topic}"
         name = await self._name(subject)
         if name is None:

@@ -122,6 +122,7 @@ def _nats(url: str, native: Options) -> Broker:
         "partitions": int,
         "retention": _seconds,
         "replicas": int,
+        "max_bytes": int,
         "prefix": _subject_prefix,
         "creds": str,
         "nkey": str,
