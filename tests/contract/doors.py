@@ -1,4 +1,4 @@
-"""The shop's warehouse behind both doors, for the clients of other languages."""
+"""The shop's warehouse and a counter behind both doors, for the clients of other languages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from switchgear.serve.dispatch import Dispatcher
 from switchgear.serve.grpc import Grpc
 from switchgear.serve.rest import Rest
+from tests.contract.counting import At, Counting, CountTo, TooFar
 from tests.serve.embedded import HttpServer
 
 __all__ = ["Doors", "warehouse"]
@@ -31,6 +32,20 @@ class Warehouse(SHOP.Inventory):  # type: ignore[name-defined,misc]
         return SHOP.Released(pieces=0)
 
 
+class Counter(Counting):
+    """Counts to two, and no further."""
+
+    async def count(self, request: CountTo) -> AsyncIterator[At]:
+        for number in range(1, request.last + 1):
+            if number > 2:
+                raise TooFar(most=2)
+            yield At(number=number)
+
+    async def echo(self, requests: AsyncIterator[At]) -> AsyncIterator[At]:
+        async for one in requests:
+            yield one
+
+
 class Doors(NamedTuple):
     """Where they are."""
 
@@ -41,7 +56,7 @@ class Doors(NamedTuple):
 @asynccontextmanager
 async def warehouse() -> AsyncIterator[Doors]:
     """Serve it on loopback, while the client of another process calls."""
-    dispatcher = Dispatcher([Warehouse()])
+    dispatcher = Dispatcher([Warehouse(), Counter()])
     grpc, rest = Grpc(dispatcher), HttpServer(Rest(dispatcher))
     try:
         yield Doors(f"127.0.0.1:{await grpc.start()}", f"http://127.0.0.1:{await rest.start()}")

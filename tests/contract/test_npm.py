@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,6 +35,7 @@ CLIENT = {
     "typescript": "5.9.3",
 }
 NAME = "@acme/shop-contracts"
+COUNTING = "@acme/counting"
 TYPESCRIPT = {"strict": True, "target": "es2022", "module": "nodenext", "types": ["node"]}
 
 
@@ -55,10 +55,11 @@ def kept() -> Path:
     return folder
 
 
-def install(kept: Path, folder: Path, packages: dict[str, str], about: dict[str, Any]) -> None:
+def install(kept: Path, name: str, folder: Path, packages: dict[str, str]) -> None:
     """Install packages into a folder, from what was fetched for a run before if there was one."""
-    (folder / "package.json").write_text(json.dumps({**about, "dependencies": packages}))
-    told = kept / f"{len(packages)}-packages-fetched"
+    about = {"private": True, "type": "module", "dependencies": packages}
+    (folder / "package.json").write_text(json.dumps(about))
+    told = kept / f"{name}-fetched"
     where = ["--cache", str(kept / "cache"), *(["--offline"] if told.exists() else [])]
     run("npm", "install", "--no-audit", "--no-fund", "--no-package-lock", *where, cwd=folder)
     told.touch()
@@ -70,7 +71,7 @@ def generators(kept: Path) -> Path:
     folder = kept / "generators"
     if not (folder / "node_modules" / ".bin" / "openapi-typescript").exists():
         folder.mkdir(exist_ok=True)
-        install(kept, folder, GENERATORS, {"private": True})
+        install(kept, "generators", folder, GENERATORS)
     return folder
 
 
@@ -82,34 +83,58 @@ def published(generators: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out / "npm"
 
 
-def publish(here: Path, out: Path, *arguments: str, name: str = NAME) -> int:
-    """Publish the shop's contracts from the folder `here`."""
+@pytest.fixture(scope="session")
+def counting(generators: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of contracts with streams in them."""
+    out = tmp_path_factory.mktemp("counting")
+    source = Path(__file__).with_name("counting.py")
+    assert publish(generators, out, name=COUNTING, module=str(source)) == 0
+    return out / "npm"
+
+
+def publish(
+    here: Path,
+    out: Path,
+    *arguments: str,
+    name: str = NAME,
+    module: str = "examples.shop.contracts",
+) -> int:
+    """Publish contracts from the folder `here`, those of the shop if nothing else is said."""
     root = Path.cwd()
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(here)
         patched.syspath_prepend(root)
         folders = ["--history", str(out / "history.jsonl"), "--out", str(out), "--npm", name]
-        return _main(["contract", "publish", "examples.shop.contracts", *folders, *arguments])
+        return _main(["contract", "publish", module, *folders, *arguments])
 
 
 @pytest.fixture(scope="session")
-def client(kept: Path, published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, type-checked and compiled, in a folder where the packed package is installed."""
+def client(
+    kept: Path, published: Path, counting: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The programs, type-checked and compiled, where the packed packages are installed."""
     folder = tmp_path_factory.mktemp("client")
-    packed = json.loads(run("npm", "pack", "--json", str(published), cwd=folder))
-    tarball = f"file:{packed[0]['filename']}"
-    install(kept, folder, {NAME: tarball, **CLIENT}, {"private": True, "type": "module"})
-    shutil.copy(Path(__file__).with_name("client.ts"), folder)
-    options = {"compilerOptions": TYPESCRIPT, "files": ["client.ts"]}
+    packed = json.loads(run("npm", "pack", "--json", str(published), str(counting), cwd=folder))
+    tarballs = {one["name"]: f"file:{one['filename']}" for one in packed}
+    install(kept, "client", folder, {**tarballs, **CLIENT})
+    programs = ["client.ts", "streams.ts"]
+    for name in programs:
+        shutil.copy(Path(__file__).with_name(name), folder)
+    options = {"compilerOptions": TYPESCRIPT, "files": programs}
     (folder / "tsconfig.json").write_text(json.dumps(options))
     run("node_modules/.bin/tsc", cwd=folder)
-    return folder / "client.js"
+    return folder
+
+
+async def call(program: Path) -> subprocess.CompletedProcess[str]:
+    """Let a program call both doors."""
+    async with warehouse() as doors:
+        command = ["node", str(program), doors.grpc, doors.rest]
+        return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
 
 
 async def test_the_client_speaks_with_both_doors(client: Path) -> None:
-    async with warehouse() as doors:
-        command = ["node", client, doors.grpc, doors.rest]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    done = await call(client / "client.js")
     refusal = "urn:switchgear:refusal:examples.shop.contracts.OutOfStock"
     assert done.stdout.splitlines() == [
         "grpc tea 2n",
@@ -117,6 +142,19 @@ async def test_the_client_speaks_with_both_doors(client: Path) -> None:
         "rest 200 tea 2 2n",
         f"refused 422 {refusal} tea 2",
         "event o-1 7n",
+    ], done.stderr
+    assert done.returncode == 0
+
+
+async def test_streams_go_both_ways(client: Path) -> None:
+    done = await call(client / "streams.js")
+    assert done.stdout.splitlines() == [
+        "echo 7n 8n",
+        "count 1n 2n FailedPrecondition 2n",
+        "200 application/x-ndjson",
+        "lines 1n 2n",
+        "200 text/event-stream",
+        'events data: {"number":1} data: {"number":2} event: problem',
     ], done.stderr
     assert done.returncode == 0
 
