@@ -301,7 +301,7 @@ class Sqs(Server):
 
     @property
     def url(self) -> str:
-        return f"sqs://127.0.0.1:{self.port}?region=elasticmq&tls=false"
+        return f"sqs://x:x@elasticmq?endpoint=http://127.0.0.1:{self.port}"
 
     def create(self) -> None:
         data = self.folder / "data"

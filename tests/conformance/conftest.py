@@ -1,16 +1,21 @@
 """The adapters that the conformance suite runs over."""
 
+import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+from services import Server
 
 from switchgear.events.brokers.port import Broker
 from switchgear.events.brokers.url import broker_of
-from tests.servers import address
+from tests.line import Line
+from tests.servers import address, own
 
 
 class Adapter:
@@ -38,12 +43,33 @@ class Served:
 
     server: str
     url: Callable[[str], str]
+    keeps: bool = True
+    """What it has confirmed, and its order, outlive a crash of the one server. A stand-in for a
+    service that does not crash as a whole may not: the line to it is cut for a while instead."""
+
+    @asynccontextmanager
+    async def own(self) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """Give the URL of a broker that nobody else uses, and what takes it away for a while."""
+        with own(self.server) as server:
+            if self.keeps:
+                yield self.url(server.url), partial(_restart, server)
+                return
+            async with Line(server.port) as line:
+                url = server.url.replace(f":{server.port}", f":{line.port}")
+                yield self.url(url), line.interrupt
+
+
+async def _restart(server: Server) -> None:
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
 
 
 SERVERS = {
     "postgresql": Served("postgresql", lambda url: f"{url}?partitions={Adapter.partitions}"),
     "kafka": Served("kafka", lambda url: f"{url}?partitions={Adapter.partitions}"),
     "nats": Served("nats", lambda url: f"{url}?partitions={Adapter.partitions}"),
+    # ElasticMQ loses what it has not yet written, and counts from 0 after a restart
+    "sqs": Served("sqs", lambda url: f"{url}&create=true&discover=0.2&wait=1", keeps=False),
 }
 
 
@@ -66,11 +92,16 @@ def _nats(request: pytest.FixtureRequest) -> str:
     return f"{address('nats')}?partitions={Adapter.partitions}&prefix={prefix}"
 
 
+def _sqs(request: pytest.FixtureRequest) -> str:
+    return SERVERS["sqs"].url(f"{address('sqs')}&prefix=t{secrets.token_hex(6)}-")
+
+
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
     "kafka": _kafka,
     "nats": _nats,
+    "sqs": _sqs,
 }
 
 

@@ -10,7 +10,6 @@ from switchgear.events.brokers.url import broker_of
 from switchgear.model.outcome import Unknown
 from tests.conformance.conftest import CHOSEN, SERVERS
 from tests.conformance.world import declared
-from tests.servers import own
 
 TOPIC, EVENTS, KEYS, BATCH = "test.orders", 10_000, 40, 100
 
@@ -34,26 +33,27 @@ async def publish(broker):
 async def read(broker, seen):
     """Read and commit until every event was seen."""
     subscription = await broker.subscribe("g", [TOPIC])
-    while len(set(seen)) < EVENTS:
+    positions = {}
+    while len(set(seen)) < EVENTS or positions:
         try:
             polled = await subscription.poll(500, 1.0)
             await subscription.release(polled.revoking)
             seen += [int(one.headers["number"]) for one in polled.deliveries]
-            positions = {one.partition: one.offset + 1 for one in polled.deliveries}
+            positions |= {one.partition: one.offset + 1 for one in polled.deliveries}
             if positions:
                 await subscription.commit(positions)
+            positions = {}
         except BrokerUnavailable:
             await asyncio.sleep(0.1)
         except LeaseLost:
-            pass
+            positions = {}
     await subscription.close()
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", [name for name in SERVERS if name in CHOSEN])
 async def test_10000_events_arrive_in_order_while_the_broker_is_restarted_twice(name):
-    with own(SERVERS[name].server) as server:
-        url = SERVERS[name].url(server.url)
+    async with SERVERS[name].own() as (url, interrupt):
         producer, consumer = broker_of(url), broker_of(url)
         seen = []
         await declared(producer, "g")
@@ -63,8 +63,7 @@ async def test_10000_events_arrive_in_order_while_the_broker_is_restarted_twice(
             while len(set(seen)) < EVENTS // share:
                 assert not reading.done()
                 await asyncio.sleep(0.01)
-            await asyncio.to_thread(server.kill)
-            await asyncio.to_thread(server.start)
+            await interrupt()
         async with asyncio.timeout(90):
             await publishing
             await reading

@@ -338,3 +338,78 @@ def test_blocked_lanes_are_counted():
     some.failed(a, 0.0, 0.0)
     some.done(b, 0.0)
     assert some.blocked() == 1
+
+
+# where every key is a partition of its own
+
+
+def test_an_event_comes_with_the_state_of_its_key_in_the_store():
+    some = lanes(join=True)
+    some.admit("q", 5)
+    some.add("q", 5, "a", "a5", 0.0, state=State.HELD)
+    (work,) = some.take(0.0, 10)
+    assert (work.kind, work.hold, work.cause) == (Kind.STORE, True, Cause.BEHIND)
+
+
+def test_what_arrives_behind_the_store_joins_it_at_once():
+    some = lanes(join=True)
+    some.admit("q", 5)
+    some.add("q", 5, "a", "a5", 0.0, state=State.DRAINING)
+    (work,) = some.take(0.0, 10)
+    assert (work.kind, work.hold) == (Kind.STORE, False)
+    some.done(work, 0.0)
+    assert some.positions() == {"q": 6}
+    (work,) = some.take(0.0, 10)
+    assert work.kind is Kind.DRAIN, "if this member is the one that works the store off"
+
+
+def test_what_another_member_works_off_is_forgotten_here():
+    some = lanes(join=True)
+    some.adopt("q", "a", 0.0)
+    (work,) = some.take(0.0, 10)
+    assert work.kind is Kind.DRAIN
+    some.elsewhere(work, 0.0)
+    assert some.take(0.0, 10) == []
+    some.tidy(["q"])
+    assert some.partitions() == ["p"]
+
+
+def test_what_arrived_meanwhile_joins_the_store_and_does_not_overtake_it():
+    some = lanes(join=True)
+    some.adopt("q", "a", 0.0)
+    (work,) = some.take(0.0, 10)
+    some.admit("q", 9)
+    some.add("q", 9, "a", "a9", 0.0)
+    some.elsewhere(work, 0.0)
+    (work,) = some.take(0.0, 10)
+    assert (work.kind, offsets([work])) == (Kind.STORE, [[9]])
+
+
+def test_a_partition_is_forgotten_when_nothing_of_it_is_left():
+    some = lanes(join=True)
+    some.admit("q", 5)
+    some.add("q", 5, "a", "a5", 0.0)
+    some.tidy(["q"])
+    (work,) = some.take(0.0, 10)
+    some.tidy(["q"])
+    some.done(work, 0.0)
+    some.tidy(["q"])
+    assert "q" in some.partitions(), "its watermark is yet to be committed"
+    some.committed({"q": 6})
+    some.tidy(["q"])
+    assert some.partitions() == ["p"]
+
+
+def test_a_known_partition_goes_on_where_it_is_and_a_spent_one_anew():
+    some = lanes(join=True)
+    some.admit("q", 5)
+    some.add("q", 5, "a", "a5", 0.0)
+    some.admit("q", 6)
+    some.add("q", 6, "a", "a6", 0.0)
+    (work,) = some.take(0.0, 10)
+    assert offsets([work]) == [[5, 6]]
+    some.done(work, 0.0)
+    some.committed({"q": 7})
+    some.admit("q", 2)
+    some.add("q", 2, "a", "a2", 0.0)
+    assert offsets(some.take(0.0, 10)) == [[2]]

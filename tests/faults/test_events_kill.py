@@ -24,7 +24,7 @@ from tests.conformance.conftest import CHOSEN, SERVERS
 from tests.conformance.world import declared
 from tests.events.roles import KEYS, opened, prepare
 from tests.events.world import until
-from tests.servers import PostgresDatabase, address, own
+from tests.servers import PostgresDatabase, address
 
 ROOT = Path(__file__).parents[2]
 SECONDS = float(os.environ.get("SOAK", "5"))
@@ -62,14 +62,14 @@ def databases(kinds, tmp_path):
 
 
 @pytest.fixture
-def broker(kinds, tmp_path):
-    """The URL of the broker, and its server if it has one that can be killed."""
+async def broker(kinds, tmp_path):
+    """The URL of the broker, and what takes its server away for a while if it has one."""
     kind = kinds[0]
     if kind == "sqlite":
         yield f"sqlite:///{tmp_path / 'broker.db'}?partitions=4", None
     else:
-        with own(SERVERS[kind].server) as server:
-            yield SERVERS[kind].url(server.url), server
+        async with SERVERS[kind].own() as found:
+            yield found
 
 
 class Processes:
@@ -122,7 +122,7 @@ class Processes:
 @pytest.mark.timeout(SECONDS + 300)
 async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
     dice = random.Random(7)
-    url, server = broker
+    url, interrupt = broker
     for one in databases:
         async with opened(one) as database:
             await prepare(database)
@@ -141,9 +141,8 @@ async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
         broker_at = time.monotonic() + SECONDS / 3
         while time.monotonic() < end or processes.kills <= SECONDS:
             await asyncio.sleep(dice.uniform(0.05, 0.4))
-            if server is not None and time.monotonic() > broker_at:
-                await asyncio.to_thread(server.kill)
-                await asyncio.to_thread(server.start)
+            if interrupt is not None and time.monotonic() > broker_at:
+                await interrupt()
                 broker_at = time.monotonic() + max(SECONDS, BROKER_EVERY)
             index = dice.randrange(len(ROLES))
             if dice.random() < WORKS:

@@ -136,6 +136,8 @@ async def _subscription(broker: Broker, database: Database | None, group: _Group
         "parked": waiting.held,
         "parked_keys": waiting.held_keys,
     }
+    if not broker.capabilities.exact_lag:
+        row["estimate"] = True
     if progress.fresh_within is not None:
         row |= {"fresh_within": progress.fresh_within, "stale": verdict.stale is not None}
     if progress.stuck_after:
@@ -159,7 +161,7 @@ async def _has(database: Database, name: str) -> bool:
 
 
 def _remark(row: Mapping[str, Any]) -> str:
-    said = []
+    said = ["about, as the broker says"] if row.get("estimate") else []
     if row.get("stale"):
         said.append(f"stale: should be within {_age(row['fresh_within'])}")
     if row.get("stuck"):

@@ -8,6 +8,9 @@ watermarks, a few times a second at most. The lanes decide; this module waits.
 - When partitions are to be given up, nothing of them is begun any more; what runs may finish within
   `handover` seconds, is then cancelled, and the watermark is committed before the release.
 - When partitions are lost, what runs for them is cancelled, and the runner commits nothing of it.
+- Where every key is a partition of its own, the store is asked about the keys of all that arrives,
+  since another member may have put earlier events there. The member with the *keeper's* lease, in
+  the consumer's database, works the store off.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from switchgear.database.port import Database, DatabaseUnavailable
@@ -25,6 +29,7 @@ from switchgear.database.sqlite import Sqlite
 from switchgear.events.brokers.port import (
     Broker,
     BrokerUnavailable,
+    Delivery,
     LeaseLost,
     Partition,
     Polled,
@@ -33,12 +38,14 @@ from switchgear.events.brokers.port import (
 from switchgear.events.handling import HandlerTransaction, shares
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
+from switchgear.events.keeper import Keeper
 from switchgear.events.lanes import Kind, Lanes, Settings, State
 from switchgear.events.outbox import Outbox
 from switchgear.events.pace import Pace
 from switchgear.events.progress import STUCK_AFTER
 from switchgear.events.reaction import Reactions
 from switchgear.events.runner import (
+    Elsewhere,
     Empty,
     Failed,
     Handled,
@@ -53,11 +60,16 @@ from switchgear.model.signal import Signal, SignalKind, emit, listening
 
 __all__ = ["Consumer", "Subscribed"]
 
+_Stored = dict[Partition, dict[str, State]]
 _POLL: Final = 500
 _WAIT: Final = 5.0
 _COMMIT_EVERY: Final = 0.1
 _STORE_EVERY: Final = 1.0
 _STORE_IN_FULL: Final = 60.0
+_COMMIT_KEYS_EVERY: Final = 0.02
+"""Where a commit is what lets a key go on."""
+_ADOPTED: Final = 1_000
+"""Queues of the store that the keeper takes up at once."""
 _LONG: Final = 0.25
 """Seconds after which a transaction that was to be quick no longer keeps others from beginning."""
 _MEMORY: Final = 64_000_000
@@ -109,7 +121,12 @@ class Consumer:
         self._database = database
         self._reactions = reactions
         self._draw = draw
-        self._lanes: Lanes[Partition, Incoming] = Lanes(settings.lanes)
+        self._keeper: Keeper | None = None
+        lanes, self._commit_every = settings.lanes, _COMMIT_EVERY
+        if not broker.capabilities.partitions:
+            self._keeper = Keeper(database, settings.consumer, settings.lease)
+            lanes, self._commit_every = replace(lanes, join=True), _COMMIT_KEYS_EVERY
+        self._lanes: Lanes[Partition, Incoming] = Lanes(lanes)
         self._pace = Pace(512 if shares(database) else 1)
         self._runner = Runner(
             database,
@@ -117,7 +134,8 @@ class Consumer:
             outbox,
             reactions,
             pace=self._pace,
-            fence=self._owns,
+            fence=self._ours,
+            keeper=self._keeper,
             wrap=wrap,
         )
         self._serial = isinstance(database, Sqlite)
@@ -186,6 +204,8 @@ class Consumer:
             with suppress(BrokerUnavailable):
                 await self._subscription.close()
             self._subscription = None
+        if self._keeper is not None:
+            await self._keeper.give_back()
 
     def blocked(self) -> int:
         """Return how many keys wait for their first event to be tried again."""
@@ -239,9 +259,21 @@ class Consumer:
             lanes.stop(partition)
             self._leaving[partition] = now + self.settings.handover
             self._moved.set()
-        if polled.assigned:
+        if polled.assigned and self._keeper is None:
             await self._assign(polled)
-        for arrived in polled.deliveries:
+        if polled.deliveries:
+            await self._arrive(polled.deliveries)
+        self._dispatch()
+
+    async def _arrive(self, deliveries: Sequence[Delivery]) -> None:
+        lanes = self._lanes
+        stored: _Stored = {}
+        if self._keeper is not None:
+            stored = await self._recalled({one.partition.number for one in deliveries})
+        now = asyncio.get_running_loop().time()
+        for arrived in deliveries:
+            if self._keeper is not None:
+                lanes.admit(arrived.partition, arrived.offset)
             headers, value = unpacked(arrived.headers, arrived.value)
             delivery = arrived._replace(headers=headers, value=value)
             kind = headers.get("ce-type")
@@ -250,35 +282,54 @@ class Consumer:
                 continue
             event = Incoming.of(delivery)
             lanes.add(
-                delivery.partition, delivery.offset, event.lane, event, now, alone=event.alone
+                delivery.partition,
+                delivery.offset,
+                event.lane,
+                event,
+                now,
+                alone=event.alone,
+                state=stored.get(delivery.partition, {}).get(event.lane, State.OPEN),
             )
-        if polled.deliveries:
-            size = sum(len(delivery.value) for delivery in polled.deliveries)
-            self._size = max(_USUAL_SIZE, size / len(polled.deliveries))
-            self._moved.set()
-            self._pause_and_resume()
-        self._dispatch()
+        size = sum(len(delivery.value) for delivery in deliveries)
+        self._size = max(_USUAL_SIZE, size / len(deliveries))
+        self._moved.set()
+        self._pause_and_resume()
 
     async def _assign(self, polled: Polled) -> None:
         """Learn which keys are in the store before any event of the partitions is handled."""
+        stored = await self._recalled()
+        now = asyncio.get_running_loop().time()
+        for partition, position in polled.assigned.items():
+            self._lanes.assign(partition, position, stored.get(partition, {}), now)
+
+    async def _recalled(
+        self, parts: AbstractSet[int] | None = None
+    ) -> dict[Partition, dict[str, State]]:
+        """Return the lanes that are in the store, once the database answers.
+
+        An event that was parked alone holds nothing back, and so is no lane until it is released.
+        """
         while True:
             try:
-                stored = await self._stored()
+                stored = await self._stored(parts)
                 break
             except (DatabaseUnavailable, Unknown) as error:
                 await asyncio.sleep(self._trouble("polling", str(error)))
-        now = asyncio.get_running_loop().time()
-        for partition, position in polled.assigned.items():
-            lanes = {
+        return {
+            partition: {
                 name: state
-                for name, state in stored.get(partition, {}).items()
+                for name, state in lanes.items()
                 if state is State.DRAINING or name.startswith("k:")
             }
-            self._lanes.assign(partition, position, lanes, now)
+            for partition, lanes in stored.items()
+        }
 
-    async def _stored(self) -> dict[Partition, dict[str, State]]:
+    async def _stored(
+        self, parts: AbstractSet[int] | None = None
+    ) -> dict[Partition, dict[str, State]]:
+        numbers = None if parts is None else sorted(parts)
         async with self._database.reading() as reader:
-            return await self._runner.store.lanes(reader, self.settings.topics)
+            return await self._runner.store.lanes(reader, self.settings.topics, numbers)
 
     def _pause_and_resume(self) -> None:
         if self._subscription is not None:
@@ -333,7 +384,8 @@ class Consumer:
     async def _perform(self, jobs: Sequence[Job], *, lazy: bool) -> None:
         results: list[Result] = []
         try:
-            ours = [job for job in jobs if self._owns(job.partition)]
+            ours = [job for job in jobs if self._begins(job)]
+            results += [Elsewhere(job) for job in jobs if self._elsewhere(job)]
             moves = [job for job in ours if job.kind not in {Kind.RUN, Kind.DRAIN}]
             fresh = [job for job in ours if job.kind is Kind.RUN and not job.attempts]
             again = [job for job in ours if job.kind is Kind.RUN and job.attempts]
@@ -369,10 +421,8 @@ class Consumer:
                 self._lanes.done(result.job, now, result.events)
             elif isinstance(result, Failed):
                 self._failed(result, now)
-            elif isinstance(result, Empty):
-                self._lanes.empty(result.job, now)
-            elif isinstance(result, HeldBack):
-                self._lanes.held_back(result.job, now)
+            elif isinstance(result, Empty | HeldBack | Elsewhere):
+                self._of_the_store(result, now)
             else:
                 if pause is None:
                     pause = self._trouble("working", result.why)
@@ -380,6 +430,14 @@ class Consumer:
         for job in jobs:
             if job not in answered:
                 self._lanes.postponed(job, now, _PAUSE)
+
+    def _of_the_store(self, result: Empty | HeldBack | Elsewhere, now: float) -> None:
+        if isinstance(result, Empty):
+            self._lanes.empty(result.job, now)
+        elif isinstance(result, HeldBack):
+            self._lanes.held_back(result.job, now)
+        else:
+            self._lanes.elsewhere(result.job, now)
 
     def _failed(self, result: Failed, now: float) -> None:
         job = result.job
@@ -400,8 +458,18 @@ class Consumer:
                 )
             )
 
-    def _owns(self, partition: Partition) -> bool:
-        return self._subscription is not None and self._subscription.owns(partition)
+    def _ours(self, job: Job) -> bool:
+        """Tell whether the work may be committed by this member."""
+        if self._keeper is not None and job.kind in {Kind.DRAIN, Kind.HOLD}:
+            return self._keeper.held
+        return self._subscription is not None and self._subscription.owns(job.partition)
+
+    def _begins(self, job: Job) -> bool:
+        """Tell whether the work may begin; the keeper's lease is asked for on the way."""
+        return (self._keeper is not None and job.kind is Kind.DRAIN) or self._ours(job)
+
+    def _elsewhere(self, job: Job) -> bool:
+        return self._keeper is not None and job.kind is Kind.HOLD and not self._keeper.held
 
     def _abandon(self, partitions: frozenset[Partition]) -> None:
         for task, (_, busy) in self._tasks.items():
@@ -423,16 +491,26 @@ class Consumer:
             except BrokerUnavailable as error:
                 await asyncio.sleep(self._trouble("committing", str(error)))
                 self._moved.set()
-            await asyncio.sleep(_COMMIT_EVERY)
+            await asyncio.sleep(self._commit_every)
             if self._leaving:
                 self._moved.set()
 
     async def _commit(self) -> None:
         positions = self._lanes.positions()
-        if positions and self._subscription is not None:
+        if not positions or self._subscription is None:
+            return
+        try:
             await self._subscription.commit(positions)
-            self._lanes.committed(positions)
-            self._pause_and_resume()
+        except LeaseLost as error:
+            self._committed({one: positions[one] for one in positions.keys() - error.partitions})
+            raise
+        self._committed(positions)
+        self._pause_and_resume()
+
+    def _committed(self, positions: Mapping[Partition, int]) -> None:
+        self._lanes.committed(positions)
+        if self._keeper is not None:
+            self._lanes.tidy(positions)
 
     async def _hand_over(self) -> None:
         """Release the partitions that others wait for, once nothing of them runs."""
@@ -455,6 +533,9 @@ class Consumer:
         """Notice what people release or discard; each of their acts adds to the audit."""
         while True:
             await asyncio.sleep(_STORE_EVERY)
+            if self._keeper is not None:
+                await self._adopt(self._keeper)
+                continue
             try:
                 acted = await self._acted()
                 self._well("watching the store")
@@ -472,6 +553,21 @@ class Consumer:
                 for name in released + emptied:
                     self._lanes.redrive(partition, name, now)
             self._dispatch()
+
+    async def _adopt(self, keeper: Keeper) -> None:
+        """Work off what is ready in the store, whoever put it there, if that is ours to do."""
+        self._lanes.tidy(self._lanes.partitions())
+        try:
+            async with self._database.reading() as reader:
+                ready = await self._runner.store.ready(reader, self.settings.topics, _ADOPTED)
+            mine = bool(ready) and await keeper.take()
+            self._well("watching the store")
+        except (DatabaseUnavailable, Unknown):
+            return
+        now = asyncio.get_running_loop().time()
+        for partition, name in ready if mine else ():
+            self._lanes.adopt(partition, name, now)
+        self._dispatch()
 
     async def _acted(self) -> bool:
         """Tell whether the store is to be looked at: somebody acted, or it is a minute ago."""

@@ -69,6 +69,8 @@ class Settings:
     spill_seconds: float = 30.0
     spill_grace: float = 1.0
     """A lane that has been failing for less stays in memory, however full it is."""
+    join: bool = False
+    """What arrives behind the store joins it at once: another member may be working it off."""
 
     def pause(self, attempts: int, draw: float) -> float:
         """Return the pause after so many failures; `draw` is in [0, 1)."""
@@ -199,6 +201,8 @@ class Lane(Generic[P, E]):
         if not self.entries or self.verdict is not None or self.state is State.HELD:
             return None
         full = pressed or len(self.entries) - opened > self.settings.spill_events
+        if not opened and self.settings.join:
+            full = True
         if self.failing_since is None:
             return 0.0 if full and not opened else None
         after = self.settings.spill_grace if full else self.settings.spill_seconds

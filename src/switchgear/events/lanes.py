@@ -31,6 +31,11 @@ The rules:
     watermark and the newest. At the first bound nothing is polled, at the second the partition is
     paused.
 9.  A revoked partition's lanes are gone, and results of their work change nothing.
+
+Where every key is a partition of its own, any member may get its next event. So each event comes
+with the state of its lane in the store (`add`), what arrives behind the store joins it at once,
+and one member of the group works the store off: it adopts the queues that are ready (`adopt`),
+for the others they are `elsewhere`. A partition of which nothing is left is forgotten (`tidy`).
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Final, Generic, TypeVar
 
 from switchgear.events.lane import Cause, Kind, Lane, OnFailure, Settings, State, Track, Work
@@ -73,6 +78,28 @@ class Lanes(Generic[P, E]):
         for name, state in stored.items():
             self._schedule(self._lane(owned, name, state), now)
 
+    def admit(self, partition: P, offset: int) -> None:
+        """Begin with a partition at the offset of an event that arrived, unless it is known."""
+        owned = self._partitions.get(partition)
+        if owned is None or (offset < owned.next and not owned.outstanding):
+            self._partitions[partition] = Track(partition, offset, offset)
+
+    def adopt(self, partition: P, name: str, now: float) -> None:
+        """Work off the store's queue of the lane `name`, of a partition that may be nobody's."""
+        if partition not in self._partitions:
+            self._partitions[partition] = Track(partition, 0, 0)
+        self.redrive(partition, name, now)
+
+    def tidy(self, partitions: Iterable[P]) -> None:
+        """Forget those of which nothing is left to do and to commit; the store has the rest."""
+        for partition in partitions:
+            owned = self._partitions.get(partition)
+            if owned is None or owned.running or owned.committed < owned.watermark:
+                continue
+            if any(lane.entries or lane.state is State.DRAINING for lane in owned.lanes.values()):
+                continue
+            self.revoke(partition)
+
     def stop(self, partition: P) -> None:
         """Begin no more work of `partition`; what runs may finish."""
         if partition in self._partitions:
@@ -99,18 +126,27 @@ class Lanes(Generic[P, E]):
     # arrivals
 
     def add(
-        self, partition: P, offset: int, name: str, event: E, now: float, *, alone: bool = False
+        self,
+        partition: P,
+        offset: int,
+        name: str,
+        event: E,
+        now: float,
+        *,
+        alone: bool = False,
+        state: State = State.OPEN,
     ) -> None:
         """Take an event for the lane `name`, `alone` if it is the only one there will ever be.
 
-        Offsets of a partition grow; an older one is ignored, and so is what is not owned.
+        Offsets of a partition grow; an older one is ignored, and so is what is not owned. `state`
+        is that of a lane that is not in memory.
         """
         owned = self._partitions.get(partition)
         if owned is None or not owned.accept(offset):
             return
         lane = owned.lanes.get(name)
         if lane is None:
-            lane = self._lane(owned, name, State.OPEN, alone=alone)
+            lane = self._lane(owned, name, state, alone=alone)
         lane.entries.append((offset, event))
         self._held += 1
         if not lane.busy and not lane.queued:
@@ -208,6 +244,18 @@ class Lanes(Generic[P, E]):
     def held_back(self, work: Work[P, E], now: float) -> None:
         """For DRAIN: the head of the store's queue waits for a person."""
         self._settle(work.lane, State.HELD, now)
+
+    def elsewhere(self, work: Work[P, E], now: float) -> None:
+        """For DRAIN and HOLD: another member works the store off. What is in memory joins it."""
+        lane = work.lane
+        if not self._end(lane):
+            return
+        lane.reset()
+        if lane.entries:
+            self._schedule(lane, now)
+        else:
+            del lane.partition.lanes[lane.name]
+            lane.gone = True
 
     def failed(
         self,

@@ -23,6 +23,7 @@ import msgspec
 from switchgear.database.port import Database, Reader, Row, Transaction, Value
 from switchgear.errors import BrokerError
 from switchgear.events.envelope import Ids
+from switchgear.events.keeper import STEP as KEEPER
 from switchgear.events.sql import now
 
 __all__ = ["STEPS", "Audit", "NotEditable", "NotParked", "Parked", "ParkedEvent", "Waiting"]
@@ -41,6 +42,7 @@ STEPS: Final = (
         reason TEXT NOT NULL, consumer TEXT NOT NULL, event TEXT NOT NULL, type TEXT NOT NULL,
         key TEXT, headers {blob} NOT NULL, data {blob} NOT NULL);
     """,
+    KEEPER,
 )
 
 _COLUMNS: Final = (

@@ -2,7 +2,7 @@
 
 What a handler raises is the event's failure. A database that is locked or gone is not: then nothing
 was done, and the work is postponed without counting an attempt. Before each commit the runner asks
-whether the partitions are still this member's (`fence`); if not, everything is rolled back.
+whether the jobs are still this member's (`fence`); if not, everything is rolled back.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from switchgear.events.calling import Caller, Failure, Note, describe
 from switchgear.events.handling import HandlerTransaction, Undo, Unit, shares
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
+from switchgear.events.keeper import Keeper
 from switchgear.events.lane import Cause, Kind, Work
 from switchgear.events.outbox import Outbox
 from switchgear.events.pace import BUDGET, Pace
@@ -27,7 +28,17 @@ from switchgear.events.store import Head, Store
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 
-__all__ = ["Empty", "Failed", "Handled", "HeldBack", "Job", "Postponed", "Result", "Runner"]
+__all__ = [
+    "Elsewhere",
+    "Empty",
+    "Failed",
+    "Handled",
+    "HeldBack",
+    "Job",
+    "Postponed",
+    "Result",
+    "Runner",
+]
 
 Job = Work[Partition, Incoming]
 
@@ -75,15 +86,26 @@ class HeldBack:
     job: Job
 
 
-Result = Handled | Failed | Postponed | Empty | HeldBack
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another member works the store off."""
+
+    job: Job
+
+
+Result = Handled | Failed | Postponed | Empty | HeldBack | Elsewhere
 
 
 class _Abandon(Exception):
-    """Leave the unit without committing: a partition is no longer ours."""
+    """Leave the unit without committing: a job is no longer ours."""
 
 
 class Runner:
-    """Carries out jobs of one consumer."""
+    """Carries out jobs of one consumer.
+
+    `keeper` is what a member needs to work the store off, where partitions alone do not say whose
+    work that is.
+    """
 
     def __init__(
         self,
@@ -93,7 +115,8 @@ class Runner:
         reactions: Reactions,
         *,
         pace: Pace,
-        fence: Callable[[Partition], bool],
+        fence: Callable[[Job], bool],
+        keeper: Keeper | None = None,
         wrap: Callable[[HandlerTransaction], Any] | None = None,
     ) -> None:
         self.store = Store(inbox)
@@ -103,6 +126,7 @@ class Runner:
         self._caller = Caller(inbox.consumer, reactions)
         self._pace = pace
         self._fence = fence
+        self._keeper = keeper
         self._wrap = wrap
         self._slow: dict[str, int] = {}
         self._shares = shares(database)
@@ -179,6 +203,8 @@ class Runner:
             ready = list(itertools.takewhile(lambda head: not head.held, heads))
             if not ready:
                 return HeldBack(job)
+            if self._keeper is not None and not await self._keeper.take():
+                return Elsewhere(job)
             if self._caller.transactional:
                 done, failure = await self._drain(job, ready)
             else:
@@ -237,7 +263,7 @@ class Runner:
             for job in jobs:
                 if results and time.monotonic() - began > 2 * BUDGET:
                     results.append(Handled(job, 0))
-                elif job.revoked or not self._fence(job.partition):
+                elif job.revoked or not self._fence(job):
                     results.append(Postponed(job))
                 else:
                     results.append(await self._entries_plain(job, seen, done, notes))
@@ -338,7 +364,7 @@ class Runner:
 
     def _check(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            if job.revoked or not self._fence(job.partition):
+            if job.revoked or not self._fence(job):
                 raise _Abandon
 
     def _tell_parked(self, job: Job, events: Sequence[Incoming]) -> None:

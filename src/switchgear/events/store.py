@@ -87,20 +87,41 @@ class Store:
         ]
         await write_many(tx, _INSERT, rows)
 
-    async def lanes(self, tx: Reader, topics: Sequence[str]) -> dict[Partition, dict[str, State]]:
-        """Return every queue by partition and lane, and whether it waits for a person."""
+    async def lanes(
+        self, tx: Reader, topics: Sequence[str], parts: Sequence[int] | None = None
+    ) -> dict[Partition, dict[str, State]]:
+        """Return every queue by partition and lane, and whether it waits for a person.
+
+        With `parts`, only those of partitions with these numbers.
+        """
+        among = "" if parts is None else f" AND part IN ({marks(len(parts))})"
         rows = await tx.run(
             "SELECT topic, part, lane, state FROM switchgear_parked WHERE id IN ("  # noqa: S608  marks
             "SELECT min(id) FROM switchgear_parked "
-            f"WHERE consumer = ? AND topic IN ({marks(len(topics))}) GROUP BY topic, part, lane)",
+            f"WHERE consumer = ? AND topic IN ({marks(len(topics))}){among} "
+            "GROUP BY topic, part, lane)",
             self._consumer,
             *topics,
+            *(parts or ()),
         )
         found: dict[Partition, dict[str, State]] = {}
         for topic, number, lane, state in rows:
             lanes = found.setdefault(Partition(topic, number), {})
             lanes[lane] = State.HELD if state == "held" else State.DRAINING
         return found
+
+    async def ready(
+        self, tx: Reader, topics: Sequence[str], limit: int
+    ) -> list[tuple[Partition, str]]:
+        """Return partition and lane of queues that wait for no person, at most `limit`."""
+        rows = await tx.run(
+            "SELECT DISTINCT topic, part, lane FROM switchgear_parked "  # noqa: S608  marks
+            f"WHERE consumer = ? AND state = 'ready' AND topic IN ({marks(len(topics))}) LIMIT ?",
+            self._consumer,
+            *topics,
+            limit,
+        )
+        return [(Partition(topic, number), lane) for topic, number, lane in rows]
 
     async def acts(self, tx: Reader) -> int:
         """Return a number that grows with everything that people do to parked events."""

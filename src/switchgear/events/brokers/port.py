@@ -129,7 +129,8 @@ class Lag:
 
     events: int
     oldest: float | None
-    """Age in seconds of the oldest event that is not committed; None if there is none."""
+    """Age in seconds of the oldest event that is not committed; None if there is none, or if the
+    broker does not know (`Capabilities.exact_lag`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,40 @@ def _nats(url: str, native: Options) -> Broker:
     return NatsBroker(NatsSettings(hosts, client | native, tls, prefix), **options)
 
 
+def _sqs(url: str, native: Options) -> Broker:
+    from switchgear.events.brokers.sqs import SqsBroker  # noqa: PLC0415  as above
+    from switchgear.events.brokers.sqs_client import SqsSettings  # noqa: PLC0415
+
+    known: Known = {
+        "endpoint": str,
+        "prefix": _matching(r"[A-Za-z0-9_-]{0,16}", "it has 16 letters, digits, - and _ at most"),
+        "profile": str,
+        "create": _yes,
+        "discover": float,
+        "wait": _between(0, 20),
+        "max_bytes": int,
+    }
+    options, rest = _options(url, known)
+    if rest:
+        raise _unknown(url, min(rest), known)
+    login, _, region = urlsplit(url).netloc.rpartition("@")
+    if not region:
+        raise UnsupportedBroker("the broker's URL names no region.", fix="Write sqs://eu-west-1.")
+    reach: Options = {name: options.pop(name) for name in _SQS_REACH & options.keys()}
+    if login:
+        host = urlsplit(reach.get("endpoint", "")).hostname or ""
+        if host != "localhost" and not host.startswith("127.") and host != "::1":
+            raise UnsupportedBroker(
+                "the broker's URL has credentials for SQS.",
+                fix="Leave them out: they are found as the AWS tools find them, in the "
+                "environment, a profile, or the role of the machine. Only a stand-in on this "
+                "machine takes them in the URL.",
+            )
+        key, _, secret = login.partition(":")
+        reach["key"] = (unquote(key), unquote(secret))
+    return SqsBroker(SqsSettings(region, client=native, **reach), **options)
+
+
 def _options(url: str, known: Mapping[str, Callable[[str], Any]]) -> tuple[Options, dict[str, str]]:
     """Return the options of `url` that are known, read, and the others as they are."""
     found: Options = {}
@@ -202,6 +236,24 @@ def _yes(value: str) -> bool:
     return value == "true"
 
 
+def _between(least: int, most: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not least <= int(value) <= most:
+            raise ValueError(f"it is from {least} to {most}")
+        return int(value)
+
+    return read
+
+
+def _matching(pattern: str, rule: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(rule)
+        return value
+
+    return read
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(value: str) -> str:
         found = next((word for word in words if word.lower() == value.lower()), None)
@@ -212,6 +264,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+_SQS_REACH: Final = frozenset({"endpoint", "prefix", "profile"})
 _KAFKA_FILES: Final = {
     "ca": "ssl.ca.location",
     "certificate": "ssl.certificate.location",
@@ -223,6 +276,7 @@ _BROKERS: Final[Mapping[str, Callable[[str, Options], Broker]]] = {
     "postgres": _postgres,
     "kafka": _kafka,
     "kafkas": _kafka,
+    "sqs": _sqs,
     "nats": _nats,
     "natss": _nats,
 }
@@ -233,5 +287,6 @@ _EXAMPLES: Final = (
     "sqlite:////absolute/path.db",
     "postgresql://user@host/database",
     "kafka://host:9092",
+    "sqs://region",
     "nats://host:4222",
 )

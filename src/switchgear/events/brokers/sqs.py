@@ -1,0 +1,179 @@
+"""Amazon SQS as a broker: one FIFO queue for each group and topic, the key as message group.
+
+SQS has no topics, no partitions and no log. So:
+
+- A publisher sends each record to the queue of every group of its topic (`sqs_queues.py`). A
+  repeat has the same deduplication id, so a publish that reached only some queues is repeated
+  to all.
+- A key is a partition of its own: SQS gives nothing more of a message group while a message of it
+  is out. Who receives it owns the key until all that came was committed, that is, deleted.
+- A new group has no past. What was published before its queue was there is not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from switchgear.errors import BrokerError
+from switchgear.events.brokers.batching import check_size
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Capabilities,
+    Lag,
+    Record,
+    RecordTooLarge,
+)
+from switchgear.events.brokers.sqs_client import SqsClient, SqsSettings, failed_entry
+from switchgear.events.brokers.sqs_group import SqsSubscription
+from switchgear.events.brokers.sqs_queues import KEPT, Queue, SqsQueues
+from switchgear.events.brokers.sqs_wire import Message, message_of, waves
+from switchgear.model.outcome import Reason, Unknown
+
+__all__ = ["SqsBroker"]
+
+_BATCH_BYTES: Final = 1_048_576
+_SIDE_BY_SIDE: Final = 8
+
+
+class SqsBroker:
+    """SQS in one region and account.
+
+    `create` creates queues that are missing; without it they are refused. `discover` is after how
+    many seconds a publisher looks for new groups again, and `wait` for how many a request waits for
+    messages (0 to 20). `max_bytes` is the largest event, headers and data; a queue whose
+    own limit is lower refuses earlier.
+    """
+
+    def __init__(
+        self,
+        settings: SqsSettings,
+        *,
+        create: bool = False,
+        discover: float = 5.0,
+        wait: int = 5,
+        max_bytes: int = 250_000,
+    ) -> None:
+        self.capabilities = Capabilities(
+            durable=True,
+            ordered=True,
+            groups=True,
+            replay=False,
+            exact_lag=False,
+            retention=None,
+            max_bytes=max_bytes,
+            partitions=False,
+        )
+        self._max_bytes = max_bytes
+        self._wait = wait
+        self._client = SqsClient(settings)
+        self._queues = SqsQueues(self._client, settings.prefix, create=create, discover=discover)
+        self._subscriptions: set[SqsSubscription] = set()
+        self._sending = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Send `records` to the queues of every group of their topics; return once all have them.
+
+        Raises `RecordTooLarge` before anything is sent, `BrokerUnavailable` if nothing was, and
+        `Unknown` if some may be there.
+        """
+        check_size(records, self._max_bytes)
+        topics: dict[str, list[Message]] = {}
+        for record in records:
+            topics.setdefault(record.topic, []).append(message_of(record))
+        found = await asyncio.gather(*map(self._queues.of_topic, topics))
+        work = [(queue, topics[queue.topic]) for queues in found for queue in queues]
+        for queue, messages in work:
+            largest = max(message.size for message in messages)
+            if largest > queue.max_bytes:
+                raise RecordTooLarge(queue.topic, largest, queue.max_bytes)
+        done = await asyncio.gather(
+            *(self._fill(queue, messages) for queue, messages in work), return_exceptions=True
+        )
+        failed = [(work[at][0], one) for at, one in enumerate(done) if isinstance(one, Exception)]
+        if not failed:
+            return
+        for queue, _ in failed:
+            self._queues.forget(queue.topic)
+        for _, error in failed:
+            if not isinstance(error, BrokerUnavailable) or len(failed) == len(done):
+                raise error
+        why = failed[0][1]
+        raise Unknown(f"some queues have it ({why})", reason=Reason.SERVER_ERROR) from why
+
+    async def subscribe(
+        self, group: str, topics: Sequence[str], *, lease: float = 5.0
+    ) -> SqsSubscription:
+        """Join `group`. What a member that dies had received comes again after `lease` and `wait`.
+
+        Raises `BrokerError` for a queue that does not exist, or that has a dead-letter queue.
+        """
+        queues = await asyncio.gather(*(self._queues.of_group(topic, group) for topic in topics))
+        subscription = SqsSubscription(
+            self._client,
+            group,
+            queues,
+            lease=lease,
+            wait=self._wait,
+            closed=self._subscriptions.discard,
+        )
+        subscription.start()
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def retention(self, topics: Sequence[str]) -> float | None:
+        """Return for how long the queues of these topics keep a message, read or not."""
+        found = await asyncio.gather(*map(self._queues.of_topic, topics))
+        return max((queue.kept for queues in found for queue in queues), default=float(KEPT))
+
+    async def lag(self, group: str, topics: Sequence[str]) -> Lag:
+        """Return about how far `group` is behind. `oldest` is of what this process has received."""
+        if not topics:
+            await self._queues.url("switchgear")  # it answers, and that is all
+            return Lag(0, None)
+        counts = await asyncio.gather(*(self._queues.waiting(topic, group) for topic in topics))
+        ages = [one.oldest() for one in self._subscriptions if one.group == group]
+        oldest = max((age for age in ages if age is not None), default=None)
+        return Lag(sum(counts), oldest if sum(counts) else None)
+
+    async def close(self) -> None:
+        """Leave every group and let the threads end. Closing twice is allowed."""
+        for subscription in list(self._subscriptions):
+            await subscription.close()
+        self._client.close()
+
+    async def _fill(self, queue: Queue, messages: Sequence[Message]) -> None:
+        """Send messages to one queue, a key's one after the other."""
+        taken = False
+        most = min(queue.max_bytes, _BATCH_BYTES)
+        for batches in waves(messages, most):
+            done = await asyncio.gather(
+                *(self._send(queue, [messages[at] for at in batch]) for batch in batches),
+                return_exceptions=True,
+            )
+            errors = [one for one in done if isinstance(one, Exception)]
+            if errors:
+                taken = taken or len(errors) < len(done)
+                refused = next((one for one in errors if isinstance(one, BrokerError)), None)
+                if refused is not None:
+                    raise refused
+                if taken and isinstance(errors[0], BrokerUnavailable):
+                    raise Unknown(str(errors[0]), reason=Reason.SERVER_ERROR) from errors[0]
+                raise errors[0]
+            taken = True
+
+    async def _send(self, queue: Queue, messages: Sequence[Message]) -> None:
+        async with self._sending:
+            answer = await self._client.call(
+                "send_message_batch",
+                QueueUrl=queue.url,
+                Entries=[message.entry(number) for number, message in enumerate(messages)],
+            )
+        failed = answer.get("Failed", [])
+        if not failed:
+            return
+        error = failed_entry(failed[0], "send an event")
+        if len(failed) < len(messages) and isinstance(error, BrokerUnavailable):
+            raise Unknown(str(error), reason=Reason.SERVER_ERROR)
+        raise error or Unknown("SQS has not taken an event", reason=Reason.SERVER_ERROR)
