@@ -94,6 +94,9 @@ class Outlet:
         self._headers = [*form.headers, *headers]
         self._every = beat if form.beat else None
         self._lock = asyncio.Lock()
+        """Held by a heartbeat alone: a reply costs more with it."""
+        self._busy = False
+        """Whether a reply is being sent."""
         self._latest = 0.0
         self._beating: asyncio.Task[None] | None = None
         self.started = False
@@ -122,22 +125,37 @@ class Outlet:
 
     async def write(self, data: bytes) -> None:
         """Send; it returns when the client has taken enough of what was sent before."""
-        async with self._lock:
-            if not self.started:
-                self.started = True
-                start = {"type": "http.response.start", "status": 200, "headers": self._headers}
-                await self._send(start)
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            self._latest = monotonic()
+        if self._every is None:
+            await self._put(data)
+            return
+        if self._lock.locked():
+            async with self._lock:  # a heartbeat is on its way
+                pass
+        self._busy = True
+        try:
+            await self._put(data)
+        finally:
+            self._busy, self._latest = False, monotonic()
 
     async def end(self) -> None:
         """End the response."""
         await self._send({"type": "http.response.body", "body": b""})
+
+    async def _put(self, data: bytes) -> None:
+        if not self.started:
+            self.started = True
+            start = {"type": "http.response.start", "status": 200, "headers": self._headers}
+            await self._send(start)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _beats(self, every: float) -> None:
         while True:
             left = self._latest + every - monotonic()
             if left > 0:
                 await asyncio.sleep(left)
+            elif self._busy:
+                await asyncio.sleep(every)  # the client takes its time: it is no silence
             else:
-                await self.write(self._form.beat)
+                async with self._lock:
+                    await self._put(self._form.beat)
+                self._latest = monotonic()
