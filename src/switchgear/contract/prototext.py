@@ -60,6 +60,11 @@ def proto_files(*roots: type[Any] | ServiceContract, past: Sequence[Past] = ()) 
             docs |= {f"{name}.{one.wire}": field_doc(cls, one) for one in fields_of(cls).values()}
         else:
             docs |= {f"{name}.{key}": doc for key, doc in member_docs(cls).items()}
+    for refusal in {
+        one for each in services for of in each.operations.values() for one in of.refuses
+    }:
+        told = docs.get(refusal.full_name, "")
+        docs[refusal.full_name] = f"{told}{chr(10) if told else ''}Refused as: {refusal.status}."
     files = file_descriptors(*roots)
     own = [file for file in files.file if not is_shared(file.name)]
     reserve(own, past)

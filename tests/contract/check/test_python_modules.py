@@ -10,7 +10,7 @@ import pytest
 
 CONTRACTS = '''
 from typing import Protocol
-from switchgear import Enum, Message, Refusal, command, event, field, query, service
+from switchgear import Enum, Message, Refusal, command, event, field, query, service; from switchgear.model.outcome import Status
 
 class Sold(Refusal, package="shop.v1"):
     sku: str = field(1)
@@ -75,6 +75,10 @@ def test_a_finding_is_told_at_the_line_in_python(compare):
         (('"POST /v1/orders"', '"POST /v2/orders"'), ("ROUTE_CHANGED", "Orders.Place")),
         (("keyed=True, ", ""), ("PATTERN_CHANGED", "Orders.Place")),
         ((", refuses=[Sold]", ""), ("REFUSAL_CHANGED", "Orders.Place")),
+        (
+            ('Refusal, package="shop.v1"', 'Refusal, package="shop.v1", status=Status.ABORTED'),
+            ("REFUSAL_STATUS_CHANGED", "Sold"),
+        ),
         (
             ("field(1)\n    lines", "field(1)\n    vip: bool = field(3)\n    lines"),
             ("REQUIRED_ADDED", "Order.vip"),

@@ -44,6 +44,7 @@ _TAKES_IN: Final[Mapping[str, tuple[str, ...]]] = {
     "PATTERN_CHANGED": ("RPC_SAME_IDEMPOTENCY_LEVEL",),
     **{f"{key.upper()}_CHANGED": _COMMENT for key in MEANING},
     "REFUSAL_CHANGED": _COMMENT,
+    "REFUSAL_STATUS_CHANGED": _COMMENT,
     "EVENT_KEY_CHANGED": _COMMENT,
     "EVENT_TOPIC_CHANGED": _COMMENT,
 }

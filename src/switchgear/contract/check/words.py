@@ -9,6 +9,7 @@ A sentence of a comment that begins with one of these words is a declaration:
 | `Currency: EUR.` | a field | the currency of an amount |
 | `Semantics: gross.` | a field | any other word that tells one meaning from another |
 | `Refuses with: shop.v1.OutOfStock.` | a method | its definitive noes |
+| `Refused as: ABORTED.` | a refusal | the canonical status under which it is answered |
 | `Topic: shop.orders.` | a message | it is an event, and where it goes |
 | `Key: order_id.` | a message | the field that orders it |
 
@@ -24,7 +25,7 @@ from typing import Final
 __all__ = ["CONVENTION", "MEANING", "declarations", "prose", "related", "words_of"]
 
 MEANING: Final = ("unit", "scale", "currency", "semantics")
-CONVENTION: Final = (*MEANING, "refuses with", "topic", "key")
+CONVENTION: Final = (*MEANING, "refuses with", "refused as", "topic", "key")
 
 _SENTENCE: Final = re.compile(
     rf"(?:(?<=[.!?:;])|(?<=\A)|(?<=\n))\s*({'|'.join(CONVENTION)}):[ \t]+"

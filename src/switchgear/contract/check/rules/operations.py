@@ -75,6 +75,24 @@ def refusal_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
         )
 
 
+@rule("REFUSAL_STATUS_CHANGED", Pairs.spoken_messages, _CALLERS)
+def refusal_status_changed(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
+    """Callers that do not know the refusal go by its status, and so do gateways and alarms."""
+    before, after = (declarations(one.comment).get("refused as") for one in (old, new))
+    if before is None or after is None or before == after:
+        return
+    again = f"`Refused as: {before}.` into its comment"
+    if new.file.spelled is not None:
+        again = f"`status=Status.{before}`"
+    yield Found(
+        f"The refusal {new.nested_name} is answered as {after} instead of {before}.",
+        f"Write {again} again, or declare a refusal of another name for what is new.",
+        new.place(),
+        new.full_name,
+        old,
+    )
+
+
 _PATTERNS: Final = {0: "a command", 1: "a query", 2: "a keyed command"}
 
 
