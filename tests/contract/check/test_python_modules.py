@@ -10,7 +10,8 @@ import pytest
 
 CONTRACTS = '''
 from typing import Protocol
-from switchgear import Enum, Message, Refusal, command, event, field, query, service; from switchgear.model.outcome import Status
+from switchgear import Enum, Message, Refusal, command, event, field, query, service
+from switchgear.model.outcome import Status
 
 class Sold(Refusal, package="shop.v1"):
     sku: str = field(1)
@@ -62,7 +63,7 @@ def test_a_module_that_did_not_change(compare):
 def test_a_finding_is_told_at_the_line_in_python(compare):
     found = compare(("price: int = field(2", "discount: int = field(2"))
     renamed = next(one for rule, _, one in found if rule == "FIELD_RENAMED")
-    assert (renamed["path"], renamed["line"], renamed["column"]) == ("new/contracts.py", 11, 5)
+    assert (renamed["path"], renamed["line"], renamed["column"]) == ("new/contracts.py", 12, 5)
     assert renamed["witness"] == "price=500 is 10 f4 03 and now reads discount=500"
 
 
