@@ -227,6 +227,32 @@ async def test_what_is_refused_says_so_and_is_not_tried_again(client):
         await client.call("get_queue_url", QueueName="nobody.fifo")
 
 
+@pytest.mark.parametrize(
+    ("operation", "code", "status", "raised", "says"),
+    [
+        ("receive_message", "AccessDenied", 403, BrokerError, "the right to it"),
+        ("send_message_batch", "com.amazonaws.sqs#AccessDenied", 403, BrokerError, "the right"),
+        ("send_message_batch", "InvalidClientTokenId", 403, BrokerError, "valid credentials"),
+        ("send_message_batch", "ThrottlingException", 400, BrokerUnavailable, "throttles"),
+        ("receive_message", "RequestThrottled", 403, BrokerUnavailable, "throttles"),
+        ("receive_message", "InternalFailure", 500, BrokerUnavailable, "failed at"),
+        ("send_message_batch", "ServiceUnavailable", 503, Unknown, "did not confirm"),
+    ],
+)
+async def test_what_an_answer_means(client, operation, code, status, raised, says):
+    from botocore.exceptions import ClientError
+
+    class Answering:
+        def __getattr__(self, name):
+            error = {"Code": code, "Message": "no"}
+            answer = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
+            return lambda **_: (_ for _ in ()).throw(ClientError(answer, name))
+
+    client._client = Answering()
+    with pytest.raises(raised, match=says):
+        await client.call(operation)
+
+
 async def test_a_server_that_is_not_there_is_unavailable(opening):
     broker = opening("sqs://x:x@elasticmq?endpoint=http://127.0.0.1:1")
     with pytest.raises(BrokerUnavailable, match="cannot be reached"):

@@ -81,8 +81,10 @@ class Lanes(Generic[P, E]):
     def admit(self, partition: P, offset: int) -> None:
         """Begin with a partition at the offset of an event that arrived, unless it is known."""
         owned = self._partitions.get(partition)
-        if owned is None or (offset < owned.next and not owned.outstanding):
+        if owned is None:
             self._partitions[partition] = Track(partition, offset, offset)
+        elif not owned.outstanding:
+            owned.next = owned.committed = offset
 
     def adopt(self, partition: P, name: str, now: float) -> None:
         """Work off the store's queue of the lane `name`, of a partition that may be nobody's."""

@@ -91,16 +91,10 @@ class SqsBroker:
         done = await asyncio.gather(
             *(self._fill(queue, messages) for queue, messages in work), return_exceptions=True
         )
-        failed = [(work[at][0], one) for at, one in enumerate(done) if isinstance(one, Exception)]
-        if not failed:
-            return
-        for queue, _ in failed:
-            self._queues.forget(queue.topic)
-        for _, error in failed:
-            if not isinstance(error, BrokerUnavailable) or len(failed) == len(done):
-                raise error
-        why = failed[0][1]
-        raise Unknown(f"some queues have it ({why})", reason=Reason.SERVER_ERROR) from why
+        for (queue, _), one in zip(work, done, strict=True):
+            if one is not None:
+                self._queues.forget(queue.topic)
+        _raise(done)
 
     async def subscribe(
         self, group: str, topics: Sequence[str], *, lease: float = 5.0
@@ -118,7 +112,7 @@ class SqsBroker:
             wait=self._wait,
             closed=self._subscriptions.discard,
         )
-        subscription.start()
+        await subscription.start()
         self._subscriptions.add(subscription)
         return subscription
 
@@ -145,23 +139,14 @@ class SqsBroker:
 
     async def _fill(self, queue: Queue, messages: Sequence[Message]) -> None:
         """Send messages to one queue, a key's one after the other."""
-        taken = False
-        most = min(queue.max_bytes, _BATCH_BYTES)
-        for batches in waves(messages, most):
+        taken: list[None] = []
+        for batches in waves(messages, min(queue.max_bytes, _BATCH_BYTES)):
             done = await asyncio.gather(
                 *(self._send(queue, [messages[at] for at in batch]) for batch in batches),
                 return_exceptions=True,
             )
-            errors = [one for one in done if isinstance(one, Exception)]
-            if errors:
-                taken = taken or len(errors) < len(done)
-                refused = next((one for one in errors if isinstance(one, BrokerError)), None)
-                if refused is not None:
-                    raise refused
-                if taken and isinstance(errors[0], BrokerUnavailable):
-                    raise Unknown(str(errors[0]), reason=Reason.SERVER_ERROR) from errors[0]
-                raise errors[0]
-            taken = True
+            _raise(taken + done)
+            taken = [None]
 
     async def _send(self, queue: Queue, messages: Sequence[Message]) -> None:
         async with self._sending:
@@ -170,10 +155,23 @@ class SqsBroker:
                 QueueUrl=queue.url,
                 Entries=[message.entry(number) for number, message in enumerate(messages)],
             )
-        failed = answer.get("Failed", [])
-        if not failed:
-            return
-        error = failed_entry(failed[0], "send an event")
-        if len(failed) < len(messages) and isinstance(error, BrokerUnavailable):
-            raise Unknown(str(error), reason=Reason.SERVER_ERROR)
-        raise error or Unknown("SQS has not taken an event", reason=Reason.SERVER_ERROR)
+        failed = [failed_entry(entry, "send an event") for entry in answer.get("Failed", [])]
+        _raise([*failed, *[None] * (len(messages) - len(failed))])
+
+
+def _raise(done: Sequence[BaseException | None]) -> None:
+    """Raise what came of several sends, if one of them failed; None is one that did not.
+
+    A refusal comes first: to repeat does not help. What is away for all is certainly not done.
+    """
+    errors = [one for one in done if one is not None]
+    for error in errors:
+        if isinstance(error, BrokerError):
+            raise error
+    for error in errors:
+        if not isinstance(error, BrokerUnavailable):
+            raise error
+        if len(errors) < len(done):
+            raise Unknown(f"a part is done ({error})", reason=Reason.SERVER_ERROR) from error
+    if errors:
+        raise errors[0]

@@ -101,9 +101,14 @@ class SqsSubscription:
         self._beating: asyncio.Task[None] | None = None
         self._closed = False
 
-    def start(self) -> None:
-        """Begin to extend what is out."""
+    async def start(self) -> None:
+        """Receive for the first time, which shows whether that is allowed; begin to extend."""
         self._beating = asyncio.create_task(self._beat(), name=f"lease {self.group}")
+        await asyncio.gather(*(self._receive(queue, wait=0) for queue in self._queues))
+        if self._failure is not None:
+            failure = self._failure
+            await self.close()
+            raise failure
 
     async def poll(self, limit: int, wait: float) -> Polled:
         """Return changes of ownership and records; see `Subscription.poll`."""
@@ -217,17 +222,18 @@ class SqsSubscription:
         for queue in self._queues:
             requests = self._requests[queue.url]
             while len(requests) < self._width[queue.url]:
-                task = asyncio.create_task(self._receive(queue), name=f"receive {self.group}")
+                work = self._receive(queue, wait=self._wait)
+                task = asyncio.create_task(work, name=f"receive {self.group}")
                 requests.add(task)
                 task.add_done_callback(requests.discard)
 
-    async def _receive(self, queue: Queue) -> None:
+    async def _receive(self, queue: Queue, *, wait: int) -> None:
         began = asyncio.get_running_loop().time()
         try:
             messages = await self._client.receive(
                 queue.url,
-                wait=self._wait,
-                visibility=self._seconds + self._wait,
+                wait=wait,
+                visibility=self._seconds + wait,
                 wanted=lambda: not self._closed,
             )
         except (BrokerUnavailable, BrokerError) as error:
@@ -238,8 +244,8 @@ class SqsSubscription:
             self._width[queue.url] = min(_REQUESTS, self._width[queue.url] + 1)
         elif not messages:
             self._width[queue.url] = 1
-        certain = began + self._wait + self._lease * _CERTAIN
-        gone = began + self._wait + self._seconds
+        certain = began + wait + self._lease * _CERTAIN
+        gone = began + wait + self._seconds
         others = [
             out
             for message in messages

@@ -55,6 +55,7 @@ class SqsQueues:
         self._discover = discover
         self._known: dict[str, tuple[float, list[Queue]]] = {}
         self._told: set[str] = set()
+        self._found: dict[str, str] = {}
 
     async def of_topic(self, topic: str) -> Sequence[Queue]:
         """Return the queues of every group of `topic`, as of `discover` seconds ago at most."""
@@ -115,10 +116,10 @@ class SqsQueues:
 
     async def url(self, name: str) -> str | None:
         """Return the URL of the queue of that name; None if there is none."""
-        for url in await self._urls(name):
-            if url.rpartition("/")[2] == name:
-                return url
-        return None
+        if name not in self._found:
+            urls = await self._urls(name)
+            self._found |= {url.rpartition("/")[2]: url for url in urls}
+        return self._found.get(name)
 
     async def _urls(self, begin: str) -> list[str]:
         urls: list[str] = []
