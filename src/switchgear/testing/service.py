@@ -42,6 +42,7 @@ from switchgear.events.outbox import Outbox
 from switchgear.policy.policy import Policy
 from switchgear.serve.dispatch import Dispatcher
 from switchgear.serve.idempotency import Idempotency
+from switchgear.testing.consuming import delivered
 from switchgear.testing.wire import DirectWire, NobodyWire
 
 __all__ = ["NotQuiet", "Testing", "testing"]
@@ -154,6 +155,8 @@ class Testing:
                     f"{self.runtime.service.name} does not react to {event_of(event).type}.",
                     fix=f"It reacts to: {listed}.",
                 )
+        for event in events:
+            delivered(type(event))
         outbox = Outbox(source)
         rows = [outbox.prepare(event) for event in events]
         await self.runtime.broker.publish(

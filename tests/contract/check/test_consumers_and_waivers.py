@@ -139,6 +139,18 @@ def test_both_on_the_command_line(shop, run, tmp_path):
     assert (code, [one["rule"] for one in found]) == (1, ["FIELD_RENAMED", "WAIVER_EXPIRED"])
 
 
+def test_who_sends_a_message_is_hit_by_what_it_has_to_hold(write, run, tmp_path):
+    head = 'syntax = "proto2";\npackage shop.v1;\n'
+    write("old", shop=head + "message A { optional string a = 1; }")
+    write("new", shop=head + "message A { optional string a = 1; required string b = 2; }")
+    consumer = '[[consumer]]\nname = "web"\nversion = "2"\nconsumes = ["shop.v1.A.a"]\n'
+    (tmp_path / "consumers.toml").write_text(consumer)
+    arguments = ["new", "--against", "old", "--rules", "switchgear"]
+    _, (one,), _ = run(*arguments, "--consumers", "consumers.toml")
+    assert (one["rule"], one["severity"]) == ("REQUIRED_ADDED", "error")
+    assert one["breaks"] == "web 2 reads shop.v1.A.a"
+
+
 class TestHistoryInAFile:
     def record(self, folder: str, release: str) -> int:
         with pytest.raises(SystemExit) as ended:

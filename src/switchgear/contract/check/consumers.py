@@ -7,19 +7,29 @@
 
 A name stands for all that is inside it: `shop.inventory.v1.Stock` is every field of it. In OpenAPI
 and AsyncAPI it is the subject of a finding, or how it begins: `GET /v1/stock/{sku} response 200`.
+`switchgear.testing.consuming` records the file while tests run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from switchgear.contract.check.finding import Finding, Severity
 from switchgear.contract.check.tables import read_tables
 from switchgear.errors import UnreadableContract
 
-__all__ = ["Consumer", "concerning", "read_consumers"]
+__all__ = ["Consumer", "concerning", "read_consumers", "write_consumer"]
+
+_OF_SENDERS: Final = frozenset(
+    {"REQUIRED_ADDED", "OPTIONAL_TO_REQUIRED", "MESSAGE_SAME_REQUIRED_FIELDS"}
+)
+"""What hits whoever sends the message, and does not know the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,38 @@ def read_consumers(path: Path) -> list[Consumer]:
     return found
 
 
+def write_consumer(path: Path, consumer: Consumer, *, anew: bool = False) -> None:
+    """Add what a consumer at a version consumes to a file; `anew` forgets what it said of it.
+
+    Several processes may write at once. Raises `UnreadableContract` for a file of another form.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        with suppress(ImportError):
+            import fcntl  # noqa: PLC0415 - not on Windows
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        known = read_consumers(path) if path.stat().st_size else []
+        who = (consumer.name, consumer.version)
+        mine = [one for one in known if (one.name, one.version) == who and not anew]
+        consumes = {name for one in (*mine, consumer) for name in one.consumes}
+        rest = [one for one in known if (one.name, one.version) != who]
+        found = [*rest, replace(consumer, consumes=tuple(consumes))] if consumes else rest
+        text = "\n".join(map(_table, sorted(found, key=lambda one: (one.name, one.version))))
+        file.truncate(0)
+        file.write(text.encode())
+
+
+def _table(consumer: Consumer) -> str:
+    name, version = (_text(one) for one in (consumer.name, consumer.version))
+    names = "".join(f"    {_text(one)},\n" for one in sorted(consumer.consumes))
+    return f"[[consumer]]\nname = {name}\nversion = {version}\nconsumes = [\n{names}]\n"
+
+
+def _text(word: str) -> str:
+    return msgspec.json.encode(word).decode()  # of JSON's strings each is one of TOML's
+
+
 def concerning(findings: Sequence[Finding], consumers: Sequence[Consumer]) -> list[Finding]:
     """Say of each finding which consumer reads what changed; what nobody reads is a warning.
 
@@ -75,7 +117,10 @@ def concerning(findings: Sequence[Finding], consumers: Sequence[Consumer]) -> li
 def _concerning(finding: Finding, consumers: Sequence[Consumer]) -> Finding:
     if finding.rule.startswith(("FILE_", "PACKAGE_NO_")):
         return finding
-    hit = [(one, one.reads(finding.subject)) for one in consumers]
+    subject = finding.subject
+    if finding.rule in _OF_SENDERS:
+        subject = subject.rpartition(".")[0]
+    hit = [(one, one.reads(subject)) for one in consumers]
     told = [f"{one.name} {one.version}".strip() + f" reads {what}" for one, what in hit if what]
     if told:
         return replace(finding, breaks="; ".join(told))
