@@ -162,6 +162,10 @@ class Rabbitmq(Server):
         )
         (self.folder / "plugins").write_text("[].\n")
 
+    def ready(self) -> bool:
+        """Tell whether it answers to the protocol."""
+        return answers(self.port, b"AMQP\x00\x00\x09\x01", b"\x01")
+
     def begin(self) -> Process:
         folder = self.folder
         return Process(
@@ -173,7 +177,7 @@ class Rabbitmq(Server):
                 self.program,
             ],
             self.log,
-            ready=lambda: answers(self.port, b"AMQP\x00\x00\x09\x01", b"\x01"),
+            ready=self.ready,
             environment={
                 "HOME": str(folder),
                 "ERL_EPMD_PORT": str(self._mapper),

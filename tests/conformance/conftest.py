@@ -67,6 +67,7 @@ async def _restart(server: Server) -> None:
 SERVERS = {
     "postgresql": Served("postgresql", lambda url: f"{url}?partitions={Adapter.partitions}"),
     "kafka": Served("kafka", lambda url: f"{url}?partitions={Adapter.partitions}"),
+    "rabbitmq": Served("rabbitmq", lambda url: f"{url}?partitions={Adapter.partitions}"),
     "nats": Served("nats", lambda url: f"{url}?partitions={Adapter.partitions}"),
     # ElasticMQ loses what it has not yet written, and counts from 0 after a restart
     "sqs": Served("sqs", lambda url: f"{url}&create=true&discover=0.2&wait=1", keeps=False),
@@ -87,6 +88,11 @@ def _kafka(request: pytest.FixtureRequest) -> str:
     return f"{address('kafka')}?partitions={Adapter.partitions}&prefix={prefix}"
 
 
+def _rabbitmq(request: pytest.FixtureRequest) -> str:
+    prefix = f"t{secrets.token_hex(6)}."
+    return f"{address('rabbitmq')}?partitions={Adapter.partitions}&prefix={prefix}"
+
+
 def _nats(request: pytest.FixtureRequest) -> str:
     prefix = f"t{secrets.token_hex(6)}."
     return f"{address('nats')}?partitions={Adapter.partitions}&prefix={prefix}"
@@ -100,6 +106,7 @@ ADAPTERS: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
     "kafka": _kafka,
+    "rabbitmq": _rabbitmq,
     "nats": _nats,
     "sqs": _sqs,
 }

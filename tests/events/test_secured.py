@@ -7,13 +7,15 @@ import subprocess
 import warnings
 
 import pytest
-from services.servers import Kafka, Postgresql
+from services.process import answers
+from services.servers import Kafka, Postgresql, Rabbitmq
 
 from switchgear.errors import BrokerError
 from switchgear.events.brokers import kafka
 from switchgear.events.brokers.port import BrokerUnavailable, Record
 from switchgear.events.brokers.url import broker_of
 from tests.certificates import certificate
+from tests.conformance.world import declared
 from tests.servers import own
 
 SECRET = "s3cret-and-%ADodd"
@@ -78,7 +80,28 @@ class SecuredKafka(Kafka):
         return f"kafkas://{login}@127.0.0.1:{self.port}?partitions=1&sasl=PLAIN{options}"
 
 
-SERVERS = {"postgresql": SecuredPostgresql, "kafka": SecuredKafka}
+class SecuredRabbitmq(Rabbitmq):
+    """RabbitMQ that lets in nobody without TLS and a password."""
+
+    def create(self):
+        super().create()
+        chain, key = certificate(self.folder)
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{self.port}\n"
+            f"ssl_options.cacertfile = {chain}\nssl_options.certfile = {chain}\n"
+            f"ssl_options.keyfile = {key}\nssl_options.verify = verify_none\n"
+            f"default_user = switchgear\ndefault_pass = {SECRET}\n"
+            "log.console = true\nlog.file = false\nlog.console.level = warning\n"
+        )
+
+    def ready(self):
+        return answers(self.port)
+
+    def at(self, login, options):
+        return f"amqps://{login}@127.0.0.1:{self.port}/?partitions=1{options}"
+
+
+SERVERS = {"postgresql": SecuredPostgresql, "kafka": SecuredKafka, "rabbitmq": SecuredRabbitmq}
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -90,14 +113,15 @@ def server(request):
 @pytest.fixture
 def trusting(server):
     chain = server.folder / "chain.pem"
-    if server.name == "kafka":
-        return f"&ca={chain}"
-    return f"&sslmode=verify-full&sslrootcert={chain}"
+    if server.name == "postgresql":
+        return f"&sslmode=verify-full&sslrootcert={chain}"
+    return f"&ca={chain}"
 
 
 async def test_who_has_the_password_and_trusts_the_certificate_is_served(server, trusting):
     broker = broker_of(server.at(f"switchgear:{QUOTED}", trusting))
     try:
+        await declared(broker, "g")
         await broker.publish([RECORD])
         member = await broker.subscribe("g", ["test.orders"])
         found = []
@@ -137,7 +161,7 @@ async def test_a_certificate_that_is_not_trusted_ends_it_before_the_password_is_
     server, tmp_path
 ):
     other, _ = certificate(tmp_path)
-    option = "ca=" if server.name == "kafka" else "sslmode=verify-full&sslrootcert="
+    option = "sslmode=verify-full&sslrootcert=" if server.name == "postgresql" else "ca="
     with warnings.catch_warnings():
         # asyncpg leaves the socket of a handshake that failed to the collector
         warnings.simplefilter("ignore", ResourceWarning)

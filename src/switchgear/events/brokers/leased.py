@@ -146,11 +146,9 @@ class LeasedSubscription:
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return Polled()
-            try:
+            with suppress(TimeoutError):  # looked at once more: both may come at the same moment
                 async with asyncio.timeout(remaining):
                     await self._news.wait()
-            except TimeoutError:
-                return Polled()
 
     def owns(self, partition: Partition) -> bool:
         """Tell whether the lease is certainly still held."""
@@ -191,6 +189,8 @@ class LeasedSubscription:
 
     async def release(self, partitions: Collection[Partition]) -> None:
         """Give `partitions` up."""
+        if self._owned.keys().isdisjoint(partitions):
+            return
         async with self._changing:
             parts = [self._owned.pop(one).part for one in partitions if one in self._owned]
             if parts:

@@ -162,6 +162,42 @@ def _nats(url: str, native: Options) -> Broker:
     return NatsBroker(NatsSettings(hosts, client | native, tls, prefix), **options)
 
 
+def _rabbitmq(url: str, native: Options) -> Broker:
+    from switchgear.events.brokers.rabbitmq import RabbitBroker  # noqa: PLC0415  as above
+    from switchgear.events.brokers.rabbitmq_client import RabbitSettings  # noqa: PLC0415
+
+    known: Known = {
+        "partitions": int,
+        "prefix": str,
+        "groups": _groups,
+        "max_bytes": int,
+        "ca": str,
+        "certificate": str,
+        "key": str,
+    }
+    options, rest = _options(url, known)
+    if rest:
+        raise _unknown(url, min(rest), known)
+    parts = urlsplit(url)
+    login, _, servers = parts.netloc.rpartition("@")
+    secure = url.startswith("amqps:")
+    if not servers:
+        raise UnsupportedBroker("the broker's URL names no server.", fix="Write amqp://host/.")
+    settings: Options = {
+        "hosts": [_host(one, 5671 if secure else 5672) for one in servers.split(",")],
+        "vhost": unquote(parts.path.removeprefix("/")) or "/",
+        "tls": secure,
+        "options": native,
+    }
+    if login:
+        user, _, password = login.partition(":")
+        settings |= {"user": unquote(user), "password": unquote(password)}
+    for name in ("prefix", "ca", "certificate", "key"):
+        if name in options:
+            settings[name] = options.pop(name)
+    return RabbitBroker(RabbitSettings(**settings), **options)
+
+
 def _sqs(url: str, native: Options) -> Broker:
     from switchgear.events.brokers.sqs import SqsBroker  # noqa: PLC0415  as above
     from switchgear.events.brokers.sqs_client import SqsSettings  # noqa: PLC0415
@@ -254,6 +290,26 @@ def _matching(pattern: str, rule: str) -> Callable[[str], str]:
     return read
 
 
+def _groups(value: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in value.split(","):
+        group, sign, topic = one.partition("@")
+        if not (group and sign and topic):
+            raise ValueError("it is group@topic, separated by commas")
+        found.setdefault(group, []).append(topic)
+    return found
+
+
+def _host(server: str, port: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{server}")
+        return parts.hostname or "", parts.port or port
+    except ValueError as error:
+        raise UnsupportedBroker(
+            f"the broker's URL has the server {server}: {error}.", fix="Write host:port."
+        ) from None
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(value: str) -> str:
         found = next((word for word in words if word.lower() == value.lower()), None)
@@ -277,6 +333,8 @@ _BROKERS: Final[Mapping[str, Callable[[str, Options], Broker]]] = {
     "kafka": _kafka,
     "kafkas": _kafka,
     "sqs": _sqs,
+    "amqp": _rabbitmq,
+    "amqps": _rabbitmq,
     "nats": _nats,
     "natss": _nats,
 }
@@ -288,5 +346,6 @@ _EXAMPLES: Final = (
     "postgresql://user@host/database",
     "kafka://host:9092",
     "sqs://region",
+    "amqp://host/vhost",
     "nats://host:4222",
 )

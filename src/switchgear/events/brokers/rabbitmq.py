@@ -1,0 +1,390 @@
+"""RabbitMQ as a broker: a quorum queue for each group and partition, on any RabbitMQ from 3.10 on.
+
+A topic is an exchange; the key's partition is the routing key, and the exchange's name for what no
+group asked for tells how many partitions there are. A queue keeps what its group has not done, and
+nothing else: a new group reads from when it was declared. `groups` are declared, with their
+queues, before the first record of their topics is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import secrets
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from switchgear.errors import BrokerError
+from switchgear.events.brokers.batching import check_size
+from switchgear.events.brokers.hashing import partition_of
+from switchgear.events.brokers.leased import LeasedSubscription
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Capabilities,
+    Lag,
+    Partition,
+    Record,
+)
+from switchgear.events.brokers.rabbitmq_client import (
+    LOGGER,
+    RabbitSettings,
+    delivery_of,
+    import_aiormq,
+    talking,
+)
+from switchgear.events.brokers.rabbitmq_group import (
+    PREFETCH,
+    Asked,
+    Counted,
+    RabbitMember,
+)
+from switchgear.events.brokers.rabbitmq_publisher import Link, RabbitPublisher
+from switchgear.model.outcome import Reason, Unknown
+
+if TYPE_CHECKING:
+    from aiormq.abc import DeliveredMessage
+    from aiormq.channel import Channel
+
+__all__ = ["RabbitBroker"]
+
+_PARTITIONS: Final = 8
+_QUEUE: Final[Mapping[str, Any]] = {
+    "x-queue-type": "quorum",
+    "x-single-active-consumer": True,
+    # from 4.0 on an event would be dropped after 20 members have died with it
+    "x-delivery-limit": 2_000_000_000,
+    # a limit that a policy adds would drop the oldest
+    "x-overflow": "reject-publish",
+}
+_CURRENT: Final = re.compile(r"current is .*switchgear\.unheard-of-(\d+)'")
+_REPLIES: Final = "amq.rabbitmq.reply-to"
+_ASK: Final = 1.0
+_ASK_MOST: Final = 10.0
+_PEEK: Final = 2.0
+
+
+class RabbitBroker:
+    """A connection to the cluster that `settings` tell of.
+
+    `partitions` is asserted for existing topics and used for new ones; None takes what is there
+    and makes 8. `groups` are the topics of groups that have to get what is published from now on,
+    whether they have been there or not. `within` bounds a publish in seconds. `max_bytes` is the
+    largest record, headers and value together.
+    """
+
+    def __init__(
+        self,
+        settings: RabbitSettings,
+        *,
+        partitions: int | None = None,
+        groups: Mapping[str, Collection[str]] | None = None,
+        within: float = 15.0,
+        max_bytes: int = 1_000_000,
+    ) -> None:
+        self.capabilities = Capabilities(
+            durable=True,
+            ordered=True,
+            groups=True,
+            replay=False,
+            exact_lag=True,
+            retention=0.0,
+            max_bytes=max_bytes,
+        )
+        self._settings = settings
+        self._wanted = partitions
+        self._groups = dict(groups or {})
+        self._max_bytes = max_bytes
+        self._link = Link(settings, "switchgear")
+        self._publisher = RabbitPublisher(settings, within=within)
+        self._topics: dict[str, int] = {}
+        self._declaring = asyncio.Lock()
+        self._peeking = asyncio.Lock()
+        self._next = itertools.count()
+        self._warned: set[str] = set()
+        self._subscriptions: set[LeasedSubscription] = set()
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Publish `records` in order; return once every queue that gets them has them.
+
+        Raises `Unknown`, `BrokerUnavailable`, `RecordTooLarge`, or `BrokerError`.
+        """
+        check_size(records, self._max_bytes)
+        if not records:
+            return
+        topics = {record.topic for record in records}
+        for topic in sorted(topics - self._topics.keys()):
+            await self._ensure(topic)
+        places = []
+        for record in records:
+            count = self._topics[record.topic]
+            number = (
+                next(self._next) % count if record.key is None else partition_of(record.key, count)
+            )
+            places.append((record, number))
+        try:
+            unheard = await self._publisher.publish(places)
+        except BrokerError:
+            self._forget(topics)  # perhaps it was deleted: it is looked for again
+            raise
+        if unheard:
+            self._tell_unheard(unheard)
+
+    async def subscribe(
+        self, group: str, topics: Sequence[str], *, lease: float = 5.0
+    ) -> LeasedSubscription:
+        """Join `group`. A new group reads what is published from now on.
+
+        RabbitMQ notices a silent member after about a `lease`, and after 2 to 3 seconds at least.
+        Raises `BrokerError` for a topic that has other partitions than asked.
+        """
+        member = RabbitMember(
+            self._settings,
+            self._link,
+            group,
+            lambda: self._declare(group, topics),
+            lease=lease,
+            closed=self._subscriptions.discard,
+        )
+        await member.subscription.start()
+        self._subscriptions.add(member.subscription)
+        return member.subscription
+
+    async def declare(self, group: str, topics: Sequence[str]) -> None:
+        """Let `group` get what is published to `topics` from now on, before any member is there."""
+        await self._declare(group, topics)
+
+    async def retention(self, topics: Sequence[str]) -> float | None:
+        """Return 0: what a group has done is not kept."""
+        del topics
+        return 0.0
+
+    async def lag(self, group: str, topics: Sequence[str]) -> Lag:
+        """Return how far `group` is behind; nothing, if it was never declared.
+
+        A queue tells what waits in it, and the owner of a partition what it has not committed.
+        """
+        if not topics:
+            await self._link.connection()
+            return Lag(0, None)
+        partitions = [
+            Partition(topic, number)
+            for topic in topics
+            for number in range(await self._ensure(topic))
+        ]
+        until = time.monotonic() + _ASK_MOST
+        while True:
+            found, missing = await self._count(group, partitions)
+            if not missing:
+                break
+            if time.monotonic() > until:
+                names = ", ".join(sorted(map(str, missing)))
+                raise BrokerUnavailable(f"{group}: the owner of {names} does not tell its lag")
+        events = sum(count for count, _ in found)
+        oldest = min((at for _, at in found if at is not None), default=None)
+        return Lag(events, None if oldest is None or not events else max(0.0, time.time() - oldest))
+
+    async def close(self) -> None:
+        """Leave every group and close the connections. Closing twice is allowed."""
+        for subscription in list(self._subscriptions):
+            await subscription.close()
+        await self._publisher.close()
+        await self._link.close()
+
+    # topics and groups
+
+    async def _ensure(self, topic: str) -> int:
+        """Find or declare a topic with the groups that have to get it; return its partitions."""
+        async with self._declaring:
+            if topic not in self._topics:
+                count = await self._exchange(topic)
+                for group in sorted(self._groups):
+                    if topic in self._groups[group]:
+                        await self._queues(group, topic, count)
+                self._topics[topic] = count
+            return self._topics[topic]
+
+    async def _declare(self, group: str, topics: Sequence[str]) -> Mapping[str, int]:
+        counts = {topic: await self._ensure(topic) for topic in topics}
+        for topic, count in counts.items():
+            await self._queues(group, topic, count)
+        return counts
+
+    async def _exchange(self, topic: str) -> int:
+        count = self._wanted or _PARTITIONS
+        try:
+            await self._exchange_of(topic, count)
+        except BrokerError as error:
+            found = _CURRENT.search(str(error))
+            if found is None:
+                raise
+            count = int(found[1])
+            if self._wanted is not None:
+                raise BrokerError(
+                    f"the topic {topic} has {count} partitions, and {self._wanted} were asked for.",
+                    fix="A key would change its partition. "
+                    "Leave the number out to take the topic's own.",
+                ) from error
+            await self._exchange_of(topic, count)
+        return count
+
+    async def _exchange_of(self, topic: str, count: int) -> None:
+        """Declare a topic. RabbitMQ compares the exchange for the unheard, and so the number."""
+        unheard = self._settings.unheard(count)
+        channel = await self._link.channel()
+        async with talking(f"declaring the topic {topic}"):
+            await channel.exchange_declare(
+                self._settings.exchange(topic),
+                exchange_type="direct",
+                durable=True,
+                arguments={"alternate-exchange": unheard},
+            )
+            await channel.exchange_declare(unheard, exchange_type="fanout", durable=True)
+            await channel.close()
+
+    async def _queues(self, group: str, topic: str, count: int) -> None:
+        channel = await self._link.channel()
+        async with talking(f"declaring {topic} for {group}"):
+            for number in range(count):
+                queue = self._settings.queue(group, Partition(topic, number))
+                await channel.queue_declare(queue, durable=True, arguments=dict(_QUEUE))
+                await channel.queue_bind(queue, self._settings.exchange(topic), str(number))
+            await channel.close()
+
+    def _forget(self, topics: Collection[str]) -> None:
+        for topic in topics:
+            self._topics.pop(topic, None)
+
+    def _tell_unheard(self, topics: Collection[str]) -> None:
+        """Take note that events went to no queue. Raises `Unknown` if a group was to get them."""
+        promised = {topic for heard in self._groups.values() for topic in heard} & set(topics)
+        if promised:
+            self._forget(promised)
+            raise Unknown(
+                f"the queues of {', '.join(sorted(promised))} are gone; they are declared again",
+                reason=Reason.SERVER_ERROR,
+            )
+        for topic in set(topics) - self._warned:
+            self._warned.add(topic)
+            LOGGER.warning("no group is declared for %s: what is published to it is gone", topic)
+
+    # lag
+
+    async def _count(
+        self, group: str, partitions: Sequence[Partition]
+    ) -> tuple[list[tuple[int, float | None]], Collection[Partition]]:
+        """Return events and first publish of each partition, and the partitions nobody told of."""
+        found: list[tuple[int, float | None]] = []
+        owned: set[Partition] = set()
+        for partition in partitions:
+            waiting = await self._waiting(group, partition)
+            if waiting is None:
+                continue
+            events, consumers = waiting
+            if consumers:
+                owned.add(partition)
+            elif events:
+                async with self._peeking:
+                    at = await self._peek(group, partition)
+                if at is None:
+                    owned.add(partition)  # somebody has it by now
+                else:
+                    found.append((events, at))
+        if owned:
+            for partition, events, at in await self._ask(group, owned):
+                if partition in owned:
+                    owned.discard(partition)
+                    found.append((events, at))
+        return found, owned
+
+    async def _waiting(self, group: str, partition: Partition) -> tuple[int, int] | None:
+        """Return how many records wait in a queue, and its consumers; None: there is no queue."""
+        channel = await self._link.channel()
+        try:
+            async with talking(f"counting {partition} of {group}"):
+                found = await channel.queue_declare(
+                    self._settings.queue(group, partition), passive=True
+                )
+                await channel.close()
+        except BrokerError as error:
+            if isinstance(error.__cause__, import_aiormq().exceptions.ChannelNotFoundEntity):
+                return None
+            raise
+        return found.message_count or 0, found.consumer_count or 0
+
+    async def _ask(
+        self, group: str, owned: Collection[Partition]
+    ) -> Sequence[tuple[Partition, int, float | None]]:
+        """Ask the members what they own; return what was told in time."""
+        told: list[tuple[Partition, int, float | None]] = []
+        complete = asyncio.Event()
+        number = secrets.token_hex(8)
+
+        async def answered(message: DeliveredMessage) -> None:
+            if message.header.properties.correlation_id == number:
+                told.extend(msgspec.json.decode(message.body, type=Counted).partitions)
+                if {partition for partition, _, _ in told}.issuperset(owned):
+                    complete.set()
+
+        from pamqp.commands import Basic  # noqa: PLC0415  an optional dependency
+
+        channel = await self._link.channel()
+        async with talking(f"asking the members of {group}"):
+            await channel.basic_consume(_REPLIES, answered, no_ack=True)
+            await channel.basic_publish(
+                msgspec.json.encode(Asked()),
+                exchange=self._settings.members(group),
+                properties=Basic.Properties(reply_to=_REPLIES, correlation_id=number),
+            )
+            await _wait(complete, _ASK)
+            await channel.close()
+        return told
+
+    async def _peek(self, group: str, partition: Partition) -> float | None:
+        """Return when the first record of a queue without an owner was published.
+
+        It is read as its owner would, alone and with as many others, and all are given back. None
+        if somebody else has become the owner.
+        """
+        seen: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+        async def arrived(message: DeliveredMessage) -> None:
+            if not seen.done():
+                seen.set_result(delivery_of(partition, 0, message).published)
+
+        channel = await self._link.channel()
+        owner = self._settings.owner(group, partition)
+        try:
+            async with talking(f"looking into {partition} of {group}"):
+                await channel.queue_declare(owner, exclusive=True)
+                await channel.basic_qos(prefetch_count=PREFETCH)
+                await channel.basic_consume(self._settings.queue(group, partition), arrived)
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, import_aiormq().exceptions.ChannelLockedResource):
+                return None
+            raise
+        try:
+            async with asyncio.timeout(_PEEK):
+                return await seen
+        except TimeoutError:
+            return None
+        finally:
+            await self._end_peek(channel, owner)
+
+    async def _end_peek(self, channel: Channel, owner: str) -> None:
+        async with talking("giving back what was looked at"):
+            await channel.close()
+            other = await self._link.channel()
+            await other.queue_delete(owner)
+            await other.close()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
