@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from switchgear import config
 from switchgear.config import Address, Config, Url, masked
 from switchgear.config.lines import lines_of
-from switchgear.config.settings import SagaConfig
+from switchgear.config.settings import EventConfig, SagaConfig
 from switchgear.errors import ConfigError
 from switchgear.model.context import Priority
 from switchgear.policy.adaptive import Vegas
@@ -187,7 +187,26 @@ archive = "${env:NOWHERE}"
         load(tmp_path, text).service("orders")
 
 
+def test_how_events_are_published_and_heard(tmp_path: Path) -> None:
+    text = """
+[services.orders]
+app = "a:b"
+[services.orders.events]
+mode = "structured"
+keep = 864000
+"""
+    lease = {"SWITCHGEAR_SERVICES_ORDERS_EVENTS_LEASE": "2.5"}
+    events = load(tmp_path, text, lease).service("orders").events
+    assert events == EventConfig(mode="structured", lease=2.5, keep=864_000.0)
+    assert load(tmp_path, SHOP).service("orders").events == EventConfig()
+
+
 WRONG = [
+    (
+        '[services.o]\napp = "a:b"\n[services.o.events]\nmode = "batched"\n',
+        ":4: services.o.events.mode",
+        "binary",
+    ),
     (
         '[services.o]\napp = "a:b"\n[services.o.sagas]\nlease = 0\n',
         ":4: services.o.sagas.lease",
@@ -607,6 +626,7 @@ def test_the_page_names_every_setting() -> None:
         config.SystemConfig,
         config.ServiceConfig,
         config.CallConfig,
+        EventConfig,
         SagaConfig,
         config.Objective,
     )

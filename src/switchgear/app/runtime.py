@@ -16,6 +16,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
@@ -195,11 +196,15 @@ class Runtime:
             system.broker.absolute(self.config.folder), native=system.broker_options
         )
         self._stack.push_async_callback(self.broker.close)
+        events = self.settings.events
         bus = Bus(
             self.broker,
             self.database,
             self.service.name,
             format=self.service.event_format,
+            mode=events.mode,
+            lease=events.lease,
+            keep=None if events.keep is None else timedelta(seconds=events.keep),
             publishes=self.service.published,
         )
         for reaction in self.service.reactions:

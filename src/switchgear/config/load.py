@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from switchgear.config.policies import policies
 from switchgear.config.settings import (
     CallConfig,
     Config,
+    EventConfig,
     Objective,
     SagaConfig,
     ServiceConfig,
@@ -59,6 +60,7 @@ _ADAPTIVE: Final[Mapping[str, Callable[[], Adaptive]]] = {
     "gradient": Gradient,
     "vegas": Vegas,
 }
+_MODES: Final = one_of("binary", "structured")
 _PRIORITIES: Final = one_of(*Priority)
 _LEVELS: Final = one_of("debug", "info", "warning", "error")
 
@@ -163,6 +165,7 @@ def _service(name: str, section: Section, system: SystemConfig) -> ServiceConfig
         drain=section.get("drain", seconds, system.drain),
         admission=admission(section),
         sagas=_sagas(section),
+        events=_events(section),
         env=_environment(section),
     )
     service = replace(service, unset=section.unset)
@@ -274,6 +277,24 @@ def _sagas(section: Section) -> SagaConfig:
     inner.finish()
     section.unset = section.unset or inner.unset
     return found
+
+
+def _events(section: Section) -> EventConfig:
+    section.known.append("events")
+    inner = section.source.section(*section.path, "events")
+    default = EventConfig()
+    found = EventConfig(
+        mode=inner.get("mode", _mode, default.mode),
+        lease=inner.get("lease", seconds, default.lease),
+        keep=inner.get("keep", seconds, default.keep),
+    )
+    inner.finish()
+    section.unset = section.unset or inner.unset
+    return found
+
+
+def _mode(value: Value) -> Literal["binary", "structured"]:
+    return "structured" if _MODES(value) == "structured" else "binary"
 
 
 def _concurrency(value: Value) -> int | Adaptive:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from switchgear.call.tls import Secret
 from switchgear.config.values import Address, Url
@@ -16,6 +16,7 @@ from switchgear.policy.defaults import Defaults
 __all__ = [
     "CallConfig",
     "Config",
+    "EventConfig",
     "Objective",
     "SagaConfig",
     "ServiceConfig",
@@ -82,6 +83,18 @@ class SagaConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventConfig:
+    """`[services.NAME.events]`: how a service publishes its events and reacts to others'."""
+
+    mode: Literal["binary", "structured"] = "binary"
+    """That of CloudEvents, of what it publishes; both are read."""
+    lease: float = 5.0
+    """Seconds for which others wait for a consumer or a relay that is gone."""
+    keep: float | None = None
+    """Seconds for which the inbox remembers; None: for longer than the broker keeps events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceConfig:
     """`[services.NAME]`: one service."""
 
@@ -112,6 +125,8 @@ class ServiceConfig:
     """What it changes of the service's `Admission`, by setting. (`Any`: each has its own type.)"""
     sagas: SagaConfig = field(default_factory=SagaConfig)
     """How it works off its sagas."""
+    events: EventConfig = field(default_factory=EventConfig)
+    """How it publishes its events and reacts to others'."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables of its process in `switchgear up`."""
     unset: ConfigError | None = field(default=None, repr=False, compare=False)
