@@ -171,3 +171,38 @@ def events_trace(
     from switchgear.cli.trace import trace  # noqa: PLC0415  others start faster without it
 
     asyncio.run(trace(load(config), correlation, others=others or (), as_json=json))
+
+
+@events.command("hold")
+def events_hold(
+    topic: Annotated[str, typer.Argument(help="A topic, as shop.orders.")],
+    seconds: Annotated[
+        float, typer.Option("--for", min=1.0, max=86_400.0, help="Seconds; then it ends by itself.")
+    ] = 600.0,
+    config: Config = None,
+) -> None:
+    """Publish nothing to a topic for a while: its events wait in the outboxes."""
+    from switchgear.cli.arrange import hold  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(hold(load(config), topic, seconds))
+
+
+@events.command("release")
+def events_release(
+    topic: Annotated[str, typer.Argument(help="A topic, as shop.orders.")],
+    *,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="How many it has from now on; only more than it had.")
+    ] = None,
+    rekey: Annotated[
+        bool, typer.Option("--rekey", help="Give waiting events the key of their new contract.")
+    ] = False,
+    within: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait until everybody has read the topic.")
+    ] = 60.0,
+    config: Config = None,
+) -> None:
+    """Publish to a topic again, with more partitions or another key, once the order allows it."""
+    from switchgear.cli.arrange import release  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(release(load(config), topic, partitions=partitions, rekey=rekey, within=within))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.database.postgres import Postgres
 from switchgear.errors import BrokerError, MissingExtra
+from switchgear.events.brokers import postgres_arrange as arrange
 from switchgear.events.brokers import postgres_log as log
 from switchgear.events.brokers.batching import Batching, check_size
 from switchgear.events.brokers.leased import LeasedSubscription
@@ -136,6 +137,14 @@ class PostgresBroker:
         """Return how far `group` is behind; exact."""
         return await self._look_up(lambda one: log.lag(one, group, topics))
 
+    async def hold(self, topic: str, seconds: float) -> Mapping[str, int]:
+        """Take nothing for `topic` for so long; return who is behind. See `events/arrange.py`."""
+        return await self.within(lambda one: arrange.hold(one, topic, seconds))
+
+    async def release(self, topic: str, partitions: int | None = None) -> None:
+        """Take records for `topic` again, with more partitions; see `events/arrange.py`."""
+        await self.within(lambda one: arrange.release(one, topic, partitions))
+
     async def search(self, text: bytes, topics: Sequence[str], limit: int) -> Sequence[Delivery]:  # noqa: ARG002  all
         """Return records of all topics with `text` in headers or value; see `events/trace.py`."""
         return await self._look_up(lambda one: log.search(one, text, limit))
@@ -247,7 +256,19 @@ class PostgresBroker:
             self._topics[topic] = found
         return found
 
+    def learn(self, topics: Mapping[str, tuple[int, ...]]) -> None:
+        """Take note of the partitions that topics have by now."""
+        self._topics.update(topics)
+
     async def _append(self, records: Sequence[Record]) -> None:
+        while True:
+            try:
+                return await self._append_to_known(records)
+            except log.Rearranged as error:
+                topics = [error.topic]
+                self.learn(await self._look_up(lambda one: log.parts_of(one, topics)))  # noqa: B023  at once
+
+    async def _append_to_known(self, records: Sequence[Record]) -> None:
         topics = {topic: await self._parts(topic) for topic in {one.topic for one in records}}
 
         async def work(connection: Connection) -> None:

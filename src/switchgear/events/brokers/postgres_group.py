@@ -7,7 +7,7 @@ Rows are locked in the order of the partitions, by both.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from switchgear.events.brokers import postgres_log as log
@@ -31,6 +31,10 @@ class Work(Protocol):
         """Run `work` in a transaction. Raises `BrokerUnavailable`."""
         ...
 
+    def learn(self, topics: Mapping[str, tuple[int, ...]]) -> None:
+        """Take note of the partitions that topics have by now."""
+        ...
+
 
 class PostgresLedger:
     """The rows of one member's group."""
@@ -40,7 +44,7 @@ class PostgresLedger:
         broker: Work,
         group: str,
         member: str,
-        topics: Mapping[str, Sequence[int]],
+        topics: Mapping[str, tuple[int, ...]],
         *,
         lease: float,
     ) -> None:
@@ -52,7 +56,9 @@ class PostgresLedger:
 
     async def beat(self) -> Beat:
         """Renew the membership and its leases, and claim what is due."""
-        return await self._broker.within(self._beat)
+        found = await self._broker.within(self._beat)
+        self._broker.learn(self._topics)
+        return found
 
     async def commit(
         self, positions: Mapping[Partition, tuple[int, int, int]]
@@ -103,6 +109,8 @@ class PostgresLedger:
 
     async def _beat(self, connection: Connection) -> Beat:
         await connection.execute(_LOCK, self._group)
+        # a topic may have got more partitions
+        self._topics = await log.parts_of(connection, list(self._topics))
         now: float = await connection.fetchval(f"SELECT {log.NOW}")
         members = [
             Member(name, frozenset(json.loads(topics)), expires)

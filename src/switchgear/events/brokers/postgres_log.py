@@ -15,7 +15,7 @@ import msgspec
 
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.hashing import partition_of
-from switchgear.events.brokers.port import Delivery, Lag, Partition, Record
+from switchgear.events.brokers.port import BrokerUnavailable, Delivery, Lag, Partition, Record
 
 if TYPE_CHECKING:
     import asyncpg
@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 
     Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 
-__all__ = ["NOW", "STEPS", "append", "expire", "heads", "lag", "read", "search", "topic_parts"]
+__all__ = [
+    "NOW",
+    "STEPS",
+    "Rearranged",
+    "append",
+    "expire",
+    "heads",
+    "lag",
+    "parts_of",
+    "read",
+    "search",
+    "topic_parts",
+]
 
 NOW: Final = "(extract(epoch FROM clock_timestamp())::float8)"
 """The database's clock, in Unix seconds; leases live by it alone."""
@@ -47,13 +59,39 @@ STEPS: Final = (
         expires {real} NOT NULL, position BIGINT NOT NULL, PRIMARY KEY (grp, part))
         WITH (fillfactor = 50);
     """,
+    """
+    ALTER TABLE switchgear_log_part ADD COLUMN parts BIGINT NOT NULL DEFAULT 0;
+    ALTER TABLE switchgear_log_part ADD COLUMN held {real} NOT NULL DEFAULT 0;
+    """,
 )
-"""The log's tables; `Database.migrate("log", STEPS)` creates them."""
+"""The log's tables; `Database.migrate("log", STEPS)` creates them.
+
+`parts`: how many partitions the topic has, once that was changed; `held`: until when nothing is
+appended to the topic. See `events/arrange.py`.
+"""
 
 _STEP: Final = 500
 _MOST_BYTES: Final = 8_000_000
 """Bytes of values after which a read ends."""
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
+
+
+class Rearranged(Exception):
+    """A topic has other partitions by now; nothing was appended."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic)
+        self.topic = topic
+
+
+async def parts_of(connection: Connection, topics: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the ids of the partitions of topics that there are, in order."""
+    rows = await connection.fetch(
+        "SELECT topic, array_agg(id ORDER BY number) FROM switchgear_log_part "
+        "WHERE topic = ANY($1) GROUP BY topic",
+        topics,
+    )
+    return {topic: tuple(parts) for topic, parts in rows}
 
 
 async def topic_parts(
@@ -90,14 +128,21 @@ async def append(
 ) -> None:
     """Append records in order, inside a transaction that is open.
 
-    `spread` is where records without a key begin to go round.
+    `spread` is where records without a key begin to go round. Raises `Rearranged` if a topic has
+    other partitions than `topics` says, and `BrokerUnavailable` for one that is held back.
     """
     parts = [_part(record, topics[record.topic], spread + n) for n, record in enumerate(records)]
     rows = await connection.fetch(
-        "SELECT id, head FROM switchgear_log_part WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+        "SELECT id, head, parts, topic, held > " + NOW + " FROM switchgear_log_part "  # noqa: S608  constant
+        "WHERE id = ANY($1) ORDER BY id FOR UPDATE",
         sorted(set(parts)),
     )
-    heads = {part: itertools.count(head) for part, head in rows}
+    for _, _, count, topic, held in rows:
+        if held:
+            raise BrokerUnavailable(f"the topic {topic} is held back until it has been rearranged")
+        if count not in (0, len(topics[topic])):
+            raise Rearranged(topic)
+    heads = {row[0]: itertools.count(row[1]) for row in rows}
     places = [next(heads[part]) for part in parts]
     # within a partition the time does not go back, whoever appended last
     await connection.execute(

@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.database.sqlite import Sqlite, Synchronous
+from switchgear.events.brokers import sqlite_arrange as arrange
 from switchgear.events.brokers import sqlite_log as log
 from switchgear.events.brokers.batching import Batching, check_size
 from switchgear.events.brokers.leased import LeasedSubscription
@@ -141,6 +142,17 @@ class SqliteBroker:
             return await self._database.read(lambda one: log.lag(one, group, topics))
         except DatabaseUnavailable as error:
             raise BrokerUnavailable(str(error), cause=error) from error
+
+    async def hold(self, topic: str, seconds: float) -> Mapping[str, int]:
+        """Take nothing for `topic` for so long; return who is behind. See `events/arrange.py`."""
+        await self._open()
+        return await self._write(lambda one: arrange.hold(one, topic, seconds))
+
+    async def release(self, topic: str, partitions: int | None = None) -> None:
+        """Take records for `topic` again, with more partitions; see `events/arrange.py`."""
+        await self._open()
+        await self._write(lambda one: arrange.release(one, topic, partitions))
+        self.refresh()
 
     async def search(self, text: bytes, topics: Sequence[str], limit: int) -> Sequence[Delivery]:  # noqa: ARG002  all
         """Return records of all topics with `text` in headers or value; see `events/trace.py`."""

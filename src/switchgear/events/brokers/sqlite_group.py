@@ -39,9 +39,13 @@ class SqliteLedger:
 
     async def beat(self) -> Beat:
         """Renew the membership and its leases, and claim what is due."""
-        return await self._write(
-            lambda one: beat(one, self._group, self.member, self._topics, self._lease)
-        )
+
+        def work(connection: sqlite3.Connection) -> Beat:
+            # a topic may have got more partitions
+            self._topics = {topic: log.parts_of(connection, topic) for topic in self._topics}
+            return beat(connection, self._group, self.member, self._topics, self._lease)
+
+        return await self._write(work)
 
     async def commit(
         self, positions: Mapping[Partition, tuple[int, int, int]]

@@ -16,7 +16,7 @@ import msgspec
 
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.hashing import partition_of
-from switchgear.events.brokers.port import Delivery, Lag, Partition, Record
+from switchgear.events.brokers.port import BrokerUnavailable, Delivery, Lag, Partition, Record
 
 __all__ = [
     "NOW",
@@ -26,6 +26,7 @@ __all__ = [
     "append",
     "expire",
     "heads",
+    "held_back",
     "lag",
     "parts_of",
     "read",
@@ -54,7 +55,13 @@ SCHEMA: Final = (
         grp TEXT NOT NULL, part INTEGER NOT NULL, member TEXT, generation INTEGER NOT NULL,
         expires REAL NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (grp, part)) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE part ADD COLUMN parts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE part ADD COLUMN held REAL NOT NULL DEFAULT 0;
+    """,
 )
+"""`parts`: how many partitions the topic has, once that was changed; `held`: until when nothing is
+appended to the topic. See `events/arrange.py`."""
 
 _SHIFT: Final = 40
 _OFFSETS: Final = (1 << _SHIFT) - 1
@@ -111,7 +118,7 @@ def parts_of(connection: sqlite3.Connection, topic: str) -> tuple[int, ...]:
 
 def append(
     connection: sqlite3.Connection,
-    records: Iterable[Record],
+    records: Sequence[Record],
     topics: Mapping[str, tuple[int, ...]],
     *,
     at: float,
@@ -119,15 +126,21 @@ def append(
     partitions: int | None,
     default: int,
 ) -> Appended:
-    """Append records in order. `spread` is where records without a key begin to go round."""
-    known = dict(topics)
+    """Append records in order. `spread` is where records without a key begin to go round.
+
+    `topics` are partitions that are known already. Raises `BrokerUnavailable` for a topic that is
+    held back.
+    """
+    known = _current(connection, topics, {record.topic for record in records})
     next_offset: dict[int, int] = {}
     grown: dict[int, int] = {}
     rows: list[tuple[int, str | None, bytes, bytes, float]] = []
     for record in records:
         parts = known.get(record.topic)
         if parts is None:
-            parts = topic_parts(connection, record.topic, partitions, default)
+            # one that has been rearranged meanwhile has more than was asked for at the start
+            asked = None if record.topic in topics else partitions
+            parts = topic_parts(connection, record.topic, asked, default)
             known[record.topic] = parts
         if record.key is None:
             spread += 1
@@ -147,6 +160,29 @@ def append(
         [(head, grown[part], part) for part, head in next_offset.items()],
     )
     return Appended(known, len(rows))
+
+
+def _current(
+    connection: sqlite3.Connection, topics: Mapping[str, tuple[int, ...]], wanted: Iterable[str]
+) -> dict[str, tuple[int, ...]]:
+    """Return the partitions of topics that are known, without those that have other ones by now."""
+    known = dict(topics)
+    for topic in wanted:
+        rows = connection.execute(
+            f"SELECT parts, held > {NOW} FROM part WHERE topic = ? AND number = 0",  # noqa: S608  constant
+            (topic,),
+        ).fetchall()
+        for parts, held in rows:
+            if held:
+                raise held_back(topic)
+            if topic in known and parts not in (0, len(known[topic])):
+                del known[topic]
+    return known
+
+
+def held_back(topic: str) -> BrokerUnavailable:
+    """Return what is raised for a topic to which nothing is appended for now."""
+    return BrokerUnavailable(f"the topic {topic} is held back until it has been rearranged")
 
 
 def read(

@@ -1,0 +1,98 @@
+"""`switchgear events hold` and `release` on a system whose services do not run."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from switchgear.cli.main import main
+from switchgear.database.sqlite import Sqlite
+from switchgear.events.brokers.port import Record
+from switchgear.events.brokers.sqlite import SqliteBroker
+from switchgear.events.outbox import Outbox
+
+MODULE = """
+from switchgear import Message, Service, event, field
+
+@event("arrange.trips", key="{key}")
+class Arrived(Message):
+    town: str = field(1)
+    bus: str = field(2)
+
+app = Service("depot")
+app.publishes(Arrived)
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "arrange_depot.py").write_text(MODULE.format(key="bus"))
+    (tmp_path / "switchgear.toml").write_text('[services.depot]\napp = "arrange_depot:app"\n')
+    (tmp_path / ".switchgear").mkdir()
+    asyncio.run(publish(tmp_path / ".switchgear"))
+    return tmp_path / ".switchgear"
+
+
+async def publish(data: Path) -> None:
+    """Put one event on the broker, and one of the old key into the outbox."""
+    broker = SqliteBroker(data / "broker.db", partitions=2)
+    await broker.publish([Record("arrange.trips", "Ulm", {}, b"")])
+    await broker.close()
+    scope: dict[str, object] = {"__name__": "old_depot"}
+    exec(MODULE.format(key="town"), scope)  # noqa: S102  our own text, of an older version
+    arrived = scope["Arrived"]
+    assert callable(arrived)
+    database, outbox = Sqlite(data / "depot.db"), Outbox("depot")
+    await outbox.migrate(database)
+    async with database.transaction() as tx:
+        await outbox.publish(tx, arrived(town="Ulm", bus="7"))
+    await database.close()
+
+
+async def key(data: Path) -> object:
+    database = Sqlite(data / "depot.db")
+    async with database.transaction() as tx:
+        rows = await tx.run("SELECT key FROM switchgear_outbox")
+    await database.close()
+    return rows[0][0]
+
+
+def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(("events", *arguments))
+    said = capsys.readouterr()
+    return said.err if end.value.code else said.out
+
+
+def test_held_rearranged_and_released(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is held back for 60 seconds" in typed(capsys, "hold", "arrange.trips", "--for", "60")
+    assert "is published to again" in typed(capsys, "release", "arrange.trips")
+    said = typed(capsys, "release", "arrange.trips", "--partitions", "5", "--rekey")
+    assert "again: has 5 partitions, 1 waiting events have another key." in said
+    assert asyncio.run(key(data)) == "7"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("hold", "no.topic"), "there is no topic no.topic"),
+        (("release", "arrange.trips", "--partitions", "1"), "fewer were asked for"),
+    ],
+)
+def test_bad_input(
+    data: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    said = typed(capsys, *arguments)
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_a_broker_that_has_its_own_tools(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWITCHGEAR_SYSTEM_BROKER", "kafka://127.0.0.1:1")
+    said = typed(capsys, "release", "arrange.trips", "--partitions", "5")
+    assert "a broker at kafka:// is not rearranged from here" in said
