@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from switchgear.contract.enums import Enum, numbers_of
+from switchgear.contract.enums import Enum, numbers_of, open_name
 from switchgear.errors import ContractError
 
 
@@ -51,7 +51,29 @@ def test_what_is_not_a_number_of_32_bits_is_no_member(number: object) -> None:
         State(number)
 
 
-@pytest.mark.parametrize("member", [State.PAID, State(7)])
+def test_an_unknown_name_is_an_open_member_without_a_number() -> None:
+    member = open_name(State, "LOST")
+    assert member.is_open
+    assert member is open_name(State, "LOST")
+    assert member != State.PAID
+    assert (repr(member), member.name) == ("State.LOST", "LOST")
+    with pytest.raises(ValueError, match="came by its name, and has no number"):
+        _ = member.value
+    assert "LOST" in State._open_
+    del member
+    gc.collect()
+    assert "LOST" not in State._open_
+
+
+def test_one_that_is_called_as_a_member_without_its_prefix_is_open_all_the_same() -> None:
+    class Mood(Enum, prefix="MOOD_"):
+        GOOD = 0
+
+    assert open_name(Mood, "GOOD").is_open
+    assert not Mood.GOOD.is_open
+
+
+@pytest.mark.parametrize("member", [State.PAID, State(7), open_name(State, "SENT")])
 def test_copies_are_the_same_member(member: State) -> None:
     assert copy.deepcopy(member) is member
     assert pickle.loads(pickle.dumps(member)) is member  # noqa: S301

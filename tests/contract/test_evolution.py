@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 
 import pytest
@@ -11,6 +12,7 @@ from switchgear.contract.codec import from_json, from_proto, to_json, to_proto
 from switchgear.contract.descriptors import message_class
 from switchgear.contract.enums import Enum
 from switchgear.contract.message import Message, field, replace
+from switchgear.errors import InvalidMessage
 
 
 class Old:
@@ -109,6 +111,32 @@ def test_an_unknown_member_is_open_and_kept(written: New.Order) -> None:
     assert not read.states[1].is_open
     assert from_proto(New.Order, to_proto(read)).state is New.State.SHIPPED
     assert from_json(Old.Order, to_json(read)).state is Old.State(2)
+
+
+def test_a_name_that_is_not_known_is_kept_where_others_tell_it(written: New.Order) -> None:
+    data = to_json(written)
+    with pytest.raises(InvalidMessage) as refused:
+        from_json(Old.Order, data)
+    assert refused.value.pointer == "/state"
+    read = from_json(Old.Order, data, open_names=True)
+    assert (read.state.is_open, read.state.name) == (True, "SHIPPED")
+    assert read.states[0] is read.state
+    assert read.states[1] is Old.State.PAID
+    again = json.loads(to_json(replace(read, id="2")))
+    assert (again["id"], again["state"], again["states"]) == ("2", "SHIPPED", ["SHIPPED", "PAID"])
+    with pytest.raises(InvalidMessage, match="came as SHIPPED, a name whose number is not") as odd:
+        to_proto(read)
+    assert odd.value.pointer == "/state"
+    assert pickle.loads(pickle.dumps(read)) == read  # noqa: S301
+
+
+@pytest.mark.parametrize("name", ["", "7UP", "A B", "x" * 256, "NEW\n"])
+def test_what_cannot_be_a_name_is_none(name: str) -> None:
+    data = to_json(
+        Old.Order(id="", items=[], by_name={}, first=None, state=Old.State.NEW, states=[])
+    )
+    with pytest.raises(InvalidMessage):
+        from_json(Old.Order, data.replace(b'"NEW"', json.dumps(name).encode()), open_names=True)
 
 
 def test_a_new_reader_fills_in_what_an_old_writer_did_not_know() -> None:

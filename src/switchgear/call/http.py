@@ -131,7 +131,7 @@ class HttpWire:
             if context.spent is not None:
                 context.spent.answered(attempt.call, response.headers.get(wire.TRAIL))
             try:
-                return Ok(codec_of(operation.reply).from_json(body or b"{}"))
+                return Ok(codec_of(operation.reply).from_json_open(body or b"{}"))
             except InvalidMessage as error:
                 return _unreadable(error)
         return self._outcome(operation, response, body)
@@ -260,7 +260,7 @@ def answered(
     if verdict is Verdict.REFUSED:
         return Rejected(what, status=wire.status_of_http(code), pointer=problem.pointer)
     try:
-        return Ok(from_json(operation.reply, body or b"{}"))
+        return Ok(from_json(operation.reply, body or b"{}", open_names=True))
     except InvalidMessage as error:
         return _unreadable(error)
 
@@ -284,7 +284,8 @@ def _refusal(operation: Operation, problem: _Problem, code: int) -> Refused | No
     if not problem.refusal:
         return None
     try:
-        return declared.from_message(from_json(declared.__message__, bytes(problem.refusal)))
+        told = from_json(declared.__message__, bytes(problem.refusal), open_names=True)
+        return declared.from_message(told)
     except InvalidMessage:
         return Rejected(f"refused with {name}, unreadably", status=wire.status_of_http(code))
 
@@ -337,7 +338,7 @@ async def _replies(
     operation: Operation, response: aiohttp.ClientResponse, deadline: float
 ) -> Replies:
     """Read newline-delimited replies; raises the outcome if the stream failed."""
-    read = codec_of(operation.reply).from_json
+    read = codec_of(operation.reply).from_json_open
     try:
         async for line in _lines(response, deadline):
             if line.startswith(_FAILED):

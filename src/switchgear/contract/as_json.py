@@ -49,6 +49,8 @@ class JsonCodec:
 
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
+    decode_open: Callable[[bytes], Any]
+    """The same for what others answer or tell: unknown names are open members."""
     decode_parts: Callable[[bytes, Mapping[str, Any]], Any]
 
 
@@ -63,6 +65,12 @@ def json_codec(cls: type[Message]) -> JsonCodec:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _read(cls, _parse(cls, data))
 
+    def decode_open(data: bytes) -> Message:
+        try:
+            return decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _read(cls, _parse(cls, data), open_names=True)
+
     messages = [one for one in parts if issubclass(one, Message)]
     decimals = _closed(messages, lambda field: field.kind.name == "decimal")
 
@@ -75,12 +83,12 @@ def json_codec(cls: type[Message]) -> JsonCodec:
         tree = _parse(cls, data)
         return _read(cls, tree | given if isinstance(tree, dict) else tree)
 
-    return JsonCodec(_encoder(cls, messages), decode, decode_parts)
+    return JsonCodec(_encoder(cls, messages), decode, decode_open, decode_parts)
 
 
-def _read(cls: type[Message], tree: object) -> Message:
+def _read(cls: type[Message], tree: object, *, open_names: bool = False) -> Message:
     try:
-        return read_message(cls, tree)
+        return read_message(cls, tree, open_names=open_names)
     except RecursionError:
         raise invalid(cls, "is nested too deeply", "") from None
 

@@ -41,6 +41,7 @@ class Codec:
         self._cls = cls
         self.to_json: Callable[[Any], bytes] = json.encode
         self.from_json: Callable[[bytes], Any] = json.decode
+        self.from_json_open: Callable[[bytes], Any] = json.decode_open
         self.from_parts: Callable[[bytes, Mapping[str, Any]], Any] = json.decode_parts
 
     @cached_property
@@ -78,14 +79,16 @@ def to_json(message: Message) -> bytes:
     return data
 
 
-def from_json(cls: type[M], data: bytes) -> M:
+def from_json(cls: type[M], data: bytes, *, open_names: bool = False) -> M:
     """Read a message from JSON.
 
-    An unknown name is ignored, and of a name given twice the last one counts. Raises
-    `InvalidMessage`: not JSON, a wrong type, a value out of range, an unknown name of an
+    An unknown name is ignored, and of a name given twice the last one counts. `open_names`: what an
+    enumeration does not declare is an open member, as for replies and events of newer services.
+    Raises `InvalidMessage`: not JSON, a wrong type, a value out of range, an unknown name of an
     enumeration, a field that is missing and has no default.
     """
-    message: M = (cls.__codec__ or codec_of(cls)).from_json(data)
+    codec = cls.__codec__ or codec_of(cls)
+    message: M = codec.from_json_open(data) if open_names else codec.from_json(data)
     return message
 
 

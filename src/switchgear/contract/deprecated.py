@@ -66,7 +66,7 @@ def _is_there(field: Field, value: Any) -> bool:
     """Whether a field says something. Zero says nothing where protobuf would leave it out."""
     if field.has_presence:
         return value is not None and not (field.has_default and value == field.absent())
-    return bool(value.value) if isinstance(value, Enum) else bool(value)
+    return value._number_ != 0 if isinstance(value, Enum) else bool(value)
 
 
 def _items(field: Field, value: Any) -> Iterator[Any]:

@@ -2,8 +2,10 @@
 
 JSON carries the name of a member, protobuf its number. A number that no member has becomes an
 open member (`member.is_open`) that is written back as it came; in JSON it is written as a number,
-as ProtoJSON does. A name that no member has is an error. A closed enumeration, as proto2 has them,
-has no open members: protobuf keeps an unknown number of one with the unknown fields.
+as ProtoJSON does. A name that no member has is an error in a request; in a reply and in an event it
+is an open member too, which has no number here: JSON carries it on, protobuf cannot. A closed
+enumeration, as proto2 has them, has no open members: protobuf keeps an unknown number of one with
+the unknown fields.
 
 Inside, the value of a member is its name on the wire, because that is what msgspec reads and writes
 by itself; `member.value` is the number, as declared.
@@ -23,7 +25,16 @@ from typing_extensions import override
 from switchgear.contract.file import Package, ProtoFile, file_of
 from switchgear.errors import ContractError
 
-__all__ = ["Enum", "Label", "labels_of", "member", "numbers_of", "open_member", "serial"]
+__all__ = [
+    "Enum",
+    "Label",
+    "labels_of",
+    "member",
+    "numbers_of",
+    "open_member",
+    "open_name",
+    "serial",
+]
 
 E = TypeVar("E", bound="Enum")
 
@@ -101,17 +112,23 @@ class Enum(enum.Enum, metaclass=_Type):
         __options__: ClassVar[str]
         __wire_name__: ClassVar[str]
         __stated__: ClassVar[Mapping[str, object]]
+        _number_: int | None
     else:  # checkers know the literal type of each member's value without help
 
         @property
         def value(self) -> int:
-            """The number of the member, as declared."""
+            """The number of the member, as declared.
+
+            Raises `ValueError` for one that came by a name which is not declared.
+            """
+            if self._number_ is None:
+                raise ValueError(f"{self!r} came by its name, and has no number here")
             return self._number_
 
     @property
     def is_open(self) -> bool:
-        """Whether this is a number that the enumeration does not declare."""
-        return self._name_ not in type(self).__members__
+        """Whether this is a number, or a name, that the enumeration does not declare."""
+        return self._name_ not in type(self).__members__ or self._number_ is None
 
     @override
     def __init_subclass__(
@@ -155,7 +172,9 @@ class Enum(enum.Enum, metaclass=_Type):
 
     @override
     def __reduce_ex__(self, proto: object) -> tuple[Any, ...]:
-        return (type(self), (self.value,))
+        if self._number_ is None:
+            return (open_name, (type(self), self._value_))
+        return (type(self), (self._number_,))
 
 
 def numbers_of(cls: type[E]) -> Mapping[int, E]:
@@ -176,14 +195,23 @@ def open_member(cls: type[E], number: int) -> E:
     Members are compared by identity, so one number gives one object as long as anyone holds it;
     a sender of ever new numbers cannot fill the memory.
     """
-    members: WeakValueDictionary[int, E] = cls._open_  # type: ignore[attr-defined]
-    found = members.get(number)
+    return _open(cls, number, number)
+
+
+def open_name(cls: type[E], name: str) -> E:
+    """Return the member for a name that `cls` does not declare, and whose number nobody knows."""
+    return _open(cls, name, None)
+
+
+def _open(cls: type[E], value: int | str, number: int | None) -> E:
+    members: WeakValueDictionary[int | str, E] = cls._open_  # type: ignore[attr-defined]
+    found = members.get(value)
     if found is None:
         found = object.__new__(cls)
-        found._name_ = str(number)
-        found._value_ = number
-        found._number_ = number  # type: ignore[attr-defined]
-        members[number] = found
+        found._name_ = str(value)
+        found._value_ = value
+        found._number_ = number
+        members[value] = found
     return found
 
 
@@ -225,7 +253,7 @@ class _Reading:
         by_name = {name: numbers[label] for name, label in labels.items()}
         for name, one in reversed(by_name.items()):  # the first of several names is written
             one._value_ = name
-            one._number_ = int(labels[name])  # type: ignore[attr-defined]
+            one._number_ = int(labels[name])
         cls._value2member_map_ = by_name
         cls._numbers_ = numbers
         cls._labels_ = MappingProxyType(labels)

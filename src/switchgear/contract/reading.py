@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from switchgear.contract.declaration import Field, fields_of
-from switchgear.contract.enums import Enum, labels_of
+from switchgear.contract.enums import Enum, labels_of, open_name
 from switchgear.contract.kinds import MAX_FLOAT32, Kind, Shape
 from switchgear.contract.message import Message, declared
 from switchgear.contract.wellknown import AnyMessage, FieldMask
@@ -47,6 +47,7 @@ _ABSENT: Final = object()
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?")
 _DURATION: Final = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
 _Moment: Final = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -75,13 +76,14 @@ def invalid(cls: type[Message], what: str, pointer: str) -> InvalidMessage:
     return InvalidMessage(what, pointer=pointer, where=f"{cls.__name__}{pointer}")
 
 
-def read_message(cls: type[M], tree: object, *, text: bool = False) -> M:
+def read_message(cls: type[M], tree: object, *, text: bool = False, open_names: bool = False) -> M:
     """Build a message from parsed JSON, in which numbers with a fraction are `Decimal`.
 
     With `text=True` every value may be text, as in a path or a query, and one value may stand for
-    a list. Raises `InvalidMessage` with the pointer of the first field that is wrong.
+    a list. `open_names`: a name that an enumeration does not declare is an open member. Raises
+    `InvalidMessage` with the pointer of the first field that is wrong.
     """
-    return _Reader(cls, text=text).message(cls, tree, "")
+    return _Reader(cls, text=text, open_names=open_names).message(cls, tree, "")
 
 
 def read_parameters(cls: type[Message], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,9 +98,10 @@ def read_parameters(cls: type[Message], parameters: Mapping[str, Any]) -> dict[s
 
 
 class _Reader:
-    def __init__(self, root: type[Message], *, text: bool) -> None:
+    def __init__(self, root: type[Message], *, text: bool, open_names: bool = False) -> None:
         self.root = root
         self.text = text
+        self.open_names = open_names
 
     def wrong(self, what: str, pointer: str) -> InvalidMessage:
         return invalid(self.root, what, pointer)
@@ -151,6 +154,10 @@ class _Reader:
     def value(self, kind: Kind, given: object, at: str) -> Any:
         if kind.name == "message":
             return self.message(kind.python, given, at)
+        if self.open_names and kind.value.name == "enum":
+            opened = _opened(kind.value.python, given)
+            if opened is not None:
+                return opened
         try:
             return read_kind(kind, given, text=self.text)
         except Misfit as error:
@@ -292,6 +299,13 @@ def _read_enum(kind: Kind, value: object) -> Enum:
     except ValueError:
         what = "is not a number of" if cls.__closed__ else "is out of range for"
         raise Misfit(f"{what} an enumeration") from None
+
+
+def _opened(cls: type[Enum], given: object) -> Enum | None:
+    """Return the open member for what could be the name of one, and is not declared."""
+    if not isinstance(given, str) or given in labels_of(cls) or cls.__closed__:
+        return None
+    return open_name(cls, given) if _NAME.fullmatch(given) else None
 
 
 def _read_field_mask(_kind: Kind, value: object) -> FieldMask:

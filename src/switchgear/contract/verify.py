@@ -6,17 +6,20 @@ When a writer fails, this walk finds the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from switchgear.contract.declaration import Field, fields_of
+from switchgear.contract.enums import Enum
 from switchgear.contract.kinds import Kind, Shape
 from switchgear.contract.message import Message
 from switchgear.contract.reading import MAX_SECONDS, escaped, invalid
 from switchgear.errors import InvalidMessage
 
 __all__ = ["MAX_DEPTH", "unwritable"]
+
+Check: TypeAlias = Callable[[Kind, object], str | None]
 
 MAX_DEPTH: Final = 100
 """How deep messages may contain each other: what protobuf's parsers accept."""
@@ -25,12 +28,13 @@ MAX_DEPTH: Final = 100
 def unwritable(message: Message, error: Exception) -> InvalidMessage:
     """Return the error that names the first field of `message` that no wire can carry."""
     cls = type(message)
-    for pointer, what in _faults(message, "", 0):
-        return invalid(cls, what, pointer)
+    for check in (_fault, _unnumbered):  # the second is none for JSON
+        for pointer, what in _faults(message, "", 0, check):
+            return invalid(cls, what, pointer)
     return invalid(cls, f"cannot be written: {error}", "")
 
 
-def _faults(message: Message, pointer: str, depth: int) -> Iterator[tuple[str, str]]:
+def _faults(message: Message, pointer: str, depth: int, check: Check) -> Iterator[tuple[str, str]]:
     if depth > MAX_DEPTH:
         yield pointer, f"is nested more than {MAX_DEPTH} levels deep"
         return
@@ -40,9 +44,9 @@ def _faults(message: Message, pointer: str, depth: int) -> Iterator[tuple[str, s
             continue
         for at, kind, item in _items(field, value, f"{pointer}/{field.json}"):
             if isinstance(item, Message) and isinstance(item, kind.python):
-                yield from _faults(item, at, depth + 1)
+                yield from _faults(item, at, depth + 1, check)
             else:
-                fault = _fault(kind, item)
+                fault = check(kind, item)
                 if fault:
                     yield at, fault
 
@@ -76,4 +80,10 @@ def _fault(kind: Kind, value: object) -> str | None:
             return "is not valid Unicode"
     if isinstance(value, timedelta) and abs(value) > timedelta(seconds=MAX_SECONDS):
         return "is a longer time than protobuf can tell"
+    return None
+
+
+def _unnumbered(_kind: Kind, value: object) -> str | None:
+    if isinstance(value, Enum) and value._number_ is None:
+        return f"came as {value._value_}, a name whose number is not known here: JSON carries it"
     return None

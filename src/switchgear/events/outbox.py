@@ -249,7 +249,7 @@ class Outbox:
                 from_proto(type(event), data)
             else:
                 data = to_json(event)
-                from_json(type(event), data)
+                from_json(type(event), data, open_names=True)
         except InvalidMessage as error:
             at = f" at {error.pointer}" if error.pointer else ""
             raise InvalidEvent(

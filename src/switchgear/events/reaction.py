@@ -82,7 +82,7 @@ def decoded(contract: EventContract, envelope: Envelope) -> Message:
     """Decode the data of an event. Raises `InvalidMessage`."""
     kind = envelope.datacontenttype.partition(";")[0].strip().lower()
     if kind in _JSON_TYPES:
-        return from_json(contract.message, envelope.data)
+        return from_json(contract.message, envelope.data, open_names=True)
     if kind in _PROTOBUF_TYPES:
         return from_proto(contract.message, envelope.data)
     raise InvalidMessage(f"the content type {kind} is not supported.", where=envelope.type)

@@ -11,8 +11,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from switchgear.contract.codec import from_json
+from switchgear.contract.kinds import is_message
 from switchgear.contract.refusal import Refusal
-from switchgear.errors import SwitchgearError
+from switchgear.errors import InvalidMessage, SwitchgearError
 from switchgear.model.outcome import Refused, Unavailable, Unknown
 from switchgear.saga.errors import StepFailed, UnrecordableResult
 from switchgear.saga.signature import type_name
@@ -50,7 +52,17 @@ class Codec(Generic[T]):
         """Return the value that was recorded. Raises `MsgspecError` if it is none of this type."""
         if self._decoder is None:
             self._decoder = msgspec.json.Decoder(self.declared)
-        return self._decoder.decode(data)
+        try:
+            return self._decoder.decode(data)
+        except msgspec.ValidationError as error:
+            if not is_message(self.declared):
+                raise
+            # its enumerations may have members that only a newer service declares
+            try:
+                read: T = from_json(self.declared, data, open_names=True)
+            except InvalidMessage:
+                raise error from None
+            return read
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

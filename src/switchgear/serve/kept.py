@@ -1,7 +1,8 @@
 """Messages that are kept: the stored replies of keyed commands, and the bytes of a fingerprint.
 
 A reply is kept as protobuf, which a later release reads although it has added fields; where
-protobuf is not installed, as JSON. The first byte tells which.
+protobuf is not installed, or cannot carry it (a member of an enumeration that is known by its name
+alone), as JSON. The first byte tells which.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from switchgear.contract.codec import from_json, from_proto, to_json, to_proto
 from switchgear.contract.declaration import fields_of
 from switchgear.contract.kinds import Shape
 from switchgear.contract.message import Message
+from switchgear.errors import InvalidMessage
 
 __all__ = ["canonical", "read", "write"]
 
@@ -27,12 +29,19 @@ _PROTO: Final = b"p"
 
 def write(message: Message) -> bytes:
     """Return the bytes under which `message` is kept."""
-    return _PROTO + to_proto(message) if _has_protobuf() else _JSON + to_json(message)
+    if _has_protobuf():
+        try:
+            return _PROTO + to_proto(message)
+        except InvalidMessage:
+            pass  # and if JSON cannot carry it either, that says why
+    return _JSON + to_json(message)
 
 
 def read(cls: type[M], data: bytes) -> M:
     """Return what `write` has written."""
-    return (from_proto if data[:1] == _PROTO else from_json)(cls, data[1:])
+    if data[:1] == _PROTO:
+        return from_proto(cls, data[1:])
+    return from_json(cls, data[1:], open_names=True)
 
 
 @cache

@@ -44,7 +44,7 @@ class DirectWire:
             until = None if attempt.timeout is None else attempt.deadline
             arrival = self._arrival(operation, attempt, context, until)
             reply = await self._dispatcher.handle(operation, read, arrival)
-            return Ok(from_json(operation.reply, to_json(reply)))
+            return Ok(from_json(operation.reply, to_json(reply), open_names=True))
         except (Refused, Unavailable, Unknown) as outcome:
             return outcome
 
@@ -78,7 +78,7 @@ class DirectWire:
         running = asyncio.get_running_loop().create_task(carry_out())
         try:
             while (reply := await given.get()) is not None:
-                yield from_json(operation.reply, to_json(reply))
+                yield from_json(operation.reply, to_json(reply), open_names=True)
             await running
         finally:
             closed = True
