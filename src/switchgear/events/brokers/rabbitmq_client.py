@@ -127,9 +127,8 @@ async def connect(settings: RabbitSettings, name: str, *, heartbeat: int) -> Abs
     login = f"{quote(settings.user, safe='')}:{quote(settings.password, safe='')}"
     query = {"heartbeat": heartbeat, "name": name, **settings.options}
     url = f"amqp://{login}@{_bracketed(host)}:{port}/{quote(settings.vhost, safe='')}"
-    ours = _OURS.set(True)
     try:
-        async with talking("connecting"), asyncio.timeout(ANSWER):
+        async with talking("connecting"):
             connection: AbstractConnection = await aiormq.connect(
                 f"{url}?{urlencode(query)}", transport_factory=_Given(*transport)
             )
@@ -142,20 +141,14 @@ async def connect(settings: RabbitSettings, name: str, *, heartbeat: int) -> Abs
                 fix="Create the virtual host, or give the user rights on it.",
             ) from error
         raise
-    finally:
-        _OURS.reset(ours)
 
 
 async def open_channel(connection: AbstractConnection, *, confirms: bool = False) -> Channel:
     """Open a channel. Raises `BrokerUnavailable`."""
     if connection.is_closed:
         raise BrokerUnavailable("the connection to RabbitMQ was lost")
-    ours = _OURS.set(True)
-    try:
-        async with talking("opening a channel"):
-            opened = await connection.channel(publisher_confirms=confirms, on_return_raises=False)
-    finally:
-        _OURS.reset(ours)
+    async with talking("opening a channel"):
+        opened = await connection.channel(publisher_confirms=confirms, on_return_raises=False)
     return cast("Channel", opened)
 
 
@@ -167,6 +160,7 @@ async def talking(doing: str, *, within: float = ANSWER) -> AsyncIterator[None]:
     cancelled the task itself, the connection was lost.
     """
     aiormq = import_aiormq()
+    ours = _OURS.set(True)
     try:
         async with asyncio.timeout(within):
             yield
@@ -182,6 +176,8 @@ async def talking(doing: str, *, within: float = ANSWER) -> AsyncIterator[None]:
         raise _failure(error, doing) from error
     except OSError as error:
         raise BrokerUnavailable(f"{doing}: {error}", cause=error) from error
+    finally:
+        _OURS.reset(ours)
 
 
 def properties_of(key: str | None, headers: Mapping[str, str], at: float) -> dict[str, Any]:
