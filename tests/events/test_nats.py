@@ -217,10 +217,12 @@ def test_any_headers_come_back(key, headers):
 
 def test_headers_are_those_of_cloudevents_and_the_key_is_there_once():
     headers = {"ce-subject": 'a "b" 100% ☃', "ce-partitionkey": "k", "Nats-Mine": "x"}
+    headers["Status"] = "503"
     assert wire_headers(Record(TOPIC, "k", headers, b"")) == {
         "ce-subject": "a%20%22b%22%20100%25%20%E2%98%83",
         "ce-partitionkey": "k",
         "%4Eats-Mine": "x",
+        "%53tatus": "503",
     }
     assert wire_headers(Record(TOPIC, "other", headers, b""))["switchgear-key"] == "other"
 
@@ -305,6 +307,23 @@ async def test_a_stream_that_is_deleted_under_a_reader_is_told(url, prefix, open
     await raw.delete_stream(await raw.find_stream_name_by_subject(f"{prefix}{TOPIC}.0"))
     with pytest.raises(BrokerError, match=r"reading t.*\.test\.orders\.0: stream not found"):
         async with asyncio.timeout(15):
+            while True:
+                await subscription.poll(10, 1.0)
+
+
+async def test_a_reader_that_breaks_is_told(url, opening, monkeypatch):
+    broker = opening(f"{url}&partitions=1")
+    subscription = await broker.subscribe("g", [TOPIC])
+    await owned(subscription, 1)
+    (reader,) = subscription._view._readers.values()
+
+    async def breaks(count):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(reader, "_pull", breaks)
+    reader.lose()
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(10):
             while True:
                 await subscription.poll(10, 1.0)
 

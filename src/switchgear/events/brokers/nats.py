@@ -20,7 +20,7 @@ from switchgear.errors import BrokerError
 from switchgear.events.brokers.batching import check_size
 from switchgear.events.brokers.leased import LeasedSubscription
 from switchgear.events.brokers.nats_bucket import Bucket
-from switchgear.events.brokers.nats_client import NatsConnection, NatsSettings, failure
+from switchgear.events.brokers.nats_client import NatsConnection, NatsSettings, failure, status
 from switchgear.events.brokers.nats_group import NatsLedger, position_of
 from switchgear.events.brokers.nats_publisher import NatsPublisher, Topic
 from switchgear.events.brokers.nats_reader import Readers
@@ -288,11 +288,11 @@ class NatsBroker:
             f"$JS.API.DIRECT.GET.{topic.stream}", json.dumps(wanted).encode()
         )
         headers: Mapping[str, str] = answer.headers or {}
-        if headers.get("Status") == str(_NOT_FOUND):
+        if "Nats-Num-Pending" in headers and "Nats-Time-Stamp" in headers:
+            return int(headers["Nats-Num-Pending"]) + 1, _seconds(headers["Nats-Time-Stamp"])
+        if status(answer) == str(_NOT_FOUND):
             return None
-        if "Nats-Num-Pending" not in headers or "Nats-Time-Stamp" not in headers:
-            raise BrokerUnavailable(f"NATS does not say what is in {topic.stream}: {headers}")
-        return int(headers["Nats-Num-Pending"]) + 1, _seconds(headers["Nats-Time-Stamp"])
+        raise BrokerUnavailable(f"NATS does not say what is in {topic.stream}: {headers}")
 
 
 def partitions_of(config: Mapping[str, Any], subject: str) -> int | None:

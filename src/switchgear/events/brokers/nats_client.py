@@ -238,7 +238,10 @@ class NatsConnection:
         async def arrived(message: Msg) -> None:
             handler(message)
 
-        return inbox, await client.subscribe(f"{inbox}.*", cb=arrived)
+        try:
+            return inbox, await client.subscribe(f"{inbox}.*", cb=arrived)
+        except import_nats().errors.Error as error:
+            raise self._away() from error
 
     async def watch(self, subject: str, handler: Callable[[Msg], None]) -> None:
         """Call `handler` for whatever is published to `subject`; some of it may be lost."""
@@ -248,7 +251,11 @@ class NatsConnection:
             handlers.add(handler)
             return
         self._watched[subject] = {handler}
-        await self._watch(client, subject)
+        try:
+            await self._watch(client, subject)
+        except import_nats().errors.Error as error:
+            del self._watched[subject]
+            raise self._away() from error
 
     def unwatch(self, subject: str, handler: Callable[[Msg], None]) -> None:
         """Do not call `handler` any more."""
@@ -266,10 +273,15 @@ class NatsConnection:
     ) -> None:
         """Hand a message to the connection. Raises `BrokerUnavailable` if there is none now."""
         errors = import_nats().errors
+        gone = (
+            errors.OutboundBufferLimitError,  # there is no connection, and nothing is kept for one
+            errors.ConnectionClosedError,
+            errors.ConnectionDrainingError,
+        )
         client = await self.client()
         try:
             await client.publish(subject, payload, reply, headers)
-        except (errors.OutboundBufferLimitError, errors.ConnectionClosedError) as error:
+        except gone as error:
             raise self._away() from error
         except errors.Error as error:  # what cannot be written down: a subject, a header
             raise BrokerError(
@@ -324,7 +336,7 @@ class NatsConnection:
         if not connecting.cancelled() and connecting.exception() is None:
             return client
         error = self._cause if connecting.cancelled() else connecting.exception()
-        with suppress(Exception):  # it never was open
+        with suppress(nats.errors.Error, OSError, AssertionError):  # it asserts that it was open
             await client.close()
         raise self._unconnected(error)
 

@@ -3,8 +3,8 @@
 NATS headers are lines of `name: value`, trimmed, without line breaks, the names in ASCII. So values
 are percent-encoded by the rule of CloudEvents' bindings for HTTP and NATS: space, double quote,
 percent and whatever is not printable ASCII, as the bytes of UTF-8. Names likewise, with what ends a
-name. What begins with `Nats-` is the server's own: a header of ours of that name is encoded in its
-first letter, and the server's are not delivered.
+name. `Status` and what begins with `Nats-` are the server's own: a header of ours of such a name is
+encoded in its first letter, and the server's are not delivered.
 
 The key is in `ce-partitionkey`, where every event of ours has it; a record whose key is another
 has it in `switchgear-key`.
@@ -30,6 +30,7 @@ _PLAIN_NAME: Final = re.compile(r"[!#$&-9;-~]+")
 _SAFE: Final = string.punctuation.replace('"', "").replace("%", "")
 _SAFE_NAME: Final = _SAFE.replace(":", "")
 _SERVERS: Final = "nats-"
+_STATUS: Final = "status"
 _LINE: Final = 4
 _FRAME: Final = 200
 """Room for the lines that a batch adds, and those around the headers."""
@@ -64,7 +65,7 @@ def _value(text: str) -> str:
 
 def _name(text: str) -> str:
     encoded = text if _PLAIN_NAME.fullmatch(text) else quote(text, safe=_SAFE_NAME)
-    if encoded[:5].lower() == _SERVERS:
+    if encoded[:5].lower() == _SERVERS or encoded.lower() == _STATUS:
         return f"%{ord(encoded[0]):X}{encoded[1:]}"
     return encoded
 

@@ -88,6 +88,7 @@ class _Reader:
         self._heard = 0.0
         self._moved = asyncio.Event()
         self._task = asyncio.create_task(self._read(), name=f"read {partition}")
+        self._task.add_done_callback(self._ended)
 
     @property
     def head(self) -> int:
@@ -115,6 +116,11 @@ class _Reader:
         self._waiting.clear()
         self._task.cancel()
         return self._task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):  # a defect: told where somebody waits for records
+            self._refused(error)
 
     async def _read(self) -> None:
         pause = _AGAIN
@@ -241,9 +247,10 @@ class _Reader:
 
     def _look_why(self) -> None:
         """Raise `BrokerError` if nothing comes because this user may not pull."""
-        for subject, refusal in self._connection.forbidden.items():
-            if subject.endswith(f".{self._stream}.{self._consumer}".lower()):
-                raise refusal
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}".lower()
+        refusal = self._connection.forbidden.pop(subject, None)
+        if refusal is not None:
+            raise refusal
 
 
 class Readers:
