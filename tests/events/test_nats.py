@@ -1,8 +1,11 @@
 """What only NATS has: its streams, its headers, its credentials, and groups without its help."""
 
 import asyncio
+import json
+import re
 import secrets
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,6 +29,7 @@ from switchgear.model.outcome import Unknown
 from tests.servers import address, own
 
 TOPIC = "test.orders"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -109,6 +113,24 @@ async def test_a_topics_stream_may_have_any_name(url, prefix, opening, raw):
     assert (await broker.lag("g", [TOPIC])).events == 20
     assert await broker.retention([TOPIC]) == 7200
     assert (await raw.stream_info(prefix[:-1])).state.messages == 20
+
+
+@pytest.mark.parametrize("page", ["how-to/run-on-nats.md", "reference/brokers.md"])
+async def test_the_stream_of_the_docs_fits(prefix, opening, raw, page):
+    text = (DOCS / page).read_text()
+    (written,) = re.findall(r'```json\n({"name": "ORDERS".*?)```', text, re.DOTALL)
+    config = json.loads(written)
+    config["name"] = prefix[:-1]
+    config["subjects"] = [one.replace("tea.", prefix) for one in config["subjects"]]
+    config["num_replicas"] = 1
+    answer = await raw._nc.request(
+        f"$JS.API.STREAM.CREATE.{config['name']}", json.dumps(config).encode()
+    )
+    assert "error" not in json.loads(answer.data)
+    broker = opening(f"{address('nats')}?prefix={prefix}")
+    await broker.publish([Record("orders", "k", {}, b"x")])
+    assert (await raw.stream_info(prefix[:-1])).state.messages == 1
+    assert await broker.retention(["orders"]) == 604_800
 
 
 async def test_topics_are_published_to_together(url, opening):

@@ -217,6 +217,19 @@ async def test_tls_is_never_given_up_for_a_server_that_does_not_offer_it():
             await round_trip(server.url.replace("nats://", "natss://"))
 
 
+async def test_what_the_driver_cannot_use_is_refused_at_once(tmp_path):
+    import nkeys
+
+    (tmp_path / "bad.nk").write_text("not a seed")
+    user = f"{{ nkey: {public(seed(nkeys.PREFIX_BYTE_USER))} }}"
+    with server_with(f"authorization {{ users: [ {user} ] }}") as server:
+        with pytest.raises(BrokerError, match="cannot work with its settings.*paces"):
+            await round_trip(server.url, {"paces": 3})
+        with pytest.raises(BrokerError, match="cannot work with its settings") as caught:
+            await round_trip(f"{server.url}?nkey={tmp_path / 'bad.nk'}")
+        assert "not a seed" not in str(caught.value)
+
+
 async def test_options_of_the_driver_are_handed_on():
     with server_with('authorization { user: "me", password: "s@fe" }') as server:
         await round_trip(f"{server.url}?partitions=1", {"user": "me", "password": "s@fe"})

@@ -103,7 +103,7 @@ class NatsBroker:
     ) -> LeasedSubscription:
         """Join `group`; topics that do not exist yet are created."""
         found = {topic: await self._topic(topic) for topic in topics}
-        readers = Readers(self._connection, group, found)
+        readers = Readers(self._connection, found)
         ledger = NatsLedger(
             self._bucket,
             group,

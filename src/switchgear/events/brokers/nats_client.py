@@ -167,7 +167,10 @@ class NatsConnection:
                 if self._client is None or self._client.is_closed:
                     again = self._client is not None
                     self._client = await self._connect()
-                    await self._subscribe(self._client)
+                    try:
+                        await self._subscribe(self._client)
+                    except import_nats().errors.Error as error:  # lost already
+                        raise self._away() from error
                     if again:
                         self._tell()
                 client = self._client
@@ -321,7 +324,7 @@ class NatsConnection:
         self._cause, self._failures = None, 0
         self._hopeless.clear()
         # it would try for ever; one round of the servers is enough to say that none is there
-        connecting = asyncio.ensure_future(client.connect(**options))
+        connecting = asyncio.ensure_future(_connected(client, options))
         hopeless = asyncio.ensure_future(self._hopeless.wait())
         try:
             async with asyncio.timeout(_CONNECT):
@@ -333,12 +336,16 @@ class NatsConnection:
             if not connecting.done():
                 connecting.cancel()
             await asyncio.wait({connecting})
-        if not connecting.cancelled() and connecting.exception() is None:
+            connected = not connecting.cancelled() and connecting.exception() is None
+            if not connected:
+                # it may assert that it was open
+                with suppress(nats.errors.Error, OSError, AssertionError):
+                    await client.close()
+        if connected:
             return client
-        error = self._cause if connecting.cancelled() else connecting.exception()
-        with suppress(nats.errors.Error, OSError, AssertionError):  # it asserts that it was open
-            await client.close()
-        raise self._unconnected(error)
+        raise self._unconnected(
+            self._cause or (None if connecting.cancelled() else connecting.exception())
+        )
 
     def _unconnected(self, error: BaseException | None) -> Exception:
         servers = ", ".join(self.settings.servers)
@@ -346,14 +353,21 @@ class NatsConnection:
             return error
         if isinstance(error, ImportError):
             return MissingExtra("nkeys", "nats")
-        text = str(error or "it does not answer").lower()
-        if isinstance(error, FileNotFoundError) or any(word in text for word in _REFUSED):
+        if isinstance(error, (FileNotFoundError, PermissionError)) or _is_refusal(error):
             return BrokerError(
                 f"NATS at {servers} refuses the credentials: {error}.",
                 fix="Correct the user, token, creds or nkey in the broker's URL.",
             )
-        return BrokerUnavailable(
-            f"NATS at {servers} cannot be reached: {error or 'it does not answer'}", cause=error
+        passing = (import_nats().errors.Error, OSError, TimeoutError)
+        if error is None or isinstance(error, passing):
+            return BrokerUnavailable(
+                f"NATS at {servers} cannot be reached: {error or 'it does not answer'}",
+                cause=error,
+            )
+        return BrokerError(
+            f"the client of NATS cannot work with its settings: {error}.",
+            fix="Correct [broker.options], which are arguments of nats.connect, or the files "
+            "that the broker's URL names.",
         )
 
     async def _subscribe(self, client: Client) -> None:
@@ -388,7 +402,9 @@ class NatsConnection:
             )
             return
         LOGGER.debug("NATS: %s", error)
-        self._cause = error
+        # of what one server said and how the others fail, a refusal is what a person has to know
+        if self._cause is None or not _is_refusal(self._cause):
+            self._cause = error
         self._failures += 1
         if self._failures >= len(self.settings.servers):
             self._hopeless.set()
@@ -409,6 +425,7 @@ class NatsConnection:
             self._fail(self._away())
 
     async def _reconnected(self) -> None:
+        self._cause = None
         self.forbidden.clear()
         self._tell()
 
@@ -425,6 +442,14 @@ class NatsConnection:
         servers = ", ".join(self.settings.servers)
         why = f": {self._cause}" if self._cause is not None else ""
         return BrokerUnavailable(f"the connection to NATS at {servers} is lost{why}")
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    return any(word in str(error).lower() for word in _REFUSED)
+
+
+async def _connected(client: Client, options: dict[str, Any]) -> None:
+    await client.connect(**options)  # here an option that it does not know is an error like others
 
 
 def _secure() -> Client:

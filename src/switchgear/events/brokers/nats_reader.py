@@ -256,14 +256,13 @@ class _Reader:
 class Readers:
     """The readers of one member: what a `LeasedSubscription` sees of the log."""
 
-    def __init__(self, connection: NatsConnection, group: str, topics: Mapping[str, Topic]) -> None:
+    def __init__(self, connection: NatsConnection, topics: Mapping[str, Topic]) -> None:
         self.epochs: dict[str, int] = {}
         self.notify: Callable[[], None] = lambda: None
         """Called when records wait where none did; set before the first partition is owned."""
         self.fail: Callable[[Exception], None] = lambda _: None
         """Called when a partition cannot be read; set likewise."""
         self._connection = connection
-        self._group = group
         self._topics = topics
         self._readers: dict[int, _Reader] = {}
         self._ending: set[asyncio.Task[None]] = set()
