@@ -343,11 +343,10 @@ class NatsConnection:
                     await client.close()
         if connected:
             return client
-        raise self._unconnected(
-            self._cause or (None if connecting.cancelled() else connecting.exception())
-        )
+        raise self._unconnected(None if connecting.cancelled() else connecting.exception())
 
-    def _unconnected(self, error: BaseException | None) -> Exception:
+    def _unconnected(self, raised: BaseException | None) -> Exception:
+        error = self._cause or raised
         servers = ", ".join(self.settings.servers)
         if isinstance(error, (BrokerError, MissingExtra)):
             return error
