@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from switchgear.app.callee import Call, bind
 from switchgear.app.health import App, Health, with_health
 from switchgear.app.resources import Provider, inject, making, needs_of, open_all
+from switchgear.app.sagas import engine_of
 from switchgear.app.transaction import Transaction
 from switchgear.config import Config, ServiceConfig, load, masked
 from switchgear.contract.message import Message
@@ -42,7 +43,6 @@ from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 from switchgear.policy.admission import Admission
-from switchgear.saga.engine import Engine
 from switchgear.serve.cors import Cors
 from switchgear.serve.dispatch import Before, Dispatcher
 from switchgear.serve.idempotency import Idempotency, unit
@@ -117,15 +117,13 @@ class Runtime:
         self._clients()
         ready = [*ready, *_provided(self.database)]
         self.bus = self._make_bus(ready)
-        self.engine = Engine(
+        self.engine = engine_of(
+            self.service,
             self.database,
-            self.service.declared_sagas,
-            concurrency=self.settings.sagas.concurrency,
-            lease=self.settings.sagas.lease,
-            archive=self.settings.sagas.archive,
+            self.settings,
+            self.config,
             clock=self._clock,
             poll=self._poll,
-            notify=self.service.hook,
         )
         self.dispatcher = await self._make_dispatcher(ready)
         self.rest = self._make_rest()

@@ -33,8 +33,8 @@ from switchgear.policy.policy import Policy
 if TYPE_CHECKING:
     from switchgear.app.runtime import Runtime
     from switchgear.saga.definition import Saga, Step
-    from switchgear.saga.engine import Engine
     from switchgear.saga.notify import Hook
+    from switchgear.saga.port import Sagas
 from switchgear.saga.plan import Kind
 
 __all__ = ["OnFailure", "Reaction", "Service"]
@@ -371,7 +371,7 @@ class Service:
         return self.runtime.transaction(connection)
 
     @property
-    def sagas(self) -> Engine:
+    def sagas(self) -> Sagas:
         """The engine that runs the service's sagas."""
         return self.runtime.engine
 

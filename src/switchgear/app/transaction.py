@@ -15,7 +15,7 @@ from switchgear.errors import SagaError
 if TYPE_CHECKING:
     from switchgear.events.bus import Bus
     from switchgear.saga.definition import Saga, Step
-    from switchgear.saga.engine import Engine
+    from switchgear.saga.port import Sagas
     from switchgear.saga.run import Run
 
 __all__ = ["Transaction"]
@@ -33,7 +33,7 @@ class Transaction:
         self,
         inner: DatabaseTransaction,
         bus: Bus,
-        engine: Engine,
+        engine: Sagas,
         sagas: Sequence[Saga] = (),
         published: Callable[[Message], None] | None = None,
     ) -> None:

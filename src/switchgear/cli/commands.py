@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,9 +16,6 @@ from switchgear.cli.event_commands import events
 from switchgear.cli.options import Actor, AsJson, Config, ForService, Reason, me
 from switchgear.config import Address, load
 from switchgear.errors import ConfigError
-
-if TYPE_CHECKING:
-    from switchgear.cli.sagas import Act
 
 __all__ = ["app", "command"]
 
@@ -180,10 +176,7 @@ def saga_retry(
     config: Config = None,
 ) -> None:
     """Attempt again what gave up."""
-    from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
-
-    action = partial(runbook.retry, actor=me(actor), reason=reason)
-    _act(config, service, item, action)
+    _act(config, service, item, "retry", actor=actor, reason=reason)
 
 
 @saga.command("resolve")
@@ -199,10 +192,7 @@ def saga_resolve(
     config: Config = None,
 ) -> None:
     """Say that what gave up has been carried out by hand."""
-    from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
-
-    action = partial(runbook.resolve, actor=me(actor), reason=reason, result=result)
-    _act(config, service, item, action)
+    _act(config, service, item, "resolve", actor=actor, reason=reason, result=result)
 
 
 @saga.command("skip")
@@ -215,10 +205,7 @@ def saga_skip(
     config: Config = None,
 ) -> None:
     """Go on without it: what the step did, or did not, stays."""
-    from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
-
-    action = partial(runbook.skip, actor=me(actor), reason=reason)
-    _act(config, service, item, action)
+    _act(config, service, item, "skip", actor=actor, reason=reason)
 
 
 @saga.command("abort")
@@ -231,10 +218,7 @@ def saga_abort(
     config: Config = None,
 ) -> None:
     """Say that a pivot was certainly not done, so that the saga is undone."""
-    from switchgear.saga import runbook  # noqa: PLC0415  others start faster without it
-
-    action = partial(runbook.abort, actor=me(actor), reason=reason)
-    _act(config, service, item, action)
+    _act(config, service, item, "abort", actor=actor, reason=reason)
 
 
 @saga.command("refute")
@@ -340,10 +324,23 @@ def export(
     write(load(config), names or (), out)
 
 
-def _act(config: Path | None, service: str | None, item: str, action: Act) -> None:
+def _act(
+    config: Path | None,
+    service: str | None,
+    item: str,
+    action: str,
+    *,
+    actor: str,
+    reason: str,
+    result: str | None = None,
+) -> None:
     from switchgear.cli.sagas import act  # noqa: PLC0415  others start faster without it
+    from switchgear.saga.acting import result_of  # noqa: PLC0415  likewise
+    from switchgear.saga.state import What  # noqa: PLC0415  likewise
+    from switchgear.saga.story import Decision  # noqa: PLC0415  likewise
 
-    asyncio.run(act(load(config), service, item, action))
+    decision = Decision(me(actor), reason, None if result is None else result_of(result))
+    asyncio.run(act(load(config), service, item, What(action), decision))
 
 
 @app.command()

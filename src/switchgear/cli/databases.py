@@ -11,7 +11,7 @@ from switchgear.config import Config, ServiceConfig
 from switchgear.database.port import Database, Transaction
 from switchgear.errors import OperationError, UsageError
 
-__all__ = ["Opened", "databases", "has_table", "of_service"]
+__all__ = ["Opened", "chosen", "databases", "has_table", "of_service"]
 
 _TABLE = {
     "sqlite": "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?",
@@ -34,20 +34,25 @@ async def databases(config: Config, service: str | None = None) -> AsyncIterator
     A service that has never run has none, and is left out; if it was asked for, that is an
     `OperationError`. What is opened is what `[services.NAME] database` says.
     """
-    chosen = [_named(config, service)] if service else _all(config)
+    looked_at = chosen(config, service)
     async with AsyncExitStack() as stack:
         found = []
-        for settings in chosen:
+        for settings in looked_at:
             if _exists(config, settings):
                 database = await open_database(settings, config, stack)
                 found.append(Opened(settings.name, database))
         if service and not found:
             raise OperationError(
                 f"{service} has no database yet.",
-                where=str(config.file_of(chosen[0].database)),
+                where=str(config.file_of(looked_at[0].database)),
                 fix="It is made when the service first runs.",
             )
         yield found
+
+
+def chosen(config: Config, service: str | None) -> list[ServiceConfig]:
+    """Return the settings of all services that the system runs, or of one."""
+    return [_named(config, service)] if service else _all(config)
 
 
 async def has_table(tx: Transaction, name: str) -> bool:

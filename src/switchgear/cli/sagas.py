@@ -6,35 +6,33 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.rule import Rule
 
-from switchgear.cli.databases import Opened, databases, has_table
+from switchgear.cli.desks import OpenDesk, desks
 from switchgear.cli.system import screen, table
 from switchgear.config import Config, masked
-from switchgear.database.port import Database
 from switchgear.errors import OperationError
-from switchgear.saga import runbook
 from switchgear.saga.codec import Failure
 from switchgear.saga.errors import NoSuchSaga
-from switchgear.saga.runbook import Evidence, WorkItem
+from switchgear.saga.evidence import Evidence, WorkItem
+from switchgear.saga.port import Desk
+from switchgear.saga.state import What
+from switchgear.saga.story import Decision
 
-__all__ = ["Act", "act", "list_items", "refute", "show"]
-
-Act: TypeAlias = Callable[[Database, str], Awaitable[WorkItem]]
-"""What a person does with the work item of an id."""
+__all__ = ["act", "list_items", "refute", "show"]
 
 
 async def list_items(config: Config, service: str | None, *, closed: bool, as_json: bool) -> None:
     """Print the work items of a system, open or closed."""
     found: list[tuple[str, WorkItem]] = []
-    async with databases(config, service) as opened:
-        for one in await _with_sagas(opened):
-            items = await runbook.list_items(one.database, closed=closed)
+    async with desks(config, service) as opened:
+        for one in opened:
+            items = await one.desk.items(closed=closed)
             found += [(one.service, item) for item in items]
     if as_json:
         for name, item in found:
@@ -65,18 +63,20 @@ async def list_items(config: Config, service: str | None, *, closed: bool, as_js
 
 async def show(config: Config, service: str | None, given: str, *, as_json: bool) -> None:
     """Print everything that is recorded about a saga, with the runbook of what waits."""
-    async with databases(config, service) as opened:
-        name, evidence = await _first(await _with_sagas(opened), given, runbook.show)
+    async with desks(config, service) as opened:
+        name, evidence = await _first(opened, given, lambda desk: desk.show(given))
     if as_json:
         print(json.dumps({"service": name, **_plain(asdict(evidence))}))
         return
     _print(name, evidence, screen())
 
 
-async def act(config: Config, service: str | None, given: str, action: Act) -> None:
+async def act(
+    config: Config, service: str | None, given: str, action: What, decision: Decision
+) -> None:
     """Carry out a person's action and say what was done."""
-    async with databases(config, service) as opened:
-        name, item = await _first(await _with_sagas(opened), given, action)
+    async with desks(config, service) as opened:
+        name, item = await _first(opened, given, lambda desk: desk.act(given, action, decision))
     told = _stands(name, item.saga_id, item.status)
     print(f"{item.id}: {item.action} by {item.actor} ({item.reason}). {told}")
 
@@ -85,12 +85,9 @@ async def refute(
     config: Config, service: str | None, given: str, step: str, *, actor: str, evidence: str
 ) -> None:
     """Say that a step does not hold, and say what was done about it."""
-
-    async def ask(database: Database, saga_id: str) -> str:
-        return await runbook.refute(database, saga_id, step, actor, evidence)
-
-    async with databases(config, service) as opened:
-        name, status = await _first(await _with_sagas(opened), given, ask)
+    decision = Decision(actor, evidence)
+    async with desks(config, service) as opened:
+        name, status = await _first(opened, given, lambda desk: desk.refute(given, step, decision))
     print(f"{given}: {step} is refuted by {actor} ({evidence}). {_stands(name, given, status)}")
 
 
@@ -103,23 +100,13 @@ def _stands(service: str, saga_id: str, status: str) -> str:
     return f"{service} goes on with it."
 
 
-async def _with_sagas(opened: list[Opened]) -> list[Opened]:
-    """Leave out the databases of services that have no sagas."""
-    found = []
-    for one in opened:
-        async with one.database.transaction() as tx:
-            if await has_table(tx, "switchgear_sagas"):
-                found.append(one)
-    return found
-
-
 async def _first(
-    opened: list[Opened], given: str, ask: Callable[[Database, str], Awaitable[Any]]
+    opened: list[OpenDesk], given: str, ask: Callable[[Desk], Awaitable[Any]]
 ) -> tuple[str, Any]:
-    """Return the answer of the first database that knows a saga or item, and its service."""
+    """Return the answer of the first desk that knows a saga or item, and its service."""
     for one in opened:
         try:
-            return one.service, await ask(one.database, given)
+            return one.service, await ask(one.desk)
         except NoSuchSaga:
             continue
     raise OperationError(

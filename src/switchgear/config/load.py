@@ -54,6 +54,7 @@ _BROKER: Final = url(*SCHEMES, example="sqlite:///.switchgear/broker.db")
 _DATABASE: Final = url(
     "sqlite", "postgresql", "postgres", example="sqlite:///.switchgear/orders.db"
 )
+_SAGAS: Final = url("temporal", example="temporal://127.0.0.1:7233/default")
 _REACH: Final = url("grpc", "grpcs", "http", "https", example="grpc://127.0.0.1:7002")
 _ADAPTIVE: Final[Mapping[str, Callable[[], Adaptive]]] = {
     "aimd": Aimd,
@@ -90,14 +91,22 @@ def without_file(environ: Mapping[str, str], folder: Path | None = None) -> Conf
 
 def _config(source: Source) -> Config:
     root = source.section()
-    system = _system(source.section("system"), _broker_options(source.section("broker")))
-    root.known += ["system", "broker", "policy"]
+    options = {name: _options(source.section(name)) for name in ("broker", "saga")}
+    system = _system(source.section("system"), options["broker"], options["saga"])
+    root.known += ["system", "broker", "saga", "policy"]
     sections = root.tables("services")
     services = {name: _service(name, section, system) for name, section in sections.items()}
     objectives = {name: _objective(part) for name, part in root.tables("objectives").items()}
     root.finish()
     calling = policies(source)
-    groups = ["SYSTEM_", "BROKER_", "OBJECTIVES_", "POLICY_", *(["SERVICES_"] if services else [])]
+    groups = [
+        "SYSTEM_",
+        "BROKER_",
+        "SAGA_",
+        "OBJECTIVES_",
+        "POLICY_",
+        *(["SERVICES_"] if services else []),
+    ]
     source.leftover(*(PREFIX + group for group in groups))
     _distinct(source, services)
     return Config(
@@ -116,14 +125,16 @@ def _unlisted(source: Source, system: SystemConfig, name: str) -> ServiceConfig:
     return _service(name, Section(source, ("services", name), {}), system)
 
 
-def _broker_options(section: Section) -> dict[str, str | int | float | bool]:
+def _options(section: Section) -> dict[str, str | int | float | bool]:
     found = {name: option(value) for name, value in section.entries("options").items()}
     section.finish()
     return found
 
 
 def _system(
-    section: Section, broker_options: Mapping[str, str | int | float | bool]
+    section: Section,
+    broker_options: Mapping[str, str | int | float | bool],
+    saga_options: Mapping[str, str | int | float | bool],
 ) -> SystemConfig:
     folder = section.source.folder
     data = section.get("data", path, folder / ".switchgear")
@@ -132,6 +143,8 @@ def _system(
         data=data,
         broker=section.get("broker", _BROKER, _embedded(data / "broker.db")),
         broker_options=broker_options,
+        sagas=section.get("sagas", _SAGAS, None),
+        saga_options=saga_options,
         path=tuple(folder / part for part in section.get("path", texts, ())),
         ready=section.get("ready", seconds, 30.0),
         drain=section.get("drain", seconds, 10.0),
@@ -164,7 +177,7 @@ def _service(name: str, section: Section, system: SystemConfig) -> ServiceConfig
         cors=section.get("cors", texts, ()),
         drain=section.get("drain", seconds, system.drain),
         admission=admission(section),
-        sagas=_sagas(section),
+        sagas=_sagas(section, system),
         events=_events(section),
         env=_environment(section),
     )
@@ -265,11 +278,12 @@ def _admission(inner: Section) -> dict[str, Any]:
     return found
 
 
-def _sagas(section: Section) -> SagaConfig:
+def _sagas(section: Section, system: SystemConfig) -> SagaConfig:
     section.known.append("sagas")
     inner = section.source.section(*section.path, "sagas")
     default = SagaConfig()
     found = SagaConfig(
+        url=inner.get("url", _SAGAS, system.sagas),
         concurrency=inner.get("concurrency", count(1), default.concurrency),
         lease=inner.get("lease", seconds, default.lease),
         archive=inner.get("archive", path, default.archive),

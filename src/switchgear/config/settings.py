@@ -37,6 +37,10 @@ class SystemConfig:
     """Where events go; default `sqlite:///` with `broker.db` in the data folder."""
     broker_options: Mapping[str, str | int | float | bool] = field(default_factory=dict, repr=False)
     """`[broker.options]`: what the broker's driver is given as it is."""
+    sagas: Url | None = None
+    """Where sagas run, `temporal://host:port/namespace`; default: in each service's database."""
+    saga_options: Mapping[str, str | int | float | bool] = field(default_factory=dict, repr=False)
+    """`[saga.options]`: how that is reached."""
     path: tuple[Path, ...] = ()
     """Folders added to the import path of every service, relative to the file."""
     ready: float = 30.0
@@ -74,6 +78,8 @@ class CallConfig:
 class SagaConfig:
     """`[services.NAME.sagas]`: how a service works off its sagas."""
 
+    url: Url | None = None
+    """As `sagas` in `[system]`, for this service; None: they run in its own database."""
     concurrency: int = 64
     """How many are driven at once by one process."""
     lease: float = 10.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from switchgear.errors import SagaError
 from switchgear.saga.allowed import complaint
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from switchgear.saga.evidence import WorkItem
     from switchgear.saga.story import Decision
 
-__all__ = ["check_act", "check_decision", "check_refute", "meant", "taken"]
+__all__ = ["check_act", "check_decision", "check_refute", "meant", "result_of", "taken"]
 
 
 def check_decision(action: What, decision: Decision) -> None:
@@ -80,3 +82,11 @@ def check_refute(plan: Plan, state: State, saga_id: str, step: str) -> bool:
     if wrong:
         raise StateMoved(f"saga {saga_id} cannot be refuted: {wrong}.")
     return False
+
+
+def result_of(text: str) -> Any:
+    """Read the result of a step that was carried out by hand. Raises `SagaError`."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.MsgspecError as error:
+        raise SagaError(f"the result is not JSON: {error}.", fix="Quote it as JSON.") from error

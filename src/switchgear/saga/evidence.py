@@ -24,6 +24,7 @@ __all__ = [
     "WorkItem",
     "evidence_of",
     "select_items",
+    "steps_of",
     "story_of",
     "unknown_saga",
 ]
@@ -166,14 +167,15 @@ def evidence_of(units: Units, given: str) -> Unit[Evidence]:
         deadline=row.deadline,
         ended=row.ended,
         input=bytes(row.input).decode(),
-        steps=_steps(story, lines),
+        steps=steps_of(story, lines),
         items=tuple(items),
         interruptions=tuple(line.entry.at for line in lines if line.entry.what is What.INTERRUPTED),
         waits_for=tuple(waits_for),
     )
 
 
-def _steps(story: Story, lines: Sequence[Line]) -> tuple[StepEvidence, ...]:
+def steps_of(story: Story, lines: Sequence[Line]) -> tuple[StepEvidence, ...]:
+    """Return what is known of each step, in the order of the plan."""
     steps = []
     for planned in story.plan.steps:
         result = story.results.get(planned.name)

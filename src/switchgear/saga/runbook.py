@@ -15,14 +15,20 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 
 from switchgear.database.port import Database
 from switchgear.errors import SagaError
 from switchgear.saga import machine
-from switchgear.saga.acting import check_act, check_decision, check_refute, meant, taken
+from switchgear.saga.acting import (
+    check_act,
+    check_decision,
+    check_refute,
+    meant,
+    result_of,
+    taken,
+)
 from switchgear.saga.errors import Held, NoSuchSaga, StateMoved
 from switchgear.saga.evidence import (
     AttemptEvidence,
@@ -48,6 +54,7 @@ __all__ = [
     "WorkItem",
     "abort",
     "list_items",
+    "operate",
     "refutation",
     "refute",
     "resolve",
@@ -86,7 +93,7 @@ async def retry(database: Database, id: str, actor: str, reason: str) -> WorkIte
     `StateMoved` if the item is no longer open or a worker holds the saga, and `SagaError` if
     `actor` or `reason` is empty.
     """
-    return await _operate(database, id, What.RETRY, Decision(actor, reason))
+    return await operate(database, id, What.RETRY, Decision(actor, reason))
 
 
 async def resolve(
@@ -100,18 +107,18 @@ async def resolve(
 
     `result` is the step's result as JSON, where later steps need one.
     """
-    given = None if result is None else _json(result)
-    return await _operate(database, id, What.RESOLVE, Decision(actor, reason, given))
+    given = None if result is None else result_of(result)
+    return await operate(database, id, What.RESOLVE, Decision(actor, reason, given))
 
 
 async def skip(database: Database, id: str, actor: str, reason: str) -> WorkItem:  # noqa: A002
     """Go on without it: the effect of the step stays as it is. Errors as in `retry`."""
-    return await _operate(database, id, What.SKIP, Decision(actor, reason))
+    return await operate(database, id, What.SKIP, Decision(actor, reason))
 
 
 async def abort(database: Database, id: str, actor: str, reason: str) -> WorkItem:  # noqa: A002
     """Say that a pivot was certainly not done: the saga is undone. Errors as in `retry`."""
-    return await _operate(database, id, What.ABORT, Decision(actor, reason))
+    return await operate(database, id, What.ABORT, Decision(actor, reason))
 
 
 async def refute(
@@ -193,10 +200,11 @@ async def _opened(database: Database) -> tuple[Store, Units]:
     )
 
 
-async def _operate(database: Database, given: str, action: What, decision: Decision) -> WorkItem:
+async def operate(database: Database, id: str, action: What, decision: Decision) -> WorkItem:  # noqa: A002
+    """Take an action about a work item; `retry`, `resolve`, `skip` and `abort` each take theirs."""
     check_decision(action, decision)
     store, units = await _opened(database)
-    return await store.write(_operation(units, given, action, decision, time.time()))
+    return await store.write(_operation(units, id, action, decision, time.time()))
 
 
 def _operation(
@@ -263,10 +271,3 @@ def _item(given: str) -> Unit[WorkItem]:
     if row:
         raise StateMoved(f"saga {given} has no work item; it is {row[0][0]}.")
     raise unknown_saga(given)
-
-
-def _json(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.MsgspecError as error:
-        raise SagaError(f"the result is not JSON: {error}.", fix="Quote it as JSON.") from error

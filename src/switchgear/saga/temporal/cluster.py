@@ -6,6 +6,7 @@ that services share a namespace, and a worker is only given sagas of definitions
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class Cluster:
     def __init__(self, client: Client, service: str) -> None:
         self.client = client
         self.service = service
+        self._interpreting = asyncio.Lock()
 
     def workflow_id(self, saga_id: str) -> str:
         """Return the id of a saga's workflow."""
@@ -250,14 +252,15 @@ class Cluster:
         So they can be asked and operated while no worker of the service is there: interpreting
         needs none of its code.
         """
-        async with Worker(
-            self.client,
-            task_queue=queue,
-            workflows=[SagaWorkflow],
-            max_cached_workflows=0,
-            max_concurrent_workflow_task_polls=1,
-        ):
-            yield
+        async with self._interpreting:  # a client has one worker of a queue
+            async with Worker(
+                self.client,
+                task_queue=queue,
+                workflows=[SagaWorkflow],
+                max_cached_workflows=0,
+                max_concurrent_workflow_task_polls=1,
+            ):
+                yield
 
     def _handle(self, saga_id: str) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(self.workflow_id(saga_id), result_type=Record)

@@ -1,0 +1,48 @@
+"""Where a person works with the sagas of a system's services, for commands that look in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from switchgear.app.sagas import place_of
+from switchgear.cli.databases import chosen, databases, has_table
+from switchgear.config import Config
+from switchgear.saga.port import DatabaseDesk, Desk
+
+__all__ = ["OpenDesk", "desks"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDesk:
+    """The desk of one service."""
+
+    service: str
+    desk: Desk
+
+
+@asynccontextmanager
+async def desks(config: Config, service: str | None = None) -> AsyncIterator[list[OpenDesk]]:
+    """Open the desks of all services with sagas, or of one, for the body of the `async with`."""
+    found = []
+    for settings in chosen(config, service):
+        place = place_of(settings, config)
+        if place is not None:
+            from switchgear.saga.temporal.cluster import Cluster  # noqa: PLC0415  an extra
+            from switchgear.saga.temporal.desk import TemporalDesk  # noqa: PLC0415
+            from switchgear.saga.temporal.place import connect  # noqa: PLC0415
+
+            cluster = Cluster(await connect(place), settings.name)
+            found.append(OpenDesk(settings.name, TemporalDesk(cluster)))
+    elsewhere = {one.service for one in found}
+    if service in elsewhere:
+        yield found
+        return
+    async with databases(config, service) as opened:
+        for one in opened:
+            if one.service not in elsewhere:
+                async with one.database.transaction() as tx:
+                    if await has_table(tx, "switchgear_sagas"):
+                        found.append(OpenDesk(one.service, DatabaseDesk(one.database)))
+        yield found

@@ -1,0 +1,173 @@
+"""The same definition comes to the same end on Temporal and in a database, at every failure point.
+
+Compared are the end, what is known of each step, what waits for a person, the order of the undos,
+and the lines of the journal; of what runs side by side, the order is left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from switchgear.database.sqlite import Sqlite
+from switchgear.model.outcome import Reason, Rejected, Unavailable, Unknown
+from switchgear.saga import Backoff, Context, Engine, Saga, SagaUndone, SagaUnfinished, runbook
+from switchgear.saga.explain import explain
+from switchgear.saga.plan import Kind
+from switchgear.saga.port import DatabaseDesk, Desk, Sagas
+from switchgear.saga.temporal.desk import TemporalDesk
+from tests.saga.shop import Order, OutOfStock, Payment, Reservation
+from tests.saga.temporal.conftest import Service, Working
+
+QUICK = Backoff(attempts=2, first=0.01, factor=1.0, most=0.01)
+GIVE_UP = timedelta(seconds=0.4)
+HOW: dict[str, BaseException] = {
+    "refused": OutOfStock(sku="A-1"),
+    "rejected": Rejected("who are you"),
+    "unavailable": Unavailable("nobody is there", reason=Reason.CONNECT),
+    "unknown": Unknown("the reply was lost", reason=Reason.TIMEOUT),
+    "bug": ZeroDivisionError("a bug"),
+}
+
+
+@dataclass
+class World:
+    """What is asked of the participants of each saga, which fail as the saga's id says."""
+
+    calls: dict[str, list[str]] = field(default_factory=dict)
+
+    async def call(self, name: str, order: Order) -> None:
+        self.calls.setdefault(order.order_id, []).append(name)
+        failing, _, how = order.order_id.partition(":")
+        if failing == name:
+            raise HOW[how]
+        if failing == f"un{name}":
+            raise HOW["refused"]  # so that there is something to undo
+
+    def saga(self) -> Saga:
+        saga = Saga(
+            "branches", version=1, deadline=timedelta(minutes=5), retry=QUICK, undo_retry=QUICK
+        )
+        book = "../runbooks/release.md"
+
+        @saga.undone(runbook=book)
+        async def unstart(order: Order, why: str, ctx: Context) -> None:
+            await self.call("unstart", order)
+
+        @saga.undo(runbook=book)
+        async def una(order: Order, done: Reservation | Unknown, ctx: Context) -> None:
+            await self.call("una", order)
+
+        @una.undoes
+        async def a(order: Order, ctx: Context) -> Reservation:
+            await self.call("a", order)
+            return Reservation(1)
+
+        @saga.undo(runbook=book)
+        async def unb(order: Order, done: Payment | Unknown, ctx: Context) -> None:
+            await self.call("unb", order)
+
+        @unb.undoes
+        async def b(order: Order, ctx: Context) -> Payment:
+            await self.call("b", order)
+            return Payment(2)
+
+        @saga.undo(runbook=book)
+        async def unc(order: Order, done: Unknown | None, ctx: Context) -> None:
+            await self.call("unc", order)
+
+        @unc.undoes
+        async def c(order: Order, one: Reservation, two: Payment, ctx: Context) -> None:
+            assert (one, two) == (Reservation(1), Payment(2))
+            await self.call("c", order)
+
+        @saga.read
+        async def look(order: Order, ctx: Context) -> None:
+            await self.call("look", order)
+            if order.order_id.startswith("un"):
+                raise HOW["refused"]
+
+        @saga.pivot(give_up=GIVE_UP, runbook=book)
+        async def pivot(order: Order, ctx: Context) -> None:
+            await self.call("pivot", order)
+
+        @saga.retriable(give_up=GIVE_UP, runbook=book)
+        async def r(order: Order, ctx: Context) -> None:
+            await self.call("r", order)
+
+        @saga.retriable(give_up=GIVE_UP, runbook=book)
+        async def q(order: Order, ctx: Context) -> None:
+            await self.call("q", order)
+
+        saga.path((a | b) >> c >> look >> pivot >> (r | q))
+        return saga
+
+
+async def trail(engine: Sagas, desk: Desk, saga: Saga, world: World, point: str) -> dict[str, Any]:
+    """Let one saga fail at `point`, and return what there is to compare."""
+    run = await engine.begin(saga, Order(point), id=point)
+    try:
+        await run.result(within=60)
+        raised = "done"
+    except (SagaUndone, SagaUnfinished) as error:
+        raised = f"{type(error).__name__} {error.what}"
+    shown = await desk.show(point)
+    lines = {
+        # what follows from a success depends on whether the branch beside it failed before
+        (step.name, str(each.side), str(each.what), "" if each.what == "ok" else each.follows)
+        for step in shown.steps
+        for each in step.attempts
+    }
+    calls = world.calls[point]
+    undos = [name for name in calls if name.startswith("un")]
+    return {
+        "raised": raised,
+        "status": shown.status,
+        "fates": {step.name: str(step.fate) for step in shown.steps},
+        "items": sorted((item.id, str(item.side), item.runbook) for item in shown.items),
+        "results": {step.name: step.result for step in shown.steps},
+        "lines": sorted(lines),
+        "called": sorted(set(calls)),
+        # two that run side by side have no order
+        "undone": [undo for undo in undos if undo not in {"una", "unb"}],
+        "last": undos[-1:] if "unstart" in undos else [],
+    }
+
+
+async def test_every_failure_point(service: Service, working: Working, tmp_path: Path) -> None:
+    here, there = World(), World()
+    saga, other = here.saga(), there.saga()
+    plan = saga.plan
+    steps = [each.name for each in plan.steps if each.kind is not Kind.START]
+    points = [f"{step}:{how}" for step in steps for how in HOW]
+    points += [f"{each.undo}:{how}" for each in plan.steps if each.undo for how in HOW]
+    points += ["none:done"]
+    database = Sqlite(tmp_path / "embedded.db", busy=1.0)
+    async with Engine(database, [saga]) as engine:
+        desk = DatabaseDesk(database)
+        embedded = await asyncio.gather(
+            *(trail(engine, desk, saga, here, point) for point in points)
+        )
+        assert len(await runbook.list_items(database)) > 10
+    await database.close()
+    async with working(other) as engine:
+        cluster = TemporalDesk(service.cluster)
+        found = []
+        for begin in range(0, len(points), 12):
+            part = points[begin : begin + 12]
+            found += await asyncio.gather(
+                *(trail(engine, cluster, other, there, point) for point in part)
+            )
+    for point, expected, got in zip(points, embedded, found, strict=True):
+        assert (point, got) == (point, expected)
+    # and both are what was explained before
+    for point, got in zip(points, found, strict=True):
+        name, _, how = point.partition(":")
+        if name in steps and how in {"refused", "unavailable", "unknown"}:
+            told = explain(plan, name, how)  # type: ignore[arg-type]
+            assert (point, told.ends) == (point, got["status"])
+            asked = sorted((f"{point}/{each.name}", str(each.side)) for each in told.asked)
+            assert asked == [item[:2] for item in got["items"]]
