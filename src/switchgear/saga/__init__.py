@@ -28,6 +28,7 @@ from switchgear.saga.errors import (
     SagaUnfinished,
     StateMoved,
     StepFailed,
+    TemporalRefused,
     UnrecordableResult,
 )
 from switchgear.saga.plan import Backoff, Kind, Plan, Side
@@ -59,6 +60,7 @@ __all__ = [
     "Step",
     "StepContext",
     "StepFailed",
+    "TemporalRefused",
     "Undo",
     "UnrecordableResult",
 ]
