@@ -15,7 +15,8 @@ from switchgear.saga import Saga
 from switchgear.saga.temporal import Place, TemporalEngine
 from switchgear.saga.temporal.cluster import Cluster
 from switchgear.saga.temporal.place import connect
-from tests.saga.temporal.replay import replay
+from tests.saga.shop import eventually
+from tests.saga.temporal.replay import replay_all
 from tests.servers import address
 
 
@@ -37,15 +38,19 @@ class Service:
         settings = {"service": self.name, "lease": 2.0, **settings}
         return TemporalEngine(self.database, self.place, sagas, **settings)
 
-    async def replay(self) -> int:
-        """Replay every history of the service, also of what has not ended; return how many."""
-        client = self.cluster.client
-        query = f"WorkflowId STARTS_WITH '{self.name}/'"
+    async def replay(self, at_least: int = 0) -> int:
+        """Replay every history of the service, also of what has not ended; return how many.
+
+        Temporal lists a run a moment after it began, so `at_least` as many are waited for.
+        """
         count = 0
-        async for each in client.list_workflows(query):
-            handle = client.get_workflow_handle(each.id, run_id=each.run_id)
-            await replay(await handle.fetch_history())
-            count += 1
+
+        async def all_of_them() -> bool:
+            nonlocal count
+            count = await replay_all(self.cluster)
+            return count >= at_least
+
+        await eventually(all_of_them)
         return count
 
 

@@ -6,6 +6,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.converter import DataConverter
 from temporalio.worker import Replayer
 
+from switchgear.saga.temporal.cluster import Cluster
 from switchgear.saga.temporal.wire import Converter
 from switchgear.saga.temporal.workflow import SagaWorkflow
 
@@ -14,3 +15,13 @@ async def replay(history: WorkflowHistory) -> None:
     """Raise if the interpreter decides otherwise than the history says."""
     converter = DataConverter(payload_converter_class=Converter)
     await Replayer(workflows=[SagaWorkflow], data_converter=converter).replay_workflow(history)
+
+
+async def replay_all(cluster: Cluster) -> int:
+    """Replay every history of a service, and return how many there are."""
+    count = 0
+    async for each in cluster.client.list_workflows(f"WorkflowId STARTS_WITH '{cluster.service}/'"):
+        handle = cluster.client.get_workflow_handle(each.id, run_id=each.run_id)
+        await replay(await handle.fetch_history())
+        count += 1
+    return count

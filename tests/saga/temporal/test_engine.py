@@ -61,7 +61,7 @@ async def test_done(service: Service, working: Working, book: Book) -> None:
     assert (state.status, set(state.steps.values())) == ("done", {Fate.DONE})
     assert (state.saga, state.version) == ("checkout", 1)
     assert state.ended is not None
-    assert await service.replay() == 1
+    assert await service.replay(1) == 1
 
 
 async def test_undone_by_a_refusal(working: Working, book: Book) -> None:
@@ -328,7 +328,7 @@ class TestWorkers:
             record = await service.cluster.ended("o-1")
         assert [call.ctx.attempt for call in book.of("debit")] == list(range(1, 12))
         assert len(record.lines) == 10 + 4
-        assert await service.replay() > 1
+        assert await service.replay(2) > 1
 
     async def test_a_result_that_is_too_large(self, working: Working, book: Book) -> None:
         saga = checkout(book)
@@ -431,4 +431,4 @@ class TestOperated:
             assert "refund" not in book.names
             # the same id is still the same saga
             await engine.begin(saga, Order("o-1"), id="o-1")
-        assert await service.replay() == 2
+        assert await service.replay(2) == 2

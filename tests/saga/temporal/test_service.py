@@ -17,9 +17,11 @@ from switchgear.errors import ConfigError
 from switchgear.saga import SagaUndone, SagaUnfinished, TemporalRefused
 from switchgear.saga.temporal import Place, TemporalEngine
 from switchgear.saga.temporal.cluster import Cluster
+from switchgear.saga.temporal.desk import TemporalDesk
 from switchgear.saga.temporal.place import connect
 from tests.cli.test_operate import refused, typed
-from tests.saga.temporal.replay import replay
+from tests.saga.shop import eventually
+from tests.saga.temporal.replay import replay_all
 
 
 class Trip(Message):
@@ -61,9 +63,7 @@ def office(tmp_path: Path) -> Office:
 
 
 @pytest.fixture
-def config(
-    tmp_path: Path, office: Office, place: Place, monkeypatch: pytest.MonkeyPatch
-) -> Config:
+def config(tmp_path: Path, office: Office, place: Place, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "switchgear.toml").write_text(
         f'[system]\nsagas = "{place}"\n[services.{office.app.name}]\napp = "office:app"\n'
@@ -91,20 +91,29 @@ async def mended(office: Office, config: Config) -> None:
             await office.app.sagas.get("t-2").result(within=30)
 
 
-async def replayed(place: Place, name: str) -> int:
+async def replayed(place: Place, name: str) -> None:
     cluster = Cluster(await connect(place), name)
-    count = 0
-    async for found in cluster.client.list_workflows(f"WorkflowId STARTS_WITH '{name}/'"):
-        handle = cluster.client.get_workflow_handle(found.id, run_id=found.run_id)
-        await replay(await handle.fetch_history())
-        count += 1
-    return count
+
+    async def all_of_them() -> bool:
+        return await replay_all(cluster) == 3
+
+    await eventually(all_of_them)
+
+
+async def is_listed(place: Place, name: str) -> None:
+    desk = TemporalDesk(Cluster(await connect(place), name))
+
+    async def listed() -> bool:
+        return len(await desk.items(closed=False)) == 1
+
+    await eventually(listed)
 
 
 def test_it_waits_and_is_operated_without_a_worker(
     office: Office, config: Config, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asyncio.run(troubled(office, config))  # and no worker runs now
+    asyncio.run(is_listed(place, office.app.name))
     listed = typed(capsys, "saga", "list")
     assert "t-1/refund" in listed
     assert "trip t-1" in listed
@@ -137,7 +146,7 @@ def test_it_waits_and_is_operated_without_a_worker(
     # the same action again is the one that was taken
     said = typed(capsys, "saga", "retry", "t-1/refund", "--reason", "open again", "--actor", "me")
     assert "The saga is undone" in said
-    assert asyncio.run(replayed(place, office.app.name)) == 3
+    asyncio.run(replayed(place, office.app.name))
 
 
 class TestPlace:

@@ -252,15 +252,18 @@ class Cluster:
         So they can be asked and operated while no worker of the service is there: interpreting
         needs none of its code.
         """
-        async with self._interpreting:  # a client has one worker of a queue
-            async with Worker(
+        # a client has one worker of a queue
+        async with (
+            self._interpreting,
+            Worker(
                 self.client,
                 task_queue=queue,
                 workflows=[SagaWorkflow],
                 max_cached_workflows=0,
                 max_concurrent_workflow_task_polls=1,
-            ):
-                yield
+            ),
+        ):
+            yield
 
     def _handle(self, saga_id: str) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(self.workflow_id(saga_id), result_type=Record)
