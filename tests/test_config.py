@@ -631,7 +631,7 @@ def test_the_page_names_every_setting() -> None:
         config.Objective,
     )
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
-    names = names - {"tls", "unset", "calls", "env", "broker_options"} | {
+    names = names - {"tls", "unset", "calls", "env", "broker_options", "saga_options"} | {
         "certificate",
         "key",
         "client_ca",
