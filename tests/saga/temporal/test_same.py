@@ -35,6 +35,8 @@ async def trail(engine: Sagas, desk: Desk, saga: Saga, world: World, point: str)
         (step.name, str(each.side), str(each.what), "" if each.what == "ok" else each.follows)
         for step in shown.steps
         for each in step.attempts
+        # how often those are repeated is a matter of time
+        if not (each.follows == "again" and step.name in {"pivot", "r", "q"})
     }
     calls = world.calls[point]
     undos = [name for name in calls if name.startswith("un")]

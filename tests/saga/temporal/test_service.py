@@ -191,7 +191,7 @@ class TestPlace:
             '[system]\nsagas = "temporal://cloud.example/prod"\n'
             '[saga.options]\napi_key = "${env:KEY}"\nca = "ca.pem"\n'
             '[services.a]\napp = "a:app"\n[services.b]\napp = "b:app"\n'
-            'sagas = "temporal://127.0.0.1:7/n?tls=true"\n'
+            '[services.b.sagas]\nurl = "temporal://127.0.0.1:7/n?tls=true"\n'
         )
         config = load(file, {"KEY": "sesame"})
         place = place_of(config.service("a"), config)

@@ -22,6 +22,7 @@ from switchgear.saga.codec import failure_of
 from switchgear.saga.definition import Saga
 from switchgear.saga.errors import UnrecordableResult
 from switchgear.saga.evidence import WorkItem
+from switchgear.saga.guard import Guards
 from switchgear.saga.notify import Hook
 from switchgear.saga.plan import Kind, Side
 from switchgear.saga.state import What
@@ -45,10 +46,14 @@ BEATS: Final = 4
 
 
 class Activities:
-    """What a worker does for the sagas of one definition. `hook` is told of work items."""
+    """What a worker does for the sagas of one definition.
 
-    def __init__(self, saga: Saga, hook: Hook | None = None) -> None:
+    `guards` are the breakers of its undos, and `hook` is told of work items.
+    """
+
+    def __init__(self, saga: Saga, guards: Guards, hook: Hook | None = None) -> None:
         self._saga = saga
+        self._guards = guards
         self._hook = hook
         self._running: set[Attempts] = set()
         self._halted = False
@@ -96,7 +101,7 @@ class Activities:
                 f"saga {given.id} cannot be read: {error}. Has a type lost a field?",
                 type=UNREADABLE,
             ) from error
-        attempts = Attempts(instance, _server_clock())
+        attempts = Attempts(instance, _server_clock(), self._guards.of(self._saga))
         if self._halted:
             attempts.halt()
         self._running.add(attempts)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Iterable
 from contextvars import copy_context
@@ -38,6 +39,7 @@ from switchgear.saga.errors import (
     SagaUnfinished,
     TemporalRefused,
 )
+from switchgear.saga.guard import Guards
 from switchgear.saga.notify import Hook
 from switchgear.saga.outage import Outage
 from switchgear.saga.run import Done, Run, RunState, end_of
@@ -103,6 +105,7 @@ class TemporalEngine:
         self._events = events
         self._cluster: Cluster | None = None
         self._outage = Outage()
+        self._guards = Guards(random.random)
         self._activities: list[Activities] = []
         self._workers: list[Worker] = []
         self._wake = asyncio.Event()
@@ -413,7 +416,7 @@ class TemporalEngine:
         cluster = self._reached()
         self._activities, self._workers = [], []
         for definition, saga in self._sagas.items():
-            activities = Activities(saga, self._notify)
+            activities = Activities(saga, self._guards, self._notify)
             self._activities.append(activities)
             self._workers.append(self._worker(cluster, definition, activities))
         parts = [asyncio.create_task(self._drive(worker)) for worker in self._workers]
