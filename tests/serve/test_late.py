@@ -181,6 +181,24 @@ async def test_a_failure_that_was_put_up_with_took_its_time_too(caplog):
     assert line.fields["reason"] == Reason.TIMEOUT
 
 
+async def test_a_guarded_function_does_not_hide_the_call_that_it_makes(caplog):
+    class Guarded(Passing):
+        async def do(self, request):
+            guard = Guard("warehouse", Policy(deadline=2, retry=None))
+            return await guard(self.below.do)(request)
+
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        leaf = await enter(serving(Slow(0.25)))
+        orders = await enter(connect(Inventory, leaf.url("http"), caller="orders"))
+        edge = await enter(serving(Guarded(orders), latency={"": 0.1}))
+        page = await enter(connect(Inventory, edge.url("http"), caller="page"))
+        await page.do(Do(what="x"))
+    (line,) = lines(caplog)
+    trail = read(line.fields["trail"])
+    assert [hop.edge for hop in trail] == [OPERATION, f"orders -> {OPERATION}", "warehouse"]
+
+
 def by_httpx(guard, served):
     with httpx.Client(transport=guard.httpx_sync()) as client:
         client.post(f"{served.http}/v1/do", json={"what": "x"}).raise_for_status()

@@ -272,6 +272,9 @@ def took(call: Call, seconds: float, spent: Spent) -> None:
     """Note a call that went well, if none of the request at work took longer."""
     if seconds > spent.seconds:
         spent.took(call, Hop(call.machine.name, "ok", SLOW, call.made, seconds))
+        outer = in_flight.get()
+        if outer is not None:  # a guarded function has made it, whose own call takes longer still
+            spent.below[outer.call] = spent.trail
 
 
 def _label(failure: Unavailable | Unknown) -> str:

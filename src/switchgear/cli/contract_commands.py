@@ -137,7 +137,7 @@ def contract_publish(
     history: Annotated[
         Path, typer.Option(help="The file of all versions; it is kept with the contracts.")
     ] = Path("contract-history.jsonl"),
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder for the wheel.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder for what is built.")] = Path(
         "dist"
     ),
     name: Annotated[
