@@ -9,7 +9,7 @@ from switchgear.events.trace import Searchable
 from tests.conformance.conftest import Adapter
 from tests.conformance.world import until
 
-ABLE = ("sqlite:", "postgresql:", "kafka:")
+ABLE = ("sqlite:", "postgresql:", "kafka:", "nats:")
 
 
 async def test_records_are_found_and_no_group_is_made(adapter: Adapter, broker: Broker) -> None:

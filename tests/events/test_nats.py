@@ -133,6 +133,37 @@ async def test_the_stream_of_the_docs_fits(prefix, opening, raw, page):
     assert await broker.retention(["orders"]) == 604_800
 
 
+async def test_a_topic_in_use_gets_more_partitions_by_more_subjects(prefix, url, opening, raw):
+    """Step by step as in "More partitions, or another key"; who publishes and reads is stopped."""
+    keys = [str(number) for number in range(30)]
+    before = opening(f"{url}&partitions=2")
+    await before.publish([Record(TOPIC, key, {}, b"1") for key in keys])
+    first = await before.subscribe("g", [TOPIC])
+    found = await received(first, 30)
+    await first.commit({one.partition: one.offset + 1 for one in found})
+    assert (await before.lag("g", [TOPIC])).events == 0
+    await before.close()
+    name = await raw.find_stream_name_by_subject(f"{prefix}{TOPIC}.0")
+    config = (await raw.stream_info(name)).config
+    config.subjects = [f"{prefix}{TOPIC}.{number}" for number in range(5)]
+    await raw.update_stream(config)
+    after = opening(f"{url}&partitions=5")
+    await after.publish([Record(TOPIC, key, {}, b"2") for key in keys])
+    found = await received(await after.subscribe("g", [TOPIC]), 30)
+    assert {one.value for one in found} == {b"2"}, "nothing is read again"
+    assert len({one.partition for one in found}) == 5
+
+
+async def test_all_of_a_large_topic_is_searched(url, opening):
+    broker = opening(f"{url}&partitions=3")
+    await broker.publish(
+        [Record(TOPIC, str(n), {"ce-id": f"<{n}>"}, b"x" * 20_000) for n in range(1_200)]
+    )
+    found = await broker.search(b"<1199>", [TOPIC], 10)
+    assert [one.key for one in found] == ["1199"]
+    assert len(await broker.search(b"xxx", [TOPIC], 2_000)) == 1_200
+
+
 async def test_topics_are_published_to_together(url, opening):
     broker = opening(f"{url}&partitions=1")
     await broker.publish([Record(f"t.{n % 3}", "k", {}, b"%d" % n) for n in range(2_500)])

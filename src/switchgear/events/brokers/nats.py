@@ -13,7 +13,7 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.errors import BrokerError
@@ -22,11 +22,14 @@ from switchgear.events.brokers.leased import LeasedSubscription
 from switchgear.events.brokers.nats_bucket import Bucket
 from switchgear.events.brokers.nats_client import NatsConnection, NatsSettings, failure, status
 from switchgear.events.brokers.nats_group import NatsLedger, position_of
+from switchgear.events.brokers.nats_headers import seconds_of
 from switchgear.events.brokers.nats_publisher import NatsPublisher, Topic
 from switchgear.events.brokers.nats_reader import Readers
+from switchgear.events.brokers.nats_search import search
 from switchgear.events.brokers.port import (
     BrokerUnavailable,
     Capabilities,
+    Delivery,
     Lag,
     Partition,
     Record,
@@ -154,13 +157,18 @@ class NatsBroker:
         for topic in topics:
             found = await self._topic(topic)
             info = await self._info(found.stream)
-            now = _seconds(info["ts"])
+            now = seconds_of(info["ts"])
             behind = await self._behind(group, topic, found)
             for count, published in behind:
                 events += count
                 age = max(0.0, now - published)
                 oldest = age if oldest is None else max(oldest, age)
         return Lag(events, oldest)
+
+    async def search(self, text: bytes, topics: Sequence[str], limit: int) -> Sequence[Delivery]:
+        """Return records of `topics` with `text` in headers or value; see `events/trace.py`."""
+        found = {topic: await self._topic(topic) for topic in topics}
+        return await search(self._connection, found, text, limit)
 
     async def close(self) -> None:
         """Leave every group and close the connection. Closing twice is allowed."""
@@ -289,7 +297,7 @@ class NatsBroker:
         )
         headers: Mapping[str, str] = answer.headers or {}
         if "Nats-Num-Pending" in headers and "Nats-Time-Stamp" in headers:
-            return int(headers["Nats-Num-Pending"]) + 1, _seconds(headers["Nats-Time-Stamp"])
+            return int(headers["Nats-Num-Pending"]) + 1, seconds_of(headers["Nats-Time-Stamp"])
         if status(answer) == str(_NOT_FOUND):
             return None
         raise BrokerUnavailable(f"NATS does not say what is in {topic.stream}: {headers}")
@@ -306,10 +314,3 @@ def partitions_of(config: Mapping[str, Any], subject: str) -> int | None:
 
 def _stream(subject: str) -> str:
     return subject.replace(".", "_")
-
-
-def _seconds(stamp: str) -> float:
-    # Go writes nanoseconds, and leaves zeros at the end out
-    whole, _, rest = stamp.removesuffix("Z").partition(".")
-    begun = datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()
-    return begun + (float(f"0.{rest}") if rest else 0.0)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, unquote
 
 from switchgear.events.brokers.port import Record
 
-__all__ = ["KEY", "headers_of", "headers_size", "wire_headers"]
+__all__ = ["KEY", "headers_of", "headers_size", "seconds_of", "wire_headers"]
 
 KEY: Final = "switchgear-key"
 """Has the key of a record where `ce-partitionkey` does not."""
@@ -57,6 +58,14 @@ def headers_of(headers: Mapping[str, str] | None) -> tuple[str | None, dict[str,
 def headers_size(headers: Mapping[str, str]) -> int:
     """Return how many bytes the headers take on the wire, at most."""
     return _FRAME + sum(len(name) + len(value) + _LINE for name, value in headers.items())
+
+
+def seconds_of(stamp: str) -> float:
+    """Return a time that the server wrote, in Unix seconds."""
+    # Go writes nanoseconds, and leaves zeros at the end out
+    whole, _, rest = stamp.removesuffix("Z").partition(".")
+    begun = datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()
+    return begun + (float(f"0.{rest}") if rest else 0.0)
 
 
 def _value(text: str) -> str:
