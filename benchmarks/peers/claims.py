@@ -1,34 +1,15 @@
-"""What a million finished sagas cost the claim of new work, on SQLite and on PostgreSQL.
-
-    python benchmarks/sagas_finished.py [--finished 1000000] [--rounds 200]
-
-In each store the claim of ten sagas (the question what is due, the claim with its lines, and the
-release) is timed with no finished saga in it, and again with a million. Each figure is the median
-of the rounds, beside its 5th and 95th percentile.
-"""
+"""The claim of new sagas, in a store with a history and in one without."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
-
-import asyncpg
 
 from switchgear.database.port import Database
-from switchgear.database.postgres import Postgres
 from switchgear.database.sqlite import Sqlite
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.port import NewSaga
 from switchgear.saga.stores.units import COMPONENT, STEPS, Units
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
-from services import make
 
 DEFINITION = "checkout/1/abc"
 WAITING = 10
@@ -81,7 +62,8 @@ async def claims(database: Database, rounds: int) -> list[float]:
     return took
 
 
-async def measure(name: str, database: Database, finished: int, rounds: int) -> None:
+async def compare_claims(name: str, database: Database, finished: int, rounds: int = 200) -> None:
+    """Time claims without finished sagas and beside them, and print both."""
     await database.migrate(COMPONENT, STEPS)
     without = await claims(database, rounds)
     began = time.perf_counter()
@@ -96,29 +78,3 @@ async def measure(name: str, database: Database, finished: int, rounds: int) -> 
         )
     ratio = statistics.median(beside) / statistics.median(without)
     print(f"  {name:10} ratio {ratio:.2f}; filled in {filled:.0f} s")
-
-
-async def run(folder: Path, url: str, finished: int, rounds: int) -> None:
-    database = Sqlite(folder / "finished.db", synchronous="FULL")
-    await measure("SQLite", database, finished, rounds)
-    await database.close()
-    pool = await asyncpg.create_pool(url, min_size=1, max_size=4, command_timeout=600)
-    await measure("PostgreSQL", Postgres(pool), finished, rounds)
-    await pool.close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--finished", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=200)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as data, tempfile.TemporaryDirectory() as folder:
-        server = make("postgresql", Path(data))
-        try:
-            asyncio.run(run(Path(folder), server.url, asked.finished, asked.rounds))
-        finally:
-            server.kill()
-
-
-if __name__ == "__main__":
-    main()
