@@ -19,6 +19,12 @@ _PART: Final = (
     f"(CASE WHEN key IS NULL THEN id ELSE hashtext(key) END & {PARTS['postgres'] - 1}) "
     "= ANY(CAST(? AS BIGINT[]))"
 )
+# its flush to disk is not waited for: a server that crashes before it has the rows again, and they
+# are published again, in order and with the same ids, as after a crash of the relay
+_DELETE: Final = (
+    "DELETE FROM switchgear_outbox USING (SELECT set_config('synchronous_commit', 'off', true)) "
+    "AS soon WHERE id = ANY(CAST(? AS BIGINT[]))"
+)
 _HOLDERS: Final = (
     "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND granted "
     "AND relation = CAST('switchgear_outbox' AS regclass) AND mode = 'RowExclusiveLock' "
@@ -73,8 +79,7 @@ class Pending:
             sql = "DELETE FROM switchgear_outbox WHERE id BETWEEN ? AND ?"
             await self._database.alone(sql, first, last)
             return
-        sql = "DELETE FROM switchgear_outbox WHERE id = ANY(CAST(? AS BIGINT[]))"
-        await self._database.alone(sql, [row[0] for row in rows])
+        await self._database.alone(_DELETE, [row[0] for row in rows])
         self._floor.done(last)
         await self._raise_floor()
 
