@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["contract"]
+__all__ = ["command", "contract"]
 
 contract = typer.Typer(
     help="Contracts: out to other languages, and in from them.", no_args_is_help=True
 )
+
+
+def command(arguments: Sequence[str] | None = None) -> None:
+    """Run one of these alone, as `switchgear contract ...`; see `commands.command`."""
+    app = typer.Typer(
+        name="switchgear",
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.add_typer(contract, name="contract")
+    typer.main.get_command(app).main(arguments, prog_name="switchgear")
+
 
 Module = Annotated[
     str, typer.Argument(help="A module of contracts, as shop.contracts, or its file.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from switchgear.app.report import exit_code, one_line
 from switchgear.errors import MissingExtra, SwitchgearError
 
 __all__ = ["main"]
@@ -17,15 +16,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         try:
-            from switchgear.cli.commands import command  # noqa: PLC0415  optional dependencies
+            if given[:1] == ["contract"]:  # in a pipeline: nothing of services is imported
+                from switchgear.cli.contract_commands import command  # noqa: PLC0415
+            else:
+                from switchgear.cli.commands import command  # noqa: PLC0415  optional dependencies
         except ModuleNotFoundError as error:
             if error.name in ("typer", "rich"):
                 raise MissingExtra(error.name, "cli") from error
             raise
         command(arguments)
     except SwitchgearError as error:
+        from switchgear.app.report import exit_code, one_line  # noqa: PLC0415  reads settings
+
         print(one_line(error), file=sys.stderr)
         return exit_code(error)
     except KeyboardInterrupt:

@@ -18,7 +18,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from switchgear.contract.check.catalogue import BUF_RULES, BUF_VERSIONS, named
-from switchgear.contract.check.documents import read_document
 from switchgear.errors import UnreadableContract
 
 __all__ = ["Breaking", "Module", "read_modules"]
@@ -45,9 +44,10 @@ class Breaking:
     def ignores(self, rule: str, name: str, package: str) -> bool:
         """Whether a finding of `rule` in a file is to be left out."""
         paths = (*self.ignore, *self.ignore_only.get(rule, ()))
-        path = PurePosixPath(self.prefix, name)
-        if any(one in {"", "."} or path.is_relative_to(one) for one in paths):
-            return True
+        if paths:
+            path = PurePosixPath(self.prefix, name)
+            if any(one in {"", "."} or path.is_relative_to(one) for one in paths):
+                return True
         return self.ignore_unstable_packages and bool(
             _UNSTABLE.fullmatch(package.rpartition(".")[2])
         )
@@ -180,6 +180,8 @@ def _file(folder: Path, stem: str) -> Path | None:
 
 
 def _load(path: Path) -> Any:
+    from switchgear.contract.check.documents import read_document  # noqa: PLC0415  needs PyYAML
+
     return read_document(path).value
 
 

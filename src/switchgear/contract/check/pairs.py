@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 
-from switchgear.contract.check.past import past_of
+from switchgear.contract.check.past import used_by
 from switchgear.contract.check.schema import (
     Element,
     Enum,
@@ -22,7 +22,7 @@ from switchgear.contract.check.schema import (
     Service,
 )
 from switchgear.contract.check.words import declarations
-from switchgear.contract.history import Past
+from switchgear.contract.history import Past, Used
 
 __all__ = ["Pairs"]
 
@@ -37,7 +37,10 @@ class Pairs:
         self.all_new = new
         self.past = past
         """What came before the old version, the newest first."""
-        self._label = label
+        self.label = label
+        """What the old version is called."""
+        self._same_text: dict[tuple[str, str], bool] = {}
+        self._uses: dict[str, Used] = {}
         changed = _changed(old, new)
         self.old = old.only(changed)
         """The old version, of which only the files that differ are looked into."""
@@ -66,23 +69,34 @@ class Pairs:
         return [(old, new) for old, new in both if new is not None and self._may_differ(old, new)]
 
     def _may_differ(self, old: Message, new: Message) -> bool:
+        return self._may_differ_around(old, new) or bool(old.proto != new.proto)
+
+    def _may_differ_around(self, old: Message, new: Message) -> bool:
+        """Whether equal descriptors may mean different things."""
         if self._moved_zero or old.features != new.features or old.file.syntax != new.file.syntax:
             return True
-        if old.file.proto.options != new.file.proto.options:  # the UTF-8 check of Java, say
-            return True
-        return old.proto != new.proto
+        before, after = old.file.proto, new.file.proto
+        return bool(before.options != after.options)  # the UTF-8 check of Java, say
 
     def fields(self) -> Iterator[tuple[Field, Field]]:
-        """Yield the fields of one number, in messages and as extensions."""
-        for old_message, new_message in self.messages():
+        """Yield the fields of one number that may differ, in messages and as extensions."""
+        return iter(self._fields)
+
+    @cached_property
+    def _fields(self) -> Sequence[tuple[Field, Field]]:
+        """The pairs of fields, which even more rules ask for."""
+        found = []
+        for old_message, new_message in self._messages:
+            around = self._may_differ_around(old_message, new_message)
             for number, old in old_message.fields.items():
                 new = new_message.fields.get(number)
-                if new is not None:
-                    yield old, new
+                if new is not None and (around or _may_differ(old, new)):
+                    found.append((old, new))
         for key, old in self.old.extensions.items():
             new = self.new.extensions.get(key)
             if new is not None:
-                yield old, new
+                found.append((old, new))
+        return found
 
     def enums(self) -> Iterator[tuple[Enum, Enum]]:
         """Yield the enumerations that are on both sides."""
@@ -104,8 +118,19 @@ class Pairs:
                 if new is not None:
                     yield old, new
 
+    def expected_fields(self) -> Iterator[tuple[Field, Field]]:
+        """Yield the fields of which the one or the other may be asked for.
+
+        Of a contract in Python no descriptor says it, so fields that are equal are among them.
+        """
+        files = (*self.all_old.files.values(), *self.all_new.files.values())
+        if any(one.expected is not None for one in files):
+            yield from (pair for both in self._both_messages() for pair in _by_number(*both))
+        else:
+            yield from ((old, new) for old, new in self._fields if not old.extendee)
+
     def spoken(self) -> Iterator[tuple[Element, Element]]:
-        """Yield all that a comment can stand at, equal or not, as long as its name is the same."""
+        """Yield what may be commented otherwise, as long as its name is the same."""
         yield from self.spoken_messages()
         for old, new in self.spoken_fields():
             if old.name == new.name:
@@ -113,38 +138,81 @@ class Pairs:
         yield from self.spoken_methods()
         for name, before in self.all_old.enums.items():
             after = self.all_new.enums.get(name)
-            if after is not None:
-                yield before, after
-                for number, values in before.values.items():
-                    for word, value in values.items():
-                        if word in after.values.get(number, {}):
-                            yield value, after.values[number][word]
+            if after is None:
+                continue
+            pairs: list[tuple[Element, Element]] = [(before, after)]
+            for number, values in before.values.items():
+                known = after.values.get(number, {})
+                pairs += [(one, known[word]) for word, one in values.items() if word in known]
+            yield from (pair for pair in pairs if self._may_say_else(*pair))
 
     def spoken_messages(self) -> Iterator[tuple[Message, Message]]:
-        """Yield the messages that are on both sides, equal or not: comments are not compared."""
-        for name, old in self.all_old.messages.items():
-            if name in self.all_new.messages:
-                yield old, self.all_new.messages[name]
+        """Yield the messages that may be commented otherwise, equal or not."""
+        return iter(self._spoken_messages)
+
+    @cached_property
+    def _spoken_messages(self) -> Sequence[tuple[Message, Message]]:
+        return [pair for pair in self._both_messages() if self._may_say_else(*pair)]
 
     def spoken_fields(self) -> Iterator[tuple[Field, Field]]:
-        """Yield the fields of one number, equal or not."""
-        for old_message, new_message in self.spoken_messages():
-            for number, old in old_message.fields.items():
-                if number in new_message.fields:
-                    yield old, new_message.fields[number]
+        """Yield the fields of one number that may be commented otherwise, equal or not."""
+        return iter(self._spoken_fields)
+
+    @cached_property
+    def _spoken_fields(self) -> Sequence[tuple[Field, Field]]:
+        return [
+            pair
+            for old, new in self._both_messages()
+            if self._may_say_else(old, new) or _order(old) != _order(new)
+            for pair in _by_number(old, new)
+            if self._may_say_else(*pair)
+        ]
 
     def spoken_methods(self) -> Iterator[tuple[Method, Method]]:
-        """Yield the methods that are on both sides, equal or not."""
+        """Yield the methods that may be commented otherwise, equal or not."""
         for name, old_service in self.all_old.services.items():
             new_service = self.all_new.services.get(name)
             for method, old in old_service.methods.items():
                 if new_service is not None and method in new_service.methods:
-                    yield old, new_service.methods[method]
+                    new = new_service.methods[method]
+                    if self._may_say_else(old, new):
+                        yield old, new
 
-    @cached_property
-    def latest(self) -> Past:
-        """What the old version used and reserved."""
-        return past_of(self.all_old, self._label)
+    def _both_messages(self) -> Iterator[tuple[Message, Message]]:
+        for name, old in self.all_old.messages.items():
+            if name in self.all_new.messages:
+                yield old, self.all_new.messages[name]
+
+    def _may_say_else(self, old: Element, new: Element) -> bool:
+        """Whether two elements may have other comments: not at one path of texts that say one."""
+        if old.path != new.path:
+            return True
+        key = (old.file.name, new.file.name)
+        if key not in self._same_text:
+            self._same_text[key] = old.file.text.says_the_same(new.file.text)
+        return not self._same_text[key]
+
+    def news(self) -> Iterator[tuple[Message, Used]]:
+        """Yield the messages of which history is asked, with what the version before used.
+
+        Where there is no earlier version, those that are as they were have nothing to tell.
+        """
+        for old, new in self._both_messages() if self.past else self._messages:
+            if not new.is_map_entry:
+                yield new, self._used(old)
+
+    def enum_news(self) -> Iterator[tuple[Enum, Used]]:
+        """Yield the enumerations of which history is asked; see `news`."""
+        side = (self.all_old, self.all_new) if self.past else (self.old, self.new)
+        for name, old in side[0].enums.items():
+            if name in side[1].enums:
+                yield side[1].enums[name], self._used(old)
+
+    def _used(self, element: Message | Enum) -> Used:
+        """Return what a message or enumeration of the old version used, looked at once."""
+        if element.full_name not in self._uses:
+            self._uses[element.full_name] = used_by(element)
+        return self._uses[element.full_name]
 
     def is_sent(self, message: str) -> bool:
         """Whether those who know the old version may send the message: not if it only answers."""
@@ -180,8 +248,30 @@ def _reach(schema: Schema, names: Sequence[str]) -> Collection[str]:
         message = schema.messages_everywhere.get(name)
         if message is not None and name not in found:
             found.add(name)
-            waiting += [one.type_name for one in message.fields.values() if one.type_name]
+            held = (one.type_name for one in message.proto.field)
+            waiting += [one.removeprefix(".") for one in held if one]
     return found
+
+
+def _may_differ(old: Field, new: Field) -> bool:
+    """Whether two fields of messages with the same features may differ.
+
+    What a descriptor only points to is compared too: the oneof, the entry of a map, the enumeration
+    that a default is a value of.
+    """
+    if old.proto != new.proto or old.is_map != new.is_map or old.oneof != new.oneof:
+        return True
+    return old.proto.HasField("default_value") and bool(old.type_name)
+
+
+def _by_number(old: Message, new: Message) -> Iterator[tuple[Field, Field]]:
+    for number, before in old.fields.items():
+        if number in new.fields:
+            yield before, new.fields[number]
+
+
+def _order(message: Message) -> list[int]:
+    return [one.number for one in message.proto.field]
 
 
 def _changed(old: Schema, new: Schema) -> Collection[str]:

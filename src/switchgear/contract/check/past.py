@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from switchgear.contract.check.schema import Enum, Message, Schema
 from switchgear.contract.history import Past, Used
 
-__all__ = ["past_of"]
+__all__ = ["past_of", "used_by"]
 
 
 def past_of(schema: Schema, version: str) -> Past:
     """Return the numbers and names that a version used and reserved."""
-    return Past(
-        version,
-        {
-            name: _used(
-                one,
-                {field.number: (field.name, field.text_of_type) for field in one.fields.values()},
-            )
-            for name, one in schema.messages.items()
-            if not one.is_map_entry
-        },
-        {
-            name: _used(one, {number: tuple(sorted(of)) for number, of in one.values.items()})
-            for name, one in schema.enums.items()
-        },
-    )
+    messages = {name: _typed(one) for name, one in schema.messages.items() if not one.is_map_entry}
+    return Past(version, messages, {name: used_by(one) for name, one in schema.enums.items()})
 
 
-def _used(one: Message | Enum, fields: Mapping[int, tuple[str, ...]]) -> Used:
-    reserved = [(span.start, span.stop - 1) for span in one.reserved]
-    return Used(dict(fields), reserved, sorted(one.reserved_names))
+def used_by(element: Message | Enum) -> Used:
+    """Return the numbers and names that a message or enumeration uses and reserves, untyped."""
+    fields: dict[int, tuple[str, ...]]
+    if isinstance(element, Message):
+        fields = {one.number: (one.name,) for one in element.proto.field}
+    else:
+        fields = {number: tuple(sorted(names)) for number, names in element.values.items()}
+    reserved = [(span.start, span.stop - 1) for span in element.reserved]
+    return Used(fields, reserved, sorted(element.reserved_names))
+
+
+def _typed(message: Message) -> Used:
+    used = used_by(message)
+    fields: dict[int, tuple[str, ...]] = {
+        one.number: (one.name, one.text_of_type) for one in message.fields.values()
+    }
+    return Used(fields, used.reserved, used.names)

@@ -43,7 +43,7 @@ class Witness:
     def __init__(self, new: Schema) -> None:
         self._new = new
         self._pools: dict[int, tuple[DescriptorPool, set[str]]] = {}
-        self._shown_before: dict[tuple[int, str, int], str] = {}
+        self._shown_before: dict[object, str] = {}
 
     def of(self, old: Field, schema: Schema) -> str:
         """Show what becomes of a field of an old version; empty where it cannot be shown."""
@@ -52,7 +52,7 @@ class Witness:
         new = self._new.messages.get(old.parent.full_name)
         if new is None:
             return ""
-        key = (id(schema), old.parent.full_name, old.number)
+        key = _shape(old, new) or (id(schema), old.parent.full_name, old.number)
         if key not in self._shown_before:  # several rules speak of one field
             try:
                 self._shown_before[key] = self._shown(old, old.parent, new, schema)
@@ -98,6 +98,22 @@ class Witness:
         pool, added = self._pools.setdefault(id(schema), (DescriptorPool(), set()))
         _add(pool, message.file, schema.everything, added)
         return GetMessageClass(pool.FindMessageTypeByName(message.full_name))
+
+
+def _shape(old: Field, new: Message) -> object:
+    """Return all that the witness of a plain value depends on: many findings share it."""
+    fields = new.proto.field
+    required = old.parent is None or any(
+        one.is_required for of in (old.parent, new) for one in of.fields.values()
+    )
+    if old.type_name or required or old.oneof:
+        return None
+    now = new.fields.get(old.number)
+    told = tuple((one.number, one.name, one.json_name, one.type, one.label) for one in fields)
+    return (
+        *(old.proto.SerializeToString(), old.features, old.file.syntax, told),
+        *(now and now.proto.SerializeToString(), now and now.features, new.file.syntax),
+    )
 
 
 def _add(pool: DescriptorPool, file: File, every: Mapping[str, File], added: set[str]) -> None:

@@ -14,7 +14,7 @@ A field that comes back as it was, with its number, name and type, is none of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from switchgear.contract.check.finding import BYTES, JSON, Found
@@ -65,10 +65,8 @@ def number_reused(pairs: Pairs) -> Iterator[Found]:
 
 
 def _values_reused(pairs: Pairs) -> Iterator[Found]:
-    for name, enum in pairs.all_new.enums.items():
-        latest = pairs.latest.enums.get(name)
-        if latest is None:
-            continue
+    for enum, latest in pairs.enum_news():
+        name = enum.full_name
         for number, names in enum.values.items():
             if number in latest.fields:
                 continue
@@ -116,9 +114,9 @@ def name_reused(pairs: Pairs) -> Iterator[Found]:
             ]
             reserved = next(
                 (
-                    past.version
-                    for past in (pairs.latest, *earlier)
-                    if field.name in _names(past, message.full_name)
+                    version
+                    for version, used_then in _versions(pairs, message, latest)
+                    if field.name in used_then.names
                 ),
                 None,
             )
@@ -140,13 +138,8 @@ def name_reused(pairs: Pairs) -> Iterator[Found]:
 @whole("RESERVATION_DROPPED", BYTES)
 def reservation_dropped(pairs: Pairs) -> Iterator[Found]:
     """What is not reserved any more will be used again one day."""
-    elements: list[Message | Enum] = [
-        *pairs.all_new.messages.values(),
-        *pairs.all_new.enums.values(),
-    ]
-    for element in elements:
-        versions = [pairs.latest, *pairs.past]
-        numbers, names = _dropped(element, versions)
+    for element, latest in _elements(pairs):
+        numbers, names = _dropped(element, _versions(pairs, element, latest))
         if numbers or names:
             told = [
                 *(f"{first} to {last}" if last > first else str(first) for first, last in numbers),
@@ -194,20 +187,36 @@ def message_recreated(pairs: Pairs) -> Iterator[Found]:
 
 def _messages(pairs: Pairs) -> Iterator[tuple[Message, Used, list[Past]]]:
     """Yield each message that was there before, with what it used then and earlier."""
-    for name, message in pairs.all_new.messages.items():
-        used = pairs.latest.messages.get(name)
-        if used is not None and not message.is_map_entry:
-            yield message, used, [one for one in pairs.past if name in one.messages]
+    for message, used in pairs.news():
+        yield message, used, [one for one in pairs.past if message.full_name in one.messages]
+
+
+def _elements(pairs: Pairs) -> Iterator[tuple[Message | Enum, Used | None]]:
+    """Yield what is there now, with what the version before used of it, if it was there."""
+    yield from pairs.news()
+    yield from pairs.enum_news()
+    if not pairs.past:
+        return
+    known = {**pairs.all_old.messages, **pairs.all_old.enums}
+    yield from ((one, None) for name, one in pairs.all_new.messages.items() if name not in known)
+    yield from ((one, None) for name, one in pairs.all_new.enums.items() if name not in known)
+
+
+def _versions(
+    pairs: Pairs, element: Message | Enum, latest: Used | None
+) -> Iterator[tuple[str, Used]]:
+    """Yield the old versions by name, the newest first, with what each used of an element."""
+    if latest is not None:
+        yield pairs.label, latest
+    for past in pairs.past:
+        used = past.used(element.full_name)
+        if used is not None:
+            yield past.version, used
 
 
 def _fields(past: Past, name: str) -> Mapping[int, tuple[str, ...]]:
     used = past.messages.get(name)
     return used.fields if used else {}
-
-
-def _names(past: Past, name: str) -> list[str]:
-    used = past.used(name)
-    return used.names if used else []
 
 
 def _last(earlier: list[Past], name: str, number: int) -> tuple[Past, tuple[str, ...]] | None:
@@ -235,7 +244,7 @@ def _beyond(free: int, earlier: list[Past], name: str) -> int:
 
 
 def _dropped(
-    element: Message | Enum, versions: list[Past]
+    element: Message | Enum, versions: Iterable[tuple[str, Used]]
 ) -> tuple[Mapping[tuple[int, int], str], Mapping[str, str]]:
     """Return the numbers and names that some version reserved, and nothing holds now."""
     now: Mapping[int, object]
@@ -247,16 +256,13 @@ def _dropped(
         names = {name for of in element.values.values() for name in of}
     numbers: dict[tuple[int, int], str] = {}
     gone: dict[str, str] = {}
-    for past in versions:
-        used = past.used(element.full_name)
-        if used is None:
-            continue
+    for version, used in versions:
         for first, last in used.reserved:
             for span in _uncovered(first, last, element, now):
-                numbers.setdefault(span, past.version)
+                numbers.setdefault(span, version)
         for name in used.names:
             if name not in names and name not in element.reserved_names:
-                gone.setdefault(name, past.version)
+                gone.setdefault(name, version)
     return numbers, gone
 
 

@@ -13,10 +13,8 @@ from switchgear.contract.check.schema import Field, Message
 @rule("REQUIRED_ADDED", Pairs.messages, "whoever sends messages of the old version")
 def required_added(pairs: Pairs, old: Message, new: Message) -> Iterator[Found]:
     """Senders of the old version do not know the field, and are turned away."""
-    if not pairs.is_sent(new.full_name):
-        return
     for number, field in new.fields.items():
-        if number not in old.fields and _required(field):
+        if number not in old.fields and _required(field) and pairs.is_sent(new.full_name):
             yield Found(
                 f"{field.described} is new and required: messages of the old version have none.",
                 _relaxed(field),
@@ -25,14 +23,15 @@ def required_added(pairs: Pairs, old: Message, new: Message) -> Iterator[Found]:
             )
 
 
-@rule("OPTIONAL_TO_REQUIRED", Pairs.spoken_fields, "whoever sends messages without it")
+@rule("OPTIONAL_TO_REQUIRED", Pairs.expected_fields, "whoever sends messages without it")
 def optional_to_required(pairs: Pairs, old: Field, new: Field) -> Iterator[Found]:
     """Senders that leave it out are turned away."""
-    sent = new.parent is not None and pairs.is_sent(new.parent.full_name)
     # An exported `.proto` file does not say what its Python contract required: nothing to compare.
     silent = old.file.expected is None and new.file.expected is not None
     required = new.is_required or (new.is_expected_in_text if silent else new.is_expected)
-    if sent and required and not _required(old):
+    if not required or _required(old) or new.parent is None:
+        return
+    if pairs.is_sent(new.parent.full_name):
         yield Found(
             f"{new.described} was optional and is required.",
             _relaxed(new),

@@ -13,7 +13,6 @@ from typing import Final
 
 from switchgear.contract.check.schema import Field
 from switchgear.contract.check.words import MEANING, declarations
-from switchgear.contract.importer.types import SCALARS, WELL_KNOWN
 
 __all__ = ["argument", "in_python"]
 
@@ -92,6 +91,11 @@ def _annotation(field: Field) -> str:
 
 
 def _value(field: Field) -> str:
+    from switchgear.contract.importer.types import (  # noqa: PLC0415  few edits are of Python
+        SCALARS,
+        WELL_KNOWN,
+    )
+
     if not field.type_name:
         return SCALARS[f"TYPE_{field.kind.upper()}"][0]
     package = f"{field.file.package}." if field.file.package else ""

@@ -1,0 +1,64 @@
+"""The numbers of descriptor.proto that are asked for by number."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+__all__ = [
+    "ENUM_OPTIONS",
+    "ENUM_VALUE",
+    "FIELD_DEFAULT",
+    "FIELD_JSON",
+    "FIELD_NAME",
+    "FIELD_OPTIONS",
+    "FIELD_TYPE",
+    "FIELD_TYPE_NAME",
+    "FILE_EDITION",
+    "FILE_ENUM",
+    "FILE_EXTENSION",
+    "FILE_MESSAGE",
+    "FILE_OPTIONS",
+    "FILE_PACKAGE",
+    "FILE_SERVICE",
+    "FILE_SYNTAX",
+    "LABEL_REPEATED",
+    "LABEL_REQUIRED",
+    "MESSAGE_ENUM",
+    "MESSAGE_EXTENSION",
+    "MESSAGE_FIELD",
+    "MESSAGE_NESTED",
+    "MESSAGE_OPTIONS",
+    "METHOD_INPUT",
+    "METHOD_OPTIONS",
+    "METHOD_OUTPUT",
+    "SERVICE_METHOD",
+    "TYPE_BYTES",
+    "TYPE_ENUM",
+    "TYPE_GROUP",
+    "TYPE_MESSAGE",
+    "TYPE_STRING",
+    "VALUE_NUMBER",
+    "Path",
+]
+
+Path: TypeAlias = tuple[int, ...]
+"""A path of `SourceCodeInfo`: numbers of fields and indexes, from the file down."""
+
+FILE_PACKAGE, FILE_MESSAGE, FILE_ENUM, FILE_SERVICE = 2, 4, 5, 6
+FILE_EXTENSION, FILE_OPTIONS, FILE_SYNTAX, FILE_EDITION = 7, 8, 12, 14
+MESSAGE_FIELD, MESSAGE_NESTED, MESSAGE_ENUM, MESSAGE_EXTENSION, MESSAGE_OPTIONS = 2, 3, 4, 6, 7
+FIELD_NAME, FIELD_TYPE, FIELD_TYPE_NAME, FIELD_DEFAULT, FIELD_OPTIONS, FIELD_JSON = (
+    1,
+    5,
+    6,
+    7,
+    8,
+    10,
+)
+ENUM_VALUE, ENUM_OPTIONS = 2, 3
+VALUE_NUMBER = 2
+SERVICE_METHOD = 2
+METHOD_INPUT, METHOD_OUTPUT, METHOD_OPTIONS = 2, 3, 4
+
+LABEL_REQUIRED, LABEL_REPEATED = 2, 3
+TYPE_STRING, TYPE_GROUP, TYPE_MESSAGE, TYPE_BYTES, TYPE_ENUM = 9, 10, 11, 12, 14
