@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 from switchgear import telemetry
 from switchgear.app import logs
 from switchgear.app.door import HttpDoor
+from switchgear.app.edge import judged, promised_by
 from switchgear.app.health import App, Health, with_health
 from switchgear.app.lifeline import Lifeline
 from switchgear.app.report import exit_code, one_line
@@ -128,7 +129,8 @@ async def _serve(found: object, service: ServiceConfig, config: Config, line: Li
     with telemetry.reported(service.name):
         if isinstance(found, Service):
             return await _serve_service(found, service, config, line, stop)
-        return await _serve_plain(cast("App", found), service, line, stop)
+        promised = promised_by(config, service.name)
+        return await _serve_plain(judged(cast("App", found), promised), service, line, stop)
 
 
 async def _serve_service(

@@ -22,6 +22,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.app.callee import Call, bind
+from switchgear.app.edge import promised_by
 from switchgear.app.health import App, Health, with_health
 from switchgear.app.resources import Provider, inject, making, needs_of, open_all
 from switchgear.app.sagas import engine_of
@@ -273,16 +274,8 @@ class Runtime:
             idempotency=idempotency,
             admission=admission,
             admissions=self.service.admissions,
-            latency=self._latency(),
+            latency=promised_by(self.config, self.service.name),
         )
-
-    def _latency(self) -> dict[str, float]:
-        """Return what is promised: of operations and contracts by name, of the service by ""."""
-        return {
-            "" if name == self.service.name else name: objective.latency
-            for name, objective in self.config.objectives.items()
-            if objective.latency is not None
-        }
 
     def _make_rest(self) -> App:
         origins = self.settings.cors

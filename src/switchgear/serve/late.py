@@ -26,7 +26,7 @@ from math import inf
 from typing import Final
 
 from switchgear.contract.service import Operation
-from switchgear.model.trail import FLOOR, SLOW, Hop, Trail, told, write
+from switchgear.model.trail import FLOOR, SLOW, Hop, Spent, Trail, told, write
 from switchgear.serve.arrival import Arrival
 
 __all__ = ["Lateness"]
@@ -67,7 +67,14 @@ class Lateness:
         if named:
             arrival.trail = trail
         if late and (promised is not None or not named):
-            self._tell(operation, took, trail, now)
+            self._tell(operation.full_name, took, trail, now)
+
+    def elsewhere(self, name: str, took: float, spent: Spent, now: float) -> None:
+        """Event: an application that is not ours has answered `name`; the log alone is told."""
+        promised = self._latency.get(name, self._latency.get(""))
+        if promised is not None and took > promised:
+            trail = spent.mostly(took, Hop(name, "ok", SLOW, seconds=took))
+            self._tell(name, took, trail, now)
 
     def _promised(self, operation: Operation) -> float | None:
         latency = self._latency
@@ -76,8 +83,7 @@ class Lateness:
         contract = operation.full_name.rpartition("/")[0]
         return latency.get(operation.full_name, latency.get(contract, latency.get("")))
 
-    def _tell(self, operation: Operation, took: float, trail: Trail, now: float) -> None:
-        name = operation.full_name
+    def _tell(self, name: str, took: float, trail: Trail, now: float) -> None:
         last, others = self._lines.get(name, (-inf, 0))
         if now < last + _PAUSE:
             self._lines[name] = last, others + 1
