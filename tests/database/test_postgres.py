@@ -1,13 +1,14 @@
 """asyncpg behind the port, on a real server: what is certain when the connection is lost."""
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
 import pytest
 from services.process import free_port
 
 from switchgear.database.joined import database_of, joined
-from switchgear.database.port import DatabaseUnavailable, commits
+from switchgear.database.port import DatabaseUnavailable, TransactionAborted, commits
 from switchgear.model.outcome import Unknown
 
 TERMINATE = (
@@ -47,6 +48,38 @@ async def test_an_error_rolls_back_and_stays_what_it_is(pool):
             await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
             await tx.run("INSERT INTO t VALUES (?, ?)", 1, "y")
     assert await rows(pool) == []
+
+
+async def test_what_a_caught_error_has_aborted_is_not_taken_for_committed(pool):
+    database = database_of(pool)
+    called = []
+    for _ in range(2):  # nor does it leave anything behind in the session
+        with commits() as seen, pytest.raises(TransactionAborted, match="savepoint"):
+            async with database.transaction() as tx:
+                tx.after_commit(lambda: called.append(1))
+                await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+                with suppress(asyncpg.UniqueViolationError):
+                    await tx.run("INSERT INTO t VALUES (?, ?)", 1, "y")
+        assert (called, seen.count) == ([], 0)
+    async with database.transaction() as tx:
+        await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+        with suppress(asyncpg.UniqueViolationError):
+            async with tx.connection.transaction():
+                await tx.run("INSERT INTO t VALUES (?, ?)", 1, "y")
+    assert await rows(pool) == [(1, "x")]
+
+
+async def test_a_commit_that_is_refused_leaves_a_session_that_can_be_used(postgres_url):
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=1) as pool:
+        await pool.execute("CREATE TABLE u (a INT UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        database = database_of(pool)
+        for _ in range(2):
+            with pytest.raises(asyncpg.UniqueViolationError):
+                async with database.transaction() as tx:
+                    await tx.run("INSERT INTO u VALUES (1)")
+                    await tx.run("INSERT INTO u VALUES (1)")
+        async with database.transaction() as tx:
+            await tx.run("INSERT INTO u VALUES (1)")
 
 
 async def test_a_connection_lost_before_the_commit_is_unavailable(pool, postgres_server):

@@ -2,15 +2,17 @@
 
 import asyncio
 import sqlite3
+from contextlib import suppress
 from time import monotonic
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from switchgear.database.joined import database_of, is_database, joined, joined_sync
-from switchgear.database.port import DatabaseUnavailable, commits
+from switchgear.database.port import DatabaseUnavailable, TransactionAborted, commits
 from switchgear.database.sqlalchemy import SqlAlchemy
 from switchgear.errors import DatabaseError
 from switchgear.model.context import Context, bind
@@ -131,3 +133,22 @@ def test_what_is_no_database_is_refused_by_name():
         database_of("orders.db")
     with pytest.raises(DatabaseError, match="Use switchgear.Sqlite"):
         joined(object())
+
+
+async def test_what_a_caught_error_has_aborted_is_not_taken_for_committed(postgres_url):
+    engine = create_async_engine(postgres_url.replace("postgresql:", "postgresql+asyncpg:"))
+    database = database_of(engine)
+    async with database.transaction() as tx:
+        await tx.run("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)")
+    with pytest.raises(TransactionAborted):
+        async with database.transaction() as tx:
+            await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+            with suppress(IntegrityError):
+                await tx.run("INSERT INTO t VALUES (?, ?)", 1, "y")
+    async with database.transaction() as tx:
+        await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+        with suppress(IntegrityError):
+            async with tx.connection.begin_nested():
+                await tx.run("INSERT INTO t VALUES (?, ?)", 1, "y")
+    assert await rows(engine) == [(1, "x")]
+    await engine.dispose()

@@ -26,6 +26,9 @@ from tests.faults.test_saga_kill import Order, Receipt, checkout
 
 LEASE = 1.0
 BATCH = 15
+BACKLOG = 500
+"""With more sagas under way none is started: they have to end within the test's patience."""
+OPEN = "SELECT COUNT(*) FROM switchgear_sagas WHERE ended IS NULL"
 PATIENT = Backoff(attempts=100_000, first=0.01, factor=1.5, most=0.1)
 
 
@@ -127,7 +130,8 @@ async def drive(database: Database, port: int, first: int) -> None:
         for number in count(first, BATCH) if first else ():
             with suppress(Unavailable, Unknown):
                 async with database.transaction() as tx:
-                    for order in (Order(f"o-{n}", n) for n in range(number, number + BATCH)):
+                    many = BATCH if (await tx.execute(OPEN))[0][0] < BACKLOG else 0
+                    for order in (Order(f"o-{n}", n) for n in range(number, number + many)):
                         await tx.execute("INSERT INTO orders VALUES ($1)", order.order_id)
                         await engine.start(tx, saga, order, id=order.order_id)
             await asyncio.sleep(random.random() / 20)

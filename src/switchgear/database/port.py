@@ -20,6 +20,7 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
 
+from switchgear.errors import DatabaseError
 from switchgear.model.outcome import Reason, Unavailable
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Reader",
     "Row",
     "Transaction",
+    "TransactionAborted",
     "Value",
     "commits",
     "committed",
@@ -53,6 +55,24 @@ class DatabaseUnavailable(Unavailable):
         self, what: str, *, retry_after: float | None = 1.0, cause: BaseException | None = None
     ) -> None:
         super().__init__(what, reason=Reason.NOT_EXECUTED, retry_after=retry_after, cause=cause)
+
+
+class TransactionAborted(DatabaseError):
+    """PostgreSQL undid a transaction in which a statement had failed, instead of committing it.
+
+    After a statement that fails, a transaction of PostgreSQL can only be rolled back, also where
+    the error was caught; and to COMMIT it then answers ROLLBACK, which is no error to most drivers.
+    """
+
+    code = "SG504"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nothing was committed: a statement of the transaction had failed, and its error was "
+            "caught.",
+            fix="Let the error pass, or put the statement into a savepoint "
+            "(`async with connection.transaction()`, `session.begin_nested()`).",
+        )
 
 
 class Transaction(Protocol):

@@ -25,6 +25,7 @@ from switchgear.database.port import (
     DatabaseUnavailable,
     Dialect,
     Row,
+    TransactionAborted,
     Value,
     committed,
     placeholders,
@@ -126,7 +127,7 @@ class Postgres:
             except BaseException:
                 await self._abandon(connection, outer)
                 raise
-            await self._commit(outer.commit())
+            await self._commit(self._end(connection, outer))
             committed()
             transaction.committed()
         finally:
@@ -216,6 +217,17 @@ class Postgres:
             # the pool may have taken a lost connection back already
             with contextlib.suppress(*self.errors):
                 connection.terminate()
+
+    async def _end(
+        self, connection: PoolConnectionProxy, outer: asyncpg.transaction.Transaction
+    ) -> None:
+        """Commit, and look at what the server answers; asyncpg's own `commit` does not."""
+        try:
+            answer = await connection.execute("COMMIT")
+        finally:
+            outer._connection._top_xact = None  # noqa: SLF001  the rest of what its `commit` does
+        if answer != "COMMIT":
+            raise TransactionAborted
 
     async def _commit(self, committing: Coroutine[Any, Any, T]) -> T:
         """Wait for a commit's answer, even if cancelled: what was sent cannot be recalled."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.database import schema
 from switchgear.database.port import (
@@ -16,6 +16,7 @@ from switchgear.database.port import (
     Dialect,
     Reader,
     Row,
+    TransactionAborted,
     Value,
     committed,
     placeholders,
@@ -26,9 +27,13 @@ from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect as EngineDialect
+    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 __all__ = ["SqlAlchemy", "SqlAlchemyTransaction", "dialect_of"]
+
+_FAILED: Final = "switchgear_failed"
+"""Of a connection's notes: a statement has failed since its transaction began."""
 
 
 def dialect_of(dialect: EngineDialect) -> Dialect:
@@ -71,6 +76,7 @@ class SqlAlchemy:
         self, engine: AsyncEngine, session: Callable[[], AsyncSession] | None = None
     ) -> None:
         try:
+            from sqlalchemy import event  # noqa: PLC0415
             from sqlalchemy.exc import DBAPIError, TimeoutError  # noqa: A004, PLC0415
             from sqlalchemy.ext.asyncio import async_sessionmaker  # noqa: PLC0415
         except ImportError as error:
@@ -79,6 +85,8 @@ class SqlAlchemy:
         self.dialect: Dialect = dialect_of(engine.dialect)
         self._session = session or async_sessionmaker(engine, expire_on_commit=False)
         self._failed = DBAPIError
+        if self.dialect == "postgres":
+            event.listen(engine.sync_engine, "handle_error", _note)
         self._connecting = (DBAPIError, TimeoutError, OSError)
 
     @asynccontextmanager
@@ -90,6 +98,8 @@ class SqlAlchemy:
                     connection = await session.connection()
                 if self.dialect == "sqlite":
                     await _begin_immediate(connection)
+                else:
+                    connection.sync_connection.info.pop(_FAILED, None)
             except self._connecting as error:
                 raise DatabaseUnavailable(
                     f"no transaction could begin: {error}", cause=error
@@ -124,6 +134,7 @@ class SqlAlchemy:
         """Flush, which can still fail safely; then commit, which cannot be recalled once sent."""
         try:
             await session.flush()
+            await self._check(session)
         except self._failed as error:
             await session.rollback()
             if error.connection_invalidated or _locked(error):
@@ -156,6 +167,20 @@ class SqlAlchemy:
                 cause=error,
             ) from error
 
+    async def _check(self, session: AsyncSession) -> None:
+        """Refuse to commit what a failed statement has aborted: see `TransactionAborted`."""
+        connection = await session.connection()
+        if self.dialect == "postgres" and connection.sync_connection.info.pop(_FAILED, False):
+            from sqlalchemy import text  # noqa: PLC0415  the session exists, so it is installed
+
+            try:
+                await session.execute(text("SELECT 1"))
+            except self._failed as error:
+                if error.connection_invalidated:
+                    raise
+                await session.rollback()
+                raise TransactionAborted from error
+
     async def migrate(self, component: str, steps: Sequence[str]) -> None:
         """Bring the library's tables of `component` up to date; see `Database.migrate`."""
         async with self.transaction() as tx:
@@ -163,6 +188,12 @@ class SqlAlchemy:
 
     async def close(self) -> None:
         """Do nothing: the engine is the team's, who made it."""
+
+
+def _note(context: ExceptionContext) -> None:
+    """Note on its connection that a statement has failed."""
+    if context.connection is not None and not context.connection.closed:
+        context.connection.info[_FAILED] = True
 
 
 async def _begin_immediate(connection: AsyncConnection) -> None:
