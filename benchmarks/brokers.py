@@ -1,14 +1,17 @@
 """A broker with a server: our adapter beside FastStream and the raw client, on the same server.
 
     python benchmarks/brokers.py --broker nats [--rounds 15] [--events 4000] [--url nats://...]
+    python benchmarks/brokers.py --broker kafka --events 20000
 
 Without a URL the server is started on loopback, and it flushes to the disk before it confirms.
 Every event has 200 bytes and the six headers of a CloudEvent, and over 100 keys go to 8 partitions.
 
 - publish: 64 publishers, each awaits the confirmation of one event before it publishes the next.
+- produce (Kafka): as fast as the client takes them, and the confirmation of all; ours by 500.
 - consume: what waits on the broker, from the subscription until the last is acknowledged, each once
   it was handled (ours, through the port: once for each poll; through the lanes: with the inbox
-  and the handlers in transactions on SQLite, which the others have nothing like).
+  and the handlers in transactions on SQLite, which the others have nothing like). On Kafka the
+  lanes without the inbox too, and with it on PostgreSQL, started beside it.
 
 Each round times every subject once, in a new random order; a ratio is taken inside one round, so a
 machine that is busy in one round is busy for both. Printed are the median over the rounds and the
@@ -38,6 +41,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from services import make
 
 from switchgear import Bus, Message, Sqlite, broker_of, event, field
+from switchgear.database.port import Database
+from switchgear.database.postgres import Postgres
 from switchgear.events.brokers.hashing import partition_of
 from switchgear.events.brokers.port import Broker, Record
 
@@ -139,24 +144,35 @@ async def consume_port(connect: Callable[[], Broker], count: int) -> float:
 
 
 async def consume_lanes(connect: Callable[[], Broker], count: int) -> float:
-    counter = Counter(count)
     with tempfile.TemporaryDirectory() as folder:
-        broker, database = connect(), Sqlite(Path(folder) / "consumer.db")
-        bus = Bus(broker, database, "bench")
-
-        @bus.on(Placed, name="count", on_failure="block_key")
-        async def react(event: Placed, tx: Any) -> None:
-            tx.after_commit(counter.seen)
-
-        await declared(broker, "bench.count")
-        await broker.publish(records(count))
-        began = time.perf_counter()
-        await bus.start()
-        await counter.done.wait()
-        took = time.perf_counter() - began
-        await bus.stop()
-        await broker.close()
+        database = Sqlite(Path(folder) / "consumer.db")
+        took = await through_lanes(connect(), database, count)
         await database.close()
+    return took
+
+
+async def through_lanes(
+    broker: Broker, database: Database, count: int, *, inbox: bool = True
+) -> float:
+    """Time a bus that reads `count` events; without the inbox a handler has no transaction."""
+    counter = Counter(count)
+    bus = Bus(broker, database, "bench")
+
+    async def within(event: Placed, tx: Any) -> None:
+        tx.after_commit(counter.seen)
+
+    async def without(event: Placed) -> None:
+        counter.seen()
+
+    bus.on(Placed, name="count", on_failure="block_key", handler=within if inbox else without)
+    await declared(broker, "bench.count")
+    await broker.publish(records(count))
+    began = time.perf_counter()
+    await bus.start()
+    await counter.done.wait()
+    took = time.perf_counter() - began
+    await bus.stop()
+    await broker.close()
     return took
 
 
@@ -278,7 +294,228 @@ async def nats_subjects(url: str) -> AsyncIterator[Subjects]:
     await connection.close()
 
 
-BROKERS = {"nats": nats_subjects}
+# Kafka
+
+
+class KafkaPeers:
+    """The raw client, aiokafka and FastStream; each run has a topic of its own."""
+
+    def __init__(self, servers: str) -> None:
+        self._servers = servers
+
+    async def raw_publish(self, count: int) -> float:
+        import confluent_kafka
+
+        name, loop = await self._fresh(), asyncio.get_running_loop()
+        producer = confluent_kafka.Producer(self._settings)
+
+        async def publish(record: Record) -> None:
+            confirmed = loop.create_future()
+            producer.produce(
+                name,
+                record.value,
+                record.key,
+                headers=list(record.headers.items()),
+                on_delivery=lambda *_: confirmed.set_result(None),
+            )
+            await confirmed
+
+        async def poll() -> None:
+            while True:
+                producer.poll(0)
+                await asyncio.sleep(0)
+
+        polling = asyncio.create_task(poll())
+        took = await by_publishers(count, publish)
+        polling.cancel()
+        return took
+
+    async def raw_produce(self, count: int) -> float:
+        return await asyncio.to_thread(self._produce, await self._fresh(), count)
+
+    def _produce(self, name: str, count: int) -> float:
+        import confluent_kafka
+
+        producer = confluent_kafka.Producer(self._settings)
+        found = records(count)
+        began = time.perf_counter()
+        for record in found:
+            headers = list(record.headers.items())
+            producer.produce(name, record.value, record.key, headers=headers)
+            producer.poll(0)
+        producer.flush()
+        return time.perf_counter() - began
+
+    async def raw_consume(self, count: int) -> float:
+        return await asyncio.to_thread(self._consume, await self._filled(count), count)
+
+    def _consume(self, name: str, count: int) -> float:
+        import confluent_kafka
+
+        began = time.perf_counter()
+        consumer = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": self._servers,
+                "group.id": secrets.token_hex(6),
+                "group.protocol": "consumer",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+            }
+        )
+        consumer.subscribe([name])
+        seen = 0
+        while seen < count:
+            found = len(consumer.consume(500, 0.5))
+            seen += found
+            if found:
+                consumer.commit(asynchronous=False)
+        took = time.perf_counter() - began
+        consumer.close()
+        return took
+
+    async def aiokafka_publish(self, count: int) -> float:
+        import aiokafka
+
+        name = await self._fresh()
+        producer = aiokafka.AIOKafkaProducer(
+            bootstrap_servers=self._servers, enable_idempotence=True, linger_ms=5
+        )
+        async with producer:
+
+            async def publish(record: Record) -> None:
+                headers = [(name, value.encode()) for name, value in record.headers.items()]
+                key = (record.key or "").encode()
+                await producer.send_and_wait(name, record.value, key, headers=headers)
+
+            return await by_publishers(count, publish)
+
+    async def aiokafka_consume(self, count: int) -> float:
+        import aiokafka
+
+        name = await self._filled(count)
+        began = time.perf_counter()
+        consumer = aiokafka.AIOKafkaConsumer(
+            name,
+            bootstrap_servers=self._servers,
+            group_id=secrets.token_hex(6),
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
+        async with consumer:
+            seen = 0
+            while seen < count:
+                found = await consumer.getmany(timeout_ms=500, max_records=500)
+                seen += sum(map(len, found.values()))
+                if found:
+                    await consumer.commit()
+            return time.perf_counter() - began
+
+    async def faststream_publish(self, count: int) -> float:
+        from faststream.confluent import KafkaBroker
+
+        name = await self._fresh()
+        async with KafkaBroker(self._servers, logger=None, enable_idempotence=True) as broker:
+            await broker.start()
+            return await by_publishers(
+                count,
+                lambda record: broker.publish(
+                    record.value,
+                    name,
+                    key=(record.key or "").encode(),
+                    headers=dict(record.headers),
+                ),
+            )
+
+    async def faststream_consume(self, count: int) -> float:
+        from faststream import AckPolicy
+        from faststream.confluent import KafkaBroker
+
+        name = await self._filled(count)
+        broker = KafkaBroker(self._servers, logger=None)
+        counter = Counter(count)
+
+        @broker.subscriber(
+            name,
+            group_id=secrets.token_hex(6),
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.ACK_FIRST,  # the quickest that it has
+        )
+        async def handle(body: dict[str, Any]) -> None:
+            counter.seen()
+
+        began = time.perf_counter()
+        await broker.start()
+        await counter.done.wait()
+        took = time.perf_counter() - began
+        await broker.stop()
+        return took
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"bootstrap.servers": self._servers, "enable.idempotence": True, "linger.ms": 5}
+
+    async def _fresh(self) -> str:
+        prefix = f"b{secrets.token_hex(6)}."
+        broker = broker_of(f"kafka://{self._servers}?partitions={PARTITIONS}&prefix={prefix}")
+        await broker.retention([TOPIC])  # creates the topic
+        await broker.close()
+        return prefix + TOPIC
+
+    async def _filled(self, count: int) -> str:
+        name = await self._fresh()
+        await asyncio.to_thread(self._produce, name, count)
+        return name
+
+
+async def produce_ours(connect: Callable[[], Broker], count: int) -> float:
+    broker = connect()
+    await broker.publish(records(1))
+    found = records(count)
+    began = time.perf_counter()
+    await asyncio.gather(*(broker.publish(found[at : at + 500]) for at in range(0, count, 500)))
+    took = time.perf_counter() - began
+    await broker.close()
+    return took
+
+
+async def consume_postgres(
+    connect: Callable[[], Broker], database: str, count: int, *, inbox: bool
+) -> float:
+    import asyncpg
+
+    async with asyncpg.create_pool(database, min_size=1, max_size=8) as pool:
+        return await through_lanes(connect(), Postgres(pool), count, inbox=inbox)
+
+
+@asynccontextmanager
+async def kafka_subjects(url: str) -> AsyncIterator[Subjects]:
+    peers = KafkaPeers(url.removeprefix("kafka://"))
+
+    def connect() -> Broker:
+        return broker_of(f"{url}?partitions={PARTITIONS}&prefix={secrets.token_hex(6)}.")
+
+    subjects = ours(connect)
+    subjects["publish"]["raw"] = peers.raw_publish
+    subjects["produce"] = {"ours": partial(produce_ours, connect), "raw": peers.raw_produce}
+    subjects["consume"]["raw"] = peers.raw_consume
+    if importlib.util.find_spec("aiokafka") is not None:
+        subjects["publish"]["aiokafka"] = peers.aiokafka_publish
+        subjects["consume"]["aiokafka"] = peers.aiokafka_consume
+    if importlib.util.find_spec("faststream") is not None:
+        subjects["publish"]["FastStream"] = peers.faststream_publish
+        subjects["consume"]["FastStream"] = peers.faststream_consume
+    with tempfile.TemporaryDirectory(prefix="switchgear-bench-") as folder:
+        server = make("postgresql", Path(folder))
+        for inbox in (False, True):
+            name = f"ours, lanes{' and inbox on PostgreSQL' if inbox else ', no inbox'}"
+            subjects["consume"][name] = partial(consume_postgres, connect, server.url, inbox=inbox)
+        try:
+            yield subjects
+        finally:
+            server.kill()
+
+
+BROKERS = {"nats": nats_subjects, "kafka": kafka_subjects}
 
 
 # rounds
