@@ -225,7 +225,8 @@ class Postgres:
         try:
             answer = await connection.execute("COMMIT")
         finally:
-            outer._connection._top_xact = None  # noqa: SLF001  the rest of what its `commit` does
+            # the rest of what its `commit` does; the stubs know nothing of it
+            outer._connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
         if answer != "COMMIT":
             raise TransactionAborted
 

@@ -26,8 +26,8 @@ from switchgear.model.context import patience
 from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, ExceptionContext
     from sqlalchemy.engine import Dialect as EngineDialect
-    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 __all__ = ["SqlAlchemy", "SqlAlchemyTransaction", "dialect_of"]
@@ -99,7 +99,7 @@ class SqlAlchemy:
                 if self.dialect == "sqlite":
                     await _begin_immediate(connection)
                 else:
-                    connection.sync_connection.info.pop(_FAILED, None)
+                    await connection.run_sync(_forget)
             except self._connecting as error:
                 raise DatabaseUnavailable(
                     f"no transaction could begin: {error}", cause=error
@@ -170,7 +170,7 @@ class SqlAlchemy:
     async def _check(self, session: AsyncSession) -> None:
         """Refuse to commit what a failed statement has aborted: see `TransactionAborted`."""
         connection = await session.connection()
-        if self.dialect == "postgres" and connection.sync_connection.info.pop(_FAILED, False):
+        if self.dialect == "postgres" and await connection.run_sync(_forget):
             from sqlalchemy import text  # noqa: PLC0415  the session exists, so it is installed
 
             try:
@@ -194,6 +194,11 @@ def _note(context: ExceptionContext) -> None:
     """Note on its connection that a statement has failed."""
     if context.connection is not None and not context.connection.closed:
         context.connection.info[_FAILED] = True
+
+
+def _forget(connection: Connection) -> bool:
+    """Forget whether a statement has failed on a connection, and tell."""
+    return bool(connection.info.pop(_FAILED, False))
 
 
 async def _begin_immediate(connection: AsyncConnection) -> None:
