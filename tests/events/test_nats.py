@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.nats import NatsBroker, partitions_of
 from switchgear.events.brokers.nats_bucket import group_key, position_key
@@ -25,7 +26,9 @@ from switchgear.events.brokers.port import (
     UnsupportedBroker,
 )
 from switchgear.events.brokers.url import broker_of
+from switchgear.events.bus import Bus
 from switchgear.model.outcome import Unknown
+from tests.events.world import OrderPlaced, until
 from tests.servers import address, own
 
 TOPIC = "test.orders"
@@ -460,3 +463,33 @@ async def test_the_connection_is_made_again_after_it_ended_for_good(url, opening
     await broker._connection._client.close()
     await broker.publish([Record(TOPIC, "k", {}, b"x")])
     assert await received(subscription, 1)
+
+
+async def test_a_service_that_is_there_before_its_broker_works_once_that_is_too(tmp_path, opening):
+    handled = []
+    with own("nats") as server:
+        await asyncio.to_thread(server.kill)
+        url = server.url.replace("//", "//me:hidden@")
+        database = Sqlite(tmp_path / "service.db")
+        bus = Bus(opening(f"{url}?partitions=1"), database, "service")
+
+        @bus.on(OrderPlaced, name="react", on_failure="block_key")
+        async def react(event, tx):
+            handled.append(event.number)
+
+        await bus.start()
+        async with database.transaction() as tx:
+            await bus.publish(tx, OrderPlaced(order_id="a", number=1))
+        with pytest.raises(BrokerUnavailable, match="cannot be reached") as caught:
+            await bus.health()
+        assert "hidden" not in str(caught.value)
+        await asyncio.to_thread(server.start)
+        await until(lambda: handled == [1])
+
+        async def well():
+            health = await bus.health()
+            return health.subscriptions["service.react"].error is health.error is None
+
+        await until(well)
+        await bus.stop()
+        await database.close()
