@@ -222,7 +222,7 @@ async def test_an_owner_that_does_not_answer_is_no_lag_of_zero(
     monkeypatch.setattr("switchgear.events.brokers.rabbitmq._ASK_MOST", 0.2)
     broker = opening(f"{url}&partitions=1")
     await broker.declare("g", [TOPIC])
-    await channel.exchange_declare(f"{prefix}g/members", exchange_type="fanout", durable=True)
+    await channel.exchange_declare(f"{prefix}g/members", exchange_type="direct", durable=True)
     await channel.basic_consume(f"{prefix}g/{TOPIC}/0", asyncio.Queue().put)
     with pytest.raises(BrokerUnavailable, match=rf"owner of {TOPIC}\[0\] does not tell"):
         await broker.lag("g", [TOPIC])
@@ -350,6 +350,7 @@ def test_the_url_says_how_to_connect_and_the_password_is_not_shown():
         ("amqp://", "names no server"),
         ("amqp://host?partition=3", "unknown option partition"),
         ("amqp://host?groups=g", "group@topic"),
+        ("amqp://host?ca=/ca.pem", "asks for no TLS"),
         ("amqp://me:secret@host:many", "the server host:many"),
     ],
 )
@@ -357,6 +358,46 @@ def test_a_url_that_cannot_be_meant_is_refused(url, says):
     with pytest.raises(UnsupportedBroker, match=says) as caught:
         broker_of(url)
     assert "secret" not in str(caught.value)
+
+
+def test_an_option_that_the_driver_has_not_is_refused():
+    with pytest.raises(UnsupportedBroker, match="have heartbeat"):
+        broker_of("amqp://host", {"heartbeat": 3, "auth": "external"})
+
+
+@pytest.mark.parametrize("topic", ["größe", "x" * 120])
+async def test_a_name_that_cannot_be_is_refused(url, opening, topic):
+    with pytest.raises(BrokerError, match="cannot have the name"):
+        await opening(url).publish([Record(topic, "k", {}, b"x")])
+
+
+async def test_a_member_comes_back_when_it_is_let_in_again(url, opening, monkeypatch):
+    broker = opening(f"{url}&partitions=1")
+    subscription = await broker.subscribe("g", [TOPIC], lease=1.0)
+    member = subscription._ledger
+    declare, refused = member._declare, asyncio.Event()
+
+    async def refuse():
+        refused.set()
+        raise BrokerError("not now.", fix="Wait.")
+
+    member._declare = refuse
+    await member._connection.close()
+    await refused.wait()
+    with pytest.raises(BrokerUnavailable, match="not now"):
+        async with asyncio.timeout(10):
+            while True:
+                await subscription.poll(10, 1.0)
+    member._declare = declare
+    await broker.publish([record(1)])
+    found = []
+    async with asyncio.timeout(10):
+        while not found:
+            try:
+                found += (await subscription.poll(10, 1.0)).deliveries
+            except BrokerUnavailable:
+                continue
+    assert [one.value for one in found] == [b"1"]
 
 
 def test_a_connection_that_is_lost_prints_nothing():

@@ -1,6 +1,9 @@
 """Brokers behind TLS and a password: who has both is served, who has not is told what is wrong."""
 
+import base64
 import gc
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -90,9 +93,25 @@ class SecuredRabbitmq(Rabbitmq):
             f"listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{self.port}\n"
             f"ssl_options.cacertfile = {chain}\nssl_options.certfile = {chain}\n"
             f"ssl_options.keyfile = {key}\nssl_options.verify = verify_none\n"
-            f"default_user = switchgear\ndefault_pass = {SECRET}\n"
+            f"load_definitions = {self.folder / 'definitions.json'}\n"
             "log.console = true\nlog.file = false\nlog.console.level = warning\n"
         )
+        salted = hashlib.sha256(b"salt" + SECRET.encode()).digest()
+        password = base64.b64encode(b"salt" + salted).decode()
+        names = {"switchgear": ".*", "guest": "prod-.*"}
+        definitions = {
+            "vhosts": [{"name": "/"}],
+            "users": [
+                {"name": name, "password_hash": password, "tags": "", "limits": {}}
+                | {"hashing_algorithm": "rabbit_password_hashing_sha256"}
+                for name in names
+            ],
+            "permissions": [
+                {"user": user, "vhost": "/", "configure": some, "write": some, "read": some}
+                for user, some in names.items()
+            ],
+        }
+        (self.folder / "definitions.json").write_text(json.dumps(definitions))
 
     def ready(self):
         return answers(self.port)
@@ -155,6 +174,24 @@ async def test_a_wrong_password_is_refused_and_not_taken_for_an_outage(server, t
     assert not isinstance(error, BrokerUnavailable)
     assert "authentication failed" in str(error).lower()
     assert "password" in error.fix
+
+
+@pytest.mark.parametrize("server", ["rabbitmq"], indirect=True)
+async def test_a_right_that_is_missing_is_refused_with_the_servers_words(server, trusting):
+    error = await refused(server.at(f"guest:{QUOTED}", trusting))
+    assert isinstance(error, BrokerError)
+    assert "ACCESS_REFUSED" in str(error)
+    assert "'test.orders'" in str(error)
+    assert "rights" in error.fix
+    broker = broker_of(server.at(f"guest:{QUOTED}", f"{trusting}&prefix=prod-"))
+    try:
+        member = await broker.subscribe("g", ["test.orders"])
+        await broker.publish([RECORD])
+        while not (await member.poll(10, 5)).deliveries:
+            pass
+        assert (await broker.lag("g", ["test.orders"])).events == 1, "its owner could answer"
+    finally:
+        await broker.close()
 
 
 async def test_a_certificate_that_is_not_trusted_ends_it_before_the_password_is_sent(

@@ -37,6 +37,7 @@ from switchgear.events.brokers.rabbitmq_client import (
     talking,
 )
 from switchgear.events.brokers.rabbitmq_group import (
+    EVERYBODY,
     PREFETCH,
     Asked,
     Counted,
@@ -61,7 +62,6 @@ _QUEUE: Final[Mapping[str, Any]] = {
     "x-overflow": "reject-publish",
 }
 _CURRENT: Final = re.compile(r"current is .*switchgear\.unheard-of-(\d+)'")
-_REPLIES: Final = "amq.rabbitmq.reply-to"
 _ASK: Final = 1.0
 _ASK_MOST: Final = 10.0
 _PEEK: Final = 2.0
@@ -332,14 +332,20 @@ class RabbitBroker:
         from pamqp.commands import Basic  # noqa: PLC0415  an optional dependency
 
         channel = await self._link.channel()
+        exchange = self._settings.members(group)
+        me = self._settings.asker(number)
         async with talking(f"asking the members of {group}"):
-            await channel.basic_consume(_REPLIES, answered, no_ack=True)
+            await channel.queue_declare(me, exclusive=True)
+            await channel.queue_bind(me, exchange, me)
+            await channel.basic_consume(me, answered, no_ack=True)
             await channel.basic_publish(
                 msgspec.json.encode(Asked()),
-                exchange=self._settings.members(group),
-                properties=Basic.Properties(reply_to=_REPLIES, correlation_id=number),
+                exchange=exchange,
+                routing_key=EVERYBODY,
+                properties=Basic.Properties(reply_to=me, correlation_id=number),
             )
             await _wait(complete, _ASK)
+            await channel.queue_delete(me)
             await channel.close()
         return told
 

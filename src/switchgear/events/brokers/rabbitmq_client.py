@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote, urlencode
 
@@ -46,6 +48,7 @@ _PUBLISHED: Final = "timestamp_in_ms"
 _CLOUD: Final = "cloudEvents_"
 _CLOUD_OTHERS: Final = "cloudEvents:"
 _SHORT: Final = 255
+_NAME: Final = re.compile(r"[a-zA-Z0-9\-_.:@#,/+ ]{1,127}")
 _PERSISTENT: Final = 2
 
 
@@ -64,12 +67,12 @@ class RabbitSettings:
     key: str | None = None
     prefix: str = ""
     """Before the names of exchanges and queues."""
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
     """Of the driver, in its URL."""
 
     def exchange(self, topic: str) -> str:
-        """Return the name of a topic's exchange."""
-        return self.prefix + topic
+        """Return the name of a topic's exchange. Like all of these it raises `BrokerError`."""
+        return _name(self.prefix + topic)
 
     def unheard(self, partitions: int) -> str:
         """Return the name of the exchange for what no group had asked for; it tells the number."""
@@ -77,15 +80,23 @@ class RabbitSettings:
 
     def queue(self, group: str, partition: Partition) -> str:
         """Return the name of a group's queue of a partition."""
-        return f"{self.prefix}{group}/{partition.topic}/{partition.number}"
+        return _name(f"{self.prefix}{group}/{partition.topic}/{partition.number}")
 
     def owner(self, group: str, partition: Partition) -> str:
         """Return the name of the queue that only the partition's owner can have."""
-        return self.queue(group, partition) + "/owner"
+        return _name(self.queue(group, partition) + "/owner")
 
     def members(self, group: str) -> str:
         """Return the name of the exchange on which members hear of each other."""
-        return f"{self.prefix}{group}/members"
+        return _name(f"{self.prefix}{group}/members")
+
+    def member(self, number: str) -> str:
+        """Return the name of the queue that is a member."""
+        return _name(f"{self.prefix}switchgear.member-{number}")
+
+    def asker(self, number: str) -> str:
+        """Return the name of the queue to which the lag is told."""
+        return _name(f"{self.prefix}switchgear.asker-{number}")
 
     def context(self) -> ssl.SSLContext | None:
         """Return how TLS is spoken, if it is. Raises `BrokerError` for a file that is wrong."""
@@ -101,6 +112,18 @@ class RabbitSettings:
                 fix="Correct `ca`, `certificate` and `key` in the broker's URL.",
             ) from error
         return made
+
+
+@lru_cache(maxsize=4_096)
+def _name(name: str) -> str:
+    """Return `name`, if an exchange or a queue can have it."""
+    if not _NAME.fullmatch(name):
+        raise BrokerError(
+            f"RabbitMQ cannot have the name {name}.",
+            fix="Names of topics and groups have letters and digits of ASCII and -_.:@#,+ and "
+            "spaces, and are together no longer than 100.",
+        )
+    return name
 
 
 def import_aiormq() -> Any:
@@ -125,7 +148,7 @@ async def connect(settings: RabbitSettings, name: str, *, heartbeat: int) -> Abs
     transport = await _reach(hosts, context)
     host, port = hosts[0]
     login = f"{quote(settings.user, safe='')}:{quote(settings.password, safe='')}"
-    query = {"heartbeat": heartbeat, "name": name, **settings.options}
+    query = settings.options | {"heartbeat": heartbeat, "name": name}
     url = f"amqp://{login}@{_bracketed(host)}:{port}/{quote(settings.vhost, safe='')}"
     try:
         async with talking("connecting"):
@@ -232,29 +255,37 @@ def _failure(error: Exception, doing: str) -> Exception:
     """Return what is raised for an error of the driver: away, or refused."""
     known = import_aiormq().exceptions
     what = f"{doing}: {_reason(error)}"
-    if isinstance(error, known.ProbableAuthenticationError | known.AuthenticationError):
+    if isinstance(error, known.ChannelPreconditionFailed) and "message size" in what:
         return BrokerError(
-            f"RabbitMQ does not let this user in: authentication failed ({what}).",
-            fix="Correct user and password in the broker's URL.",
+            f"an event is larger than RabbitMQ takes ({what}).",
+            fix="Raise its max_message_size, or publish a reference to the bulk.",
         )
-    if isinstance(error, known.ChannelAccessRefused):
-        return BrokerError(
-            f"RabbitMQ refuses it ({what}).",
-            fix="Give this user the right to it: configure, write and read, "
-            "on the names of its topics and groups.",
-        )
-    if isinstance(error, known.ChannelPreconditionFailed):
-        return BrokerError(
-            f"RabbitMQ has it in another way ({what}).",
-            fix="Give the broker's URL the options of what exists, or delete what exists.",
-        )
-    if isinstance(error, known.ChannelNotFoundEntity):
-        return BrokerError(
-            f"RabbitMQ does not have it ({what}).",
-            fix="It is declared at the next start; if it was deleted on purpose, start again.",
-        )
-    if isinstance(error, known.InvalidFrameError):
-        return BrokerError(f"RabbitMQ answered strangely ({what}).", fix="Look into its log.")
+    refused = {
+        known.ProbableAuthenticationError: (
+            "does not let this user in: authentication failed",
+            "Correct user and password in the broker's URL.",
+        ),
+        known.AuthenticationError: (
+            "has no such way to prove who one is",
+            "Correct `auth` in [broker.options], or what RabbitMQ offers.",
+        ),
+        known.ChannelAccessRefused: (
+            "refuses it",
+            "Give this user the rights configure, write and read on the names that it uses.",
+        ),
+        known.ChannelPreconditionFailed: (
+            "has it in another way",
+            "Give the broker's URL the options of what exists, or delete what exists.",
+        ),
+        known.ChannelNotFoundEntity: (
+            "does not have it",
+            "It is declared at the next start; if it was deleted on purpose, start again.",
+        ),
+        known.InvalidFrameError: ("answered strangely", "Look into its log."),
+    }
+    for kind, (says, fix) in refused.items():
+        if isinstance(error, kind):
+            return BrokerError(f"RabbitMQ {says} ({what}).", fix=fix)
     return BrokerUnavailable(what, cause=error)
 
 

@@ -50,15 +50,21 @@ if TYPE_CHECKING:
     from aiormq.abc import AbstractConnection, DeliveredMessage
     from aiormq.channel import Channel
 
-__all__ = ["PREFETCH", "Asked", "Counted", "Here", "Left", "RabbitMember", "heartbeat"]
+__all__ = ["EVERYBODY", "PREFETCH", "Asked", "Counted", "Here", "Left", "RabbitMember", "heartbeat"]
 
 T = TypeVar("T")
 
 PREFETCH: Final = 500
 """Records of a partition that its owner holds at most and has not acknowledged. Never to become
 less: see above."""
+EVERYBODY: Final = "everybody"
+"""The routing key on a group's exchange of what is for all members; another one is a queue."""
 _ALIVE: Final = float("inf")
 _CLOSE: Final = 5.0
+_PAUSE: Final = 0.05
+_PAUSE_MOST: Final = 2.0
+_TELL: Final = 0.3
+"""The part of a heartbeat that telling may take: who owns something has to beat again in time."""
 _PER_MILLISECOND: Final = 20
 """Bits of an offset below the millisecond in which its partition was claimed."""
 
@@ -147,6 +153,8 @@ class RabbitMember:
         self._generation = 0
         self._epoch = 0
         self._lost = False
+        self._joined = False
+        self._failures = 0
         self._waking = False
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -192,16 +200,26 @@ class RabbitMember:
             # heard by RabbitMQ now, so it does not end this connection within two heartbeats
             async with talking(f"beating as {self.group}", within=2.0 * self._beat):
                 await control.queue_declare(self._me, passive=True)
+            self._failures = 0
             await self._tell_all()
             return await self._claim_due()
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, BrokerError) as error:
             had = bool(self._owned) or self._lost
             await self._disconnect()
             self._lost = False
             if had:
                 return self._nothing()  # that is told first
-            self.subscription.fail(error)
-            raise
+            self._failures += 1
+            if not self._joined:
+                raise
+            # what was refused later, say while RabbitMQ starts, is tried again for ever
+            away = (
+                error
+                if isinstance(error, BrokerUnavailable)
+                else BrokerUnavailable(str(error), cause=error)
+            )
+            self.subscription.fail(away)
+            raise away from error
 
     async def commit(
         self, positions: Mapping[Partition, tuple[int, int, int]]
@@ -220,6 +238,10 @@ class RabbitMember:
         """Give `parts` up; with None, everything and the connection too."""
         if parts is None:
             await self._tell(Left(self._me))
+            voice, self._voice = self._voice, None
+            if voice is not None and not voice.is_closed:
+                async with talking(f"leaving {self.group}"):
+                    await voice.close()
             await self._disconnect()
             return
         given = [found for part in parts if (found := self._owned.pop(part, None)) is not None]
@@ -239,6 +261,8 @@ class RabbitMember:
         if self._control is not None and not self._control.is_closed:
             return self._control
         await self._disconnect()
+        if self._joined and self._failures:
+            await asyncio.sleep(min(_PAUSE * 2.0 ** min(self._failures, 10), _PAUSE_MOST))
         counts = await self._declare()
         self._partitions = [
             Partition(topic, number) for topic in counts for number in range(counts[topic])
@@ -252,14 +276,16 @@ class RabbitMember:
         self._closing.add_done_callback(lambda _: self._on_lost(connection))
         control = await open_channel(connection)
         exchange = self._settings.members(self.group)
-        self._me = f"{self._settings.prefix}switchgear.member-{secrets.token_hex(8)}"
+        self._me = self._settings.member(secrets.token_hex(8))
         self._others = {}
         async with talking(f"joining {self.group}"):
-            await control.exchange_declare(exchange, exchange_type="fanout", durable=True)
+            await control.exchange_declare(exchange, exchange_type="direct", durable=True)
             await control.queue_declare(self._me, exclusive=True)
-            await control.queue_bind(self._me, exchange)
+            await control.queue_bind(self._me, exchange, EVERYBODY)
+            await control.queue_bind(self._me, exchange, self._me)
             await control.basic_consume(self._me, self._on_news, no_ack=True)
         self._control = control
+        self._joined = True
         await self._tell_all()
         return None
 
@@ -326,14 +352,18 @@ class RabbitMember:
 
     async def _tell(self, news: Here | Left, *, ask: Sequence[str] = ()) -> None:
         """Tell all members, if that can be done now, and ask for the queues of some of them."""
+        exchange = self._settings.members(self.group)
         try:
-            async with talking(f"telling {self.group}", within=2.0 * self._beat):
+            async with talking(f"telling {self.group}", within=_TELL * self._beat):
                 voice = await self._speaking()
                 _, *answers = await asyncio.gather(
                     voice.basic_publish(
-                        msgspec.json.encode(news), exchange=self._settings.members(self.group)
+                        msgspec.json.encode(news), exchange=exchange, routing_key=EVERYBODY
                     ),
-                    *(voice.basic_publish(b"", routing_key=one, mandatory=True) for one in ask),
+                    *(
+                        voice.basic_publish(b"", exchange=exchange, routing_key=one, mandatory=True)
+                        for one in ask
+                    ),
                 )
         except BrokerUnavailable as error:
             LOGGER.info("%s: the others are told later: %s", self.group, error)
@@ -459,6 +489,7 @@ class RabbitMember:
                 voice = await self._speaking()
                 await voice.basic_publish(
                     msgspec.json.encode(Counted(counted)),
+                    exchange=self._settings.members(self.group),
                     routing_key=to,
                     properties=Basic.Properties(correlation_id=number),
                 )

@@ -178,9 +178,20 @@ def _rabbitmq(url: str, native: Options) -> Broker:
     options, rest = _options(url, known)
     if rest:
         raise _unknown(url, min(rest), known)
+    strange = sorted(native.keys() - {"auth"})
+    if strange:
+        raise UnsupportedBroker(
+            f"[broker.options] have {strange[0]}, which RabbitMQ's driver has not.",
+            fix='Known for amqp: auth, as in auth = "external".',
+        )
     parts = urlsplit(url)
     login, _, servers = parts.netloc.rpartition("@")
     secure = url.startswith("amqps:")
+    files = sorted({"ca", "certificate", "key"} & options.keys())
+    if files and not secure:
+        raise UnsupportedBroker(
+            f"the broker's URL gives {files[0]} and asks for no TLS.", fix="Write amqps://."
+        )
     if not servers:
         raise UnsupportedBroker("the broker's URL names no server.", fix="Write amqp://host/.")
     settings: Options = {
