@@ -28,6 +28,7 @@ def run(
     consumers: Sequence[Path],
     waivers: Path | None,
     errors_only: bool,
+    allow_refs: Sequence[str],
 ) -> int:
     """Print what is found; return 0 for nothing, 1 for findings, 2 for unusable input."""
     if form not in FORMATS:
@@ -37,7 +38,12 @@ def run(
     words = [word for given in rules for word in given.split(",") if word.strip()]
     try:
         findings = check(
-            new, against, rules=words or None, compatibility=compatibility, history=history
+            new,
+            against,
+            rules=words or None,
+            compatibility=compatibility,
+            history=history,
+            allow_refs=allow_refs,
         )
         readers = [one for path in consumers for one in read_consumers(path)]
         findings = concerning(findings, readers)

@@ -106,6 +106,10 @@ def contract_check(
     errors_only: Annotated[
         bool, typer.Option("--errors-only", help="Warnings alone end with 0.")
     ] = False,
+    allow_refs: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder, or what an address begins with, that a $ref may lead to."),
+    ] = None,
 ) -> None:
     """Say what changed in a contract, whom it breaks, and the safe way to change it."""
     from switchgear.cli.contract_check import run  # noqa: PLC0415  others start faster without it
@@ -122,6 +126,7 @@ def contract_check(
             consumers=consumers or [],
             waivers=waivers,
             errors_only=errors_only,
+            allow_refs=allow_refs or [],
         )
     )
 

@@ -168,6 +168,8 @@ class TestHistoryInAFile:
         _, (one,), _ = run(*arguments, "--history", "history.jsonl")
         assert one["rule"] == "NUMBER_REUSED"
         assert "was note (string) in 1.0" in one["message"]
+        told = "note='abc' is 12 03 61 62 63 and now is kept as unknown bytes"
+        assert one["witness"] == told
         shop(back, back)  # nothing has changed since, and it is still reused
         assert run(*arguments, "--history", "history.jsonl")[0] == 0
 

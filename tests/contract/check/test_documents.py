@@ -552,7 +552,8 @@ class TestBadInput:
         ("ref", "what"),
         [
             ("https://example.org/a.yaml", "leads out of the document"),
-            ("other.yaml#/A", "leads out of the document"),
+            ("other.yaml#/A", "cannot be read: No such file"),
+            ("../other.yaml#/A", "leads out of the document"),
             ("#/components/schemas/Nothing", "leads to nothing"),
             ("#/components/schemas/Loop", "leads back to itself"),
         ],

@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from switchgear.contract.check.earlier import new_to_them
 from switchgear.contract.check.finding import Finding, Found, in_order
+from switchgear.contract.check.git import Repository
 from switchgear.contract.check.protofiles import Protos
 from switchgear.contract.check.protos import Version, check_protos
 from switchgear.contract.check.protos import release as release_of
@@ -18,6 +19,9 @@ from switchgear.contract.check.selection import SWITCHGEAR
 from switchgear.contract.check.sources import Kind, Source, open_sources
 from switchgear.contract.history import Past, append, read_history
 from switchgear.errors import UnreadableContract
+
+if TYPE_CHECKING:
+    from switchgear.contract.check.documents import Document
 
 __all__ = ["check", "record", "release"]
 
@@ -31,13 +35,15 @@ def check(
     rules: Sequence[str] | None = None,
     compatibility: str = "FULL",
     history: Path | None = None,
+    allow_refs: Sequence[str] = (),
 ) -> list[Finding]:
     """Compare a version of a contract with older ones, the latest of them first.
 
     `new` and `against` are what `switchgear.contract.check.sources` lists; `rules` are the words
     of `--rules`; `compatibility` is what events have to keep (see `asyncapi`); `history` is a file
-    of versions before all of those (see `past`). Raises `UnreadableContract` for what cannot be
-    read.
+    of versions before all of those (see `switchgear.contract.history`); `allow_refs` is what the
+    references of a document may lead to (see `references`). Raises `UnreadableContract` for what
+    cannot be read.
 
     What hits those who still have an earlier version counts too, unless the version before did it
     to them already.
@@ -45,7 +51,8 @@ def check(
     with ExitStack() as stack:
         first, olds = open_sources(new, against, stack)
         if first.kind is Kind.DOCUMENT:
-            return _check_documents(first, olds, rules, compatibility.upper())
+            documents = [_document(one, allow_refs) for one in (first, *olds)]
+            return _check_documents(documents[0], documents[1:], rules, compatibility.upper())
         past = read_history(history) if history else []
         held = [one.past for one in olds if one.past is not None]
         version = _version(first, stack, [*held, *past])
@@ -92,16 +99,30 @@ def _version(source: Source, stack: ExitStack, past: Sequence[Past] = ()) -> Ver
     return Version(source.label, Protos.of(folder), told, told.required)
 
 
-def _check_documents(
-    first: Source, olds: Sequence[Source], rules: Sequence[str] | None, compatibility: str
-) -> list[Finding]:
+def _document(source: Source, allow_refs: Sequence[str]) -> Document:
     # YAML is not needed for protobuf.
+    from switchgear.contract.check.documents import read_document  # noqa: PLC0415
+    from switchgear.contract.check.references import References  # noqa: PLC0415
+
+    allowed = list(allow_refs)
+    if source.fetch is not None:  # folders are those of the same version
+        root = Repository.around(Path.cwd()).root.resolve()
+        found = [Path(one).resolve() for one in allow_refs if "://" not in one]
+        inside = [one.relative_to(root) for one in found if one.is_relative_to(root)]
+        allowed = [one for one in allow_refs if "://" in one]
+        allowed += [str(source.imports / one) for one in inside]
+    references = References(source.path, source.label, allowed, source.fetch)
+    return read_document(source.path, source.label, references)
+
+
+def _check_documents(
+    new: Document, before: Sequence[Document], rules: Sequence[str] | None, compatibility: str
+) -> list[Finding]:
     from switchgear.contract.check.asyncapi import (  # noqa: PLC0415
         COMPATIBILITY,
         compare_asyncapi,
         is_asyncapi,
     )
-    from switchgear.contract.check.documents import read_document  # noqa: PLC0415
     from switchgear.contract.check.openapi import compare_openapi  # noqa: PLC0415
 
     if compatibility not in COMPATIBILITY:
@@ -110,11 +131,9 @@ def _check_documents(
             where="--compatibility",
             fix=f"Use one of {', '.join(COMPATIBILITY)}.",
         )
-    new = read_document(first.path, first.label)
-    before = [read_document(one.path, one.label) for one in olds]
     events = is_asyncapi(new)
     if any(is_asyncapi(one) is not events for one in before):
-        raise UnreadableContract("One is OpenAPI and the other AsyncAPI.", where=first.label)
+        raise UnreadableContract("One is OpenAPI and the other AsyncAPI.", where=new.name)
     found: list[tuple[str, Found, str]] = []
     if events:
         for old in before if compatibility.endswith("_TRANSITIVE") else before[:1]:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 
+from switchgear.contract.check.references import References
 from switchgear.contract.check.schema import Place
 from switchgear.errors import Diagnostic, MissingExtra, UnreadableContract
 
@@ -45,6 +47,65 @@ class Document:
     name: str
     value: Any
     text: str
+    base: str = ""
+    """The file or address that it was read from."""
+    references: References | None = None
+    """What its references may lead to; nothing but itself without them."""
+    others: dict[str, Document] = field(default_factory=dict)
+    """The documents that were read because one of them refers to another."""
+
+    def other(self, ref: str, where: str) -> Document:
+        """Return the document that a reference without its fragment leads to.
+
+        Raises `UnreadableContract` for one that is not there or not allowed.
+        """
+        if self.references is None:
+            raise UnreadableContract(
+                f"The $ref {ref!r} leads out of the document.",
+                where=where,
+                fix="Bundle the document into one file first.",
+            )
+        target = self.references.resolve(self.base, ref)
+        if target not in self.others:
+            data = self.references.read(target, ref, where)
+            name = self.references.called(target)
+            text = _decoded(data, name)
+            self.others[target] = Document(
+                name, parse(text, name), text, target, self.references, self.others
+            )
+        return self.others[target]
+
+    def absolute(self, value: Any) -> Any:
+        """Return a value of this document with its references as another one has to write them."""
+        if isinstance(value, list):
+            return [self.absolute(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        made = {key: self.absolute(one) for key, one in value.items()}
+        ref = value.get("$ref")
+        if isinstance(ref, str) and self.references is not None:
+            file, found, fragment = ref.partition("#")
+            target = self.references.resolve(self.base, file) if file else self.base
+            made["$ref"] = f"{quote(target, safe='/:?&=@')}{found}{fragment}"
+        return made
+
+    def anchor(self, name: str) -> tuple[str, ...] | None:
+        """Return where the schema with an `$anchor` is; None if there is none."""
+        return self._anchors.get(name)
+
+    @cached_property
+    def _anchors(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        waiting: list[tuple[tuple[str, ...], Any]] = [((), self.value)]
+        while waiting:
+            pointer, value = waiting.pop()
+            if isinstance(value, list):
+                waiting += [((*pointer, str(index)), one) for index, one in enumerate(value)]
+            elif isinstance(value, dict):
+                if isinstance(value.get("$anchor"), str):
+                    found[value["$anchor"]] = pointer
+                waiting += [((*pointer, key), one) for key, one in value.items()]
+        return found
 
     def place(self, pointer: tuple[str, ...]) -> Place:
         """Return where the value at a path of keys stands, or else what is around it."""
@@ -64,8 +125,10 @@ class Document:
         return places
 
 
-def read_document(path: Path, name: str | None = None) -> Document:
-    """Read a YAML or JSON file.
+def read_document(
+    path: Path, name: str | None = None, references: References | None = None
+) -> Document:
+    """Read a YAML or JSON file; `references` is what it may refer to besides itself.
 
     Raises `UnreadableContract` for one that is missing, too large, too deep, or neither.
     """
@@ -75,6 +138,13 @@ def read_document(path: Path, name: str | None = None) -> Document:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UnreadableContract(f"{error.strerror}.", where=told) from None
+    text, base = _decoded(data, told), str(path.resolve())
+    document = Document(told, parse(text, told), text, base, references)
+    document.others[base] = document
+    return document
+
+
+def _decoded(data: bytes, told: str) -> str:
     if len(data) > MAX_BYTES:
         raise UnreadableContract(
             f"The document is larger than {MAX_BYTES >> 20} MB.",
@@ -82,10 +152,9 @@ def read_document(path: Path, name: str | None = None) -> Document:
             fix="Split it, or check the parts that services use.",
         )
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableContract(f"It is not UTF-8: {error.reason}.", where=told) from None
-    return Document(told, parse(text, told), text)
 
 
 def parse(text: str, name: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from switchgear.contract.check.schema import Element, Place
+from switchgear.contract.check.schema import Element, Field, Place
 
 __all__ = ["BYTES", "CODE", "JSON", "Finding", "Found", "Severity", "in_order"]
 
@@ -45,6 +45,8 @@ class Found:
     """Other names that the change goes by: what a field is called now, or was called before."""
     also: tuple[str, ...] = ()
     """Other rules that say the same of the same change (see `once`)."""
+    was: tuple[Field, str, str] | None = None
+    """A field that has the number of an earlier one, with the name and type of that."""
 
     @property
     def names(self) -> frozenset[str]:

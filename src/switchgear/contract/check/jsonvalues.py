@@ -42,7 +42,10 @@ def merged(node: Node, depth: int = 0) -> Node:
         return node
     made: dict[str, Any] = {}
     for part in (*(merged(one, depth + 1) for one in parts), node):
-        for key, value in part.value.items():
+        told = part.value
+        if part.document is not node.document:
+            told = part.document.absolute(told)
+        for key, value in told.items():
             if key == "properties" and isinstance(value, dict):
                 made[key] = {**made.get(key, {}), **value}
             elif key == "required" and isinstance(value, list):

@@ -1,7 +1,7 @@
 """A place in a document, seen through its `$ref`s.
 
-Only references inside the document are followed. One that leads out of it is refused: what it
-would mean is up to whoever answers at that address.
+References inside the document are followed, and those that lead out of it as far as they are
+allowed (see `references`): what any other would mean is up to whoever answers at that address.
 """
 
 from __future__ import annotations
@@ -80,17 +80,14 @@ class Node:
         )
 
     def _target(self, ref: str) -> Node:
-        if not ref.startswith("#"):
-            raise UnreadableContract(
-                f"The $ref {ref!r} leads out of the document.",
-                where=_where(self),
-                fix="Bundle the document into one file first.",
-            )
+        file, _, fragment = ref.partition("#")
+        document = self.document.other(file, _where(self)) if file else self.document
         pointer = tuple(
-            unquote(part).replace("~1", "/").replace("~0", "~")
-            for part in ref.removeprefix("#").split("/")[1:]
+            unquote(part).replace("~1", "/").replace("~0", "~") for part in fragment.split("/")[1:]
         )
-        value = self.document.value
+        if fragment and not fragment.startswith("/"):
+            pointer = document.anchor(fragment) or (f"#{fragment}",)
+        value = document.value
         for part in pointer:
             if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
                 value = value[int(part)]
@@ -102,7 +99,7 @@ class Node:
                     where=_where(self),
                     fix="Define it, or correct the reference.",
                 )
-        return Node(self.document, pointer, value)
+        return Node(document, pointer, value)
 
 
 def _where(node: Node) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,8 @@ class Source:
     """The folder, the document, or for Python the file or the dotted name as a relative path."""
     imports: Path
     """Where Python modules are imported from."""
+    fetch: Callable[[Path], None] | None = None
+    """Puts another file of the same version of a repository into `imports`."""
     past: Past | None = None
     """What a history says of the version, if it comes from one."""
 
@@ -134,7 +136,7 @@ def _versions(label: str, path: Path, wanted: str) -> list[Source]:
                 where=told,
                 fix="Give the history with --history, or record the version anew.",
             )
-        found.append(Source(told, Kind.HISTORY, path, Path.cwd(), one))
+        found.append(Source(told, Kind.HISTORY, path, Path.cwd(), past=one))
     return found
 
 
@@ -182,7 +184,14 @@ def _at(repository: Repository, ref: str, path: str, stack: ExitStack) -> list[S
         file = repository.extract(ref, history, into, [history])
         return _versions(f"git:{ref}:{history}", file, version)
     if path.endswith(_DOCUMENTS):
-        return [Source(label, Kind.DOCUMENT, repository.extract(ref, path, into, [path]), into)]
+        root = into.resolve()
+
+        def fetch(file: Path) -> None:
+            name = file.relative_to(root).as_posix()
+            repository.extract(ref, name, into, [name])
+
+        document = repository.extract(ref, path, into, [path])
+        return [Source(label, Kind.DOCUMENT, document, into, fetch)]
     dotted = "/" not in path and "." in path and not path.endswith((".py", ".proto"))
     if path.endswith(".py") or dotted:
         # It may import any other module of the repository.

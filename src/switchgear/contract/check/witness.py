@@ -11,18 +11,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from google.protobuf.message import DecodeError, EncodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from switchgear.contract.check.schema import Field, File, Message, Schema
+from switchgear.contract.check.schema import LABEL_REPEATED, Field, File, Message, Schema
+from switchgear.contract.check.schema.fields import KINDS
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message as ProtoMessage
 
 __all__ = ["Witness"]
 
+LABEL_OPTIONAL: Final = 1
+_HOLDS: Final = frozenset({"group", "message", "enum"})
 _DEPTH: Final = 3
 _MOST_BYTES: Final = 24
 _SAMPLES: Final[Mapping[int, Any]] = {
@@ -60,9 +64,30 @@ class Witness:
                 self._shown_before[key] = ""  # protobuf for Python cannot build the schema
         return self._shown_before[key]
 
+    def of_past(self, new: Field, name: str, kind: str) -> str:
+        """Show what becomes of a field that a history remembers; empty where it cannot be shown."""
+        plain = kind.removeprefix("repeated ")
+        if new.parent is None or plain not in KINDS.values() or plain in _HOLDS:
+            return ""
+        number = next(one for one, of in KINDS.items() if of == plain)
+        file = FileDescriptorProto(name="was.proto", syntax="proto3")
+        label = LABEL_REPEATED if plain != kind else LABEL_OPTIONAL
+        one = file.message_type.add(name="Was").field.add(name=name, number=new.number)
+        one.type, one.label = number, label  # type: ignore[assignment]  # they are its numbers
+        pool = DescriptorPool()
+        pool.AddSerializedFile(file.SerializeToString())
+        message = GetMessageClass(pool.FindMessageTypeByName("Was"))()
+        try:
+            return self._told_by(message, message.DESCRIPTOR.fields[0], new.parent)
+        except (DecodeError, EncodeError, TypeError, KeyError, ValueError):
+            return ""
+
     def _shown(self, old: Field, before: Message, after: Message, schema: Schema) -> str:
         message = self._class(schema, before)()
-        field = message.DESCRIPTOR.fields_by_number[old.number]
+        return self._told_by(message, message.DESCRIPTOR.fields_by_number[old.number], after)
+
+    def _told_by(self, message: ProtoMessage, field: Any, after: Message) -> str:
+        """Write a message with one field, and tell what a reader of `after` makes of it."""
         if not _fill(message, field, 0):
             return ""
         data = message.SerializePartialToString()

@@ -60,6 +60,7 @@ def number_reused(pairs: Pairs) -> Iterator[Found]:
                 field.place(),
                 field.full_name,
                 about=(f"{message.full_name}.{was[1][0]}",) if was is not None else (),
+                was=(field, was[1][0], was[1][1]) if was is not None else None,
             )
     yield from _values_reused(pairs)
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from switchgear.contract.check.schema.files import File
     from switchgear.contract.check.schema.messages import Message
 
-__all__ = ["Field"]
+__all__ = ["KINDS", "Field"]
 
-_KINDS: Final = {
+KINDS: Final = {
     1: "double",
     2: "float",
     3: "int64",
@@ -47,6 +47,7 @@ _KINDS: Final = {
     17: "sint32",
     18: "sint64",
 }
+"""What protobuf calls a kind of value, by its number in descriptor.proto."""
 
 
 class Field(Element):
@@ -102,7 +103,7 @@ class Field(Element):
             and not self.in_map_entry
             and not self.is_map
         )
-        return "group" if delimited else _KINDS.get(self.proto.type, "unknown")
+        return "group" if delimited else KINDS.get(self.proto.type, "unknown")
 
     @property
     def is_required(self) -> bool:
