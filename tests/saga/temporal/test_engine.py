@@ -7,25 +7,33 @@ import contextlib
 import logging
 from datetime import timedelta
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from temporalio.client import WorkflowExecutionStatus
 
 from switchgear.errors import SagaError
 from switchgear.model.outcome import Unavailable, Unknown
+from switchgear.model.signal import Signal, SignalKind, subscribe
 from switchgear.saga import (
     Backoff,
+    Context,
     Fate,
     NoSuchSaga,
     NotCommitted,
+    Saga,
     SagaConflict,
     SagaUndone,
     SagaUnfinished,
     StateMoved,
+    TemporalRefused,
 )
 from switchgear.saga.state import What
 from switchgear.saga.story import Decision
 from switchgear.saga.temporal import Place
+from switchgear.saga.temporal.cluster import Cluster
+from switchgear.saga.temporal.desk import TemporalDesk
+from switchgear.saga.temporal.place import connect
 from switchgear.saga.temporal.wire import Action, Refutation
 from tests.saga.shop import (
     UNKNOWN,
@@ -62,6 +70,33 @@ async def test_done(service: Service, working: Working, book: Book) -> None:
     assert (state.saga, state.version) == ("checkout", 1)
     assert state.ended is not None
     assert await service.replay(1) == 1
+
+
+async def test_signals_come_from_the_loop_of_the_worker(working: Working, book: Book) -> None:
+    heard: list[tuple[SignalKind, object]] = []
+    loops = set()
+
+    def hear(signal: Signal) -> None:
+        heard.append((signal.kind, signal.detail.get("step")))
+        loops.add(asyncio.get_running_loop())
+
+    book.will("ship", OutOfStock(sku="A-1"))
+    saga = checkout(book)
+    with subscribe(hear):
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaUndone):
+                await run.result(within=20)
+            await eventually(lambda: (SignalKind.SAGA_ENDED, None) in heard)
+            await run.state()  # asked again, the workflow does not report again
+    assert loops == {asyncio.get_running_loop()}
+    told = [each for each in heard if not each[0].value.startswith("saga.step-")]
+    kinds = [kind for kind, _ in told if kind.value.startswith("saga.")]
+    assert kinds.count(SignalKind.SAGA_STARTED) == 1
+    assert kinds.count(SignalKind.SAGA_COMPENSATING) == 1
+    assert kinds.count(SignalKind.SAGA_ENDED) == 1
+    steps = [step for kind, step in heard if kind is SignalKind.SAGA_STEP]
+    assert steps == ["reserve", "debit", "ship", "debit", "reserve"]
 
 
 async def test_undone_by_a_refusal(working: Working, book: Book) -> None:
@@ -166,9 +201,21 @@ class TestStart:
         assert "cannot be used now" in caplog.text
         assert not book.calls
 
+    async def test_a_lock_is_refused(self, service: Service) -> None:
+        locked = Saga("locked", version=1)
+        locked.lock("order", lambda order: str(order.order_id))
+
+        @locked.read
+        async def look(order: Order, ctx: Context) -> None: ...
+
+        locked.path(look)
+        with pytest.raises(TemporalRefused, match="declares the lock order"):
+            service.make(locked)
+        with pytest.raises(TemporalRefused, match="is not a name for a service"):
+            service.make(service="a/b")
+
     async def test_what_cannot_be_started(self, working: Working, book: Book) -> None:
         saga, other = checkout(book), checkout(book, name="other")
-        locked = checkout(book, name="locked")
         async with working(saga) as engine:
             with pytest.raises(SagaError, match="not one of this engine's"):
                 await engine.begin(other, Order("o-1"), id="o-1")
@@ -176,7 +223,6 @@ class TestStart:
                 await engine.begin(saga, Order("o" * 1_000_001), id="o-1")
             with pytest.raises(SagaError, match="is not an id"):
                 await engine.begin(saga, Order("o-1"), id="")
-        assert locked.plan.locks == ()
 
 
 class TestDeadline:
@@ -337,6 +383,39 @@ class TestWorkers:
             with pytest.raises(SagaUndone, match="at most 1000000"):
                 await run.result(within=20)
         assert book.names == ["reserve", "debit", "refund", "release"]
+
+    async def test_what_cannot_be_read_is_left_until_it_can(
+        self, service: Service, working: Working, book: Book, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        saga = checkout(book)
+        idle = service.make(saga)
+        await idle.prepare()
+        run = await idle.begin(saga, Order("o-1"), id="o-1")
+        saga.input._decoder = msgspec.json.Decoder(Payment)  # as if a field had gone
+        async with working(saga):
+            await eventually(lambda: "cannot be read" in caplog.text)
+            with pytest.raises(SagaUnfinished):
+                await run.result(within=0.5)
+            assert (await run.state()).steps["reserve"] is Fate.BEGUN
+        assert not book.calls
+
+    async def test_terminated(self, service: Service, working: Working, book: Book) -> None:
+        book.will("debit", asyncio.Event())
+        saga = checkout(book)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await book.until("debit")
+            handle = service.cluster.client.get_workflow_handle(f"{service.name}/o-1")
+            await handle.terminate("by mistake")
+            with pytest.raises(SagaUnfinished, match="was terminated on Temporal"):
+                await run.result(within=20)
+            with pytest.raises(StateMoved, match="was terminated on Temporal"):
+                await engine.refute(None, "o-1", "reserve", actor="me", evidence="it")
+            shown = await TemporalDesk(Cluster(await connect(service.place), service.name)).show(
+                "o-1"
+            )
+            assert (shown.status, shown.named(Fate.DONE)) == ("terminated", ("reserve",))
+            await engine.stop(within=0)
 
 
 class TestOperated:

@@ -7,6 +7,7 @@ that services share a namespace, and a worker is only given sagas of definitions
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -47,9 +48,10 @@ from switchgear.saga.temporal.wire import (
 )
 from switchgear.saga.temporal.workflow import SagaWorkflow
 
-__all__ = ["Cluster", "Seen", "reaching"]
+__all__ = ["Cluster", "Seen", "check_service", "unknown"]
 
 _WITHIN: Final = timedelta(seconds=15)
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _RAISED: Final = {each.__name__: each for each in (NoSuchSaga, SagaError, StateMoved)}
 
 
@@ -65,14 +67,19 @@ class Seen:
     items: tuple[WorkItem, ...] = ()
     """The open work items, without their runbooks' texts."""
 
-    @property
-    def definition(self) -> str:
-        """Name, version and fingerprint of the definition that it began with."""
-        return self.queue.partition("/")[2]
+
+def check_service(service: str) -> None:
+    """Refuse a name that cannot stand in front of ids."""
+    if not _NAME.fullmatch(service):
+        raise TemporalRefused(
+            f"{service!r} is not a name for a service.",
+            where="the sagas of a service",
+            fix="Use letters, digits, '_', '-' and '.'.",
+        )
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
+def _reaching() -> Iterator[None]:
     """Turn what Temporal's client raises into what this library raises."""
     try:
         yield
@@ -88,9 +95,14 @@ class Cluster:
     """The sagas of one service on a cluster."""
 
     def __init__(self, client: Client, service: str) -> None:
+        check_service(service)
         self.client = client
         self.service = service
         self._interpreting = asyncio.Lock()
+        self._running = (
+            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' "
+            f"AND WorkflowId STARTS_WITH '{service}/'"
+        )
 
     def workflow_id(self, saga_id: str) -> str:
         """Return the id of a saga's workflow."""
@@ -102,7 +114,7 @@ class Cluster:
 
     async def start(self, begin: Begin, queue: str) -> bool:
         """Start a saga. False: its workflow was there already, perhaps another saga's."""
-        with reaching():
+        with _reaching():
             try:
                 await self.client.start_workflow(
                     WORKFLOW,
@@ -126,7 +138,7 @@ class Cluster:
             execution=WorkflowExecution(workflow_id=self.workflow_id(saga_id)),
             maximum_page_size=1,
         )
-        with reaching():
+        with _reaching():
             try:
                 found = await self.client.workflow_service.get_workflow_execution_history(
                     request, retry=True, timeout=_WITHIN
@@ -147,7 +159,7 @@ class Cluster:
 
     async def see(self, saga_id: str) -> Seen | None:
         """Return what Temporal tells of a saga; None: it has no workflow."""
-        with reaching():
+        with _reaching():
             try:
                 found = await self._handle(saga_id).describe(rpc_timeout=_WITHIN)
             except RPCError as error:
@@ -158,23 +170,16 @@ class Cluster:
 
     async def running(self) -> AsyncIterator[Seen]:
         """Yield every saga of the service that has not ended."""
-        query = (
-            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' "
-            f"AND WorkflowId STARTS_WITH '{self.service}/'"
-        )
-        with reaching():
-            async for found in self.client.list_workflows(query):
+        with _reaching():
+            async for found in self.client.list_workflows(self._running):
                 yield await self._seen(found)
 
     async def strangers(self, queues: list[str]) -> dict[str, int]:
         """Return the definitions, other than of `queues`, of sagas that run, and how many."""
         others = "".join(f" AND TaskQueue != '{queue}'" for queue in queues)
-        query = (
-            f"WorkflowType = '{WORKFLOW}' AND ExecutionStatus = 'Running' "
-            f"AND WorkflowId STARTS_WITH '{self.service}/'{others}"
-        )
+        query = self._running + others
         found: dict[str, int] = {}
-        with reaching():
+        with _reaching():
             async for each in self.client.list_workflows(query, limit=1_000):
                 definition = each.task_queue.partition("/")[2]
                 found[definition] = found.get(definition, 0) + 1
@@ -182,7 +187,7 @@ class Cluster:
 
     async def ended(self, saga_id: str) -> Record:
         """Wait for the end of a saga's workflow. Raises `WorkflowFailureError` without a record."""
-        with reaching():
+        with _reaching():
             record: Record = await self._handle(saga_id).result()
             return record
 
@@ -193,7 +198,7 @@ class Cluster:
                 return await self.ended(seen.id)
             except WorkflowFailureError:
                 pass  # it was terminated: its history is there all the same
-        with reaching():
+        with _reaching():
             record: Record = await self._handle(seen.id).query(
                 RECORD, result_type=Record, rpc_timeout=_WITHIN
             )
@@ -214,7 +219,12 @@ class Cluster:
                 again = await self.see(seen.id)
                 if again is None or not again.closed:
                     raise
-        record = await self.ended(seen.id)
+        try:
+            record = await self.ended(seen.id)
+        except WorkflowFailureError:
+            raise StateMoved(
+                f"the workflow of saga {seen.id} was {seen.status} on Temporal, and cannot go on."
+            ) from None
         begin = await self.begun(seen.id)
         if begin is None:
             raise unknown(seen.id)
@@ -304,7 +314,7 @@ def unknown(given: str) -> NoSuchSaga:
 async def _told(update: Any, saga_id: str) -> Any:
     """Await an update, and raise what the workflow refused it with as what it was."""
     try:
-        with reaching():
+        with _reaching():
             try:
                 return await update
             except RPCError as error:

@@ -50,8 +50,9 @@ from switchgear.saga.stores.port import drive, drive_sync
 from switchgear.saga.story import Decision
 from switchgear.saga.temporal import starts
 from switchgear.saga.temporal.activities import BEATS, Activities
-from switchgear.saga.temporal.cluster import Cluster, Seen, unknown
+from switchgear.saga.temporal.cluster import Cluster, Seen, check_service, unknown
 from switchgear.saga.temporal.place import Place, connect
+from switchgear.saga.temporal.reports import Reports
 from switchgear.saga.temporal.starts import Start
 from switchgear.saga.temporal.wire import MOST, Begin, Refutation
 from switchgear.saga.temporal.workflow import SagaWorkflow
@@ -93,6 +94,7 @@ class TemporalEngine:
         codec: PayloadCodec | None = None,
         events: int = 4_000,
     ) -> None:
+        check_service(service)
         self.place = place
         self.service = service
         self._database = database
@@ -306,7 +308,7 @@ class TemporalEngine:
                 return seen
             start = await self._store.read(starts.find(saga_id))
             if start is not None and start.refused is not None:
-                raise SagaConflict(start.refused)
+                raise SagaConflict(start.refused, where=f"start of saga {saga_id}")
             if start is not None:
                 return None
         self._reached()
@@ -442,6 +444,7 @@ class TemporalEngine:
             task_queue=cluster.queue(definition),
             workflows=[SagaWorkflow],
             activities=activities.all(),
+            interceptors=[Reports(asyncio.get_running_loop())],
             max_concurrent_activities=self._concurrency,
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=self._lease),
             max_heartbeat_throttle_interval=beat,
@@ -456,33 +459,38 @@ class TemporalEngine:
             self._wake.clear()
             try:
                 rows = await self._store.read(starts.pending(_BATCH))
-                if rows:
-                    await asyncio.gather(*(self._hand_on(cluster, row) for row in rows))
+                handed = [self._hand_on(cluster, row) for row in rows]
+                errors = [
+                    error
+                    for error in await asyncio.gather(*handed, return_exceptions=True)
+                    if error is not None
+                ]
+                if errors:
+                    raise errors[0]
                 self._outage.ended()
             except (Unavailable, Unknown) as error:
                 self._outage.began(error)
                 await _until(self._stopping, _POLL)
-                continue
             except TemporalRefused as error:
-                _log.error("sagas cannot be started, and wait: %s", error)
+                _log.error("a saga cannot be started, and waits: %s", error)
                 await _until(self._stopping, _AGAIN)
-                continue
-            if len(rows) < _BATCH:
-                await _until(self._wake, _POLL)
+            else:
+                if len(rows) < _BATCH:
+                    await _until(self._wake, _POLL)
 
     async def _hand_on(self, cluster: Cluster, start: Start) -> None:
         given = msgspec.json.decode(start.given, type=Begin)
-        if not await cluster.start(given, start.queue):
-            try:
+        try:
+            if not await cluster.start(given, start.queue):
                 begun = await cluster.begun(start.id)
                 saga = self._sagas.get(given.plan.id)
                 if begun is not None and saga is not None:
                     _compare(saga, start, begun)
-            except SagaConflict as error:
-                _log.error("saga %s was committed and cannot start: %s", start.id, error)
-                await self._store.write(starts.refuse(start.id, error.what))
-                return
-        await self._store.write(starts.drop([start.id]))
+        except SagaConflict as error:
+            _log.error("saga %s was committed and cannot start: %s", start.id, error)
+            await self._store.write(starts.refuse(start.id, error.what))
+        else:
+            await self._store.write(starts.drop([start.id]))
 
     async def _look_for_strangers(self, cluster: Cluster) -> None:
         """Say what nobody here can drive."""

@@ -9,9 +9,11 @@ otherwise.
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -19,6 +21,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from switchgear.model.outcome import Reason, Unavailable
@@ -129,6 +138,7 @@ async def connect(
             tls=_tls(place),
             data_converter=DataConverter(payload_converter_class=Converter, payload_codec=codec),
             connect_timeout=timedelta(seconds=within),
+            runtime=_runtime(),
         )
     except RuntimeError as error:  # what the SDK raises where it cannot connect at all
         raise Unavailable(f"Temporal cannot be reached: {error}", reason=Reason.CONNECT) from error
@@ -146,6 +156,14 @@ async def connect(
             fix="Register it, or correct the URL and the credentials.",
         ) from error
     return client
+
+
+@cache
+def _runtime() -> Runtime:
+    """Return what the clients of this process run on; it logs as Python does."""
+    forwarding = LogForwardingConfig(logging.getLogger("temporalio.core"))
+    told = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding)
+    return Runtime(telemetry=TelemetryConfig(logging=told))
 
 
 def is_away(error: RPCError) -> bool:

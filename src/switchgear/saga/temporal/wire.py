@@ -30,6 +30,7 @@ __all__ = [
     "NOTIFY",
     "RECORD",
     "REFUTE",
+    "REPORT",
     "RUNBOOK",
     "UNREADABLE",
     "WORKFLOW",
@@ -51,6 +52,8 @@ WORKFLOW: Final = "switchgear.saga"
 ACT: Final = "act"
 REFUTE: Final = "refute"
 RECORD: Final = "record"
+REPORT: Final = "switchgear_report"
+"""The function that a worker lends its workflows for what they report; elsewhere there is none."""
 RUNBOOK: Final = "switchgear/runbook"
 NOTIFY: Final = "switchgear/notify"
 UNREADABLE: Final = "Unreadable"

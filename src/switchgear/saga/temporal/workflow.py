@@ -19,9 +19,10 @@ one of each kind that was recorded before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from temporalio import workflow
@@ -47,6 +48,7 @@ from switchgear.saga.temporal.wire import (
     NOTIFY,
     RECORD,
     REFUTE,
+    REPORT,
     RUNBOOK,
     UNREADABLE,
     WORKFLOW,
@@ -89,12 +91,7 @@ class SagaWorkflow:
     async def run(self, begin: Begin) -> Record:
         """Drive the saga to its end."""
         book = self._book
-        if begin.former is None and not workflow.unsafe.is_replaying():
-            report_start(book.plan, begin.id)
-        if book.state.deadline is not None:
-            self._spawn(self._alarm(book.state.deadline))
-        for item in book.open_items:
-            self._tell_of(item)
+        self._take_up(begin)
         while True:
             self._advance()
             if book.story.status in _ENDED:
@@ -151,6 +148,16 @@ class SagaWorkflow:
             _refuse(error)
 
     # --- driving ------------------------------------------------------------------------------
+
+    def _take_up(self, begin: Begin) -> None:
+        book = self._book
+        if begin.former is None:
+            _report(partial(report_start, book.plan, begin.id))
+        if book.state.deadline is not None:
+            self._spawn(self._alarm(book.state.deadline))
+        for item in book.open_items:
+            if item.id not in self._told:  # an update may have come before
+                self._tell_of(item)
 
     def _advance(self) -> None:
         """Tell what has happened without an attempt, then begin what is to be attempted."""
@@ -241,8 +248,9 @@ class SagaWorkflow:
         """Do what a line means for others: report it, tell of work items, show where it stands."""
         book = self._book
         self._moved = True
-        if not workflow.unsafe.is_replaying():
-            report_line(
+        _report(
+            partial(
+                report_line,
                 book.plan,
                 line,
                 saga_id=book.begin.id,
@@ -250,6 +258,7 @@ class SagaWorkflow:
                 before=before,
                 status=book.story.status,
             )
+        )
         known = {item.id: item for item in book.open_items}
         for name, task in list(self._told.items()):
             if name not in known:
@@ -301,6 +310,13 @@ class SagaWorkflow:
         error = None if task.cancelled() else task.exception()
         if error is not None and not is_cancelled_exception(error):
             self._broken, self._moved = error, True
+
+
+def _report(report: Callable[[], None]) -> None:
+    """Have something reported, once: not when it is only remembered."""
+    lent = workflow.extern_functions().get(REPORT)
+    if lent is not None and not workflow.unsafe.is_replaying():
+        lent(report)
 
 
 def _at_least(seconds: float) -> timedelta:
