@@ -18,6 +18,7 @@ from switchgear.model.signal import Signal, SignalKind, subscribe
 from switchgear.saga import (
     Backoff,
     Context,
+    Engine,
     Fate,
     NoSuchSaga,
     NotCommitted,
@@ -187,6 +188,16 @@ class TestStart:
                 assert run.id == "o-1"
         await client.get_workflow_handle(f"{service.name}/o-1").terminate()
 
+    async def test_what_began_in_the_database_is_told_of(
+        self, service: Service, book: Book, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        saga = checkout(book)
+        embedded = Engine(service.database, [saga])
+        await embedded.prepare()
+        await embedded.begin(saga, Order("o-1"), id="o-1")
+        await service.make(saga).prepare()
+        assert "1 saga(s) that began in the database" in caplog.text
+
     async def test_while_temporal_is_away(
         self, service: Service, book: Book, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -258,14 +269,13 @@ class TestDeadline:
         await idle.prepare()
         run = await idle.begin(saga, Order("o-1"), id="o-1")
         queue = service.cluster.queue(saga.plan.id)
-        relay = asyncio.create_task(idle._relay(service.cluster))
-        idle._running = True
+        relay = asyncio.create_task(idle._relay.run(service.cluster))
         async with service.cluster.interpreted(queue):  # nobody attempts a step
             with pytest.raises(SagaUndone, match="its deadline passed"):
                 await run.result(within=20)
             state = await run.state()
-        idle._running = False
-        relay.cancel()
+        idle._relay.stop()
+        await relay
         assert state.steps["reserve"] is Fate.ABSENT
         assert not book.calls
 

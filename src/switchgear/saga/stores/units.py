@@ -394,6 +394,14 @@ class Units:
         rows = yield sql, tuple(definitions)
         return [(row[0], row[1]) for row in rows]
 
+    def unended(self) -> Unit[int]:
+        """Return how many sagas have not ended; 0 where there are no tables."""
+        if not (yield from self.version()):
+            return 0
+        rows = yield "SELECT COUNT(*) FROM switchgear_sagas WHERE ended IS NULL", ()
+        count: int = rows[0][0]
+        return count
+
     def waiting(self) -> Unit[tuple[int, float | None]]:
         """Return how many work items are open, and when the oldest was opened."""
         rows = yield (

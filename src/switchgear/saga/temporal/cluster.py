@@ -128,10 +128,10 @@ class Cluster:
                 return False
         return True
 
-    async def begun(self, saga_id: str) -> Begin | None:
+    async def begun(self, saga_id: str, within: float = 15.0) -> Begin | None:
         """Return what the workflow of a saga was started with; None: there is none.
 
-        Raises `SagaConflict` if its id is that of a workflow that is no saga.
+        It waits `within` seconds. Raises `SagaConflict` for the id of a workflow that is no saga.
         """
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self.client.namespace,
@@ -141,7 +141,7 @@ class Cluster:
         with _reaching():
             try:
                 found = await self.client.workflow_service.get_workflow_execution_history(
-                    request, retry=True, timeout=_WITHIN
+                    request, timeout=timedelta(seconds=within)
                 )
             except RPCError as error:
                 if error.status is RPCStatusCode.NOT_FOUND:

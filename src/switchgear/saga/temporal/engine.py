@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Iterable
 from contextvars import copy_context
@@ -25,12 +24,11 @@ from typing import Final, Self
 import msgspec
 from temporalio.client import WorkflowFailureError
 from temporalio.converter import PayloadCodec
-from temporalio.worker import Worker
 
 from switchgear.database.joined import joined, joined_sync
 from switchgear.database.port import Database, committed
 from switchgear.errors import SagaError
-from switchgear.model.outcome import Reason, Unavailable, Unknown
+from switchgear.model.outcome import Reason, Unavailable
 from switchgear.saga.acting import check_decision
 from switchgear.saga.definition import Saga, Step
 from switchgear.saga.errors import (
@@ -39,34 +37,29 @@ from switchgear.saga.errors import (
     SagaUnfinished,
     TemporalRefused,
 )
-from switchgear.saga.guard import Guards
 from switchgear.saga.notify import Hook
 from switchgear.saga.outage import Outage
 from switchgear.saga.run import Done, Run, RunState, end_of
-from switchgear.saga.starting import by_definition, check_same, new_saga
+from switchgear.saga.starting import by_definition, new_saga
 from switchgear.saga.state import What
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.port import drive, drive_sync
+from switchgear.saga.stores.units import Units
 from switchgear.saga.story import Decision
 from switchgear.saga.temporal import starts
-from switchgear.saga.temporal.activities import BEATS, Activities
 from switchgear.saga.temporal.cluster import Cluster, Seen, check_service, unknown
 from switchgear.saga.temporal.place import Place, connect
-from switchgear.saga.temporal.reports import Reports
+from switchgear.saga.temporal.relay import Relay, compare, until
 from switchgear.saga.temporal.starts import Start
 from switchgear.saga.temporal.wire import MOST, Begin, Refutation
-from switchgear.saga.temporal.workflow import SagaWorkflow
+from switchgear.saga.temporal.workers import Workers
 
 __all__ = ["TemporalEngine"]
 
 _log = logging.getLogger("switchgear.saga")
 _ASK_FIRST, _ASK_MOST = 0.02, 1.0
-_POLL: Final = 1.0
-"""Seconds between two looks for starts that another process left."""
-_STRANGERS: Final = 60.0
-_BATCH: Final = 50
 _AGAIN: Final = 5.0
-_HALT: Final = 5.0
+_CHECK: Final = 1.0
 
 
 class TemporalEngine:
@@ -100,17 +93,14 @@ class TemporalEngine:
         self._database = database
         self._store = store_of(database)
         self._sagas = by_definition(sagas)
-        self._concurrency = concurrency
         self._lease = lease
-        self._notify = notify
         self._codec = codec
         self._events = events
         self._cluster: Cluster | None = None
         self._outage = Outage()
-        self._guards = Guards(random.random)
-        self._activities: list[Activities] = []
-        self._workers: list[Worker] = []
-        self._wake = asyncio.Event()
+        self._concurrency = concurrency
+        self._notify = notify
+        self._relay, self._workers = self._parts()
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
         self._prepared = False
@@ -131,6 +121,15 @@ class TemporalEngine:
             return
         await self._database.migrate(starts.COMPONENT, starts.STEPS)
         self._prepared = True
+        units = Units(self._database.dialect)
+        left = await self._store.read(units.unended())
+        if left:
+            _log.warning(
+                "%d saga(s) that began in the database of %s have not ended, and stand still while "
+                "its sagas run on Temporal: run a worker without that setting until they have.",
+                left,
+                self.service,
+            )
         try:
             await self._connect()
         except Unavailable as error:
@@ -199,7 +198,7 @@ class TemporalEngine:
 
     def wake(self) -> None:
         """Hand on starts now: after the commit of a transaction that `start_sync` was part of."""
-        self._wake.set()
+        self._relay.wake()
 
     def get(self, id: str) -> Run:  # noqa: A002  it is called that everywhere
         """Return the run of the saga `id`, which may have been started anywhere."""
@@ -241,15 +240,16 @@ class TemporalEngine:
         if self._cluster is None:
             return
         try:
-            begun = await self._cluster.begun(start.id)
+            # in no time: a transaction is open meanwhile
+            begun = await self._cluster.begun(start.id, within=_CHECK)
         except Unavailable:
             return
         if begun is not None:
-            _compare(saga, start, begun)
+            compare(saga, start, begun)
 
     def _check_same(self, saga: Saga, start: Start, other: Start | None) -> None:
         if other is not None:
-            _compare(saga, start, msgspec.json.decode(other.given, type=Begin))
+            compare(saga, start, msgspec.json.decode(other.given, type=Begin))
 
     # --- asking --------------------------------------------------------------------------------
 
@@ -343,16 +343,19 @@ class TemporalEngine:
             raise SagaError("the engine runs already.", fix="Run it once in each process.")
         self._running = True
         self._stopping.clear()
+        self._stopped.clear()
+        self._relay, self._workers = self._parts()
         try:
             while self._running:
                 try:
                     await self._connect()
-                    await self._work()
+                    if not self._stopping.is_set():
+                        await self._work()
                 except Unavailable as error:
                     self._outage.began(error)
                 except Exception:  # noqa: BLE001  whatever ended the workers, the sagas are to go on
                     _log.exception("the workers on Temporal failed; they begin again")
-                await _until(self._stopping, _AGAIN)
+                await until(self._stopping, _AGAIN)
         finally:
             self._running = False
             self._stopped.set()
@@ -367,22 +370,11 @@ class TemporalEngine:
             return
         self._running = False
         self._stopping.set()
-        self._wake.set()
-        ending = asyncio.gather(
-            *(worker.shutdown() for worker in self._workers if worker.is_running)
-        )
-        try:
-            await asyncio.wait([ending], timeout=seconds)
-            for each in self._activities:
-                each.halt()
-            await asyncio.wait([ending], timeout=_HALT)
-        finally:
-            if not ending.done() and self._task is not None:
-                self._task.cancel()
-            ending.cancel()
-            await asyncio.gather(ending, return_exceptions=True)
-        if self._task is None or not self._task.cancelling():
+        self._relay.stop()
+        if await self._workers.stop(seconds) or self._task is None:
             await self._stopped.wait()
+        else:
+            self._task.cancel()
 
     async def __aenter__(self) -> Self:
         """Prepare the table and work in the background during the body of the `async with`."""
@@ -402,6 +394,16 @@ class TemporalEngine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def _parts(self) -> tuple[Relay, Workers]:
+        """Return what works in the background from one `run` to its `stop`."""
+        workers = Workers(
+            self._sagas,
+            concurrency=self._concurrency,
+            lease=self._lease,
+            notify=self._notify,
+        )
+        return Relay(self._store, self._sagas, self._outage), workers
+
     def _reached(self) -> Cluster:
         if self._cluster is None:
             raise Unavailable(f"{self.place} has not been reached yet.", reason=Reason.CONNECT)
@@ -416,106 +418,14 @@ class TemporalEngine:
     async def _work(self) -> None:
         """Drive and hand on until it stops, or a part fails."""
         cluster = self._reached()
-        self._activities, self._workers = [], []
-        for definition, saga in self._sagas.items():
-            activities = Activities(saga, self._guards, self._notify)
-            self._activities.append(activities)
-            self._workers.append(self._worker(cluster, definition, activities))
-        parts = [asyncio.create_task(self._drive(worker)) for worker in self._workers]
-        parts.append(asyncio.create_task(self._relay(cluster)))
-        looking = asyncio.create_task(self._look_for_strangers(cluster))
+        relaying = asyncio.create_task(self._relay.run(cluster))
+        working = asyncio.create_task(self._workers.run(cluster))
         try:
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
-            for part in done:
-                part.result()
+            await asyncio.gather(relaying, working)
         finally:
-            for part in (*parts, looking):
+            for part in (relaying, working):
                 part.cancel()
-            await asyncio.gather(*parts, looking, return_exceptions=True)
-
-    async def _drive(self, worker: Worker) -> None:
-        if self._running:  # one that has not begun could not be told to stop
-            await worker.run()
-
-    def _worker(self, cluster: Cluster, definition: str, activities: Activities) -> Worker:
-        beat = timedelta(seconds=self._lease / BEATS)
-        return Worker(
-            cluster.client,
-            task_queue=cluster.queue(definition),
-            workflows=[SagaWorkflow],
-            activities=activities.all(),
-            interceptors=[Reports(asyncio.get_running_loop())],
-            max_concurrent_activities=self._concurrency,
-            sticky_queue_schedule_to_start_timeout=timedelta(seconds=self._lease),
-            max_heartbeat_throttle_interval=beat,
-            default_heartbeat_throttle_interval=beat,
-            # `stop` has a bound of its own
-            graceful_shutdown_timeout=timedelta(days=1),
-        )
-
-    async def _relay(self, cluster: Cluster) -> None:
-        """Hand on what has been committed here, until it stops."""
-        while self._running:
-            self._wake.clear()
-            try:
-                rows = await self._store.read(starts.pending(_BATCH))
-                handed = [self._hand_on(cluster, row) for row in rows]
-                errors = [
-                    error
-                    for error in await asyncio.gather(*handed, return_exceptions=True)
-                    if error is not None
-                ]
-                if errors:
-                    raise errors[0]
-                self._outage.ended()
-            except (Unavailable, Unknown) as error:
-                self._outage.began(error)
-                await _until(self._stopping, _POLL)
-            except TemporalRefused as error:
-                _log.error("a saga cannot be started, and waits: %s", error)
-                await _until(self._stopping, _AGAIN)
-            else:
-                if len(rows) < _BATCH:
-                    await _until(self._wake, _POLL)
-
-    async def _hand_on(self, cluster: Cluster, start: Start) -> None:
-        given = msgspec.json.decode(start.given, type=Begin)
-        try:
-            if not await cluster.start(given, start.queue):
-                begun = await cluster.begun(start.id)
-                saga = self._sagas.get(given.plan.id)
-                if begun is not None and saga is not None:
-                    _compare(saga, start, begun)
-        except SagaConflict as error:
-            _log.error("saga %s was committed and cannot start: %s", start.id, error)
-            await self._store.write(starts.refuse(start.id, error.what))
-        else:
-            await self._store.write(starts.drop([start.id]))
-
-    async def _look_for_strangers(self, cluster: Cluster) -> None:
-        """Say what nobody here can drive."""
-        told: set[str] = set()
-        queues = [cluster.queue(definition) for definition in self._sagas]
-        while self._running:
-            with contextlib.suppress(Unavailable, TemporalRefused):
-                found = await cluster.strangers(queues)
-                for definition in found.keys() - told:
-                    name, version, _ = definition.split("/")
-                    _log.warning(
-                        "%d unfinished saga(s) %s version %s are left alone: this worker does not "
-                        "have that definition. Run one that has it until they have ended.",
-                        found[definition],
-                        name,
-                        version,
-                    )
-                told = set(found)
-            await asyncio.sleep(_STRANGERS)
-
-
-async def _until(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+            await asyncio.gather(relaying, working, return_exceptions=True)
 
 
 def _check(saga: Saga) -> None:
@@ -529,18 +439,6 @@ def _check(saga: Saga) -> None:
         )
     if saga.keep is not None:
         _log.info("keep of saga %s has no effect: the namespace's retention has", saga.name)
-
-
-def _compare(saga: Saga, start: Start, begun: Begin) -> None:
-    given = msgspec.json.decode(start.given, type=Begin)
-    check_same(
-        saga,
-        start.id,
-        bytes(given.input),
-        name=begun.plan.saga,
-        existing=bytes(begun.input),
-        ids="a service",
-    )
 
 
 def _unfinished(saga_id: str, status: str) -> SagaUnfinished:
