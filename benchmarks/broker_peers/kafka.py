@@ -1,0 +1,248 @@
+"""Kafka: the raw client, aiokafka and FastStream."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from broker_peers.load import (
+    PARTITIONS,
+    TOPIC,
+    Counter,
+    Subjects,
+    by_publishers,
+    ours,
+    records,
+    through_lanes,
+)
+from services import make
+
+from switchgear import broker_of
+from switchgear.database.postgres import Postgres
+from switchgear.events.brokers.port import Broker, Record
+
+
+class KafkaPeers:
+    """The raw client, aiokafka and FastStream; each run has a topic of its own."""
+
+    def __init__(self, servers: str) -> None:
+        self._servers = servers
+
+    async def raw_publish(self, count: int) -> float:
+        import confluent_kafka
+
+        name, loop = await self._fresh(), asyncio.get_running_loop()
+        producer = confluent_kafka.Producer(self._settings)
+
+        async def publish(record: Record) -> None:
+            confirmed = loop.create_future()
+            producer.produce(
+                name,
+                record.value,
+                record.key,
+                headers=list(record.headers.items()),
+                on_delivery=lambda *_: confirmed.set_result(None),
+            )
+            await confirmed
+
+        async def poll() -> None:
+            while True:
+                producer.poll(0)
+                await asyncio.sleep(0)
+
+        polling = asyncio.create_task(poll())
+        took = await by_publishers(count, publish)
+        polling.cancel()
+        return took
+
+    async def raw_produce(self, count: int) -> float:
+        return await asyncio.to_thread(self._produce, await self._fresh(), count)
+
+    def _produce(self, name: str, count: int) -> float:
+        import confluent_kafka
+
+        producer = confluent_kafka.Producer(self._settings)
+        found = records(count)
+        began = time.perf_counter()
+        for record in found:
+            headers = list(record.headers.items())
+            producer.produce(name, record.value, record.key, headers=headers)
+            producer.poll(0)
+        producer.flush()
+        return time.perf_counter() - began
+
+    async def raw_consume(self, count: int) -> float:
+        return await asyncio.to_thread(self._consume, await self._filled(count), count)
+
+    def _consume(self, name: str, count: int) -> float:
+        import confluent_kafka
+
+        began = time.perf_counter()
+        consumer = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": self._servers,
+                "group.id": secrets.token_hex(6),
+                "group.protocol": "consumer",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+            }
+        )
+        consumer.subscribe([name])
+        seen = 0
+        while seen < count:
+            found = len(consumer.consume(500, 0.5))
+            seen += found
+            if found:
+                consumer.commit(asynchronous=False)
+        took = time.perf_counter() - began
+        consumer.close()
+        return took
+
+    async def aiokafka_publish(self, count: int) -> float:
+        import aiokafka
+
+        name = await self._fresh()
+        producer = aiokafka.AIOKafkaProducer(
+            bootstrap_servers=self._servers, enable_idempotence=True, linger_ms=5
+        )
+        async with producer:
+
+            async def publish(record: Record) -> None:
+                headers = [(name, value.encode()) for name, value in record.headers.items()]
+                key = (record.key or "").encode()
+                await producer.send_and_wait(name, record.value, key, headers=headers)
+
+            return await by_publishers(count, publish)
+
+    async def aiokafka_consume(self, count: int) -> float:
+        import aiokafka
+
+        name = await self._filled(count)
+        began = time.perf_counter()
+        consumer = aiokafka.AIOKafkaConsumer(
+            name,
+            bootstrap_servers=self._servers,
+            group_id=secrets.token_hex(6),
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
+        async with consumer:
+            seen = 0
+            while seen < count:
+                found = await consumer.getmany(timeout_ms=500, max_records=500)
+                seen += sum(map(len, found.values()))
+                if found:
+                    await consumer.commit()
+            return time.perf_counter() - began
+
+    async def faststream_publish(self, count: int) -> float:
+        from faststream.confluent import KafkaBroker
+
+        name = await self._fresh()
+        async with KafkaBroker(self._servers, logger=None, enable_idempotence=True) as broker:
+            await broker.start()
+            return await by_publishers(
+                count,
+                lambda record: broker.publish(
+                    record.value,
+                    name,
+                    key=(record.key or "").encode(),
+                    headers=dict(record.headers),
+                ),
+            )
+
+    async def faststream_consume(self, count: int) -> float:
+        from faststream import AckPolicy
+        from faststream.confluent import KafkaBroker
+
+        name = await self._filled(count)
+        broker = KafkaBroker(self._servers, logger=None)
+        counter = Counter(count)
+
+        @broker.subscriber(
+            name,
+            group_id=secrets.token_hex(6),
+            auto_offset_reset="earliest",
+            ack_policy=AckPolicy.ACK_FIRST,  # the quickest that it has
+        )
+        async def handle(body: dict[str, Any]) -> None:
+            counter.seen()
+
+        began = time.perf_counter()
+        await broker.start()
+        await counter.done.wait()
+        took = time.perf_counter() - began
+        await broker.stop()
+        return took
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"bootstrap.servers": self._servers, "enable.idempotence": True, "linger.ms": 5}
+
+    async def _fresh(self) -> str:
+        prefix = f"b{secrets.token_hex(6)}."
+        broker = broker_of(f"kafka://{self._servers}?partitions={PARTITIONS}&prefix={prefix}")
+        await broker.retention([TOPIC])  # creates the topic
+        await broker.close()
+        return prefix + TOPIC
+
+    async def _filled(self, count: int) -> str:
+        name = await self._fresh()
+        await asyncio.to_thread(self._produce, name, count)
+        return name
+
+
+async def produce_ours(connect: Callable[[], Broker], count: int) -> float:
+    broker = connect()
+    await broker.publish(records(1))
+    found = records(count)
+    began = time.perf_counter()
+    await asyncio.gather(*(broker.publish(found[at : at + 500]) for at in range(0, count, 500)))
+    took = time.perf_counter() - began
+    await broker.close()
+    return took
+
+
+async def consume_postgres(
+    connect: Callable[[], Broker], database: str, count: int, *, inbox: bool
+) -> float:
+    import asyncpg
+
+    async with asyncpg.create_pool(database, min_size=1, max_size=8) as pool:
+        return await through_lanes(connect(), Postgres(pool), count, inbox=inbox)
+
+
+@asynccontextmanager
+async def kafka_subjects(url: str) -> AsyncIterator[Subjects]:
+    peers = KafkaPeers(url.removeprefix("kafka://"))
+
+    def connect() -> Broker:
+        return broker_of(f"{url}?partitions={PARTITIONS}&prefix={secrets.token_hex(6)}.")
+
+    subjects = ours(connect)
+    subjects["publish"]["raw"] = peers.raw_publish
+    subjects["produce"] = {"ours": partial(produce_ours, connect), "raw": peers.raw_produce}
+    subjects["consume"]["raw"] = peers.raw_consume
+    if importlib.util.find_spec("aiokafka") is not None:
+        subjects["publish"]["aiokafka"] = peers.aiokafka_publish
+        subjects["consume"]["aiokafka"] = peers.aiokafka_consume
+    if importlib.util.find_spec("faststream") is not None:
+        subjects["publish"]["FastStream"] = peers.faststream_publish
+        subjects["consume"]["FastStream"] = peers.faststream_consume
+    with tempfile.TemporaryDirectory(prefix="switchgear-bench-") as folder:
+        server = make("postgresql", Path(folder))
+        for inbox in (False, True):
+            name = f"ours, lanes{' and inbox on PostgreSQL' if inbox else ', no inbox'}"
+            subjects["consume"][name] = partial(consume_postgres, connect, server.url, inbox=inbox)
+        try:
+            yield subjects
+        finally:
+            server.kill()
