@@ -25,7 +25,7 @@ class Weighed(Message):
 app = Service("scale")
 booked = []
 
-@app.on(Weighed, name="book", on_failure="park_key", attempts=1)
+@app.on(Weighed, name="book", on_failure="park_key", attempts=1, runbook="scale_house.py")
 async def book(event: Weighed, tx: Transaction) -> None:
     if event.tons < 0:
         raise ValueError("it floats")
@@ -87,6 +87,7 @@ def test_corrected_and_released(
     assert f"Then: switchgear events redrive {parked}" in said
     shown, _ = typed(capsys, "show", parked, "--json")
     assert json.loads(shown)["headers"]["ce-replaces"].startswith("test/")
+    assert json.loads(shown)["runbook"] == "scale_house.py"
     typed(capsys, "redrive", parked)
     assert asyncio.run(booked()) == [4, 5]
 

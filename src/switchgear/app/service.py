@@ -274,7 +274,7 @@ class Service:
             await tx.refute(step, id(event), actor=actor, evidence=evidence(event))
 
         # a worker may be at work on the saga: it is asked again until that has ended
-        self.on(event, name=name, on_failure="park_key", attempts=20)(refuted)
+        self.on(event, name=name, on_failure="park_key", attempts=20, emits=[])(refuted)
 
     def notifies(self, hook: Hook) -> Hook:
         """Tell somebody of every saga that waits for a person: `async def page(item: WorkItem)`.

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from switchgear.app.reaction import Reaction
 from switchgear.app.service import Service
 from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.cli.databases import Opened, databases, has_table, of_service
@@ -77,11 +78,13 @@ async def show(config: Config, given: str, *, as_json: bool = False, raw: bool =
     if raw:
         sys.stdout.buffer.write(event.data)
         return
+    runbook = _runbook(config, name, event)
+    told = _plain(name, event) | ({"runbook": runbook} if runbook else {})
     if as_json:
-        print(json.dumps(_plain(name, event)))
+        print(json.dumps(told))
         return
     console = screen()
-    rows = [[key, str(value)] for key, value in _plain(name, event).items() if key != "headers"]
+    rows = [[key, str(value)] for key, value in told.items() if key != "headers"]
     rows += [[header, value] for header, value in sorted(event.headers.items())]
     table(("", ""), rows, console)
 
@@ -177,17 +180,34 @@ def _check(config: Config, service: str, event: ParkedEvent, data: bytes) -> Non
 
 def _contract(config: Config, service: str, event: ParkedEvent) -> EventContract:
     """Return the contract by which the service reads an event."""
+    reaction = _reaction(config, service, event)
+    if reaction is not None:
+        return reaction.contract
+    raise UsageError(
+        f"{event.consumer} has no handler of {event.type} by which the payload could be checked.",
+        fix="Write it as it has to be, and say --unchecked.",
+    )
+
+
+def _reaction(config: Config, service: str, event: ParkedEvent) -> Reaction | None:
+    """Return the handler of an event, as the service's module declares it."""
     add_to_path(import_path(config))
     target = config.service(service).app
     app = load_target(target) if target else None
     for reaction in app.reactions if isinstance(app, Service) else ():
         named = f"{service}.{reaction.name}" == event.consumer
         if named and reaction.contract.type == event.type:
-            return reaction.contract
-    raise UsageError(
-        f"{event.consumer} has no handler of {event.type} by which the payload could be checked.",
-        fix="Write it as it has to be, and say --unchecked.",
-    )
+            return reaction
+    return None
+
+
+def _runbook(config: Config, service: str, event: ParkedEvent) -> str | None:
+    """Return what a person reads about an event; None also where the module is not here."""
+    try:
+        reaction = _reaction(config, service, event)
+    except OperationError:
+        return None
+    return None if reaction is None else reaction.runbook
 
 
 async def _with_events(opened: list[Opened]) -> list[Opened]:

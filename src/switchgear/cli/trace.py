@@ -50,7 +50,10 @@ async def trace(
 async def _log(broker: Broker, log: object) -> tuple[Searchable | None, str | None]:
     """Return the broker as what can be searched, or None and why it cannot."""
     if not isinstance(log, Searchable):
-        return None, "this broker does not keep what was read, so events are not looked for there"
+        return (
+            None,
+            "what this broker holds is not read after the fact",
+        )
     try:
         await broker.lag("switchgear", [])
     except BrokerUnavailable as error:

@@ -102,6 +102,15 @@ def test_what_is_not_declared() -> None:
     assert "does not say what it emits" in follows(chain, "x")
 
 
+def test_what_is_not_declared_is_not_made_up() -> None:
+    silent = HandlerDeclared("h", "x")
+    chain = merged([service("a", silent, publishes=("x",)), service("b", handler("x"))])
+    told = explain(chain, "x", chain.step("b.on_x", chain.steps))[0]
+    assert told.unsaid == ("a.h",)
+    assert "What follows from a.h is not declared." in told.text()
+    assert explain(chain, "x", chain.step("a.h", chain.steps))[0].unsaid == ()
+
+
 def test_one_event_described_in_two_ways() -> None:
     chain = merged(
         [

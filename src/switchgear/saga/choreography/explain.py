@@ -95,6 +95,8 @@ class Explanation:
     """What may run: it depends on what others publish."""
     waits: tuple[str, ...]
     """What waits behind it, in the same queue, should its event come."""
+    unsaid: tuple[str, ...]
+    """What runs, or may, and does not say what it publishes: more may follow from it."""
     never: tuple[str, ...]
     """What would have been done, and is not."""
     undone: tuple[Undoing, ...]
@@ -124,6 +126,8 @@ class Explanation:
             lines.append(f"May run, as others decide: {', '.join(self.perhaps)}.")
         if self.waits:
             lines.append(f"Waits behind it, if its event comes: {', '.join(self.waits)}.")
+        if self.unsaid:
+            lines.append(f"What follows from {', '.join(self.unsaid)} is not declared.")
         if self.never:
             lines.append(f"Does not happen: {', '.join(self.never)}.")
         if self.undone:
@@ -255,6 +259,11 @@ class _Case:
             beside=_names(self.certain),
             perhaps=_names(self.perhaps),
             waits=_names(self.waits),
+            unsaid=_names(
+                step
+                for step in (*self.path, *self.certain, *self.perhaps)
+                if step.handler.emits is None
+            ),
             never=_names(
                 step
                 for step in reach(chain, [self.event])
