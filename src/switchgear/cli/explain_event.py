@@ -120,7 +120,7 @@ def _told(
     steps = list(reach(chain, [event]))
     step = chain.step(fails, steps)
     way = GIVES_UP if how in (None, GIVES_UP) else chain.event(how or "")
-    return explain(chain, event, step, way, [chain.step(one, steps) for one in after])
+    return explain(chain, event, step, way, after=[chain.step(one, steps) for one in after])
 
 
 def _plain(chain: Chain, event: str, told: Sequence[Explanation]) -> dict[str, Any]:

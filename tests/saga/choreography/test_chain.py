@@ -21,7 +21,7 @@ from switchgear.saga.choreography.declared import (
     write,
 )
 from switchgear.saga.choreography.draw import drawn, follows
-from switchgear.saga.choreography.explain import explain, explain_all, turning
+from switchgear.saga.choreography.explain import Turning, explain, explain_all
 from switchgear.saga.choreography.findings import findings
 from switchgear.saga.choreography.reach import MOST, cycles, reach, routes
 from tests.saga.choreography.shop import Shop
@@ -173,8 +173,9 @@ def test_which_way() -> None:
     ship = chain.step("shipping.ship", chain.steps)
     (told,) = explain(chain, event, cancel, after=[ship])
     assert told.text().startswith("OrderPlaced: orders.cancel keeps failing, after shipping.ship ")
-    assert turning(chain, event, ship) == ("shop.shipping.Undeliverable",)
-    assert turning(chain, event, cancel) == ()
+    turning = Turning(chain, event)
+    assert turning(ship) == ("shop.shipping.Undeliverable",)
+    assert turning(cancel) == ()
     with pytest.raises(UsageError, match="OrderPlaced does not lead to orders.cancel by orders.cl"):
         explain(chain, event, cancel, after=[chain.step("orders.close", chain.steps)])
     with pytest.raises(UsageError, match="does not say that it publishes x"):

@@ -35,9 +35,9 @@ class Origin:
         return f"{self.service} ({short(self.event)})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One handler of one kind of event."""
+    """One handler of one kind of event. A chain makes each of its steps once."""
 
     service: str
     subscription: SubscriptionDeclared
@@ -110,6 +110,18 @@ class Chain:
         for step in self.steps:
             found.setdefault(step.event, []).append(step)
         return {event: tuple(steps) for event, steps in found.items()}
+
+    @cached_property
+    def _from(self) -> Mapping[str, tuple[Step, ...]]:
+        found: dict[str, list[Step]] = {}
+        for step in self.steps:
+            for event in step.emits:
+                found.setdefault(event, []).append(step)
+        return {event: tuple(steps) for event, steps in found.items()}
+
+    def emitting(self, event: str) -> tuple[Step, ...]:
+        """Return the handlers that may publish an event."""
+        return self._from.get(event, ())
 
     def on(self, event: str) -> tuple[Step, ...]:
         """Return the handlers of an event."""

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 
 from switchgear.errors import UsageError
 from switchgear.saga.choreography.chain import Chain, Origin, Part, Step, short
-from switchgear.saga.choreography.reach import reach, routes
+from switchgear.saga.choreography.reach import leading, reach, routes
 
 __all__ = [
     "GIVES_UP",
@@ -32,7 +32,6 @@ __all__ = [
     "Undoing",
     "explain",
     "explain_all",
-    "turning",
 ]
 
 Ends: TypeAlias = Literal["blocked", "parked", "skipped", "undone", "partly-undone"]
@@ -159,28 +158,49 @@ class Explanation:
             yield f"Nobody undoes: {', '.join(nobody)}."
 
 
-def turning(chain: Chain, event: str, step: Step) -> tuple[str, ...]:
-    """Return what `step` may publish that turns the chain of `event` round.
+class Turning:
+    """What each handler may publish that turns the chain of `event` round.
 
     What an undo publishes says that it is done: it has turned round before.
     """
-    if step.handler.undoes:
-        return ()
-    before: set[Part] = {*chain.origins(event)}
-    before.update(one for way in routes(chain, event, step) for one in way)
-    return tuple(
-        emitted
-        for emitted in step.emits
-        if any(before & {*chain.undone(one)} for one in chain.on(emitted))
-    )
+
+    def __init__(self, chain: Chain, event: str) -> None:
+        self._chain = chain
+        self._event = event
+        self._reached = frozenset(reach(chain, [event]))
+        self._known: dict[Step, tuple[str, ...]] = {}
+
+    def __call__(self, step: Step) -> tuple[str, ...]:
+        """Return the types of those events."""
+        found = self._known.get(step)
+        if found is None:
+            found = self._known[step] = () if step.handler.undoes else self._of(step)
+        return found
+
+    def _of(self, step: Step) -> tuple[str, ...]:
+        chain = self._chain
+        before: set[Part] = {*chain.origins(self._event)}
+        before.update(self._reached & leading(chain, step))
+        return tuple(
+            emitted
+            for emitted in step.emits
+            if any(before & {*chain.undone(one)} for one in chain.on(emitted))
+        )
 
 
 def explain(
-    chain: Chain, event: str, fails: Step, how: str = GIVES_UP, after: Iterable[Step] = ()
+    chain: Chain,
+    event: str,
+    fails: Step,
+    how: str = GIVES_UP,
+    *,
+    after: Iterable[Step] = (),
+    turning: Turning | None = None,
 ) -> list[Explanation]:
     """Explain what happens when `fails` fails in the way `how`, for each way that leads there.
 
-    Only the ways through all of `after` are told. Raises `UsageError` if the event does not lead to
+    Only the ways through all of `after` are told. `turning` is that of the chain and event, where
+    it is known already. Raises `UsageError` if the event does not lead to
     it (so), or if it does not publish `how`.
     """
     ways = [way for way in routes(chain, event, fails) if {*after} <= {*way}]
@@ -195,24 +215,32 @@ def explain(
             f"{fails.name} does not say that it publishes {how}.",
             fix=f"It emits {emits}; the other way to fail is {GIVES_UP}.",
         )
-    return [_Case(chain, event, way, fails, how).told() for way in ways]
+    turning = turning or Turning(chain, event)
+    return [_Case(chain, event, way, fails, how, turning).told() for way in ways]
 
 
 def explain_all(chain: Chain, event: str) -> list[Explanation]:
     """Explain every failure point: each handler that gives up, and each that turns it round."""
+    turning = Turning(chain, event)
     return [
         told
         for step in reach(chain, [event])
-        for how in (GIVES_UP, *turning(chain, event, step))
-        for told in explain(chain, event, step, how)
+        for how in (GIVES_UP, *turning(step))
+        for told in explain(chain, event, step, how, turning=turning)
     ]
 
 
 class _Case:
     """One handler that fails in one way after one way there: who runs, and what comes of it."""
 
-    def __init__(
-        self, chain: Chain, event: str, path: tuple[Step, ...], fails: Step, how: str
+    def __init__(  # noqa: PLR0917  made in one place
+        self,
+        chain: Chain,
+        event: str,
+        path: tuple[Step, ...],
+        fails: Step,
+        how: str,
+        turning: Turning,
     ) -> None:
         self.chain = chain
         self.event = event
@@ -222,7 +250,7 @@ class _Case:
         later = [one.event for one in (*path, fails)][1:]
         self.published = dict(zip(path, later, strict=True))
         """What each handler on the way has published, so that the chain went on."""
-        self.turning = {step: turning(chain, event, step) for step in path}
+        self.turning = {step: turning(step) for step in path}
         self.refused = {step for step in path if self.published[step] in self.turning[step]}
         happened = {event, *later, *([how] if how != GIVES_UP else [])}
         off = [fails] if how == GIVES_UP else []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from heapq import heappop, heappush
+from itertools import count
 from typing import Final
 
 from switchgear.saga.choreography.chain import Chain, Step
 
-__all__ = ["MOST", "Emitting", "cycles", "plainly", "reach", "routes"]
+__all__ = ["MOST", "Emitting", "cycles", "leading", "plainly", "reach", "routes"]
 
 MOST: Final = 50
 """Ways to one handler that are looked at."""
@@ -45,21 +47,49 @@ def reach(
     return found
 
 
+def leading(chain: Chain, step: Step) -> set[Step]:
+    """Return the handlers that may lead to `step`."""
+    distances = _distances(chain, step)
+    return {one for event in distances for one in chain.emitting(event)}
+
+
+def _distances(chain: Chain, step: Step) -> dict[str, int]:
+    """Return the events that may lead to `step`, with the least number of handlers in between."""
+    found = {step.event: 0}
+    waiting = deque([step.event])
+    while waiting:
+        event = waiting.popleft()
+        for one in chain.emitting(event):
+            if one.event not in found:
+                found[one.event] = found[event] + 1
+                waiting.append(one.event)
+    return found
+
+
 def routes(chain: Chain, event: str, step: Step) -> list[tuple[Step, ...]]:
     """Return the ways from `event` to `step`: the handlers before it, in order; short ones first.
 
     None goes through a handler twice. Of very many, the shortest `MOST` are returned.
     """
+    distances = _distances(chain, step)
     found: list[tuple[Step, ...]] = []
-    leading = {one for one in chain.steps if one == step or step in reach(chain, one.emits)}
-    waiting: deque[tuple[tuple[Step, ...], str]] = deque([((), event)])
+    numbers = count()
+    # by the length that a way has at least; of equal ones those first that are nearest to the end
+    waiting: list[tuple[int, int, int, tuple[Step, ...], str]] = [(0, 0, next(numbers), (), event)]
     while waiting and len(found) < MOST:
-        path, heard = waiting.popleft()
+        _, _, _, path, heard = heappop(waiting)
         for one in chain.on(heard):
-            if one == step:
+            if one is step:
                 found.append(path)
-            elif one in leading and one not in path:
-                waiting += [((*path, one), emitted) for emitted in one.emits]
+                continue
+            if one in path:
+                continue
+            length = len(path) + 1
+            for emitted in one.emits:
+                if emitted in distances:
+                    least = length + distances[emitted]
+                    way = (*path, one)
+                    heappush(waiting, (least, -length, next(numbers), way, emitted))
     return found
 
 
