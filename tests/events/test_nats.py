@@ -259,7 +259,6 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 @given(st.none() | TEXT, st.dictionaries(TEXT.filter(bool), TEXT, max_size=5))
 def test_any_headers_come_back(key, headers):
-    headers.pop("switchgear-key", None)
     headers.pop("ce-partitionkey", None)
     wire = wire_headers(Record(TOPIC, key, headers, b""))
     for name, value in wire.items():
@@ -281,6 +280,18 @@ def test_headers_are_those_of_cloudevents_and_the_key_is_there_once():
         "%53tatus": "503",
     }
     assert wire_headers(Record(TOPIC, "other", headers, b""))["switchgear-key"] == "other"
+
+
+async def test_headers_of_any_name_arrive(url, opening):
+    broker = opening(f"{url}&partitions=1")
+    printable = "".join(map(chr, range(0x20, 0x7F)))
+    headers = {f"x{one}": f"{one}y" for one in printable} | {printable: printable, "ö\n☃": "\r\n\0"}
+    headers |= {"Status": "503", "Nats-Rollup": "all", "switchgear-key": "k", "A": "1", "a": "2"}
+    sent = Record(TOPIC, "\n", headers, b"")
+    await broker.publish([sent, sent])
+    found = await received(await broker.subscribe("g", [TOPIC]), 2)
+    assert [(one.key, one.headers) for one in found] == [("\n", headers)] * 2
+    assert (await broker.lag("g", [TOPIC])).events == 2
 
 
 async def test_what_others_wrote_is_read(url, prefix, opening, raw):

@@ -2,9 +2,9 @@
 
 NATS headers are lines of `name: value`, trimmed, without line breaks, the names in ASCII. So values
 are percent-encoded by the rule of CloudEvents' bindings for HTTP and NATS: space, double quote,
-percent and whatever is not printable ASCII, as the bytes of UTF-8. Names likewise, with what ends a
-name. `Status` and what begins with `Nats-` are the server's own: a header of ours of such a name is
-encoded in its first letter, and the server's are not delivered.
+percent and whatever is not printable ASCII, as the bytes of UTF-8. Names likewise, with what no
+token has. `Status` and what begins with `Nats-` are the server's own, and are not delivered; a
+header of ours of such a name is encoded in its first letter.
 
 The key is in `ce-partitionkey`, where every event of ours has it; a record whose key is another
 has it in `switchgear-key`.
@@ -16,6 +16,7 @@ import re
 import string
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -27,11 +28,11 @@ KEY: Final = "switchgear-key"
 """Has the key of a record where `ce-partitionkey` does not."""
 _PARTITION_KEY: Final = "ce-partitionkey"
 _PLAIN: Final = re.compile(r"[!#$&-~]*")
-_PLAIN_NAME: Final = re.compile(r"[!#$&-9;-~]+")
 _SAFE: Final = string.punctuation.replace('"', "").replace("%", "")
-_SAFE_NAME: Final = _SAFE.replace(":", "")
+_SAFE_NAME: Final = "!#$&'*+-.^_`|~"
+"""What a name may have beside letters and digits: a token of HTTP (RFC 9110), but no percent."""
 _SERVERS: Final = "nats-"
-_STATUS: Final = "status"
+_RESERVED: Final = {"status", KEY}
 _LINE: Final = 4
 _FRAME: Final = 200
 """Room for the lines that a batch adds, and those around the headers."""
@@ -48,10 +49,12 @@ def wire_headers(record: Record) -> dict[str, str]:
 def headers_of(headers: Mapping[str, str] | None) -> tuple[str | None, dict[str, str]]:
     """Return the key and the headers of a message."""
     found = {}
+    key = None
     for name, encoded in (headers or {}).items():
-        if name[:5].lower() != _SERVERS:
+        if name == KEY:
+            key = _decoded(encoded)
+        elif name[:5].lower() != _SERVERS:
             found[_decoded(name)] = _decoded(encoded)
-    key = found.pop(KEY, None)
     return (found.get(_PARTITION_KEY) if key is None else key), found
 
 
@@ -72,9 +75,10 @@ def _value(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else quote(text, safe=_SAFE)
 
 
+@lru_cache(maxsize=1024)  # there are few, and each record has them
 def _name(text: str) -> str:
-    encoded = text if _PLAIN_NAME.fullmatch(text) else quote(text, safe=_SAFE_NAME)
-    if encoded[:5].lower() == _SERVERS or encoded.lower() == _STATUS:
+    encoded = quote(text, safe=_SAFE_NAME)
+    if encoded[:5].lower() == _SERVERS or encoded.lower() in _RESERVED:
         return f"%{ord(encoded[0]):X}{encoded[1:]}"
     return encoded
 
