@@ -165,6 +165,25 @@ async def test_what_the_server_refuses_alone_is_not_committed(pool):
     assert await rows(pool) == [(1, "x")]
 
 
+@pytest.mark.parametrize("when", ["INITIALLY IMMEDIATE", "INITIALLY DEFERRED"])
+async def test_what_cannot_be_serialised_is_not_committed(pool, when):
+    database = database_of(pool)
+    await pool.execute(
+        "CREATE FUNCTION loses() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'too late' USING ERRCODE = '40001'; END $$"
+    )
+    await pool.execute(
+        f"CREATE CONSTRAINT TRIGGER loses AFTER INSERT ON t DEFERRABLE {when} "
+        "FOR EACH ROW EXECUTE FUNCTION loses()"
+    )
+    with pytest.raises(DatabaseUnavailable, match="too late"):
+        await database.alone("INSERT INTO t VALUES (?, ?)", 1, "x")
+    with pytest.raises(DatabaseUnavailable, match="too late"):
+        async with database.transaction() as tx:
+            await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+    assert await rows(pool) == []
+
+
 async def test_a_connection_lost_during_a_statement_alone_is_unknown(pool, postgres_server):
     database = database_of(pool)
     killer = await asyncpg.connect(postgres_server.url)

@@ -242,9 +242,11 @@ class Postgres:
             if not ending.cancelled():
                 ending.exception()
             raise
-        except (asyncpg.SerializationError, asyncpg.IntegrityConstraintViolationError):
-            raise  # the server answered: it was not committed
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+        except (
+            asyncpg.SerializationError,
+            asyncpg.LockNotAvailableError,
+            asyncpg.DeadlockDetectedError,
+        ) as error:  # the server answered
             raise DatabaseUnavailable(f"not committed: {error}", cause=error) from error
         except self.errors as error:
             raise Unknown(
