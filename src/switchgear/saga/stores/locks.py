@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from switchgear.database.port import Dialect
-from switchgear.saga.stores.port import Unit, Wish, in_list
+from switchgear.saga.stores.port import Unit, Wish, among
 
 __all__ = ["LOCKS", "ask", "free", "holders"]
 
@@ -70,11 +70,12 @@ def ask(saga_id: str, wishes: Sequence[Wish]) -> Unit[tuple[str, str] | list[str
 
 def free(dialect: Dialect, now: str, ids: Sequence[str]) -> Unit[None]:
     """Hand the locks of sagas that have ended to those that wait longest. `now` is SQL."""
+    these, args = among(dialect, ids)
     sql = (
         "SELECT name FROM switchgear_saga_locks "  # noqa: S608  constants
-        f"WHERE saga IN {in_list(ids)} ORDER BY name{_HOLD[dialect]}"
+        f"WHERE saga {these} ORDER BY name{_HOLD[dialect]}"
     )
-    names = yield sql, tuple(ids)
+    names = yield sql, args
     for (name,) in names:
         sql = (
             "SELECT turn, saga FROM switchgear_saga_lock_waits WHERE name = ? ORDER BY turn LIMIT 1"

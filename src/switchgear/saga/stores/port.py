@@ -27,6 +27,7 @@ __all__ = [
     "Unit",
     "Wish",
     "Write",
+    "among",
     "drive",
     "drive_sync",
     "in_list",
@@ -191,6 +192,16 @@ async def drive(run: Callable[..., Awaitable[list[Row]]], unit: Unit[T]) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+
+
+def among(dialect: Dialect, values: Sequence[str]) -> tuple[str, tuple[Value, ...]]:
+    """Return the condition that a text is one of `values`, and its arguments.
+
+    On PostgreSQL it is one statement for any number of them, which stays prepared.
+    """
+    if dialect == "postgres":
+        return "= ANY(CAST(? AS TEXT[]))", ([*values],)
+    return f"IN {in_list(values)}", tuple(values)
 
 
 def in_list(values: Sequence[Value]) -> str:

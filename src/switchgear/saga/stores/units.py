@@ -28,6 +28,7 @@ from switchgear.saga.stores.port import (
     Started,
     Unit,
     Write,
+    among,
     in_list,
 )
 
@@ -205,11 +206,12 @@ class Units:
 
     def lines(self, ids: Sequence[str]) -> Unit[dict[str, list[Line]]]:
         """Return the journals of the sagas `ids`."""
+        these, args = among(self._dialect, ids)
         sql = (
             f"SELECT id, {_LINE} FROM switchgear_saga_journal "  # noqa: S608  constants
-            f"WHERE id IN {in_list(ids)} ORDER BY id, seq"
+            f"WHERE id {these} ORDER BY id, seq"
         )
-        rows = yield sql, tuple(ids)
+        rows = yield sql, args
         found: dict[str, list[Line]] = {saga_id: [] for saga_id in ids}
         for saga_id, *line in rows:
             found[saga_id].append(_line(line))
@@ -330,11 +332,12 @@ class Units:
         if not rows:
             return []
         ids = [row[0] for row in rows]
+        these, args = among(self._dialect, ids)
         sql = (
             "UPDATE switchgear_sagas SET owner = ?, fence = fence + 1, "  # noqa: S608  constants
-            f"wake = {self._now} + ? WHERE id IN {in_list(ids)}"
+            f"wake = {self._now} + ? WHERE id {these}"
         )
-        yield sql, (owner, lease, *ids)
+        yield sql, (owner, lease, *args)
         for saga_id, former in rows:
             if former is not None:
                 yield from self._interrupt(saga_id, at)
@@ -353,8 +356,9 @@ class Units:
 
     def load(self, ids: Sequence[str]) -> Unit[list[Claimed]]:
         """Return sagas that this worker holds, with their journals."""
-        sql = f"SELECT {_SAGA} FROM switchgear_sagas WHERE id IN {in_list(ids)}"  # noqa: S608
-        sagas = yield sql, tuple(ids)
+        these, args = among(self._dialect, ids)
+        sql = f"SELECT {_SAGA} FROM switchgear_sagas WHERE id {these}"  # noqa: S608
+        sagas = yield sql, args
         lines = yield from self.lines(ids)
         return [Claimed(_saga(row), lines[row[0]], len(lines[row[0]])) for row in sagas]
 
@@ -369,11 +373,12 @@ class Units:
 
     def give_back(self, owner: str, ids: Sequence[str]) -> Unit[None]:
         """End the leases of sagas that `owner` holds and does not drive."""
+        these, args = among(self._dialect, ids)
         sql = (
             f"UPDATE switchgear_sagas SET wake = {self._now} "  # noqa: S608  constants
-            f"WHERE owner = ? AND id IN {in_list(ids)}"
+            f"WHERE owner = ? AND id {these}"
         )
-        yield sql, (owner, *ids)
+        yield sql, (owner, *args)
 
     def owners(self) -> Unit[list[str]]:
         """Return the owners of leases."""
@@ -423,16 +428,18 @@ class Units:
 
     def delete(self, ids: Sequence[str]) -> Unit[int]:
         """Delete those of `ids` that have ended, with all that is recorded of them."""
+        these, args = among(self._dialect, ids)
         sql = (
-            f"DELETE FROM switchgear_sagas WHERE id IN {in_list(ids)} "  # noqa: S608  constants
+            f"DELETE FROM switchgear_sagas WHERE id {these} "  # noqa: S608  constants
             "AND ended IS NOT NULL RETURNING id"
         )
-        rows = yield sql, tuple(ids)
+        rows = yield sql, args
         gone = [row[0] for row in rows]
         if gone:
             for table, column in (("journal", "id"), ("items", "saga")):
-                sql = f"DELETE FROM switchgear_saga_{table} WHERE {column} IN {in_list(gone)}"  # noqa: S608
-                yield sql, tuple(gone)
+                these, args = among(self._dialect, gone)
+                sql = f"DELETE FROM switchgear_saga_{table} WHERE {column} {these}"  # noqa: S608
+                yield sql, args
         return len(gone)
 
     def plan(self, definition: str) -> Unit[bytes | None]:
