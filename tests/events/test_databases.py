@@ -1,8 +1,10 @@
 """A subscription on every kind of database: the inbox and the handler's writes commit together."""
 
 import asyncio
+import contextlib
 from collections import Counter
 
+import asyncpg
 import pytest
 
 from switchgear.database.postgres import Postgres
@@ -199,6 +201,54 @@ async def test_on_postgresql_a_commit_that_is_refused_is_blamed_on_its_event(poo
     assert (parked.key, parked.attempts) == ("b", 2)
     assert "ForeignKeyViolationError" in parked.error
     assert await pool.fetchval("SELECT count(*) FROM child") == 3
+    await bus.stop()
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["tx", "connection"])
+async def test_of_events_that_share_a_transaction_one_is_undone_alone(pool, broker, direct):
+    bus = Bus(broker, Postgres(pool), "service")
+    await pool.execute("CREATE TABLE seen (id TEXT, number INT)")
+    calls = Counter()
+
+    @bus.on(OrderPlaced, name="react", on_failure="block_key", backoff=0.01)
+    async def react(event, tx):
+        calls[event.order_id] += 1
+        execute = tx.connection.execute if direct else tx.execute
+        if event.order_id != "quiet":
+            await execute("INSERT INTO seen VALUES ($1, $2)", event.order_id, event.number)
+        if event.order_id == "c" and calls["c"] <= 2:
+            raise ConnectionError("again")
+
+    await bus.start()
+    bus._consumers["service.react"]._pace._mean = 0.001  # they share a transaction
+    await publish(bus, *(placed(key, 1) for key in ["a", "b", "quiet", "c", "d"] * 2))
+    await until(lambda: _settled(bus))
+    found = Counter(row[0] for row in await pool.fetch("SELECT id FROM seen"))
+    assert found == {"a": 2, "b": 2, "c": 2, "d": 2}
+    assert calls["c"] >= 4
+    await bus.stop()
+
+
+async def test_an_event_whose_handler_catches_what_aborts_its_transaction_is_not_lost(pool, broker):
+    bus = Bus(broker, Postgres(pool), "service")
+    await pool.execute("CREATE TABLE seen (id TEXT PRIMARY KEY)")
+
+    @bus.on(OrderPlaced, name="react", on_failure="park_key", attempts=2, backoff=0.01)
+    async def react(event, tx):
+        await tx.execute("INSERT INTO seen VALUES ($1)", event.order_id)
+        if event.order_id == "b":
+            with contextlib.suppress(asyncpg.UniqueViolationError):
+                await tx.execute("INSERT INTO seen VALUES ('b')")
+
+    await bus.start()
+    bus._consumers["service.react"]._pace._mean = 0.001  # they share a transaction
+    await publish(bus, *(placed(key, 1) for key in "abcd"))
+    await until(lambda: _parked(bus, 1))
+    await until(lambda: _settled(bus))
+    (parked,) = await bus.parked.list()
+    assert (parked.key, parked.attempts) == ("b", 2)
+    assert "nothing was committed" in parked.error
+    assert sorted(row[0] for row in await pool.fetch("SELECT id FROM seen")) == ["a", "c", "d"]
     await bus.stop()
 
 

@@ -85,6 +85,10 @@ class PostgresTransaction(Callbacks):
         """Run one portable statement and return its rows."""
         return await self.execute(placeholders(sql, "$"), *args)
 
+    async def script(self, sql: str) -> None:
+        """Run statements without arguments and rows, in one way there and back."""
+        await self.connection.execute(sql)
+
 
 class Postgres:
     """PostgreSQL through `pool`.

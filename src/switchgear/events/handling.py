@@ -5,6 +5,12 @@ inside a savepoint if there are several, and commits them together. A lazy unit 
 first statement: on SQLite, a handler that first asks another service then does not hold the only
 writer meanwhile.
 
+The savepoint of an event is set by its first statement, in one way there and back with the release
+of the one before: a handler that writes nothing costs none. Who takes the driver's own connection
+may write without our seeing it. So the first time the events before it are not protected from it,
+and if it fails, the unit is rolled back and each of its events is handled alone (`Unprotected`);
+from then on the subscription's savepoints are set before its handlers run.
+
 On SQLite a statement costs a few microseconds and a change of threads a hundred. While the unit has
 the writer to itself, and the writer's thread waits for it, statements run right here; one that was
 slow before goes to that thread, so that it does not hold up the event loop.
@@ -28,14 +34,14 @@ from switchgear.database.port import (
     Transaction,
     Value,
 )
-from switchgear.database.postgres import Postgres
+from switchgear.database.postgres import Postgres, PostgresTransaction
 from switchgear.database.sqlite import Sqlite, SqliteTransaction
 from switchgear.errors import DatabaseError
 from switchgear.events.inbox import Inbox
 from switchgear.events.outbox import Outbox, Prepared
 from switchgear.events.sql import execute_many, write_many
 
-__all__ = ["Duplicate", "HandlerTransaction", "Undo", "Unit", "shares"]
+__all__ = ["Duplicate", "HandlerTransaction", "Undo", "Unit", "Unprotected", "shares"]
 
 T = TypeVar("T")
 
@@ -132,6 +138,10 @@ class Undo(Exception):
     """Leave the unit without committing; what is to be reported is already known."""
 
 
+class Unprotected(Exception):
+    """Leave the unit without committing: each of its events has to be handled alone."""
+
+
 class Unit:
     """One transaction for `events` (their identities) of one consumer; use it with `async with`.
 
@@ -147,6 +157,7 @@ class Unit:
         events: Sequence[str],
         *,
         slow: dict[str, int],
+        eager: bool = False,
     ) -> None:
         self._database = database
         self._inbox = inbox
@@ -159,6 +170,13 @@ class Unit:
         self._unhandled: set[str] = set()
         """Claimed by this unit and not handled in it, so far."""
         self._shared = len(events) > 1
+        self._eager = eager
+        self._saved = self._exposed = False
+        """Whether a savepoint is set; whether the event under way may have written without one."""
+        self._pending = False
+        """The event under way has no savepoint of its own yet."""
+        self.direct = False
+        """Whether a handler has taken the driver's own connection."""
         self.tx: Transaction | None = None
         self.waited = 0.0
         """Seconds that it took to begin."""
@@ -215,13 +233,31 @@ class Unit:
 
     async def begin(self) -> None:
         """Begin the work of one event."""
-        if self._shared:
-            await self._savepoint("SAVEPOINT event")
+        self._pending, self._exposed = self._shared, False
+        if self._eager:
+            await self.protect()
 
-    async def keep(self, scope: HandlerTransaction) -> None:
+    async def protect(self) -> None:
+        """Set the savepoint of the event under way, unless that is done already."""
+        if not self._pending:
+            return
+        self._pending, saved = False, self._saved
+        self._saved = True
+        try:
+            release = ["RELEASE SAVEPOINT event"] if saved else []
+            await self._savepoint(*release, "SAVEPOINT event")
+        except BaseException:
+            # an earlier event has caught the error of a statement, which has aborted them all
+            self._exposed = True
+            raise
+
+    def expose(self) -> None:
+        """Take note that the driver's own connection is taken."""
+        self.direct = True
+        self._exposed = self._exposed or self._pending
+
+    def keep(self, scope: HandlerTransaction) -> None:
         """Keep the work of one event, to be committed with the others'."""
-        if self._shared:
-            await self._savepoint("RELEASE SAVEPOINT event")
         self.handled(scope.event)
         self._rows += scope.rows
         self._callbacks += scope.callbacks
@@ -236,17 +272,24 @@ class Unit:
     async def undo(self) -> None:
         """Undo the work of one event since `begin`; the others' stays.
 
-        Raises `Undo`, to be caught outside of the unit, where the event has it to itself.
+        Raises `Undo`, to be caught outside of the unit, where the event has it to itself, and
+        `Unprotected` where the others' cannot stay.
         """
         if not self._shared:
             raise Undo
-        await self._savepoint("ROLLBACK TO SAVEPOINT event")
-        await self._savepoint("RELEASE SAVEPOINT event")
+        if self._exposed:
+            raise Unprotected
+        if not self._pending:
+            await self._savepoint("ROLLBACK TO SAVEPOINT event")
 
-    async def _savepoint(self, sql: str) -> None:
+    async def _savepoint(self, *statements: str) -> None:
         tx = await self.open()
-        if not (isinstance(tx, _Inline) and tx.savepoint(sql)):
-            await tx.run(sql)
+        if isinstance(tx, PostgresTransaction):
+            await tx.script("; ".join(statements))
+            return
+        for sql in statements:
+            if not (isinstance(tx, _Inline) and tx.savepoint(sql)):
+                await tx.run(sql)
 
 
 class HandlerTransaction:
@@ -279,6 +322,7 @@ class HandlerTransaction:
                 "the transaction has not begun: on SQLite it begins with the first statement.",
                 fix="Use `await tx.step(lambda connection: ...)`.",
             )
+        self._unit.expose()
         return self._unit.tx.connection
 
     async def execute(self, sql: str, *args: Any) -> list[Row]:
@@ -314,11 +358,12 @@ class HandlerTransaction:
 
     async def _begun(self) -> Transaction:
         tx = self._unit.tx
-        if tx is not None and self._unit.claims(self.event):
-            return tx
-        if not await self._unit.is_fresh(self.event):
-            raise Duplicate(f"{self.event} was handled by another member meanwhile.")
-        return await self._unit.open()
+        if tx is None or not self._unit.claims(self.event):
+            if not await self._unit.is_fresh(self.event):
+                raise Duplicate(f"{self.event} was handled by another member meanwhile.")
+            tx = await self._unit.open()
+        await self._unit.protect()
+        return tx
 
 
 class Duplicate(DatabaseError):

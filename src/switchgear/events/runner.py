@@ -16,7 +16,7 @@ from typing import Any, Final
 from switchgear.database.port import Database, DatabaseUnavailable, Transaction
 from switchgear.events.brokers.port import Partition
 from switchgear.events.calling import Caller, Failure, Note, describe
-from switchgear.events.handling import HandlerTransaction, Undo, Unit, shares
+from switchgear.events.handling import HandlerTransaction, Undo, Unit, Unprotected, shares
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.keeper import Keeper
@@ -129,6 +129,8 @@ class Runner:
         self._keeper = keeper
         self._wrap = wrap
         self._slow: dict[str, int] = {}
+        self._direct = False
+        """Whether handlers take the driver's own connection."""
         self._shares = shares(database)
 
     async def run(self, jobs: Sequence[Job], *, lazy: bool) -> list[Result]:
@@ -155,6 +157,8 @@ class Runner:
                 self._check(jobs)
         except (DatabaseUnavailable, Unknown, _Abandon) as error:
             return _postponed(jobs, error)
+        except Unprotected:
+            return [await self._run_one(job, lazy=False) for job in jobs]
         except Exception:
             if len(results) < len(jobs):
                 raise
@@ -294,11 +298,15 @@ class Runner:
                 self._check([job])
         except Undo:
             return 0, failure
+        except Unprotected:
+            return await self._drain(job, heads[:1])
         except (DatabaseUnavailable, Unknown, _Abandon):
             raise
         except Exception as error:
             if not ran:
                 raise
+            if len(heads) > 1:
+                return await self._drain(job, heads[:1])
             return 0, Failure(describe(error))  # the commit was refused
         self._caller.tell(notes)
         return done, failure
@@ -356,11 +364,14 @@ class Runner:
         self._pace.took(time.monotonic() - began - (unit.waited - waited))
         # a lazy unit learns only now whether another member was quicker
         if failure is None and await unit.is_fresh(event.identity):
-            await unit.keep(scope)
+            unit.keep(scope)
+        self._direct = self._direct or unit.direct
         return failure
 
     def _unit(self, events: Sequence[str]) -> Unit:
-        return Unit(self._database, self._inbox, self._outbox, events, slow=self._slow)
+        return Unit(
+            self._database, self._inbox, self._outbox, events, slow=self._slow, eager=self._direct
+        )
 
     def _check(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
