@@ -48,6 +48,14 @@ def events_lag(
     asyncio.run(lag(load(config), service, watch=watch, as_json=json))
 
 
+@events.command("declare")
+def events_declare(service: ForService = None, config: Config = None) -> None:
+    """Declare every group on the broker, so that it misses nothing that is published first."""
+    from switchgear.cli.declare import declare  # noqa: PLC0415  others start faster without it
+
+    asyncio.run(declare(load(config), service))
+
+
 @events.command("sql")
 def events_sql(
     dialect: Annotated[Dialect, typer.Option(help="Whose SQL.")],

@@ -13,13 +13,10 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from switchgear.app.service import Service
-from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.cli.databases import databases, has_table
-from switchgear.cli.system import table
+from switchgear.cli.system import services, table
 from switchgear.config import Config
 from switchgear.database.port import Database
-from switchgear.errors import OperationError
 from switchgear.events.brokers.port import Broker
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.parked import Parked, Waiting
@@ -85,26 +82,16 @@ def _groups(
     config: Config, service: str | None, watch: float | None
 ) -> Mapping[str, Mapping[str, _Group]]:
     """Return every subscription, by service and by the name of its group."""
-    if not config.services:
-        raise OperationError(
-            "there is no service.",
-            where=str(config.file or config.folder / "switchgear.toml"),
-            fix="Name the system's file with --config.",
-        )
-    add_to_path(import_path(config))
-    chosen = [config.service(service)] if service else list(config.services.values())
     found: dict[str, dict[str, _Group]] = {}
-    for settings in chosen:
-        app = load_target(settings.app) if settings.app else None
-        if isinstance(app, Service):
-            groups = found.setdefault(settings.name, {})
-            for reaction in app.reactions:
-                name = f"{app.name}.{reaction.name}"
-                fresh = reaction.fresh_within
-                within = None if fresh is None else in_seconds(fresh)
-                group = groups.setdefault(name, _Group(name, Progress(watch or 0.0, within)))
-                if reaction.contract.topic not in group.topics:
-                    group.topics.append(reaction.contract.topic)
+    for app, place in services(config, service):
+        groups = found.setdefault(place, {})
+        for reaction in app.reactions:
+            name = f"{app.name}.{reaction.name}"
+            fresh = reaction.fresh_within
+            within = None if fresh is None else in_seconds(fresh)
+            group = groups.setdefault(name, _Group(name, Progress(watch or 0.0, within)))
+            if reaction.contract.topic not in group.topics:
+                group.topics.append(reaction.contract.topic)
     return found
 
 

@@ -18,7 +18,7 @@ from switchgear.errors import OperationError
 from switchgear.model.edge import Edge
 from switchgear.policy.policy import PARTS
 
-__all__ = ["screen", "show_edges", "show_services", "table", "visible"]
+__all__ = ["screen", "services", "show_edges", "show_services", "table", "visible"]
 
 _PIPE: Final = 400
 """Columns where nobody looks at a screen."""
@@ -54,6 +54,19 @@ def screen() -> Console:
     """Return where commands print: as wide as the terminal, or very wide in a pipe."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_PIPE)
+
+
+def services(config: Config, service: str | None = None) -> Iterator[tuple[Service, str]]:
+    """Return each service that is a module, or the named one alone, and its name in the system.
+
+    Raises `OperationError` where there is none at all.
+    """
+    _require(config)
+    add_to_path(import_path(config))
+    for settings in [config.service(service)] if service else list(config.services.values()):
+        app = load_target(settings.app) if settings.app else None
+        if isinstance(app, Service):
+            yield app, settings.name
 
 
 def show_services(config: Config, *, as_json: bool) -> None:

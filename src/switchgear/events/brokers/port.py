@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from switchgear.errors import BrokerError
 from switchgear.model.outcome import Reason, Unavailable
@@ -26,6 +26,7 @@ __all__ = [
     "Broker",
     "BrokerUnavailable",
     "Capabilities",
+    "Declaring",
     "Delivery",
     "Lag",
     "LeaseLost",
@@ -236,4 +237,13 @@ class Broker(Protocol):
 
     async def close(self) -> None:
         """Release connections and threads; subscriptions are closed first by their owners."""
+        ...
+
+
+@runtime_checkable
+class Declaring(Protocol):
+    """A broker without replay on which a group can be declared before any member is there."""
+
+    async def declare(self, group: str, topics: Sequence[str]) -> None:
+        """Let `group` get what is published to `topics` from now on."""
         ...
