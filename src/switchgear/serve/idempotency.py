@@ -137,8 +137,7 @@ class Idempotency:
             return 0
         deleted, last = 0, _BATCH
         while last == _BATCH:
-            async with self.database.transaction() as tx:
-                last = len(await tx.run(ledger.SWEEP, self._clock(), _BATCH))
+            last = len(await self.database.alone(ledger.SWEEP, self._clock(), _BATCH))
             deleted += last
         return deleted
 
@@ -151,14 +150,9 @@ class Idempotency:
             rows = self.database.peek(ledger.LOOKUP, *values)
             if rows is not None:
                 return ledger.known(rows)
-            return ledger.known(
-                await self.database.read(
-                    lambda connection: connection.execute(ledger.LOOKUP, values).fetchall()
-                )
-            )
-        with commits():  # a look is not an effect of the request
-            async with self.database.transaction() as tx:
-                return ledger.known(await tx.run(ledger.LOOKUP, *values))
+        with commits():  # a look is not an effect of the request, where it is a transaction
+            async with self.database.reading() as reader:
+                return ledger.known(await reader.run(ledger.LOOKUP, *values))
 
     async def _execute(
         self, request: Keyed, work: Callable[[], Awaitable[Stored]], until: float
@@ -208,10 +202,10 @@ class Idempotency:
             return await database.write(
                 lambda connection: ledger.record_on(connection, request, stored, now)
             )
-        async with database.transaction() as tx:
-            if await tx.run(ledger.RECORD, *ledger.record_values(request, stored, now)):
-                return None
-            return ledger.known(await tx.run(ledger.LOOKUP, request.id, now))
+        if await database.alone(ledger.RECORD, *ledger.record_values(request, stored, now)):
+            return None
+        async with database.reading() as reader:
+            return ledger.known(await reader.run(ledger.LOOKUP, request.id, now))
 
     def _sweep_if_due(self) -> None:
         if self.database is None or monotonic() - self._swept < self._sweep_every:
