@@ -41,7 +41,7 @@ from switchgear.config.values import (
     url,
 )
 from switchgear.errors import ConfigError, PolicyError
-from switchgear.events.brokers.url import SCHEMES
+from switchgear.events.brokers.url import SCHEMES, others
 from switchgear.model.context import Priority
 from switchgear.policy.adaptive import Adaptive, Aimd, Gradient, Vegas
 from switchgear.policy.admission import Admission
@@ -50,7 +50,6 @@ __all__ = ["FILE", "admission", "load", "without_file"]
 
 FILE: Final = "switchgear.toml"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
-_BROKER: Final = url(*SCHEMES, example="sqlite:///.switchgear/broker.db")
 _DATABASE: Final = url(
     "sqlite", "postgresql", "postgres", example="sqlite:///.switchgear/orders.db"
 )
@@ -131,6 +130,16 @@ def _options(section: Section) -> dict[str, str | int | float | bool]:
     return found
 
 
+def _broker(value: Value) -> Url:
+    example = "sqlite:///.switchgear/broker.db"
+    try:
+        return url(*SCHEMES, example=example)(value)
+    except ConfigError:
+        if not others():
+            raise
+    return url(*SCHEMES, *others(), example=example)(value)
+
+
 def _system(
     section: Section,
     broker_options: Mapping[str, str | int | float | bool],
@@ -141,7 +150,7 @@ def _system(
     system = SystemConfig(
         name=section.get("name", text, folder.name or "system"),
         data=data,
-        broker=section.get("broker", _BROKER, _embedded(data / "broker.db")),
+        broker=section.get("broker", _broker, _embedded(data / "broker.db")),
         broker_options=broker_options,
         sagas=section.get("sagas", _SAGAS, None),
         saga_options=saga_options,

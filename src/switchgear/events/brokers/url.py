@@ -3,6 +3,10 @@
 Options after the question mark are ours where this page knows them; those of PostgreSQL's driver
 stay in the URL for it. `native` are more of the driver's own options, as `[broker.options]` of
 `switchgear.toml` gives them.
+
+A package can serve a scheme of its own by an entry point of the group `switchgear.brokers`: its
+name is the scheme, and its object is called with the URL and the native options, for a `Broker`.
+`switchgear.testing.conformance` tests what it then has to keep.
 """
 
 from __future__ import annotations
@@ -10,14 +14,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from switchgear.events.brokers.port import Broker, UnsupportedBroker
 
-__all__ = ["SCHEMES", "broker_of"]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["SCHEMES", "broker_of", "others"]
 
 Options = dict[str, Any]  # what a driver takes is its own affair
+Make = Callable[[str, Options], Broker]
 Known = Mapping[str, Callable[[str], Any]]
 
 
@@ -29,7 +38,7 @@ def broker_of(url: str, native: Mapping[str, Any] | None = None) -> Broker:
     `UnsupportedBroker`.
     """
     scheme = urlsplit(url).scheme
-    make = _BROKERS.get(scheme)
+    make = _BROKERS.get(scheme) or others().get(scheme)
     if make is None:
         raise UnsupportedBroker(
             f"no broker serves the scheme {scheme}."
@@ -38,6 +47,27 @@ def broker_of(url: str, native: Mapping[str, Any] | None = None) -> Broker:
             fix=f"Supported: {', '.join(_EXAMPLES)}.",
         )
     return make(url, dict(native or {}))
+
+
+@cache
+def others() -> Mapping[str, Make]:
+    """Return what installed packages serve, by scheme; none of it is imported yet."""
+    from importlib.metadata import entry_points  # noqa: PLC0415  most have none, and start sooner
+
+    found = entry_points(group="switchgear.brokers")
+    return {one.name: partial(_loaded, one) for one in found if one.name not in _BROKERS}
+
+
+def _loaded(point: EntryPoint, url: str, native: Options) -> Broker:
+    try:
+        make = point.load()
+    except Exception as error:
+        raise UnsupportedBroker(
+            f"the broker of {point.name}:// cannot be imported from {point.value}: {error}",
+            fix="Correct or remove the package that provides it.",
+        ) from error
+    broker: Broker = make(url, native)
+    return broker
 
 
 def _sqlite(url: str, native: Options) -> Broker:
@@ -337,7 +367,7 @@ _KAFKA_FILES: Final = {
     "certificate": "ssl.certificate.location",
     "key": "ssl.key.location",
 }
-_BROKERS: Final[Mapping[str, Callable[[str, Options], Broker]]] = {
+_BROKERS: Final[Mapping[str, Make]] = {
     "sqlite": _sqlite,
     "postgresql": _postgres,
     "postgres": _postgres,
