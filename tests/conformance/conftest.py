@@ -12,29 +12,10 @@ from pathlib import Path
 import pytest
 from services import Server
 
-from switchgear.events.brokers.port import Broker
-from switchgear.events.brokers.url import broker_of
+from switchgear.testing.conformance import *  # noqa: F403  the fixtures
+from switchgear.testing.conformance import PARTITIONS
 from tests.line import Line
 from tests.servers import address, own
-
-
-class Adapter:
-    """One broker, empty, that can be connected to any number of times."""
-
-    partitions = 4
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._opened: list[Broker] = []
-
-    def open(self) -> Broker:
-        broker = broker_of(self.url)
-        self._opened.append(broker)
-        return broker
-
-    async def close(self) -> None:
-        for broker in self._opened:
-            await broker.close()
 
 
 @dataclass(frozen=True)
@@ -65,10 +46,10 @@ async def _restart(server: Server) -> None:
 
 
 SERVERS = {
-    "postgresql": Served("postgresql", lambda url: f"{url}?partitions={Adapter.partitions}"),
-    "kafka": Served("kafka", lambda url: f"{url}?partitions={Adapter.partitions}"),
-    "rabbitmq": Served("rabbitmq", lambda url: f"{url}?partitions={Adapter.partitions}"),
-    "nats": Served("nats", lambda url: f"{url}?partitions={Adapter.partitions}"),
+    "postgresql": Served("postgresql", lambda url: f"{url}?partitions={PARTITIONS}"),
+    "kafka": Served("kafka", lambda url: f"{url}?partitions={PARTITIONS}"),
+    "rabbitmq": Served("rabbitmq", lambda url: f"{url}?partitions={PARTITIONS}"),
+    "nats": Served("nats", lambda url: f"{url}?partitions={PARTITIONS}"),
     # ElasticMQ loses what it has not yet written, and counts from 0 after a restart
     "sqs": Served("sqs", lambda url: f"{url}&create=true&discover=0.2&wait=1", keeps=False),
 }
@@ -76,26 +57,26 @@ SERVERS = {
 
 def _sqlite(request: pytest.FixtureRequest) -> str:
     folder: Path = request.getfixturevalue("tmp_path")
-    return f"sqlite:///{folder / 'broker.db'}?partitions={Adapter.partitions}"
+    return f"sqlite:///{folder / 'broker.db'}?partitions={PARTITIONS}"
 
 
 def _postgresql(request: pytest.FixtureRequest) -> str:
-    return f"{request.getfixturevalue('postgres_url')}?partitions={Adapter.partitions}"
+    return f"{request.getfixturevalue('postgres_url')}?partitions={PARTITIONS}"
 
 
 def _kafka(request: pytest.FixtureRequest) -> str:
     prefix = f"t{secrets.token_hex(6)}."
-    return f"{address('kafka')}?partitions={Adapter.partitions}&prefix={prefix}"
+    return f"{address('kafka')}?partitions={PARTITIONS}&prefix={prefix}"
 
 
 def _rabbitmq(request: pytest.FixtureRequest) -> str:
     prefix = f"t{secrets.token_hex(6)}."
-    return f"{address('rabbitmq')}?partitions={Adapter.partitions}&prefix={prefix}"
+    return f"{address('rabbitmq')}?partitions={PARTITIONS}&prefix={prefix}"
 
 
 def _nats(request: pytest.FixtureRequest) -> str:
     prefix = f"t{secrets.token_hex(6)}."
-    return f"{address('nats')}?partitions={Adapter.partitions}&prefix={prefix}"
+    return f"{address('nats')}?partitions={PARTITIONS}&prefix={prefix}"
 
 
 def _sqs(request: pytest.FixtureRequest) -> str:
@@ -122,14 +103,10 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     return ADAPTERS[request.param](request)
 
 
-@pytest.fixture
-async def adapter(broker_url: str) -> AsyncIterator[Adapter]:
-    """Each adapter in turn."""
-    made = Adapter(broker_url)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def broker(adapter: Adapter) -> Broker:
-    return adapter.open()
+@pytest.fixture(params=[name for name in SERVERS if name in CHOSEN])
+async def restartable(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    """Each broker with a server in turn, and what takes the server away for a while."""
+    async with SERVERS[request.param].own() as found:
+        yield found

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from switchgear.events.brokers.port import Broker, BrokerUnavailable, Record
 from switchgear.events.trace import Searchable
-from tests.conformance.conftest import Adapter
-from tests.conformance.world import until
+from switchgear.testing.conformance import Adapter
+from switchgear.testing.conformance.world import until
 
 ABLE = ("sqlite:", "postgresql:", "kafka:", "nats:")
 

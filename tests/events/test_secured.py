@@ -17,8 +17,8 @@ from switchgear.errors import BrokerError
 from switchgear.events.brokers import kafka
 from switchgear.events.brokers.port import BrokerUnavailable, Record
 from switchgear.events.brokers.url import broker_of
+from switchgear.testing.conformance.world import declared
 from tests.certificates import certificate
-from tests.conformance.world import declared
 from tests.servers import own
 
 SECRET = "s3cret-and-%ADodd"

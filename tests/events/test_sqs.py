@@ -115,6 +115,16 @@ async def test_what_nobody_listens_to_is_told_once(url, prefix, opening, caplog)
     assert f"{prefix}test_orders--*.fifo" in told
 
 
+async def test_a_poll_asks_again_when_a_request_has_brought_nothing(url, opening):
+    broker = opening(f"{url}&{QUICK}")
+    subscription = await broker.subscribe("g", [TOPIC])
+    waiting = asyncio.create_task(subscription.poll(10, 30.0))
+    await asyncio.sleep(1.5)  # longer than one request
+    await broker.publish(records("a"))
+    async with asyncio.timeout(10):
+        assert len((await waiting).deliveries) == 1
+
+
 async def test_a_repeated_publish_is_there_once(url, opening):
     broker = opening(f"{url}&{QUICK}")
     subscription = await broker.subscribe("g", [TOPIC])

@@ -20,8 +20,8 @@ from switchgear.events.brokers.port import BrokerUnavailable
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.outbox import STEPS as OUTBOX
 from switchgear.events.parked import STEPS as PARKED
+from switchgear.testing.conformance.world import declared
 from tests.conformance.conftest import CHOSEN, SERVERS
-from tests.conformance.world import declared
 from tests.events.roles import KEYS, opened, prepare
 from tests.events.world import until
 from tests.servers import PostgresDatabase, address

@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from switchgear.errors import BrokerError
@@ -225,7 +226,14 @@ class SqsSubscription:
                 work = self._receive(queue, wait=self._wait)
                 task = asyncio.create_task(work, name=f"receive {self.group}")
                 requests.add(task)
-                task.add_done_callback(requests.discard)
+                task.add_done_callback(partial(self._received, requests))
+
+    def _received(self, requests: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        # in this order: who is woken by the news asks again
+        requests.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._failure = error
+        self._news.set()
 
     async def _receive(self, queue: Queue, *, wait: int) -> None:
         began = asyncio.get_running_loop().time()
@@ -238,7 +246,6 @@ class SqsSubscription:
             )
         except (BrokerUnavailable, BrokerError) as error:
             self._failure = error
-            self._news.set()
             return
         if len(messages) == BATCH:
             self._width[queue.url] = min(_REQUESTS, self._width[queue.url] + 1)
@@ -251,7 +258,6 @@ class SqsSubscription:
             for message in messages
             if not self._take(out := _out(queue, message, certain, gone), _group(message))
         ]
-        self._news.set()
         if others:
             await self._give_back(others, after=1)
 

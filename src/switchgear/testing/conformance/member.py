@@ -36,7 +36,7 @@ async def read(url: str, group: str, lease: float) -> None:
     broker = broker_of(url)
     subscription = await broker.subscribe(group, [TOPIC], lease=lease)
     positions = {}
-    lines = asyncio.Queue()
+    lines: asyncio.Queue[None] = asyncio.Queue()
 
     def typed() -> None:
         while sys.stdin.readline():

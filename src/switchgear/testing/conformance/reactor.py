@@ -6,10 +6,20 @@ It says "began" when the first handler runs, and takes a millisecond for each ev
 import asyncio
 import sys
 
+from switchgear.contract.event import event
+from switchgear.contract.message import Message, field
 from switchgear.database.sqlite import Sqlite
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
-from tests.conformance.world import EFFECT, Ordered
+
+EFFECT = "INSERT INTO effects (key, number) VALUES (?, ?)"
+
+
+# as in world.py, without pytest: a process that is to be killed soon starts soon
+@event("test.orders", key="key")
+class Ordered(Message):
+    key: str = field(1)
+    number: int = field(2)
 
 
 async def main(url: str, path: str, lease: str) -> None:

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from switchgear.contract.event import event
 from switchgear.contract.message import Message, field
 from switchgear.database.sqlite import Sqlite
-from switchgear.events.brokers.port import Broker
+from switchgear.events.brokers.port import Broker, Partition, Subscription
 from switchgear.events.bus import Bus
 
 EFFECTS = "CREATE TABLE IF NOT EXISTS effects (id INTEGER PRIMARY KEY, key TEXT, number INTEGER)"
@@ -33,6 +34,38 @@ class News(Message):
     number: int = field(1)
 
 
+class Watched:
+    """A subscription whose pauses are seen, and that can be made uncertain of what it owns."""
+
+    def __init__(self, inner: Subscription) -> None:
+        self._inner = inner
+        self.paused: set[Partition] = set()
+        self.certain = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def owns(self, partition: Partition) -> bool:
+        return self.certain and self._inner.owns(partition)
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        self.paused.update(partitions)
+        self._inner.pause(partitions)
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        self.paused.difference_update(partitions)
+        self._inner.resume(partitions)
+
+
+def watched(bus: Bus, name: str) -> Watched:
+    """Watch the subscription of a bus that was started."""
+    consumer = bus._consumers[name]
+    if not isinstance(consumer._subscription, Watched):
+        assert consumer._subscription is not None
+        consumer._subscription = Watched(consumer._subscription)
+    return consumer._subscription
+
+
 async def declared(broker: Broker, *groups: str, topics: Sequence[str] = ("test.orders",)) -> None:
     """Let `groups` exist before something is published, where a new one does not read it anyway."""
     if not broker.capabilities.replay:
@@ -50,7 +83,7 @@ class World:
         self.consumer = Bus(connect(), self.database, "consumer")
         self._numbers: dict[str, int] = {}
 
-    async def publish(self, *keys: str, kind: type[Message] = Ordered) -> None:
+    async def publish(self, *keys: str, kind: type[Ordered | Cancelled] = Ordered) -> None:
         """Publish the next event of each key; all are on the broker when this returns."""
         async with self.producer.database.transaction() as tx:
             for key in keys:

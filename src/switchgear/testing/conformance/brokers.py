@@ -1,0 +1,393 @@
+"""What every broker adapter keeps, whichever broker is behind it. Real processes, real kills."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from switchgear.events.brokers.hashing import partition_of
+from switchgear.events.brokers.port import (
+    Delivery,
+    Lag,
+    LeaseLost,
+    Partition,
+    Record,
+    RecordTooLarge,
+)
+from switchgear.testing.conformance import PARTITIONS
+from switchgear.testing.conformance.world import declared
+
+TOPIC = "test.orders"
+MEMBER = Path(__file__).with_name("member.py")
+
+pytestmark = pytest.mark.asyncio
+
+
+def records(count, *, keys=10, start=0):
+    return [
+        Record(TOPIC, f"k{number % keys}", {"number": str(number)}, b"%d" % number)
+        for number in range(start, start + count)
+    ]
+
+
+async def collect(subscription, count, *, commit=False, within=10.0):
+    """Poll until `count` records have arrived; nothing more may come with them."""
+    found: list[Delivery] = []
+    end = time.monotonic() + within
+    while len(found) < count:
+        assert time.monotonic() < end, f"{len(found)} of {count} records arrived"
+        polled = await subscription.poll(500, 0.5)
+        found += polled.deliveries
+        if commit and polled.deliveries:
+            await subscription.commit({one.partition: one.offset + 1 for one in polled.deliveries})
+    assert len(found) == count
+    return found
+
+
+@pytest.fixture
+def divided(broker):
+    """The tests of partitions that members own while there is nothing in them."""
+    if not broker.capabilities.partitions:
+        pytest.skip("every key is a partition of its own")
+
+
+async def settle(*subscriptions, within=10.0):
+    """Poll all until they share the partitions evenly; what is asked back is released."""
+    partitions = [Partition(TOPIC, number) for number in range(PARTITIONS)]
+    end = time.monotonic() + within
+    while True:
+        for one in subscriptions:
+            polled = await one.poll(0, 0.02)
+            await one.release(polled.revoking)
+        owned = [sum(map(one.owns, partitions)) for one in subscriptions]
+        if owned == [PARTITIONS // len(subscriptions)] * len(subscriptions):
+            return
+        assert time.monotonic() < end, f"not settled: {owned}"
+
+
+class Member:
+    """Another process that is a member of a group."""
+
+    def __init__(self, url, group, lease):
+        self.process = subprocess.Popen(
+            [sys.executable, MEMBER, url, "read", group, str(lease)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    async def line(self, start):
+        """Read on until a line that begins with `start`."""
+        async with asyncio.timeout(15):
+            while True:
+                found = await asyncio.to_thread(self.process.stdout.readline)
+                assert found, "the member has ended"
+                if found.startswith(start):
+                    return found.split()
+
+    async def commit(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def member(adapter):
+    made = []
+
+    def make(group, lease=1.0):
+        made.append(Member(adapter.url, group, lease))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+async def test_a_record_arrives_as_it_was_published(broker):
+    await declared(broker, "g")
+    headers = {"ce-id": "1", "ce-subject": "größe ☃", "empty": ""}
+    sent = Record(TOPIC, "kø", headers, bytes(range(256)))
+    await broker.publish([sent])
+    subscription = await broker.subscribe("g", [TOPIC])
+    (found,) = await collect(subscription, 1)
+    assert (found.key, found.headers, found.value) == (sent.key, sent.headers, sent.value)
+    if broker.capabilities.partitions:
+        assert found.partition == Partition(TOPIC, partition_of("kø", PARTITIONS))
+    assert abs(found.published - time.time()) < 60
+
+
+async def test_records_of_a_key_arrive_in_order(broker):
+    await declared(broker, "g")
+    await broker.publish(records(100))
+    await broker.publish(records(100, start=100))
+    subscription = await broker.subscribe("g", [TOPIC])
+    found = await collect(subscription, 200, commit=True)
+    for key in {one.key for one in found}:
+        numbers = [int(one.value) for one in found if one.key == key]
+        assert numbers == sorted(numbers)
+
+
+async def test_offsets_of_a_partition_grow(broker):
+    await declared(broker, "g")
+    await broker.publish(records(50))
+    found = await collect(await broker.subscribe("g", [TOPIC]), 50, commit=True)
+    for partition in {one.partition for one in found}:
+        offsets = [one.offset for one in found if one.partition == partition]
+        assert offsets == sorted(set(offsets))
+
+
+async def test_records_without_a_key_are_spread(broker):
+    await declared(broker, "g")
+    for number in range(40):
+        await broker.publish([Record(TOPIC, None, {}, b"%d" % number)])
+    found = await collect(await broker.subscribe("g", [TOPIC]), 40)
+    assert {one.key for one in found} == {None}
+    assert len({one.partition for one in found}) >= 4
+
+
+async def test_a_new_group_reads_from_the_start_and_groups_are_independent(broker):
+    """Where the broker has no replay, the start is when the group was declared."""
+    await declared(broker, "one")
+    await broker.publish(records(30))
+    one = await broker.subscribe("one", [TOPIC])
+    await collect(one, 30, commit=True)
+    other = await broker.subscribe("other", [TOPIC])
+    await broker.publish(records(10, start=30))
+    assert len(await collect(one, 10)) == 10
+    assert len(await collect(other, 40 if broker.capabilities.replay else 10)) >= 10
+    assert not (await other.poll(10, 0.1)).deliveries
+
+
+async def test_members_of_a_group_share_the_partitions_and_each_record_arrives_once(adapter):
+    one, two = adapter.open(), adapter.open()
+    members = [await one.subscribe("g", [TOPIC]), await two.subscribe("g", [TOPIC])]
+    if one.capabilities.partitions:
+        await settle(*members)
+    await one.publish(records(200, keys=50))
+    found = []
+    async with asyncio.timeout(10):
+        while len(found) < 200:
+            for member in members:
+                arrived = (await member.poll(500, 0.05)).deliveries
+                await member.commit({one.partition: one.offset + 1 for one in arrived})
+                found += arrived
+    assert Counter(int(one.value) for one in found) == Counter(range(200))
+
+
+async def test_a_member_that_leaves_hands_over_at_once(adapter, divided):
+    one = await adapter.open().subscribe("g", [TOPIC], lease=30.0)
+    two = await adapter.open().subscribe("g", [TOPIC], lease=30.0)
+    await settle(one, two)
+    began = time.monotonic()
+    await one.close()
+    await settle(two)
+    assert time.monotonic() - began < 5.0, "it did not wait for the lease"
+
+
+async def test_what_a_member_that_leaves_had_read_goes_to_another_at_once(adapter, broker):
+    await declared(broker, "g")
+    await broker.publish(records(20, keys=20))
+    one = await adapter.open().subscribe("g", [TOPIC], lease=30.0)
+    await collect(one, 20)
+    began = time.monotonic()
+    await one.close()
+    await collect(await broker.subscribe("g", [TOPIC], lease=30.0), 20)
+    assert time.monotonic() - began < 8.0, "it did not wait for the lease"
+
+
+async def test_what_was_not_committed_is_delivered_again(broker):
+    await declared(broker, "g")
+    await broker.publish(records(20, keys=20))
+    one = await broker.subscribe("g", [TOPIC])
+    found = await collect(one, 20)
+    done = [delivery for delivery in found if delivery.partition == found[0].partition][:2]
+    assert done
+    await one.commit({done[-1].partition: done[-1].offset + 1})
+    await one.close()
+    again = await collect(await broker.subscribe("g", [TOPIC]), 20 - len(done))
+    missing = {int(one.value) for one in found} - {int(one.value) for one in again}
+    assert missing == {int(one.value) for one in done}
+
+
+async def test_a_position_never_goes_back(broker):
+    await declared(broker, "g")
+    await broker.publish(records(10, keys=1))
+    one = await broker.subscribe("g", [TOPIC])
+    found = await collect(one, 10)
+    (partition,) = {delivery.partition for delivery in found}
+    await one.commit({partition: found[7].offset + 1})
+    await one.commit({partition: found[2].offset + 1})
+    assert (await broker.lag("g", [TOPIC])).events == 2
+
+
+async def test_lag_is_the_truth(broker):
+    """An estimate is exact while nothing moves; what only the truth has is the oldest's age."""
+    await declared(broker, "g")
+    assert await broker.lag("g", [TOPIC]) == Lag(0, None)
+    await broker.publish(records(30, keys=30))
+    lag = await broker.lag("g", [TOPIC])
+    assert lag.events == 30
+    if broker.capabilities.exact_lag:
+        assert lag.oldest is not None
+        assert 0 <= lag.oldest < 10
+    subscription = await broker.subscribe("g", [TOPIC])
+    found = await collect(subscription, 30)
+    assert (await broker.lag("g", [TOPIC])).events == 30, "read is not committed"
+    await subscription.commit({one.partition: one.offset + 1 for one in found})
+    await broker.publish(records(5, start=30))
+    await collect(subscription, 5, commit=True)
+    assert await broker.lag("g", [TOPIC]) == Lag(0, None)
+
+
+async def test_a_paused_partition_delivers_nothing_until_it_is_resumed(broker, divided):
+    subscription = await broker.subscribe("g", [TOPIC])
+    await settle(subscription)
+    paused = [Partition(TOPIC, number) for number in (0, 1)]
+    subscription.pause(paused)
+    await broker.publish(records(100, keys=50))
+    before = []
+    while (polled := await subscription.poll(500, 0.2)).deliveries:
+        before += polled.deliveries
+    assert {one.partition.number for one in before} == {2, 3}
+    subscription.resume(paused)
+    after = await collect(subscription, 100 - len(before))
+    assert {one.partition.number for one in after} == {0, 1}
+
+
+async def test_no_more_than_the_limit_arrives_and_no_partition_starves(broker):
+    await declared(broker, "g")
+    await broker.publish(records(400, keys=100))
+    subscription = await broker.subscribe("g", [TOPIC])
+    seen = Counter()
+    for _ in range(25):
+        polled = await subscription.poll(8, 0.5)
+        assert len(polled.deliveries) <= 8
+        seen.update(one.partition.number for one in polled.deliveries)
+    assert len(seen) >= 4
+
+
+async def test_a_poll_with_nothing_to_tell_returns_after_its_wait(broker):
+    subscription = await broker.subscribe("g", [TOPIC])
+    if broker.capabilities.partitions:
+        await settle(subscription)
+    began = time.monotonic()
+    assert not (await subscription.poll(10, 0.2)).deliveries
+    assert 0.15 < time.monotonic() - began < 2.0
+
+
+async def test_a_publish_of_another_process_wakes_a_poll(adapter, broker):
+    subscription = await broker.subscribe("g", [TOPIC])
+    if broker.capabilities.partitions:
+        await settle(subscription)
+    waiting = asyncio.create_task(subscription.poll(10, 10.0))
+    done = await asyncio.create_subprocess_exec(
+        sys.executable, MEMBER, adapter.url, "publish", "p", "10"
+    )
+    await done.wait()
+    ended = time.monotonic()
+    assert (await waiting).deliveries
+    assert time.monotonic() - ended < 1.0
+
+
+async def test_a_record_over_the_limit_is_refused_with_both_sizes(broker):
+    await declared(broker, "g")
+    limit = broker.capabilities.max_bytes
+    assert limit is not None
+    with pytest.raises(RecordTooLarge, match=f"{limit + 1} bytes.*{limit}"):
+        await broker.publish([*records(1), Record(TOPIC, "k", {}, b"x" * (limit + 1))])
+    await broker.publish([Record(TOPIC, "k", {}, b"x" * limit)])
+    assert len(await collect(await broker.subscribe("g", [TOPIC]), 1)) == 1, "all or nothing"
+
+
+async def test_two_producers_lose_nothing_and_keep_their_order(adapter, broker):
+    await declared(broker, "g")
+    producers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, MEMBER, adapter.url, "publish", name, "300"
+        )
+        for name in ("a", "b")
+    ]
+    found = await collect(await broker.subscribe("g", [TOPIC]), 600, commit=True)
+    for producer in producers:
+        assert await producer.wait() == 0
+    for key in {one.key for one in found}:
+        numbers = [int(one.headers["number"]) for one in found if one.key == key]
+        assert numbers == sorted(numbers)
+        assert len(numbers) == 60
+
+
+async def test_a_killed_members_partitions_go_to_another(adapter, broker, member):
+    await declared(broker, "g")
+    await broker.publish(records(40, keys=40))
+    killed = member("g", lease=1.0)
+    await killed.line("got")
+    other = await broker.subscribe("g", [TOPIC], lease=1.0)
+    killed.signal(signal.SIGKILL)
+    if broker.capabilities.partitions:
+        await settle(other)
+    await collect(other, 40)
+
+
+async def test_a_member_that_slept_through_its_lease_can_no_longer_commit(broker, member):
+    await declared(broker, "g")
+    await broker.publish(records(40))
+    slept = member("g", lease=1.0)
+    await slept.line("got")
+    slept.signal(signal.SIGSTOP)
+    other = await broker.subscribe("g", [TOPIC], lease=1.0)
+    found = await collect(other, 40, commit=True)
+    slept.signal(signal.SIGCONT)
+    await slept.commit()
+    assert (await slept.line(("lost", "committed")))[0] == "lost"
+    assert (await broker.lag("g", [TOPIC])).events == 0
+    assert len(found) == 40
+
+
+async def test_what_was_released_can_no_longer_be_committed(adapter, broker):
+    await declared(broker, "g")
+    await broker.publish(records(6, keys=3))
+    one = await adapter.open().subscribe("g", [TOPIC])
+    found = {delivery.partition: delivery.offset + 1 for delivery in await collect(one, 6)}
+    theirs, *ours = found
+    await one.release([theirs])
+    assert not one.owns(theirs)
+    with pytest.raises(LeaseLost) as caught:
+        await one.commit(found)
+    assert caught.value.partitions == {theirs}
+    assert all(map(one.owns, ours)) or not broker.capabilities.partitions
+
+
+async def test_a_partition_that_was_handed_over_can_no_longer_be_committed(adapter, divided):
+    one = await adapter.open().subscribe("g", [TOPIC])
+    await settle(one)
+    two = await adapter.open().subscribe("g", [TOPIC])
+    await settle(one, two)
+    theirs, ours = sorted(map(Partition, [TOPIC] * PARTITIONS, range(PARTITIONS)), key=one.owns)[
+        1:3
+    ]
+    assert not one.owns(theirs)
+    with pytest.raises(LeaseLost) as caught:
+        await one.commit({theirs: 1, ours: 0})
+    assert caught.value.partitions == {theirs}
+
+
+async def test_closing_twice_is_allowed(broker):
+    subscription = await broker.subscribe("g", [TOPIC])
+    await subscription.close()
+    await subscription.close()
+    await broker.close()
+    await broker.close()
