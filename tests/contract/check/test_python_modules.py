@@ -25,6 +25,11 @@ class Order(Message, package="shop.v1"):
     id: str = field(1)
     lines: list[Line] = field(2, default_factory=list)
 
+class State(Enum, package="shop.v1"):
+    """How far an order is."""
+    UNKNOWN = 0
+    PAID = 1
+
 @event("shop.orders", key="id")
 class Placed(Message, package="shop.v1"):
     id: str = field(1)
@@ -167,6 +172,57 @@ def test_a_module_of_another_place_is_not_taken_for_the_one_in_git(
     code, _, err = run("market.contracts", "--against", "git:HEAD")
     assert code == 2
     assert "and not as it was in git. Give its package an __init__.py" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "edit"),
+    [
+        (
+            ("PAID = 1", "SETTLED = 1"),
+            "ENUM_VALUE_RENAMED",
+            'or, if only code is to see the new name, `SETTLED = member(1, name="PAID")`.',
+        ),
+        (
+            ("    PAID = 1", "    SENT = 1\n    PAID = 2"),
+            "ENUM_VALUE_REPURPOSED",
+            "Write `PAID = 1` and `SENT = 3`.",
+        ),
+        (
+            ("    PAID = 1\n", ""),
+            "ENUM_VALUE_NO_DELETE_UNLESS_NAME_RESERVED",
+            'Add `reserved=("PAID",)`.',
+        ),
+        (
+            ('"POST /v1/orders"', '"POST /v2/orders"'),
+            "ROUTE_CHANGED",
+            'Write `@command("POST /v1/orders", keyed=True, refuses=[Sold])` again, and give',
+        ),
+        (
+            ("keyed=True, ", ""),
+            "PATTERN_CHANGED",
+            'leave Place as `@command("POST /v1/orders", keyed=True, refuses=[Sold])`, add',
+        ),
+        (
+            (
+                "async def show(self, request: Placed) -> Order",
+                "async def show(self, request: Placed) -> Placed",
+            ),
+            "RPC_SAME_RESPONSE_TYPE",
+            "with `async def show(self, request: Placed) -> Order: ...`",
+        ),
+    ],
+)
+def test_edits_of_members_and_operations_are_python(compare, change, rule, edit):
+    told = {name: one["edit"] for name, _, one in compare(change)}
+    assert edit in told[rule]
+
+
+def test_a_value_that_is_gone_comes_back_as_a_member(write, run):
+    write("old", **{"contracts.py": CONTRACTS})
+    write("new", **{"contracts.py": CONTRACTS.replace("    PAID = 1\n", "")})
+    arguments = ("new/contracts.py", "--against", "old/contracts.py", "--rules", "file")
+    told = {one["rule"]: one["edit"] for one in run(*arguments)[1]}
+    assert told["ENUM_VALUE_NO_DELETE"] == "Put back `PAID = member(1, deprecated=True)`."
 
 
 def test_a_file_inside_a_package_has_its_dotted_name(write, run, tmp_path):

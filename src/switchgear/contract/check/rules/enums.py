@@ -9,7 +9,7 @@ from switchgear.contract.check.finding import BYTES, CODE, JSON, Found
 from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.rules.ranges import dropped_names, dropped_numbers
 from switchgear.contract.check.rules.registry import rule
-from switchgear.contract.check.rules.text import quoted
+from switchgear.contract.check.rules.text import aliased, member, quoted, reserving
 from switchgear.contract.check.schema import ENUM_OPTIONS, VALUE_NUMBER, Enum
 
 _FEATURES, _ENUM_TYPE, _JSON_FORMAT = 7, 2, 6
@@ -48,8 +48,8 @@ def value_no_delete(_: Pairs, old: Enum, new: Enum) -> Iterator[Found]:
     """Generated code names values."""
     for number, names in old.values.items():
         if number not in new.values:
-            back = " ".join(f"{name} = {number};" for name in names)
-            yield _deleted(old, new, number, f"Put back `{back}` with [deprecated = true].")
+            back = " and ".join(member(old, name, number, deprecated=True) for name in names)
+            yield _deleted(old, new, number, f"Put back {back}.")
 
 
 @rule("ENUM_VALUE_NO_DELETE_UNLESS_NAME_RESERVED", Pairs.enums, JSON)
@@ -58,7 +58,7 @@ def value_no_delete_unless_name_reserved(_: Pairs, old: Enum, new: Enum) -> Iter
     for number, names in old.values.items():
         missing = [name for name in names if name not in new.reserved_names]
         if number not in new.values and missing:
-            yield _deleted(old, new, number, f"Add `reserved {quoted(missing)};`.")
+            yield _deleted(old, new, number, f"Add {reserving(new, quoted(missing))}.")
 
 
 @rule("ENUM_VALUE_NO_DELETE_UNLESS_NUMBER_RESERVED", Pairs.enums, BYTES)
@@ -66,7 +66,7 @@ def value_no_delete_unless_number_reserved(_: Pairs, old: Enum, new: Enum) -> It
     """Bytes carry numbers; a reserved one cannot come back with another meaning."""
     for number in old.values:
         if number not in new.values and not any(number in one for one in new.reserved):
-            yield _deleted(old, new, number, f"Add `reserved {number};`.")
+            yield _deleted(old, new, number, f"Add {reserving(new, str(number))}.")
 
 
 def _deleted(old: Enum, new: Enum, number: int, edit: str) -> Found:
@@ -92,8 +92,8 @@ def value_same_name(_: Pairs, old: Enum, new: Enum) -> Iterator[Found]:
             yield Found(
                 f"The value {number} of {new.nested_name} changed its name from "
                 f"{' and '.join(before)} to {' and '.join(after)}.",
-                f"Put back {' and '.join(f'`{one} = {number};`' for one in lost)}, and if you "
-                f"need {name} too, allow aliases.",
+                f"Put back {' and '.join(member(old, one, number) for one in lost)}, and if you "
+                f"need {name} too, allow aliases ({aliased(new)}).",
                 value.place((VALUE_NUMBER,)),
                 f"{new.full_name}.{lost[0]}",
                 old,

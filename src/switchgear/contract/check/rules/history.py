@@ -24,6 +24,7 @@ from switchgear.contract.check.rules.registry import whole
 from switchgear.contract.check.rules.text import (
     declared,
     free_number,
+    member,
     quoted,
     reserving,
 )
@@ -92,7 +93,7 @@ def _values_reused(pairs: Pairs) -> Iterator[Found]:
                 yield Found(
                     f"The value {value.name} = {number} of {enum.nested_name} uses a number that "
                     f"was {was}.",
-                    f"Write `{value.name} = {free};` and `reserved {number};`.",
+                    f"Write {member(enum, value.name, free)} and {reserving(enum, str(number))}.",
                     value.place(),
                     value.full_name,
                     about=tuple(f"{name}.{one}" for one in had[1]) if had else (),

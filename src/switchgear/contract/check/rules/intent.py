@@ -18,10 +18,13 @@ from collections.abc import Iterator
 
 from switchgear.contract.check.finding import BYTES, JSON, Found
 from switchgear.contract.check.pairs import Pairs
+from switchgear.contract.check.rules.python import member_in_python
 from switchgear.contract.check.rules.registry import rule
 from switchgear.contract.check.rules.text import (
+    aliased,
     declared,
     free_number,
+    member,
     renamed_in_code,
     retired,
 )
@@ -147,6 +150,14 @@ def _numbers(enum: Enum) -> dict[str, int]:
     return {name: number for number, names in enum.values.items() for name in names}
 
 
+def _in_code(new: Enum, before: str, after: str, number: int) -> str:
+    """Return what gives a member its new name in Python alone."""
+    if new.file.spelled is None:
+        return ""
+    named = member_in_python(new, after, number, {"name": before})
+    return f"; or, if only code is to see the new name, `{named}`"
+
+
 @rule("ENUM_VALUE_RENAMED", Pairs.enums, JSON)
 def enum_value_renamed(_: Pairs, old: Enum, new: Enum) -> Iterator[Found]:
     """JSON carries the name."""
@@ -154,8 +165,8 @@ def enum_value_renamed(_: Pairs, old: Enum, new: Enum) -> Iterator[Found]:
         if before not in _numbers(new) and after not in _numbers(old):
             yield Found(
                 f"The value {number} of {new.nested_name} was renamed from {before} to {after}.",
-                f"Write `{before} = {number};` first and keep `{after} = {number};` as its alias "
-                "(`option allow_alias = true;`).",
+                f"Write {member(old, before, number)} first and keep {member(new, after, number)} "
+                f"as its alias ({aliased(new)}){_in_code(new, before, after, number)}.",
                 new.values[number][after].place((VALUE_NUMBER,)),
                 f"{old.full_name}.{before}",
                 old,
@@ -174,7 +185,7 @@ def enum_value_repurposed(_: Pairs, old: Enum, new: Enum) -> Iterator[Found]:
         free = max((*new.values, *old.values)) + 1 if was is None else was
         yield Found(
             f"The value {number} of {new.nested_name} was {before} and is {after}: {told}.",
-            f"Write `{before} = {number};` and `{after} = {free};`.",
+            f"Write {member(old, before, number)} and {member(new, after, free)}.",
             new.values[number][after].place((VALUE_NUMBER,)),
             f"{old.full_name}.{before}",
             old,

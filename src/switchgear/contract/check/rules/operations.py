@@ -9,6 +9,7 @@ from typing import Final
 from switchgear.contract.check.annotations import routes
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.pairs import Pairs
+from switchgear.contract.check.rules.python import operation_in_python
 from switchgear.contract.check.rules.registry import rule
 from switchgear.contract.check.schema import METHOD_OPTIONS, Message, Method
 from switchgear.contract.check.words import declarations
@@ -37,11 +38,19 @@ def route_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
             now = ", ".join(after.values()) or "none"
             yield Found(
                 f"{new.service.name}.{new.name} is not reached by {told} any more, but by {now}.",
-                f"Serve {told} again, and let the new route be one of `additional_bindings`.",
+                _served(old, told),
                 new.place((METHOD_OPTIONS, _HTTP), (METHOD_OPTIONS,)),
                 new.full_name,
                 old,
             )
+
+
+def _served(old: Method, told: str) -> str:
+    """Return the edit that brings a route back: in Python an operation has one."""
+    written = operation_in_python(old)
+    if written is None:
+        return f"Serve {told} again, and let the new route be one of `additional_bindings`."
+    return f"Write `{written[0]}` again, and give the new route to an operation of another name."
 
 
 def refusals_of(method: Method) -> frozenset[str]:
@@ -107,13 +116,19 @@ def pattern_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
         return
     yield Found(
         f"{new.service.name}.{new.name} was {_PATTERNS[before]} and is {_PATTERNS[after]}.",
-        f"Serve both side by side: leave {new.name} as {_PATTERNS[before]} with [deprecated = "
-        f"true], add a method of another name as {_PATTERNS[after]}, and delete the old one when "
-        "its last caller has moved.",
+        f"Serve both side by side: leave {_left(old, _PATTERNS[before])}, add a method of another "
+        f"name as {_PATTERNS[after]}, and delete the old one when its last caller has moved.",
         new.place((METHOD_OPTIONS, 34)),
         new.full_name,
         old,
     )
+
+
+def _left(old: Method, pattern: str) -> str:
+    written = operation_in_python(old)
+    if written is not None:
+        return f"{old.name} as `{written[0]}`"
+    return f"{old.name} as {pattern} with [deprecated = true]"
 
 
 @rule("EVENT_KEY_CHANGED", Pairs.spoken_messages, _CONSUMERS)

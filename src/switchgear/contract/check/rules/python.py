@@ -1,4 +1,4 @@
-"""A field as it is declared in Python: the words of an edit, where the new version is a module.
+"""What is declared in Python: the words of an edit, where the new version is a module.
 
 The statement of the user is kept as it stands, with the number, name and words that the edit needs;
 where there is none (the old version is a `.proto` file), it is made of the field's type.
@@ -11,10 +11,10 @@ import keyword
 from collections.abc import Mapping
 from typing import Final
 
-from switchgear.contract.check.schema import Field
+from switchgear.contract.check.schema import Enum, Field, Method
 from switchgear.contract.check.words import MEANING, declarations
 
-__all__ = ["argument", "in_python"]
+__all__ = ["argument", "in_python", "member_in_python", "operation_in_python"]
 
 _LISTED: Final = {"repeated": "list", "map": "dict"}
 
@@ -47,7 +47,52 @@ def in_python(
         else:
             node.annotation = _or_none(node.annotation)
     call.keywords = [*kept, *(ast.keyword(key, ast.Constant(one)) for key, one in said.items())]
-    text = ast.unparse(node)
+    return _quoted(node)
+
+
+def member_in_python(enum: Enum, name: str, number: int, said: Mapping[str, str | bool]) -> str:
+    """Return the statement that declares a member of an enumeration, under a number.
+
+    `said` are arguments of `member`; those that the user has written are kept beside them.
+    """
+    written = (enum.file.spelled or {}).get(f"{enum.full_name}.{name}", "")
+    target, call = _member(written, name)
+    kept = {one.arg: one for one in call.keywords} | {
+        key: ast.keyword(key, ast.Constant(one)) for key, one in said.items()
+    }
+    value: ast.expr = ast.Constant(number)
+    if kept:
+        value = ast.Call(ast.Name("member"), [value], list(kept.values()))
+    return _quoted(ast.Assign([ast.Name(target)], value, lineno=1))
+
+
+def _member(written: str, name: str) -> tuple[str, ast.Call]:
+    """Return what a member is called in Python, and the call that declares it."""
+    for node in ast.parse(written).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            told = node.value
+            plain = ast.Call(ast.Name("member"), [], [])
+            return node.targets[0].id, told if isinstance(told, ast.Call) else plain
+    said = [ast.keyword("name", ast.Constant(name))] if keyword.iskeyword(name) else []
+    return f"{name}_" if said else name, ast.Call(ast.Name("member"), [], said)
+
+
+def operation_in_python(method: Method) -> tuple[str, str] | None:
+    """Return decorator and head of the function that declare an operation, as the user wrote them.
+
+    None where that is not known: the version is a `.proto` file.
+    """
+    written = (method.file.spelled or {}).get(method.full_name, "")
+    for node in ast.parse(written).body:
+        if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef):
+            decorators = [f"@{_quoted(one)}" for one in node.decorator_list]
+            node.decorator_list = []
+            return " ".join(decorators), " ".join(_quoted(node).split())
+    return None
+
+
+def _quoted(node: ast.AST) -> str:
+    text = ast.unparse(ast.fix_missing_locations(node))
     return text if '"' in text else text.replace("'", '"')
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from switchgear.contract.check.finding import BYTES, CODE, Found
 from switchgear.contract.check.pairs import Pairs
+from switchgear.contract.check.rules.python import operation_in_python
 from switchgear.contract.check.rules.registry import rule
 from switchgear.contract.check.schema import (
     METHOD_INPUT,
@@ -26,7 +27,7 @@ def rpc_no_delete(_: Pairs, old: Service, new: Service) -> Iterator[Found]:
         if name not in new.methods:
             yield Found(
                 f"The method {name} of {old.name} was deleted.",
-                f"Put back `{_text(method)}` with [deprecated = true] until nobody calls it.",
+                f"Put back {_text(method)}{_retired(method)} until nobody calls it.",
                 new.place(),
                 method.full_name,
                 method,
@@ -82,7 +83,9 @@ def _changed(
 ) -> Found:
     before, after = values
     option = what == "idempotency level"
-    kept = f"`option idempotency_level = {before};`" if option else f"`{_text(old)}`"
+    kept = f"`option idempotency_level = {before};`" if option else _text(old)
+    if option and old.file.spelled is not None:
+        kept = _text(old)
     return Found(
         f"The {what} of {new.service.name}.{new.name} changed from {before} to {after}.",
         f"Put back {kept}, and add a method of another name for what is new.",
@@ -92,7 +95,15 @@ def _changed(
     )
 
 
+def _retired(method: Method) -> str:
+    return "" if method.file.spelled is not None else " with [deprecated = true]"
+
+
 def _text(method: Method) -> str:
+    """Return the declaration of a method as it is written in the new version."""
+    written = operation_in_python(method)
+    if written is not None:
+        return f"`{written[0]}` with `{written[1]}`"
     given = f"{'stream ' * method.proto.client_streaming}{method.request}"
     got = f"{'stream ' * method.proto.server_streaming}{method.reply}"
-    return f"rpc {method.name}({given}) returns ({got});"
+    return f"`rpc {method.name}({given}) returns ({got});`"

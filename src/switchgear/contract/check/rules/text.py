@@ -9,10 +9,20 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from switchgear.contract.check.rules.python import in_python
+from switchgear.contract.check.rules.python import in_python, member_in_python
 from switchgear.contract.check.schema import Enum, Field, Message
 
-__all__ = ["beside", "declared", "free_number", "quoted", "reserving", "retired", "spans"]
+__all__ = [
+    "aliased",
+    "beside",
+    "declared",
+    "free_number",
+    "member",
+    "quoted",
+    "reserving",
+    "retired",
+    "spans",
+]
 
 _RANGE: Final = re.compile(r"(-?\d+) to (-?\d+|max)")
 _MAX_NUMBER = 536_870_911
@@ -50,6 +60,19 @@ def renamed_in_code(old: Field, new: Field) -> str:
     if new.file.spelled is not None:
         return in_python(new, name="", number=0, absent=False, said={"name": old.name})
     return f'{declared(new)[:-1]} [json_name = "{old.proto.json_name}"];'
+
+
+def member(enum: Enum, name: str, number: int, *, deprecated: bool = False) -> str:
+    """Return the declaration of a value of an enumeration, as it is written in the new version."""
+    if enum.file.spelled is not None:
+        said = {"deprecated": True} if deprecated else {}
+        return f"`{member_in_python(enum, name, number, said)}`"
+    return f"`{name} = {number}{' [deprecated = true]' * deprecated};`"
+
+
+def aliased(enum: Enum) -> str:
+    """Return how an enumeration allows two names for one number."""
+    return "`aliases=True`" if enum.file.spelled is not None else "`option allow_alias = true;`"
 
 
 def reserving(element: Message | Enum, *words: str) -> str:
