@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,14 +39,15 @@ def run(
         )
     words = [word for given in rules for word in given.split(",") if word.strip()]
     try:
-        findings = check(
-            new,
-            against,
-            rules=words or None,
-            compatibility=compatibility,
-            history=history,
-            allow_refs=allow_refs,
-        )
+        with _uncollected():
+            findings = check(
+                new,
+                against,
+                rules=words or None,
+                compatibility=compatibility,
+                history=history,
+                allow_refs=allow_refs,
+            )
         readers = [one for path in consumers for one in read_consumers(path)]
         findings = concerning(findings, readers)
         if waivers is not None:
@@ -59,3 +62,18 @@ def run(
         print(f"{summary(findings)}.")
     failing = [one for one in findings if not errors_only or one.severity is Severity.ERROR]
     return 1 if failing else 0
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave garbage alone: a large tree is many objects and next to no rings of them.
+
+    Looking for rings takes a fifth of the time, and the process ends soon.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
