@@ -9,6 +9,7 @@ import pytest
 
 from switchgear.cli.main import main
 from switchgear.database.sqlite import Sqlite
+from switchgear.events import arrange
 from switchgear.events.brokers.port import Record
 from switchgear.events.brokers.sqlite import SqliteBroker
 from switchgear.events.outbox import Outbox
@@ -67,7 +68,10 @@ def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return said.err if end.value.code else said.out
 
 
-def test_held_rearranged_and_released(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_held_rearranged_and_released(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrange, "_SETTLE", 0.0)  # no relay is at work
     assert "is held back for 60 seconds" in typed(capsys, "hold", "arrange.trips", "--for", "60")
     assert "is published to again" in typed(capsys, "release", "arrange.trips")
     said = typed(capsys, "release", "arrange.trips", "--partitions", "5", "--rekey")
