@@ -16,6 +16,7 @@ from switchgear.events.brokers.port import (
 from switchgear.events.brokers.sqs_client import SqsClient, SqsSettings
 from switchgear.events.brokers.sqs_wire import queue_name
 from switchgear.events.brokers.url import broker_of
+from switchgear.events.structured import packed
 from switchgear.model.outcome import Unknown
 from tests.servers import address, own
 
@@ -235,6 +236,39 @@ async def test_a_lease_that_could_not_be_extended_is_lost(url, opening, client, 
 async def test_what_is_refused_says_so_and_is_not_tried_again(client):
     with pytest.raises(BrokerError, match=r"SQS refuses .*QueueDoesNotExist"):
         await client.call("get_queue_url", QueueName="nobody.fifo")
+
+
+async def test_keys_of_one_hash_wait_for_each_other_and_nothing_else(url, opening):
+    """They are one partition to the port, and two message groups to SQS."""
+    broker = opening(f"{url}&{QUICK}")
+    subscription = await broker.subscribe("g", [TOPIC])
+    await broker.publish(records(*["k30719", "k54508"] * 3))
+    found = []
+    async with asyncio.timeout(20):
+        while len(found) < 6:
+            arrived = (await subscription.poll(100, 0.5)).deliveries
+            assert len({one.key for one in arrived}) <= 1
+            await subscription.commit({one.partition: one.offset + 1 for one in arrived})
+            found += arrived
+    assert len({one.partition for one in found}) == 1
+    for key, numbers in {"k30719": [0, 2, 4], "k54508": [1, 3, 5]}.items():
+        assert [int(one.headers["number"]) for one in found if one.key == key] == numbers
+
+
+async def test_the_body_in_structured_mode_is_an_event_to_the_cloudevents_sdk(url, opening, client):
+    from cloudevents.core.formats.json import JSONFormat
+    from cloudevents.core.v1.event import CloudEvent
+
+    broker = opening(f"{url}&{QUICK}")
+    subscription = await broker.subscribe("g", [TOPIC])
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "shop", "ce-type": "placed"}
+    made = packed(headers | {"content-type": "application/json"}, b'{"order": "\xc3\xa9"}')
+    await broker.publish([Record(TOPIC, "a", *made)])
+    (queue,) = subscription._queues
+    answer = await client.call("receive_message", QueueUrl=queue.url, WaitTimeSeconds=5)
+    read = JSONFormat().read(CloudEvent, answer["Messages"][0]["Body"])
+    assert (read.get_id(), read.get_source(), read.get_type()) == ("1", "shop", "placed")
+    assert read.get_data() == {"order": "é"}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import pytest
 
 from switchgear.events.brokers.hashing import partition_of
 from switchgear.events.brokers.port import (
-    Delivery,
     Lag,
     LeaseLost,
     Partition,
@@ -37,7 +36,7 @@ def records(count, *, keys=10, start=0):
 
 async def collect(subscription, count, *, commit=False, within=10.0):
     """Poll until `count` records have arrived; nothing more may come with them."""
-    found: list[Delivery] = []
+    found = []
     end = time.monotonic() + within
     while len(found) < count:
         assert time.monotonic() < end, f"{len(found)} of {count} records arrived"
