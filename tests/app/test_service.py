@@ -517,6 +517,34 @@ async def test_a_saga_starts_with_the_commit_and_settles(tmp_path: Path) -> None
     ]
 
 
+async def test_sagas_are_worked_off_as_the_settings_say(tmp_path: Path) -> None:
+    def archived() -> list[Path]:
+        return list(tmp_path.glob("old/sagas-*.jsonl"))
+
+    app = without_calls()
+    sale = Saga("look", version=1, keep=timedelta(milliseconds=1))
+
+    @sale.read
+    async def look(order: Order, ctx: StepContext) -> None: ...
+
+    sale.path(look)
+    app.runs(sale)
+    config = settings(
+        tmp_path,
+        SWITCHGEAR_SERVICES_MILL_SAGAS_LEASE="0.3",
+        SWITCHGEAR_SERVICES_MILL_SAGAS_ARCHIVE=str(tmp_path / "old"),
+    )
+    runtime = Runtime(app, config)
+    await runtime.start()
+    async with runtime.transaction() as tx:
+        run = await tx.start(sale, Order(loaf="rye"), id="1")
+    await run.result(within=10)
+    async with asyncio.timeout(10):  # a sweep comes with each renewal of the lease
+        while not archived():
+            await asyncio.sleep(0.02)
+    await runtime.stop()
+
+
 # --- doors ----------------------------------------------------------------------------------
 
 

@@ -30,6 +30,9 @@ _HOLDERS: Final = (
     "AND relation = CAST('switchgear_outbox' AS regclass) AND mode = 'RowExclusiveLock' "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+_LONG: Final = 0.25
+"""Seconds of counting that are many."""
+_TIMES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Pending:
         self._database = database
         self._postgres = database.dialect == "postgres"
         self._floor = Floor()
+        self._counted: Backlog | None = None
+        self._counted_until = 0.0
 
     async def any(self) -> bool:
         """Tell whether events wait, whoever's they are."""
@@ -88,12 +93,22 @@ class Pending:
         self._floor.front()
 
     async def backlog(self) -> Backlog:
-        """Return how many events wait, and since when."""
+        """Return how many events wait, and since when.
+
+        Millions take a while to be counted, and health is asked for every few seconds: what took
+        long is told again for ten times as long.
+        """
+        began = time.monotonic()
+        if self._counted is not None and began < self._counted_until:
+            return self._counted
         async with self._database.reading() as tx:
             [(count, oldest)] = await tx.run(
                 f"SELECT count(*), {now(tx.dialect)} - min(created) FROM switchgear_outbox"  # noqa: S608  constant
             )
-        return Backlog(count, None if oldest is None else max(0.0, oldest))
+        took = time.monotonic() - began
+        self._counted = Backlog(count, None if oldest is None else max(0.0, oldest))
+        self._counted_until = began + (_TIMES * took if took > _LONG else 0.0)
+        return self._counted
 
     async def _raise_floor(self) -> None:
         if self._floor.wants_holders(time.monotonic()):
