@@ -39,10 +39,15 @@ FILE_OPTIONS = {
 }
 
 
+EDITIONS = ("2023", "2024")
+GONE = {"java_multiple_files"}
+"""Options that edition 2024 has not any more."""
+
+
 def tree(seed: int, package: str) -> dict[str, str]:
     """Return two files of one package; some parts are there, and stand in either."""
     random = Random(seed)
-    syntax = random.choice(["proto3", "proto3", "proto2", "2023"])
+    syntax = random.choice(["proto3", "proto3", "proto2", "2023", "2024"])
     made = [_File(random, syntax, package, name) for name in ("a", "b")]
     if random.random() < 0.1:
         made = made[:1]
@@ -74,17 +79,21 @@ class _File:
         return self.random.random() < share
 
     def text(self) -> str:
-        head = 'edition = "2023";' if self.syntax == "2023" else f'syntax = "{self.syntax}";'
+        word = "edition" if self.syntax in EDITIONS else "syntax"
+        head = f'{word} = "{self.syntax}";'
         moved = ".moved" if self.name == "b" and self.chance(0.05) else ""
         self.lines = [head, f"package {self.package}{moved};"]
+        if self.syntax == "2024":  # what it asks of names, and hides, would be in the way
+            self.lines.append("option features.enforce_naming_style = STYLE_LEGACY;")
+            self.lines.append("option features.default_symbol_visibility = EXPORT_ALL;")
         if self.known:
             self.lines.append(f'import "{self.package}/a.proto";')
             self.known = [f".{self.package}.{one}" for one in self.known] if not moved else []
-        self.implicit = self.syntax == "2023" and self.chance(0.15)
+        self.implicit = self.syntax in EDITIONS and self.chance(0.15)
         if self.implicit:
             self.known = self.known[:1]
             self.lines.append("option features.field_presence = IMPLICIT;")
-        if self.syntax == "2023" and self.chance(0.3):
+        if self.syntax in EDITIONS and self.chance(0.3):
             for feature, values in (
                 ("json_format", ["ALLOW", "LEGACY_BEST_EFFORT"]),
                 ("utf8_validation", ["VERIFY", "NONE"]),
@@ -93,9 +102,9 @@ class _File:
                 if self.chance(0.4):
                     self.lines.append(f"option features.{feature} = {self.random.choice(values)};")
         for option, values in FILE_OPTIONS.items():
-            if self.chance(0.06):
+            if self.chance(0.06) and not (self.syntax == "2024" and option in GONE):
                 self.lines.append(f"option {option} = {self.random.choice(values)};")
-        if self.syntax != "2023" and self.chance(0.05):
+        if self.syntax not in EDITIONS and self.chance(0.05):
             self.lines.append("option java_string_check_utf8 = true;")
         for one in self.enums:
             self.enum(one)
@@ -118,10 +127,10 @@ class _File:
     def enum(self, name: str, indent: str = "") -> None:
         prefix = name.upper()
         self.lines.append(f"{indent}enum {name} {{")
-        closed = self.syntax == "proto2" or (self.syntax == "2023" and self.chance(0.2))
+        closed = self.syntax == "proto2" or (self.syntax in EDITIONS and self.chance(0.2))
         if self.implicit:  # an enumeration that is closed cannot be in a field without presence
             closed = False
-        if self.syntax == "2023" and closed:
+        if self.syntax in EDITIONS and closed:
             self.lines.append(f"{indent}  option features.enum_type = CLOSED;")
         alias = self.chance(0.3)
         numbers = [1, 2, 3, 4]
@@ -148,7 +157,7 @@ class _File:
         self.lines.append(f"{indent}}}")
 
     def names(self, names: list[str]) -> str:
-        if self.syntax == "2023":
+        if self.syntax in EDITIONS:
             return ", ".join(names)
         return ", ".join(f'"{one}"' for one in names)
 
@@ -230,7 +239,7 @@ class _File:
             options.append(f"default = {self.random.choice(DEFAULTS[kind])}")
         if kind in {"int64", "uint64", "fixed64"} and self.chance(0.3):
             options.append(f"jstype = {self.random.choice(['JS_STRING', 'JS_NUMBER'])}")
-        if kind in {"string", "bytes"} and self.chance(0.2):
+        if kind in {"string", "bytes"} and self.chance(0.2) and self.syntax != "2024":
             options.append(f"ctype = {self.random.choice(['CORD', 'STRING_PIECE', 'STRING'])}")
         if self.chance(0.08):
             options.append(f'json_name = "j{number}"')
