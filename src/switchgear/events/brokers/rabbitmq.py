@@ -279,11 +279,7 @@ class RabbitBroker:
         """Return events and first publish of each partition, and the partitions nobody told of."""
         found: list[tuple[int, float | None]] = []
         owned: set[Partition] = set()
-        for partition in partitions:
-            waiting = await self._waiting(group, partition)
-            if waiting is None:
-                continue
-            events, consumers = waiting
+        for partition, (events, consumers) in (await self._waiting(group, partitions)).items():
             if consumers:
                 owned.add(partition)
             elif events:
@@ -300,20 +296,28 @@ class RabbitBroker:
                     found.append((events, at))
         return found, owned
 
-    async def _waiting(self, group: str, partition: Partition) -> tuple[int, int] | None:
-        """Return how many records wait in a queue, and its consumers; None: there is no queue."""
+    async def _waiting(
+        self, group: str, partitions: Sequence[Partition]
+    ) -> Mapping[Partition, tuple[int, int]]:
+        """Return how many records wait in each queue that there is, and its consumers."""
+        found = {}
         channel = await self._link.channel()
-        try:
-            async with talking(f"counting {partition} of {group}"):
-                found = await channel.queue_declare(
-                    self._settings.queue(group, partition), passive=True
-                )
-                await channel.close()
-        except BrokerError as error:
-            if isinstance(error.__cause__, import_aiormq().exceptions.ChannelNotFoundEntity):
-                return None
-            raise
-        return found.message_count or 0, found.consumer_count or 0
+        for partition in partitions:
+            queue = self._settings.queue(group, partition)
+            try:
+                async with talking(f"counting {partition} of {group}"):
+                    told = await channel.queue_declare(queue, passive=True)
+            except BrokerError as error:
+                if not isinstance(
+                    error.__cause__, import_aiormq().exceptions.ChannelNotFoundEntity
+                ):
+                    raise
+                channel = await self._link.channel()  # RabbitMQ has closed the other one
+                continue
+            found[partition] = told.message_count or 0, told.consumer_count or 0
+        async with talking(f"counting as {group}"):
+            await channel.close()
+        return found
 
     async def _ask(
         self, group: str, owned: Collection[Partition]
