@@ -15,6 +15,9 @@ synced, is counted once, in a run of its own, since a backend tells only after t
 - `dbos`: `start_workflow_async` with the same steps; on SQLite also with its default journal.
 - `bare`: no saga, but the five commits that one has: what the server allows without sharing them.
 - `restate`: its server of npm and its Python SDK, where `restate-server` or RESTATE_SERVER is.
+- `temporal`: its server on a SQLite file, with the steps as activities of a plain workflow, and
+  `on temporal`: there our saga, by `engine.begin`. Where the server was built
+  (`make services NAMES=temporal`) or TEMPORAL_ADDRESS names one.
 
 With `--finished` the claim of ten sagas is timed in an empty store, and again beside that many
 finished ones: what the history costs new work.

@@ -260,12 +260,32 @@ def restate_server() -> str | None:
     return os.environ.get("RESTATE_SERVER") or shutil.which("restate-server")
 
 
+@asynccontextmanager
+async def temporal(url: str, folder: Path, clients: int, *, own: bool) -> AsyncIterator[One]:
+    """Temporal, with a workflow of its own kind or with our saga (`own`)."""
+    from peers import temporal as peer
+
+    async with (peer.ours if own else peer.plain)(url, folder, clients) as one:
+        yield one
+
+
+def temporal_server() -> bool:
+    """Tell whether Temporal's client is installed and a server of it is here."""
+    try:
+        from peers.temporal import is_here
+    except ImportError:
+        return False
+    return is_here()
+
+
 VARIANTS: Mapping[str, Mapping[str, Variant]] = {
     "sqlite": {
         "ours": partial(ours, begun=False),
         "begun": partial(ours, begun=True),
         "dbos": dbos,
         "dbos, default": partial(dbos, wal=False),
+        "temporal": partial(temporal, own=False),
+        "on temporal": partial(temporal, own=True),
     },
     "postgres": {
         "ours": partial(ours, begun=False),
@@ -279,4 +299,9 @@ VARIANTS: Mapping[str, Mapping[str, Variant]] = {
 
 def variants(store: str) -> list[str]:
     """Return the variants that can run here."""
-    return [name for name in VARIANTS[store] if name != "restate" or restate_server()]
+    needs: Mapping[str, Callable[[], object]] = {
+        "restate": restate_server,
+        "temporal": temporal_server,
+        "on temporal": temporal_server,
+    }
+    return [name for name in VARIANTS[store] if name not in needs or needs[name]()]

@@ -58,6 +58,8 @@ __all__ = ["TemporalEngine"]
 
 _log = logging.getLogger("switchgear.saga")
 _ASK_FIRST, _ASK_MOST = 0.02, 1.0
+_ASK_LATER = 0.25
+"""Seconds until the next look whether a saga waits for a person; that it has ended is told."""
 _AGAIN: Final = 5.0
 _CHECK: Final = 1.0
 
@@ -269,6 +271,7 @@ class TemporalEngine:
                     raise _unfinished(saga_id, status)
                 if seen is not None and ending is None:
                     ending = asyncio.create_task(self._reached().ended(saga_id))
+                    pause = _ASK_LATER
                 left = min(pause, max(end - loop.time(), 0.0))
                 if ending is None or ending.done():
                     await asyncio.sleep(left)
