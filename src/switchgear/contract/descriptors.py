@@ -20,6 +20,7 @@ from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
+from switchgear.contract.bindings import bindings_of
 from switchgear.contract.declaration import (
     Declaration,
     Field,
@@ -521,6 +522,13 @@ def _fill_http(rule: Any, operation: Operation) -> None:
         from google.protobuf import text_format  # noqa: PLC0415 - an extra
 
         text_format.Parse(operation.http, rule)
+        told = f"{route.method} {route.path}" if route is not None else ""
+        if told and told not in bindings_of(rule):
+            raise ContractError(
+                f"The route {told} is not in what http= says.",
+                where=operation.full_name,
+                fix="Write one of its bindings, or leave out http=.",
+            )
         return
     setattr(rule, route.method.lower(), route.path)
     if route.has_body:

@@ -141,7 +141,8 @@ class Foreign(TypedDict, total=False):
 
     `name`: its name in protobuf. `level`: the `idempotency_level` of its file, where that is not
     what the pattern says. `http`: its `google.api.http` rule in protobuf's text format, where a
-    route cannot say it; it is then reached over gRPC alone. `options`: any others, likewise.
+    route cannot say all of it: it is reached by the route, which is one of its bindings, or over
+    gRPC alone. `options`: any others, likewise.
     """
 
     name: str
@@ -357,8 +358,6 @@ def _operation(
             where=where,
             fix="Remove the route; it is then reached over gRPC.",
         )
-    if declared.route is not None and "http" in foreign:
-        raise ContractError("It has two routes.", where=where, fix="Remove http=.")
     if declared.retention is not None and (
         not declared.keyed or declared.retention <= timedelta(0)
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from switchgear.contract.bindings import bindings_of
 from switchgear.contract.importer.types import is_map, is_plain
 
 if TYPE_CHECKING:
@@ -13,11 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["declared_pattern"]
 
 _VERBS: Final = {
-    "query": ("get", "post"),
-    "command": ("post", "put", "patch", "delete"),
+    "query": ("GET", "POST"),
+    "command": ("POST", "PUT", "PATCH", "DELETE"),
 }
-_BODILESS: Final = ("get", "delete")
-_PATH: Final = re.compile(r"(/([A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))+")
+_BODILESS: Final = ("GET", "DELETE")
 _NO_SIDE_EFFECTS, _IDEMPOTENT = 1, 2
 
 
@@ -34,10 +34,13 @@ def declared_pattern(method: MethodDescriptor, proto: Any) -> tuple[str, list[st
     verb = rule.WhichOneof("pattern") if rule is not None else None
     pattern = "query" if level == _NO_SIDE_EFFECTS or (not level and verb == "get") else "command"
     arguments: list[str] = []
-    if rule is not None and verb in _VERBS[pattern] and _is_route(rule, verb, method, proto):
-        arguments.append(f'"{verb.upper()} {getattr(rule, verb)}"')
-    elif rule is not None:
-        arguments.append(f"http={text_format.MessageToString(rule, as_one_line=True)!r}")
+    if rule is not None:
+        fitting = (one for one in bindings_of(rule) if _fits(one, pattern, method, proto))
+        route = next(fitting, None)
+        if route is not None:
+            arguments.append(f'"{route}"')
+        if route is None or not _says_all(route, rule):
+            arguments.append(f"http={text_format.MessageToString(rule, as_one_line=True)!r}")
     if level == _IDEMPOTENT:
         arguments.append('level="idempotent"' if streams else "keyed=True")
     elif not level and pattern == "query":
@@ -52,14 +55,17 @@ def _rule(method: MethodDescriptor) -> Any:
     return None
 
 
-def _is_route(rule: Any, verb: str, method: MethodDescriptor, proto: Any) -> bool:
-    """Whether a route says all that the rule says, and keeps the rules of routes."""
-    path = getattr(rule, verb)
+def _says_all(route: str, rule: Any) -> bool:
+    """Whether a route says all that the rule says."""
+    verb, _, path = route.partition(" ")
     said = {field.name for field, _ in rule.ListFields()}
-    body = "" if verb in _BODILESS else "*"
-    if not said <= {verb, "body"} or rule.body != body or not _PATH.fullmatch(path):
-        return False
-    if proto.client_streaming:
+    return said <= {verb.lower(), "body"} and getattr(rule, verb.lower()) == path
+
+
+def _fits(route: str, pattern: str, method: MethodDescriptor, proto: Any) -> bool:
+    """Whether a method keeps the rules of routes (see `route`)."""
+    verb, _, path = route.partition(" ")
+    if verb not in _VERBS[pattern] or proto.client_streaming:
         return False
     fields = method.input_type.fields_by_name
     parameters = re.findall(r"\{(\w+)\}", path)
@@ -67,7 +73,7 @@ def _is_route(rule: Any, verb: str, method: MethodDescriptor, proto: Any) -> boo
         return False
     if not all(name in fields and _is_parameter(fields[name]) for name in parameters):
         return False
-    return bool(body) or all(is_plain(field) for field in fields.values())
+    return verb not in _BODILESS or all(is_plain(field) for field in fields.values())
 
 
 def _is_parameter(field: FieldDescriptor) -> bool:
