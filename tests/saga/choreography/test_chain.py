@@ -102,6 +102,20 @@ def test_what_is_not_declared() -> None:
     assert "does not say what it emits" in follows(chain, "x")
 
 
+def test_what_was_refused_is_not_undone() -> None:
+    """`do` says no: what was done before it is taken back, and nothing of its own is there."""
+    take = handler("no", name="take", undoes=(UndoneDeclared("x", "first"),))
+    clear = handler("no", name="clear", undoes=(UndoneDeclared("y", "do"),))
+    do = handler("y", "ok", "no", name="do")
+    chain = merged([service("s", handler("x", "y", name="first"), do, take, clear)])
+    (told,) = explain(chain, "x", chain.step("s.do", chain.steps), "no")
+    assert [each.undone for each in told.undone] == ["s.first"]
+    (told,) = explain(chain, "x", chain.step("s.take", chain.steps))
+    assert told.beside == ("s.clear",)
+    assert told.undone == ()
+    assert [each.name for each in told.stays] == ["s.first"]
+
+
 def test_what_is_not_declared_is_not_made_up() -> None:
     silent = HandlerDeclared("h", "x")
     chain = merged([service("a", silent, publishes=("x",)), service("b", handler("x"))])

@@ -17,6 +17,7 @@ from switchgear.config import Config, without_file
 from switchgear.config.source import variable
 from switchgear.saga.choreography.chain import merged, short
 from switchgear.saga.choreography.explain import GIVES_UP, Explanation, explain, explain_all
+from switchgear.saga.choreography.reach import routes
 from switchgear.testing import testing
 from switchgear.testing.service import Testing
 from tests.saga.choreography.shop import Broken, OrderPlaced, Shop
@@ -24,31 +25,59 @@ from tests.saga.choreography.shop import Broken, OrderPlaced, Shop
 EVENT = "shop.orders.OrderPlaced"
 
 
+ORIGIN = "orders (OrderPlaced)"
+UNDOES = {
+    "orders.turn_down": ORIGIN,
+    "orders.cancel": ORIGIN,
+    "inventory.release": "inventory.reserve",
+    "inventory.take_back": "inventory.reserve",
+    "payments.give_back": "payments.charge",
+}
+REFUSALS = {"OutOfStock", "PaymentRefused", "Undeliverable"}
+
+
 class Point(NamedTuple):
     """A failure point, played through with one order."""
 
     order: str
     told: Explanation
-    chatty: bool
+    chatty: bool = True
     """Whether handlers publish what they may, beyond what the case is about."""
+    leads_to: str = ""
+    """A handler that may run: in this play the others choose so that it does."""
 
 
 def points(shop: Shop) -> list[Point]:
-    """Let one order fail at each point, with the others silent, and with the others talking."""
+    """Let orders fail at each point: the others silent, or talking, or leading somewhere."""
     found = []
     for number, told in enumerate(explain_all(shop.chain, EVENT)):
-        for chatty in (False, True):
-            point = Point(f"{number}-{chatty}", told, chatty)
-            path = {one.name: short(one.published) for one in told.before}
-            if told.how != GIVES_UP:
-                path[told.fails] = short(told.how)
-            others = {} if chatty else {step.name: "" for step in shop.chain.steps}
-            shop.says[point.order] = {**others, **path}
+        case = {one.name: short(one.published) for one in told.before}
+        if told.how != GIVES_UP:
+            case[told.fails] = short(told.how)
+        silent = {step.name: "" for step in shop.chain.steps}
+        plays = [Point(f"{number}-silent", told, chatty=False), Point(f"{number}-talking", told)]
+        plays += [Point(f"{number}-{name}", told, leads_to=name) for name in told.perhaps]
+        for point in plays:
+            others = {} if point.chatty else silent
+            if point.leads_to:
+                others = way(shop, point.leads_to, case)
+            shop.says[point.order] = {**others, **case}
             if told.how == GIVES_UP:
                 shop.breaks[point.order] = told.fails
                 shop.says[point.order].pop(told.fails, None)
-            found.append(point)
+        found += plays
     return found
+
+
+def way(shop: Shop, name: str, case: dict[str, str]) -> dict[str, str]:
+    """Return what handlers publish on a way to `name` on which the case holds."""
+    step = shop.chain.step(name, shop.chain.steps)
+    for path in routes(shop.chain, EVENT, step):
+        heard = [one.event for one in (*path, step)][1:]
+        says = {one.name: short(event) for one, event in zip(path, heard, strict=True)}
+        if all(case.get(one, event) == event for one, event in says.items()):
+            return says
+    raise AssertionError(f"{name} cannot run in this case")
 
 
 @asynccontextmanager
@@ -92,23 +121,27 @@ async def quiet(services: dict[str, Testing]) -> None:
             return
 
 
-def check(point: Point, ran: set[str]) -> None:
-    """Check that who ran is who was told to run."""
+def check(point: Point, ran: set[str], says: dict[str, str]) -> None:
+    """Check that who ran is who was told to run, and that what was undone is what was told."""
     told = point.told
     certain = {one.name for one in told.before[1:]} | {*told.beside}
     if told.how != GIVES_UP:
         certain.add(told.fails)
+    assert not ran & {*told.never, *told.waits}
+    assert certain <= ran <= certain | {*told.perhaps}
+    if point.leads_to:
+        assert point.leads_to in ran
+        return
+    effects = {ORIGIN} | {one for one in ran if says.get(one) not in REFUSALS} - UNDOES.keys()
+    undone = {UNDOES[one] for one in ran & UNDOES.keys()} & effects
+    all_told = {each.undone for each in told.undone}
     if point.chatty:
-        assert certain <= ran <= certain | {*told.perhaps}
+        assert undone == all_told
     else:
         assert ran == certain
-    assert not ran & {*told.never, *told.waits}
-    undos = {each.undo for each in told.undone if each.certain or point.chatty}
-    assert undos <= ran
-    stays = {each.name for each in told.stays if each.name != "orders (OrderPlaced)"}
-    undone = {each.undone for each in told.undone}
-    assert stays <= ran
-    assert not stays & undone
+        assert undone == {each.undone for each in told.undone if each.certain}
+        assert {each.name for each in told.stays} == effects - all_told
+    assert {each.undo for each in told.undone if each.certain} <= ran
 
 
 @pytest.mark.parametrize("on_failure", ["park_key", "skip"])
@@ -116,6 +149,7 @@ async def test_every_failure_point(on_failure: str, tmp_path: Path) -> None:
     shop = Shop(on_failure)
     cases = points(shop)
     assert len({(one.told.fails, one.told.how, one.told.before) for one in cases}) == 14
+    assert sum(bool(one.leads_to) for one in cases) > 10
     async with running(shop.services, tmp_path) as services:
         async with services["orders"].transaction() as tx:
             tx.publish(*(OrderPlaced(order_id=point.order) for point in cases))
@@ -127,7 +161,7 @@ async def test_every_failure_point(on_failure: str, tmp_path: Path) -> None:
             for event in await one.runtime.bus.parked.list(limit=1_000)
         }
     for point in cases:
-        check(point, ran[point.order])
+        check(point, ran[point.order], shop.says[point.order])
         told = point.told
         waits = {one for one in parked if one[0] == point.order}
         if told.how == GIVES_UP:
@@ -163,7 +197,7 @@ async def test_a_key_that_is_blocked(tmp_path: Path) -> None:
         for point in cases:
             assert point.told.ends == "blocked"
             assert point.told.attempts is None
-            check(point, ran.get(point.order, set()))
+            check(point, ran.get(point.order, set()), shop.says[point.order])
 
 
 @event("shop.orders", key="order_id", after=OrderPlaced)

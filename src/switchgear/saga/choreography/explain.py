@@ -253,11 +253,10 @@ class _Case:
         self.turning = {step: turning(step) for step in path}
         self.refused = {step for step in path if self.published[step] in self.turning[step]}
         happened = {event, *later, *([how] if how != GIVES_UP else [])}
-        off = [fails] if how == GIVES_UP else []
         on_way = {fails, *path}
-        reached = reach(chain, happened, self._emits, without=off)
+        reached = reach(chain, happened, self._emits)
         self.waits = tuple(one for one in reached if one not in on_way and self._behind(one))
-        self.reached = reach(chain, happened, self._emits, without=[*off, *self.waits])
+        self.reached = reach(chain, happened, self._emits, without=self.waits)
         others = [step for step in self.reached if step not in on_way]
         self.certain = tuple(step for step in others if step.event in happened)
         self.perhaps = tuple(step for step in others if step.event not in happened)
