@@ -88,6 +88,11 @@ async def test_parts_split_the_keys_whatever_the_driver(pool, postgres_url):
         assert {row[2] for half in halves for row in half} == {f"k-{n}" for n in range(200)}
     await pending.delete(halves[0])
     assert await pending.read(None, 1000) == halves[1]
+    await pool.execute("UPDATE switchgear_outbox SET key = NULL")
+    some, others = [await pending.read(parts, 1000) for parts in (ALL[:8], ALL[8:])]
+    assert some
+    assert others
+    assert len(some) + len(others) == len(halves[1])
     await engine.dispose()
 
 
@@ -150,34 +155,52 @@ def relay_process(url):
     return process
 
 
-async def test_two_relays_share_the_keys_and_one_is_killed(pool, postgres_url):
-    """Each event is published, and the first copies of a key's events are in its order."""
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+async def test_two_relays_share_the_keys_and_one_is_gone(pool, postgres_url, fate):
+    """Each event is published, and the first copies of a key's events are in its order.
+
+    One that was only stopped wakes up when its leases have run out.
+    """
     outbox, keys = Outbox("orders"), [f"k-{number}" for number in range(24)]
     broker = PostgresBroker(postgres_url)
     await broker.publish([])
     relays = [await asyncio.to_thread(relay_process, postgres_url) for _ in range(2)]
     holders = "SELECT count(DISTINCT member) FROM switchgear_relay_part WHERE member IS NOT NULL"
 
+    gone = asyncio.Event()
+
     async def writer(key):
-        for number in range(60):
+        number = 0
+        while number < 40 or not gone.is_set():
             await write(pool, outbox, [number], key)
+            number += 1
+        return number
 
     writing = asyncio.gather(*(writer(key) for key in keys))
     async with asyncio.timeout(20):
         while await pool.fetchval(holders) != 2:
             await asyncio.sleep(0.01)
-    relays[0].send_signal(signal.SIGKILL)
-    await writing
+    relays[0].send_signal(fate)
+    if fate is signal.SIGSTOP:
+        async with asyncio.timeout(20):
+            while await pool.fetchval(holders) != 1:
+                await asyncio.sleep(0.01)
+        relays[0].send_signal(signal.SIGCONT)
+    gone.set()
+    written = await writing
     async with asyncio.timeout(20):
         while await pool.fetchval("SELECT count(*) FROM switchgear_outbox"):
             await asyncio.sleep(0.02)
-    relays[1].communicate("")
-    relays[0].communicate()
-    assert relays[1].returncode == 0
+    for relay in relays:
+        relay.communicate("")
+    assert [relay.returncode for relay in relays] == [
+        0 if fate is signal.SIGSTOP else -signal.SIGKILL,
+        0,
+    ]
     found = defaultdict(dict)
     for key, value in await pool.fetch(PUBLISHED):
         found[key].setdefault(msgspec.json.decode(value)["number"])
     assert found.keys() == set(keys)
-    for numbers in found.values():
-        assert list(numbers) == list(range(60))
+    for key, count in zip(keys, written, strict=True):
+        assert list(found[key]) == list(range(count))
     await broker.close()
