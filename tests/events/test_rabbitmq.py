@@ -238,6 +238,25 @@ async def test_another_number_of_partitions_is_refused(url, opening):
     assert {one.partition.number for one in await receive(subscription, 30)} == {0, 1, 2}
 
 
+async def test_more_partitions_by_the_documented_steps(url, prefix, opening, channel):
+    before = opening(f"{url}&partitions=2&groups=g@{TOPIC}")
+    await before.publish([record(number, key=f"k{number % 9}") for number in range(50)])
+    subscription = await before.subscribe("g", [TOPIC])
+    for one in await receive(subscription, 50):
+        await subscription.commit({one.partition: one.offset + 1})
+    assert (await before.lag("g", [TOPIC])).events == 0
+    await before.close()
+    await channel.exchange_delete(prefix + TOPIC)
+    after = opening(f"{url}&partitions=5")
+    await after.declare("g", [TOPIC])
+    await after.publish([record(number, key=f"k{number % 9}") for number in range(50, 100)])
+    found = await receive(await after.subscribe("g", [TOPIC]), 50)
+    assert {one.partition.number for one in found} > {0, 1}
+    for key in {one.key for one in found}:
+        numbers = [int(one.value) for one in found if one.key == key]
+        assert numbers == sorted(numbers)
+
+
 async def test_an_exchange_of_another_kind_is_refused(url, prefix, opening, channel):
     await channel.exchange_declare(prefix + TOPIC, exchange_type="topic", durable=True)
     with pytest.raises(BrokerError, match="has it in another way.*inequivalent arg 'type'"):
