@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from switchgear.errors import BrokerError
+from switchgear.events.brokers.nats_client import _is_refusal
 from switchgear.events.brokers.port import BrokerUnavailable, Record
 from switchgear.events.brokers.url import broker_of
 from tests.certificates import certificate
@@ -186,6 +187,21 @@ async def test_an_account_without_jetstream_is_refused():
     with server_with(more) as server:
         with pytest.raises(BrokerError, match="no JetStream here"):
             await round_trip(server.url.replace("//", "//a:b@"))
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        ("nats: 'Authorization Violation'", True),
+        ("nats: 'User Authentication Expired'", True),
+        ("nats: 'User Authentication Revoked'", True),
+        ("nats: 'Authentication Timeout'", False),
+        ("certificate verify failed: certificate has expired (_ssl.c:992)", False),
+        ("[Errno 111] Connect call failed", False),
+    ],
+)
+def test_what_will_pass_is_not_taken_for_a_refusal(error, refused):
+    assert _is_refusal(OSError(error)) == refused
 
 
 async def test_tls(tmp_path):
