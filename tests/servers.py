@@ -66,8 +66,8 @@ def _meet(path: str, folder: str) -> bool:
 def address(name: str) -> str:
     """Return the URL of the run's server of that name."""
     _chosen(name)
-    if not (os.environ.get("CI") or address_of(name) or SERVERS[name].is_here()):
-        pytest.skip(f"{name}: it takes minutes to build; `make services NAMES={name}` does it.")
+    if address_of(name) is None:
+        _soon(name)
     try:
         return Shared(Path(os.environ[_FOLDER])).url(name)
     except Missing as error:
@@ -78,6 +78,7 @@ def address(name: str) -> str:
 def own(name: str, kind: type[Server] | None = None) -> Iterator[Server]:
     """Give a server that nobody else uses, to be stopped and killed; `kind` sets it up its way."""
     _chosen(name)
+    _soon(name)
     data = Path(tempfile.mkdtemp(prefix=f"switchgear-{name}-"))
     server = None
     try:
@@ -140,6 +141,12 @@ def _chosen(name: str) -> None:
     chosen = os.environ.get("SWITCHGEAR_TEST_BROKERS")
     if chosen is not None and name not in chosen.split(","):
         pytest.skip(f"{name} is not among SWITCHGEAR_TEST_BROKERS={chosen}")
+
+
+def _soon(name: str) -> None:
+    """Skip the test if its server would first be built for minutes, unless it is CI that waits."""
+    if not (os.environ.get("CI") or SERVERS[name].is_here()):
+        pytest.skip(f"{name}: it takes minutes to build; `make services NAMES={name}` does it.")
 
 
 def _without(name: str, error: Missing) -> NoReturn:
