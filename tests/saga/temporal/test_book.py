@@ -1,0 +1,178 @@
+"""What a workflow keeps of its saga, without Temporal."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from switchgear.errors import SagaError
+from switchgear.saga import Fate, NoSuchSaga, Side, StateMoved, machine
+from switchgear.saga.codec import Failure
+from switchgear.saga.plan import Plan
+from switchgear.saga.run import undone
+from switchgear.saga.state import Run, What
+from switchgear.saga.story import Decision
+from switchgear.saga.temporal.book import Book
+from switchgear.saga.temporal.wire import Action, Begin, Outcome, Refutation, raw
+from tests.saga.plans import BRANCHES, CHECKOUT
+
+ME = Decision("me", "because")
+
+
+def book_of(plan: Plan, deadline: float | None = 100.0, **more: object) -> Book:
+    nothing = msgspec.Raw(b"null")
+    return Book(Begin("o-1", plan, nothing, nothing, deadline=deadline, **more), 0.0)
+
+
+def travelled(book: Book) -> Book:
+    """The book as the next run of its workflow has it."""
+    sent = msgspec.json.encode(book.former())
+    return Book(msgspec.json.decode(sent, type=Begin), 50.0)
+
+
+def settle(book: Book, now: float) -> None:
+    while (happening := machine.happening(book.plan, book.state, now)) is not None:
+        book.tell(happening, now=now, draw=0.0)
+
+
+def answer(book: Book, step: str, what: What | None, now: float = 1.0) -> None:
+    settle(book, now)
+    (run,) = (each for each in machine.runs(book.plan, book.state) if each.step == step)
+    data = None
+    if what is What.OK:
+        data = b"7"
+    elif what is not None:
+        data = msgspec.json.encode(Failure("Failure", "it failed"))
+    book.answered(run, Outcome(what, now, raw(data)), now=now, draw=0.0)
+
+
+def test_an_interruption_concerns_its_own_step_alone() -> None:
+    book = book_of(BRANCHES)
+    answer(book, "a", None)
+    marks = book.state.marks
+    assert (marks["a"].doubt, marks["a"].do.attempt, marks["a"].do.failures) == (True, 2, 0)
+    assert (marks["b"].doubt, marks["b"].do.attempt) == (False, 1)
+
+
+class TestCancelled:
+    def test_before_the_pivot_is_the_deadline(self) -> None:
+        book = book_of(CHECKOUT)
+        answer(book, "reserve", What.OK)
+        book.cancel(2.0)
+        settle(book, 2.0)
+        answer(book, "reserve", What.OK, 3.0)
+        assert book.story.status == "undone"
+        assert "cancelled by Temporal" in undone("o-1", book.story.turned).why
+        # and so it is in the next history
+        assert travelled(book).cancelled
+
+    def test_without_a_deadline(self) -> None:
+        book = book_of(CHECKOUT, None)
+        book.cancel(2.0)
+        settle(book, 2.0)
+        assert book.story.status == "undone"
+        assert book.state.marks["reserve"].fate is Fate.ABSENT  # nobody has attempted it
+
+    def test_from_the_pivot_on_means_nothing(self) -> None:
+        book = book_of(CHECKOUT)
+        for step in ("reserve", "debit", "ship"):
+            answer(book, step, What.OK)
+        book.cancel(2.0)
+        settle(book, 200.0)
+        answer(book, "confirm", What.OK, 200.0)
+        assert book.story.status == "done"
+
+
+class TestInTime:
+    def test_what_has_to_have_begun(self) -> None:
+        book = book_of(CHECKOUT)
+        (run,) = machine.runs(book.plan, book.state)
+        assert book.in_time(run, (), 40.0) == 60.0
+        assert book.in_time(run, (), 100.0) is None  # that is decided already
+        for step in ("reserve", "debit"):
+            answer(book, step, What.OK)
+        (pivot,) = machine.runs(book.plan, book.state)
+        assert book.in_time(pivot, (), 40.0) == 60.0
+        answer(book, "ship", What.UNKNOWN)  # it may have been done: the deadline means nothing now
+        (again,) = machine.runs(book.plan, book.state)
+        assert book.in_time(again, (), 40.0) is None
+        assert book.in_time(Run("debit", Side.UNDO, 1, 0.0), (), 40.0) is None
+        assert book_of(CHECKOUT, None).in_time(run, (), 40.0) is None
+
+
+class TestItems:
+    def stuck(self) -> Book:
+        book = book_of(CHECKOUT)
+        for step in ("reserve", "debit"):
+            answer(book, step, What.OK)
+        answer(book, "ship", What.REFUSED)
+        answer(book, "debit", What.REFUSED)
+        return book
+
+    def test_a_person_acts(self) -> None:
+        book = self.stuck()
+        (item,) = book.open_items
+        assert (item.id, item.side, book.story.status) == ("o-1/undebit", Side.UNDO, "queued")
+        with pytest.raises(NoSuchSaga, match="no work item o-1/other"):
+            book.item_for(Action("o-1/other", What.RETRY, ME))
+        with pytest.raises(SagaError, match="needs an actor"):
+            book.item_for(Action("o-1", What.RETRY, Decision("", "x")))
+        with pytest.raises(StateMoved, match="only a pivot"):
+            book.item_for(Action("o-1", What.ABORT, ME))
+        acted, line = book.act(Action("o-1", What.SKIP, ME), now=9.0)
+        assert line is not None
+        assert (acted.action, acted.actor, acted.closed, acted.status) == (
+            "skip",
+            "me",
+            9.0,
+            "undoing",
+        )
+        # the same again is no second line, also in the next history
+        assert book.act(Action("o-1", What.SKIP, ME), now=10.0)[1] is None
+        assert travelled(book).act(Action("o-1", What.SKIP, ME), now=10.0)[1] is None
+        with pytest.raises(StateMoved, match="is closed: skip by me"):
+            book.item_for(Action("o-1", What.RETRY, ME))
+
+    def test_without_one(self) -> None:
+        with pytest.raises(StateMoved, match="has no work item; it is running"):
+            book_of(CHECKOUT).item_for(Action("o-1", What.RETRY, ME))
+
+    def test_what_a_refutation_settles_is_closed(self) -> None:
+        book = book_of(CHECKOUT)
+        for step in ("reserve", "debit", "ship"):
+            answer(book, step, What.OK)
+        answer(book, "confirm", What.REFUSED)
+        assert [item.step for item in book.open_items] == ["confirm"]
+        assert book.refute(Refutation("ship", ME), now=5.0) is not None
+        assert book.refute(Refutation("ship", ME), now=5.0) is None
+        settle(book, 5.0)
+        assert not book.open_items
+        (item,) = book.record().items
+        assert (item.action, item.actor) == ("refute", "me")
+
+    def test_the_text_of_the_runbook(self) -> None:
+        book = self.stuck()
+        (item,) = book.open_items
+        assert book.instruct(item, "Ring them.").instructions == "Ring them."
+        assert travelled(book).open_items[0].instructions == "Ring them."
+
+
+def test_a_long_journal_is_shortened_and_decides_the_same() -> None:
+    book = book_of(CHECKOUT)
+    for step in ("reserve", "debit"):
+        answer(book, step, What.OK)
+    now = 1.0
+    for _ in range(600):
+        now += 10.0
+        (run,) = machine.runs(book.plan, book.state)
+        book.interrupted(run, now=now)
+    other = travelled(book)
+    assert other.state == book.state
+    assert other.story.results == book.story.results == {"reserve": b"7", "debit": b"7"}
+    lines = other.record().lines
+    assert len(book.record().lines) == 602
+    assert [told.entry.step for told in lines[:2]] == ["reserve", "debit"]
+    assert len(lines) == 502
+    answer(other, "ship", What.OK, now)
+    answer(other, "confirm", What.OK, now)
+    assert other.story.status == "done"
