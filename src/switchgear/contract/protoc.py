@@ -15,6 +15,7 @@ with file, line and column.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -73,9 +74,14 @@ class Tree:
     @classmethod
     def of(cls, root: Path, *search: Path) -> Tree:
         """Return the tree of every `.proto` file under `root`; hidden folders are left out."""
-        names = (path.relative_to(root) for path in root.rglob("*.proto") if path.is_file())
-        visible = (name for name in names if not any(part[0] == "." for part in name.parts))
-        return cls(root, tuple(sorted(name.as_posix() for name in visible)), search)
+        names = []
+        for folder, folders, files in os.walk(root):
+            folders[:] = [one for one in folders if one[0] != "."]
+            below = os.path.relpath(folder, root)
+            inside = "" if below == "." else f"{below.replace(os.sep, '/')}/"
+            found = (one for one in files if one.endswith(".proto") and one[0] != ".")
+            names += [f"{inside}{one}" for one in found if os.path.isfile(f"{folder}/{one}")]  # noqa: PTH113
+        return cls(root, tuple(sorted(names)), search)
 
 
 def compile_trees(*trees: Tree, source_info: bool = True) -> tuple[bytes, ...]:

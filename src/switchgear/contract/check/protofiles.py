@@ -70,25 +70,7 @@ class Protos:
     @cached_property
     def texts(self) -> Mapping[str, bytes]:
         """The bytes of every file."""
-        return {name: (module.root / name).read_bytes() for name, module in self.files.items()}
-
-    @cached_property
-    def imports(self) -> Mapping[str, Collection[str]]:
-        """What each file imports of the others."""
-        return {
-            name: {
-                one for found in _IMPORT.findall(text) if (one := found.decode(errors="replace"))
-            }
-            for name, text in self.texts.items()
-        }
-
-    def packages_of(self, names: Collection[str]) -> set[str]:
-        """Return the packages of some files, read from their text alone."""
-        found = set()
-        for name in names:
-            package = _PACKAGE.search(_COMMENT.sub(b" ", self.texts[name]))
-            found.add(package[1].decode() if package else "")
-        return found
+        return {name: _read(f"{module.root}/{name}") for name, module in self.files.items()}
 
     def tree(self, names: Collection[str]) -> Tree:
         """Return what protoc is asked for."""
@@ -109,12 +91,32 @@ def read_schemas(
     wanted = [[name for name in side.files if name in changed] for side in sides]
     trees = [side.tree(names) for side, names in zip(sides, wanted, strict=True) if names]
     compiled = iter(compile_trees(*trees))
-    schemas = []
+    schemas: list[Schema] = []
+    packages: set[str] | None = None  # of what is equal in all versions they are equal too
+    equal: Collection[str] = ()
     for side, names in zip(sides, wanted, strict=True):
         rest = side.files.keys() - set(names)
         data = next(compiled) if names else b""
-        schemas.append(Schema.of(data, set(names), side.packages_of(rest)))
+        if packages is None or rest != equal:
+            packages, equal = {_package(side.texts[name]) for name in rest}, rest
+        schemas.append(Schema.of(data, set(names), packages))
     return schemas[0], schemas[1:]
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - of thousands, a path is the cost
+        return file.read()
+
+
+def _imports(text: bytes) -> set[str]:
+    """Return what a file imports, read from its text alone."""
+    return {found.decode(errors="replace") for found in _IMPORT.findall(text)} - {""}
+
+
+def _package(text: bytes) -> str:
+    """Return the package of a file, read from its text alone."""
+    found = _PACKAGE.search(_COMMENT.sub(b" ", text))
+    return found[1].decode() if found else ""
 
 
 def _differing(sides: Sequence[Protos]) -> set[str]:
@@ -128,9 +130,10 @@ def _differing(sides: Sequence[Protos]) -> set[str]:
     }
     importers: dict[str, set[str]] = {}
     for side in sides:
-        for name, imported in side.imports.items():
-            for one in imported:
-                importers.setdefault(one, set()).add(name)
+        for name, text in side.texts.items():
+            if side is first or name in changed:  # what is equal imports the same
+                for one in _imports(text):
+                    importers.setdefault(one, set()).add(name)
     waiting = list(changed)
     while waiting:
         for name in importers.get(waiting.pop(), set()) - changed:
