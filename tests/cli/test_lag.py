@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,22 @@ def test_what_is_behind_is_told(system: Path, capsys: pytest.CaptureFixture[str]
     assert "stale: should be within 0.0 s" in shown
     watched = typed(capsys, "--watch", "0.1", "--json", "--service", "office").splitlines()
     assert [json.loads(line).get("stuck") for line in watched] == [True, True, None]
+
+
+def test_an_estimate_is_called_one(
+    system: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a broker that counts roughly."""
+
+    def rough(url: str, native: object) -> SqliteBroker:
+        broker = SqliteBroker(system / "broker.db")
+        broker.capabilities = replace(broker.capabilities, exact_lag=False)
+        return broker
+
+    monkeypatch.setattr("switchgear.cli.lag.broker_of", rough)
+    asyncio.run(publish(system))
+    assert json.loads(typed(capsys, "--json").splitlines()[0])["estimate"] is True
+    assert "about, as the broker says" in typed(capsys)
 
 
 def test_a_system_that_never_ran_has_no_lag(

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from contextlib import suppress
 
 import pytest
 
@@ -18,7 +17,7 @@ from switchgear.events.brokers.sqs_wire import queue_name
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.structured import packed
 from switchgear.model.outcome import Unknown
-from tests.servers import address, own
+from tests.servers import address
 
 TOPIC = "test.orders"
 QUICK = "create=true&discover=0.05&wait=1"
@@ -312,27 +311,6 @@ async def test_without_credentials_it_says_where_they_are_looked_for(url, openin
     broker = opening(url.replace("x:x@", ""))
     with pytest.raises(BrokerError, match=r"credentials.*as the AWS tools"):
         await broker.lag("g", [TOPIC])
-
-
-@pytest.mark.timeout(60)
-async def test_what_was_confirmed_outlives_an_orderly_restart_of_the_stand_in(opening):
-    with own("sqs") as server:
-        broker = opening(f"{server.url}&{QUICK}")
-        await (await broker.subscribe("g", [TOPIC])).close()
-        await broker.publish(records(*"abcde" * 4))
-        await asyncio.sleep(1)  # it writes what it has confirmed a moment later
-        await asyncio.to_thread(server.stop)
-        await asyncio.to_thread(server.start)
-        subscription = await broker.subscribe("g", [TOPIC])
-        numbers = []
-        async with asyncio.timeout(20):
-            while len(numbers) < 20:
-                arrived = (await subscription.poll(100, 0.5)).deliveries
-                numbers += [int(one.headers["number"]) for one in arrived]
-                with suppress(BrokerUnavailable):
-                    await subscription.commit({one.partition: one.offset + 1 for one in arrived})
-        for start in range(5):
-            assert [one for one in numbers if one % 5 == start] == list(range(start, 20, 5))
 
 
 @pytest.mark.parametrize(
