@@ -8,6 +8,8 @@ import pytest
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.port import (
     BrokerUnavailable,
+    LeaseLost,
+    Partition,
     Record,
     RecordTooLarge,
     UnsupportedBroker,
@@ -212,6 +214,29 @@ async def test_a_handler_that_takes_longer_than_the_lease_keeps_its_key(url, ope
         assert not (await two.poll(10, 1.0)).deliveries
         assert one.owns(found.partition)
     await one.commit({found.partition: found.offset + 1})
+
+
+async def test_a_commit_that_fails_in_part_is_made_again_and_nothing_stays_out(url, opening):
+    broker = opening(f"{url}&{QUICK}")
+    subscription = await broker.subscribe("g", [TOPIC])
+    await broker.publish(records(*map(str, range(20))))
+    positions = {one.partition: one.offset + 1 for one in await polled(subscription, 20)}
+    del positions[next(iter(positions))]
+    ask, failures = subscription._each, [BrokerUnavailable("away")]
+
+    async def failing(operation, *arguments):
+        if failures:
+            raise failures.pop()
+        return await ask(operation, *arguments)
+
+    subscription._each = failing
+    lost = positions | {Partition(TOPIC, 1): 1}
+    with pytest.raises(BrokerUnavailable):
+        await subscription.commit(lost)
+    assert (await broker.lag("g", [TOPIC])).events in range(10, 12), "one of two requests"
+    with pytest.raises(LeaseLost):
+        await subscription.commit(lost)
+    assert (await broker.lag("g", [TOPIC])).events == 1
 
 
 async def test_a_lease_that_could_not_be_extended_is_lost(url, opening, client, prefix):

@@ -502,7 +502,9 @@ class Consumer:
         try:
             await self._subscription.commit(positions)
         except LeaseLost as error:
-            self._committed({one: positions[one] for one in positions.keys() - error.partitions})
+            # what ended with an earlier commit whose answer was an error is lost, and done
+            lost = error.partitions if self._keeper is None else frozenset()
+            self._committed({one: positions[one] for one in positions.keys() - lost})
             raise
         self._committed(positions)
         self._pause_and_resume()

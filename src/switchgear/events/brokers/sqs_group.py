@@ -166,11 +166,11 @@ class SqsSubscription:
         failures = await asyncio.gather(
             *(self._delete(batch, lost) for batch in _batches(done)), return_exceptions=True
         )
-        if lost:
-            raise LeaseLost(self.group, lost)
         for failure in failures:
             if isinstance(failure, BaseException):
-                raise failure
+                raise failure  # before a loss, after which the others count as committed
+        if lost:
+            raise LeaseLost(self.group, lost)
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Deliver nothing more of `partitions` for now."""
