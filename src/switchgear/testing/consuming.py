@@ -105,7 +105,9 @@ class Consumed:
 
 
 _recording: Final[list[Consumed]] = []
-_hooked: Final[set[type[Message]]] = set()
+_hooked: Final[dict[type[Message], dict[str, Any]]] = {}
+"""What each class had of its own in the place of what watches it."""
+_WATCHING: Final = ("__getattribute__", "__eq__")
 
 
 @contextmanager
@@ -121,8 +123,11 @@ def consuming() -> Iterator[Consumed]:
         _recording.remove(seen)
         if not _recording:
             Core.call, Core.stream = _CALL, _STREAM  # type: ignore[method-assign]
-            for cls in _hooked:
-                del cls.__getattribute__, cls.__eq__
+            for cls, own in _hooked.items():
+                for name in _WATCHING:
+                    delattr(cls, name)
+                for name, value in own.items():
+                    setattr(cls, name, value)
             _hooked.clear()
 
 
@@ -170,7 +175,7 @@ async def _stream(self: Core, name: str, request: Asked) -> Replies:
 def _hook(cls: type[Message]) -> None:
     for one in reach(cls) if cls not in _hooked else ():
         if issubclass(one, Message) and one not in _hooked:
-            _hooked.add(one)
+            _hooked[one] = {name: vars(one)[name] for name in _WATCHING if name in vars(one)}
             _install(one)
 
 
