@@ -298,6 +298,30 @@ async def test_what_is_not_confirmed_is_unknown_and_the_next_one_works(url, open
     assert (found[0].value, found[-1].value) == (b"1", b"3")
 
 
+async def test_a_write_that_fails_half_way_is_nobody_elses_confirmation(url, opening, monkeypatch):
+    """The driver counts what it sends; a number without a record would be the next one's."""
+    from switchgear.events.brokers import rabbitmq_publisher
+
+    broker = opening(f"{url}&partitions=1&groups=g@{TOPIC}")
+    await broker.publish([record(0)])
+    bodies = rabbitmq_publisher._bodies
+    monkeypatch.setattr(
+        rabbitmq_publisher,
+        "_bodies",
+        lambda value, most: bodies({b"2": None}.get(value, value), most),
+    )
+    channel = broker._publisher._channel
+    with pytest.raises(TypeError):
+        await broker.publish([record(1), record(2)])
+    broker._publisher._open = lambda: asyncio.sleep(0, channel)  # as if it had waited for its turn
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish([record(3)])
+    del broker._publisher._open
+    await broker.publish([record(4)])
+    found = await receive(await broker.subscribe("g", [TOPIC]), 2)
+    assert [one.value for one in found] == [b"0", b"4"]
+
+
 async def test_a_publish_that_is_cancelled_leaves_the_others_alone(url, opening):
     broker = opening(f"{url}&partitions=1&groups=g@{TOPIC}")
     await broker.publish([record(0)])
@@ -315,10 +339,16 @@ async def test_a_publish_that_is_cancelled_leaves_the_others_alone(url, opening)
             found.update(int(one.value) for one in await receive(subscription, 1))
 
 
-@pytest.mark.parametrize("headers", [{"h" * 129: "x"}, {"ce-x": "x" * 100_001}])
-async def test_headers_that_no_frame_takes_are_refused(url, opening, headers):
+@pytest.mark.parametrize(
+    ("headers", "kind", "says"),
+    [
+        ({"h" * 129: "x"}, BrokerError, "more than 128 bytes"),
+        ({"ce-x": "x" * 100_001}, RecordTooLarge, "takes 100000"),
+    ],
+)
+async def test_headers_that_no_frame_takes_are_refused(url, opening, headers, kind, says):
     broker = opening(url)
-    with pytest.raises(RecordTooLarge):
+    with pytest.raises(kind, match=says):
         await broker.publish([record(**headers)])
     await broker.publish([record()])
 

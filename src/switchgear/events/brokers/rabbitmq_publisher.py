@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from switchgear.errors import BrokerError
 from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
 from switchgear.events.brokers.rabbitmq_client import (
     LOGGER,
@@ -88,6 +89,8 @@ class RabbitPublisher:
         self._opening = asyncio.Lock()
         self._channel: Channel | None = None
         self._ids = itertools.count(1)
+        self._given_up: Channel | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._careful_until = 0.0
 
     async def publish(self, places: Sequence[Place]) -> Collection[str]:
@@ -113,11 +116,14 @@ class RabbitPublisher:
         try:
             async with asyncio.timeout(self._within):
                 async with channel.lock:
+                    if self._channel is not channel:
+                        raise BrokerUnavailable("publishing: the connection was given up")
                     try:
                         await self._write(channel, places, waiting)
                     except BaseException:
                         # the numbers of what was not sent would be those of what comes next
                         self._channel = None
+                        self._ending = asyncio.create_task(channel.close())
                         raise
                 await asyncio.wait(waiting)
         except TimeoutError:
@@ -217,7 +223,9 @@ class RabbitPublisher:
             return self._channel
 
     async def _give_up(self, channel: Channel) -> None:
-        if self._channel is channel or self._channel is None:
+        """Let all that is outstanding fail, together; the first who finds out does it."""
+        if self._given_up is not channel:
+            self._given_up = channel
             LOGGER.warning("what RabbitMQ does not confirm is given up, and published again")
             await self.close()
 
@@ -241,7 +249,11 @@ def _check_headers(places: Sequence[Place]) -> None:
         for name, value in record.headers.items():
             size += len(name) + len(value.encode())
             if len(name.encode()) > _NAME_MOST:
-                raise RecordTooLarge(record.topic, len(name.encode()), _NAME_MOST)
+                raise BrokerError(
+                    f"an event for {record.topic} has a header whose name has more than "
+                    f"{_NAME_MOST} bytes, which AMQP does not take.",
+                    fix="Give it a shorter name.",
+                )
         if size > _HEADERS_MOST:
             raise RecordTooLarge(record.topic, size, _HEADERS_MOST)
 
