@@ -370,6 +370,30 @@ class TestRefuted:
             run = await engine.start(tx, saga, Order("o-1"), id="o-1")
         await run.result(within=5)
 
+    async def test_what_it_settles_waits_for_nobody(
+        self, any_database: Database, book: Book
+    ) -> None:
+        book.will("confirm", OutOfStock(sku="A-1"))
+        book.will("refund", OutOfStock(sku="A-1"))
+        saga = checkout(book)
+        async with Engine(any_database, [saga]) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaUnfinished, match="waits for a person"):
+                await run.result(within=5)
+            await runbook.refute(any_database, "o-1", "ship", "ann", "the parcel came back")
+
+            async def refund_waits() -> bool:
+                items = await runbook.list_items(any_database)
+                return [item.id for item in items] == ["o-1/refund"]
+
+            await eventually(refund_waits)
+            (closed,) = await runbook.list_items(any_database, closed=True)
+            assert (closed.id, closed.action, closed.actor) == ("o-1/confirm", "left", "the saga")
+            # the saga has one item, so its id is enough
+            await runbook.resolve(any_database, "o-1", "ann", "by hand")
+            with pytest.raises(SagaUndone):
+                await run.result(within=5)
+
     async def test_after_the_end(self, any_database: Database, book: Book) -> None:
         saga = checkout(book)
         async with Engine(any_database, [saga]) as engine:

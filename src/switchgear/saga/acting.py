@@ -12,12 +12,13 @@ from switchgear.saga.allowed import complaint
 from switchgear.saga.errors import StateMoved
 from switchgear.saga.plan import Plan, Side
 from switchgear.saga.state import Fate, State, What
+from switchgear.saga.stores.port import Settled
 
 if TYPE_CHECKING:
     from switchgear.saga.evidence import WorkItem
     from switchgear.saga.story import Decision
 
-__all__ = ["check_act", "check_decision", "check_refute", "meant", "result_of", "taken"]
+__all__ = ["check_act", "check_decision", "check_refute", "meant", "result_of", "settled", "taken"]
 
 
 def check_decision(action: What, decision: Decision) -> None:
@@ -82,6 +83,14 @@ def check_refute(plan: Plan, state: State, saga_id: str, step: str) -> bool:
     if wrong:
         raise StateMoved(f"saga {saga_id} cannot be refuted: {wrong}.")
     return False
+
+
+def settled(before: State, after: State, by: str, actor: str, reason: str) -> Settled | None:
+    """Return the work items that stand in front of nobody after an entry, if there are any."""
+    steps = tuple(
+        name for name, mark in before.marks.items() if mark.item and not after.marks[name].item
+    )
+    return Settled(steps, by, actor, reason) if steps else None
 
 
 def result_of(text: str) -> Any:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.saga import machine
+from switchgear.saga.acting import settled
 from switchgear.saga.attempt import Answer, Attempts, Instance
 from switchgear.saga.guard import Guards
 from switchgear.saga.outage import Outage
@@ -154,7 +155,8 @@ class Driver:
         turn = self._turn(line.entry, state)
         item = self._item(line.entry) if line.entry.next is Next.QUEUE else None
         row = instance.row
-        write = Write(row.id, row.fence, story.seq + 1, line, turn, item)
+        closed = settled(story.state, state, line.entry.what, "the saga", "it turned round")
+        write = Write(row.id, row.fence, story.seq + 1, line, turn, item, closed)
         if not await self._patiently(lambda: self._store.record(write)):
             _log.warning("saga %s is held by another worker now; leaving it", row.id)
             return False

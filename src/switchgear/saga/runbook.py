@@ -27,6 +27,7 @@ from switchgear.saga.acting import (
     check_refute,
     meant,
     result_of,
+    settled,
     taken,
 )
 from switchgear.saga.errors import Held, NoSuchSaga, StateMoved
@@ -230,11 +231,6 @@ def _operation(
         reason=decision.reason,
         status=turn.status,
     )
-    sql = (
-        "UPDATE switchgear_saga_items SET closed = ?, action = ?, actor = ?, reason = ? "
-        "WHERE id = ?"
-    )
-    yield sql, (now, action, decision.actor, decision.reason, item.id)
     return closed
 
 
@@ -243,7 +239,9 @@ def _move(units: Units, row: SagaRow, story: Story, entry: Entry, decision: Deci
     state = machine.evolve(story.plan, story.state, entry)
     turn = _turn(story.plan, state, entry.at)
     line = Line(entry, None, msgspec.json.encode(decision))
-    yield from units.operate(Write(row.id, row.fence + 1, story.seq + 1, line, turn))
+    closed = settled(story.state, state, entry.what, decision.actor, decision.reason)
+    write = Write(row.id, row.fence + 1, story.seq + 1, line, turn, settled=closed)
+    yield from units.operate(write)
     return turn
 
 

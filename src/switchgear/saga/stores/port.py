@@ -20,6 +20,7 @@ __all__ = [
     "NewItem",
     "NewSaga",
     "SagaRow",
+    "Settled",
     "Started",
     "Statement",
     "Store",
@@ -132,6 +133,16 @@ class NewItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """Work items that nobody need deal with any more: those of `steps`, and what settled them."""
+
+    steps: tuple[str, ...]
+    action: str
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """One line for the journal of a saga that this worker holds."""
 
@@ -141,6 +152,7 @@ class Write:
     line: Line
     turn: Turn | None = None
     item: NewItem | None = None
+    settled: Settled | None = None
 
 
 class Store(Protocol):

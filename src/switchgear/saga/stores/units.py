@@ -246,8 +246,8 @@ class Units:
         rows = yield batch.insert_lines(writes, self._now)
         written = {row[0] for row in rows}
         for write in writes:
-            if write.item is not None and write.id in written:
-                yield from self._open(write)
+            if write.id in written:
+                yield from self._items(write)
         results = []
         for write in writes:
             done = write.id in written or (yield from self._is_mine(write))
@@ -281,8 +281,7 @@ class Units:
         elif turn is not None:
             sql = "UPDATE switchgear_sagas SET status = ? WHERE id = ? AND fence = ?"
             yield sql, (turn.status, *key)
-        if write.item is not None:
-            yield from self._open(write)
+        yield from self._items(write)
         return True
 
     def _is_mine(self, write: Write) -> Unit[bool]:
@@ -291,7 +290,16 @@ class Units:
         rows = yield sql, (write.id, write.seq)
         return bool(rows) and rows[0][0] == write.fence
 
-    def _open(self, write: Write) -> Unit[None]:
+    def _items(self, write: Write) -> Unit[None]:
+        """Open and close the work items that a line opens and closes."""
+        settled = write.settled
+        if settled is not None:
+            sql = (
+                "UPDATE switchgear_saga_items SET closed = ?, action = ?, actor = ?, reason = ? "  # noqa: S608
+                f"WHERE saga = ? AND closed IS NULL AND step IN {in_list(settled.steps)}"
+            )
+            told = (settled.action, settled.actor, settled.reason)
+            yield sql, (write.line.entry.at, *told, write.id, *settled.steps)
         item, entry = write.item, write.line.entry
         if item is None:
             return
