@@ -27,17 +27,16 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from switchgear.contract.check.bodies import Way, first_shown, of_kind, with_property
 from switchgear.contract.check.finding import Found, Severity
-from switchgear.contract.check.instances import NOTHING, holds, sample
+from switchgear.contract.check.instances import sample
 from switchgear.contract.check.jsonvalues import (
     alternatives_of,
     covers,
     enum_of,
-    is_number,
     limit_of,
     listed,
     merged,
@@ -60,7 +59,6 @@ _INNER: Final = {
 }
 """Keywords with one schema, and how what is inside is told."""
 _MAX_DEPTH: Final = 100
-_MAX_SHOWN: Final = 200
 
 
 class Direction(enum.Enum):
@@ -83,8 +81,7 @@ class _Pair:
     new: Node
     name: str
     """How it is told."""
-    way: tuple[tuple[str, str, Node], ...] = ()
-    """For each step, what is entered (`property`, `items`), its key, and the writer's schema."""
+    way: Way = ()
 
     def under(self, old: Node, new: Node, name: str, *step: str, writer: Node) -> _Pair:
         """Return what is inside."""
@@ -162,27 +159,16 @@ class SchemaDiff:
     ) -> tuple[str, Found]:
         place, subject = at or (pair.new, pair.name)
         severity = Severity.WARNING if warn else Severity.ERROR
-        witness = "" if warn else self._witness(pair, shown)
+        witness = ""
+        if self._whole is not None and not warn:
+            writer, reader = self._whole if self.taken else self._whole[::-1]
+            end = "was valid and is refused now"
+            if not self.taken:
+                end = "was not valid and may be given now"
+            body = first_shown(writer, reader, pair.way, shown)
+            witness = f"{body} {end}" if body else ""
         found = Found(message, edit, place.place, subject, severity=severity, witness=witness)
         return f"{self.prefix}_{rule}", found
-
-    def _witness(self, pair: _Pair, shown: Iterable[Any]) -> str:
-        """Return a whole body that the one version takes and the other does not."""
-        if self._whole is None:
-            return ""
-        writer, reader = self._whole if self.taken else self._whole[::-1]
-        with suppress(UnreadableContract):  # what is not compared may refer to nothing
-            for one in shown:
-                body = _embedded(one, pair.way)
-                if body is not NOTHING and holds(writer, body) and holds(reader, body) is False:
-                    text = json.dumps(body, ensure_ascii=False)
-                    end = (
-                        "was valid and is refused now"
-                        if self.taken
-                        else "was not valid and may be given now"
-                    )
-                    return f"{text} {end}" if len(text) <= _MAX_SHOWN else ""
-        return ""
 
     def _types(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
         before, after = types_of(pair.old), types_of(pair.new)
@@ -205,7 +191,7 @@ class SchemaDiff:
                 pair,
                 f"{name} was {listed(before)} and is {listed(after)}.",
                 f"Let it be {listed(before)} again, and add a property of another name.",
-                shown=(_of_kind(self._writer(pair), one) for one in kinds),
+                shown=(of_kind(self._writer(pair), one) for one in kinds),
             )
 
     def _values(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
@@ -307,7 +293,7 @@ class SchemaDiff:
             if key not in after:
                 edit = f"Put {key} back and mark it as deprecated."
                 warn = not closed if self.taken else key not in needed
-                shown = [_with(writer, key, one) if self.taken else sample(writer)]
+                shown = [with_property(writer, key, one) if self.taken else sample(writer)]
                 yield self._found(
                     "PROPERTY_NO_DELETE",
                     pair,
@@ -346,7 +332,9 @@ class SchemaDiff:
             message = f"{pair.name} refuses properties that it does not know now."
             edit = "Take `additionalProperties: false` out again."
             rule = "ADDITIONAL_PROPERTIES_REFUSED"
-            yield self._found(rule, pair, message, edit, shown=[_with(writer, "something_else")])
+            yield self._found(
+                rule, pair, message, edit, shown=[with_property(writer, "something_else")]
+            )
 
     def _inner(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
         """Compare the schemas inside, of which one that is absent takes anything."""
@@ -411,36 +399,3 @@ def _mapping(discriminator: Node) -> Mapping[str, str]:
     told = discriminator["mapping"].value
     pairs = told.items() if isinstance(told, dict) else ()
     return {key: one.rpartition("/")[2] for key, one in pairs if isinstance(one, str)}
-
-
-def _of_kind(schema: Node, kind: str) -> Any:
-    """Return a value of a type; of numbers one that is no integer, where it can be."""
-    return (
-        1.5
-        if kind == "number" and not is_number(limit_of(schema, "minimum"))
-        else sample(schema, kind)
-    )
-
-
-def _with(schema: Node, key: str, inner: Node | None = None) -> Any:
-    made, value = sample(schema), 1 if inner is None else sample(inner)
-    return {**made, key: value} if isinstance(made, dict) and value is not NOTHING else NOTHING
-
-
-def _embedded(value: Any, way: tuple[tuple[str, str, Node], ...]) -> Any:
-    """Put a value where it is found: into an object, a list, all the way out."""
-    for kind, key, schema in reversed(way):
-        if value is NOTHING:
-            return NOTHING
-        around = sample(schema, {"items": "array", "prefixItems": "array"}.get(kind, ""))
-        if kind in {"property", "additionalProperties"}:
-            name = key or "something_else"
-            value = {**around, name: value} if isinstance(around, dict) else NOTHING
-        elif kind == "items":
-            value = [value, *around[1:]] if isinstance(around, list) else NOTHING
-        elif kind == "prefixItems":
-            before = [sample(one) for one in schema["prefixItems"].elements()][: int(key)]
-            value = NOTHING if NOTHING in before else [*before, value]
-        elif kind not in {"oneOf", "anyOf"}:
-            return NOTHING
-    return value
