@@ -25,8 +25,8 @@ from switchgear.saga.temporal.workflow import SagaWorkflow
 __all__ = ["Workers"]
 
 _log = logging.getLogger("switchgear.saga")
-_STRANGERS: Final = 60.0
-"""Seconds between two looks for sagas that nobody here can drive."""
+_LOOK_FIRST, _LOOK_MOST = 2.0, 60.0
+"""Seconds between two looks for sagas that nobody here can drive: Temporal's list comes late."""
 _HALT: Final = 5.0
 
 
@@ -110,6 +110,7 @@ class Workers:
     async def _look_for_strangers(self, cluster: Cluster) -> None:
         """Say what nobody here can drive."""
         told: set[str] = set()
+        pause = _LOOK_FIRST
         queues = [cluster.queue(definition) for definition in self._sagas]
         while True:
             with contextlib.suppress(Unavailable, TemporalRefused):
@@ -124,4 +125,5 @@ class Workers:
                         version,
                     )
                 told = set(found)
-            await asyncio.sleep(_STRANGERS)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LOOK_MOST)
