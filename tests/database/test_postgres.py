@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from services.process import free_port
 
+from switchgear.database import postgres
 from switchgear.database.joined import database_of, joined
 from switchgear.database.port import DatabaseUnavailable, TransactionAborted, commits
 from switchgear.model.outcome import Unknown
@@ -223,11 +224,12 @@ async def test_a_kept_connection_that_was_lost_is_not_used(pool, postgres_server
     await killer.close()
 
 
-async def test_a_connection_that_ended_while_it_was_kept_is_not_used(pool):
+async def test_a_connection_that_ended_while_it_was_kept_is_not_used(pool, monkeypatch):
+    monkeypatch.setattr(postgres, "_KEPT", 60.0)
     database = database_of(pool)
     for number in range(3):
         await database.alone("INSERT INTO t VALUES (?, ?)", number, "x")
-        database._kept.terminate()  # the pool takes it back, and it answers nothing any more
+        database._kept[0].terminate()  # the pool takes it back, and it answers nothing any more
     await asyncio.sleep(0)
     assert len(await rows(pool)) == 3
 
@@ -246,6 +248,52 @@ async def test_statements_alone_hand_their_connection_on_and_then_back(postgres_
             await tx.execute("SET statement_timeout = 12345")
         # what a transaction left in its session is not there any more
         assert await database.alone("SHOW statement_timeout") == [("0",)]
+
+
+async def test_our_statements_do_not_keep_the_pools_last_connection_from_others(postgres_url):
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=1) as pool:
+        database = database_of(pool)
+        ended = asyncio.Event()
+
+        async def busily():
+            while not ended.is_set():
+                await database.alone("SELECT 1")
+
+        busy = asyncio.create_task(busily())
+        await asyncio.sleep(0)
+        for _ in range(3):
+            assert await pool.fetchval("SELECT 1", timeout=5) == 1
+            async with database.transaction() as tx:
+                assert await tx.run("SELECT 1") == [(1,)]
+        ended.set()
+        await busy
+
+
+async def test_a_teams_transaction_is_set_up_by_its_pool(postgres_url):
+    prepared = []
+
+    async def setup(connection):
+        prepared.append(connection)
+
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=2, setup=setup) as pool:
+        database = database_of(pool)
+        for _ in range(3):
+            await database.alone("SELECT 1")
+            before = len(prepared)
+            async with database.transaction():
+                assert len(prepared) == before + 1
+
+
+async def test_who_was_cancelled_does_not_wait_for_an_answer_without_end(pool, monkeypatch):
+    monkeypatch.setattr(postgres, "_ANSWER", 0.1)
+    database = database_of(pool)
+    waiting = asyncio.create_task(database.alone("SELECT pg_sleep(60)"))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert await database.alone("SELECT 1") == [(1,)]
 
 
 async def test_what_is_read_is_committed(pool):

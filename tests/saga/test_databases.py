@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from switchgear.database.port import Database, Transaction
+from switchgear.database.port import Database, Row, Transaction, Value
 from switchgear.database.postgres import PostgresTransaction
 from switchgear.database.sqlalchemy import SqlAlchemyTransaction
 from switchgear.database.sqlite import SqliteTransaction
@@ -72,6 +72,22 @@ async def test_queued_and_retried(any_database: Database, book: Book) -> None:
         with pytest.raises(SagaUndone):
             await run.result(within=10)
     assert book.names[-2:] == ["refund", "release"]
+
+
+async def test_a_line_and_the_turn_that_it_is_stand_or_fall_together(
+    any_database: Database, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saga, alone = checkout(book), any_database.alone
+
+    async def single(sql: str, *args: Value) -> list[Row]:
+        # where they are two statements, neither may be committed by itself
+        assert "switchgear_saga_journal" not in sql or "UPDATE switchgear_sagas" in sql
+        return await alone(sql, *args)
+
+    monkeypatch.setattr(any_database, "alone", single)
+    async with engine_on(any_database, saga) as engine:
+        run = await begin(engine, any_database, saga)
+        await run.result(within=10)
 
 
 async def test_it_starts_only_with_its_transaction(any_database: Database, book: Book) -> None:

@@ -6,8 +6,8 @@ processor time goes to. So they are saved where nothing is lost by it:
 - A statement `alone` is a transaction by itself: no BEGIN and no COMMIT.
 - asyncpg asks the server to reset a session that goes back to the pool. After a team's transaction
   that is done, but nobody waits for it. The library's own statements leave nothing behind in a
-  session: its connection is handed to whoever wants one within a few milliseconds, and goes back
-  to the pool after that.
+  session: its connection is handed to the next of them, for a few milliseconds in all, and then
+  goes back to the pool. A team's transaction always asks the pool, whose `setup` may prepare it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ __all__ = ["Postgres", "PostgresTransaction"]
 
 T = TypeVar("T")
 _KEPT: Final = 0.01
-"""Seconds for which a connection is kept for the next statement: others may wait for it."""
+"""Seconds for which a connection serves our statements, one after the other: others wait for it."""
+_ANSWER: Final = 5.0
+"""Seconds for which a commit's answer is waited for by who was cancelled."""
 
 
 def _gone() -> tuple[type[BaseException], ...]:
@@ -104,14 +106,16 @@ class Postgres:
         self._acquire = acquire
         self.errors = _gone()
         """What the driver raises when the server is away, or turned a statement away unrun."""
-        self._kept: PoolConnectionProxy | None = None
+        self._kept: tuple[PoolConnectionProxy, float] | None = None
+        """What our next statement may have, and until when."""
         self._timer: asyncio.TimerHandle | None = None
         self._returning: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresTransaction]:
         """Open a transaction on a connection of the pool."""
-        connection = await self._take()
+        self._let_go()
+        connection = await self._acquired()
         try:
             try:
                 outer = connection.transaction()
@@ -131,7 +135,7 @@ class Postgres:
             except BaseException:
                 await self._abandon(connection, outer)
                 raise
-            await self._commit(self._end(connection, outer))
+            await self._commit(connection, self._end(connection, outer))
             committed()
             transaction.committed()
         finally:
@@ -139,23 +143,24 @@ class Postgres:
 
     async def alone(self, sql: str, *args: Value) -> list[Row]:
         """Run one portable statement as a transaction of its own; see `Database.alone`."""
-        connection = await self._take()
+        connection, until = await self._take()
         if self._lost(connection):
             self._return(connection)
             raise DatabaseUnavailable("the connection was lost before the statement.")
         try:
-            records = await self._commit(connection.fetch(placeholders(sql, "$"), *args))
+            fetching = connection.fetch(placeholders(sql, "$"), *args)
+            records = await self._commit(connection, fetching)
         except BaseException:
             self._return(connection)
             raise
-        self._keep(connection)
+        self._keep(connection, until)
         committed()
         return [tuple(record) for record in records]
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[PostgresTransaction]:
         """Give a connection to read from, without a transaction around its statements."""
-        connection = await self._take()
+        connection, until = await self._take()
         try:
             yield PostgresTransaction(connection)
         except self.errors as error:
@@ -164,29 +169,34 @@ class Postgres:
         except BaseException:
             self._return(connection)
             raise
-        self._keep(connection)
+        self._keep(connection, until)
 
-    async def _take(self) -> PoolConnectionProxy:
-        """Return the connection that was kept, or one of the pool."""
+    async def _take(self) -> tuple[PoolConnectionProxy, float]:
+        """Return the connection that was kept, or one of the pool, and until when to keep it."""
         kept, self._kept = self._kept, None
         if kept is not None:
             if self._timer is not None:
                 self._timer.cancel()
-            if not self._lost(kept):
+            if not self._lost(kept[0]):
                 return kept
-            self._return(kept)
+            self._return(kept[0])
+        connection = await self._acquired()
+        return connection, monotonic() + _KEPT
+
+    async def _acquired(self) -> PoolConnectionProxy:
         try:
             return await self.pool.acquire(timeout=patience(self._acquire, monotonic()))
         except self.errors as error:
             raise DatabaseUnavailable(f"no database connection: {error}", cause=error) from error
 
-    def _keep(self, connection: PoolConnectionProxy) -> None:
-        """Keep a connection for the next statement, for a moment."""
-        if self._kept is not None or self._lost(connection):
+    def _keep(self, connection: PoolConnectionProxy, until: float) -> None:
+        """Keep a connection for our next statement, if its time is not over."""
+        left = until - monotonic()
+        if left <= 0 or self._kept is not None or self._lost(connection):
             self._return(connection)
             return
-        self._kept = connection
-        self._timer = asyncio.get_running_loop().call_later(_KEPT, self._let_go)
+        self._kept = connection, until
+        self._timer = asyncio.get_running_loop().call_later(left, self._let_go)
 
     def _lost(self, connection: PoolConnectionProxy) -> bool:
         """Tell whether a connection has ended; the pool may have taken it back for that."""
@@ -198,7 +208,9 @@ class Postgres:
     def _let_go(self) -> None:
         kept, self._kept = self._kept, None
         if kept is not None:
-            self._return(kept)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._return(kept[0])
 
     def _return(self, connection: PoolConnectionProxy) -> None:
         """Give a connection back to the pool, which resets it; nobody waits for that."""
@@ -234,7 +246,9 @@ class Postgres:
         if answer != "COMMIT":
             raise TransactionAborted
 
-    async def _commit(self, committing: Coroutine[Any, Any, T]) -> T:
+    async def _commit(
+        self, connection: PoolConnectionProxy, committing: Coroutine[Any, Any, T]
+    ) -> T:
         """Wait for a commit's answer, even if cancelled: what was sent cannot be recalled."""
         import asyncpg  # noqa: PLC0415  the pool exists, so it is installed
 
@@ -242,8 +256,12 @@ class Postgres:
         try:
             return await asyncio.shield(ending)
         except asyncio.CancelledError:
-            await asyncio.wait([ending])
-            if not ending.cancelled():
+            await asyncio.wait([ending], timeout=_ANSWER)
+            if not ending.done():
+                with contextlib.suppress(*self.errors):
+                    connection.terminate()
+                await asyncio.wait([ending], timeout=_ANSWER)
+            if ending.done() and not ending.cancelled():
                 ending.exception()
             raise
         except (

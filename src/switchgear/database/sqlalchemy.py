@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -28,10 +28,13 @@ from switchgear.model.outcome import Reason, Unknown
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, ExceptionContext
     from sqlalchemy.engine import Dialect as EngineDialect
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 __all__ = ["SqlAlchemy", "SqlAlchemyTransaction", "dialect_of"]
 
+_OTHERS: Final = frozenset({"40001", "40P01", "55P03"})
+"""What PostgreSQL says of a transaction that it could not serialise, a deadlock, and a lock."""
 _FAILED: Final = "switchgear_failed"
 """Of a connection's notes: a statement has failed since its transaction began."""
 
@@ -126,9 +129,23 @@ class SqlAlchemy:
         async with self.transaction() as tx:
             return await tx.run(sql, *args)
 
-    def reading(self) -> AbstractAsyncContextManager[Reader]:
-        """Give a transaction to read from."""
-        return self.transaction()
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reader]:
+        """Give a session to read from; on SQLite it does not wait for the writer."""
+        async with self._session() as session:
+            try:
+                async with asyncio.timeout(_left()):
+                    await session.connection()
+            except self._connecting as error:
+                raise DatabaseUnavailable(f"no connection: {error}", cause=error) from error
+            try:
+                yield SqlAlchemyTransaction(session, self.dialect)
+            except self._failed as error:
+                if error.connection_invalidated or _locked(error):
+                    raise DatabaseUnavailable(
+                        f"the database was lost: {error.orig}", cause=error
+                    ) from error
+                raise
 
     async def _commit(self, session: AsyncSession) -> None:
         """Flush, which can still fail safely; then commit, which cannot be recalled once sent."""
@@ -230,6 +247,6 @@ def _left() -> float | None:
     return None if left == inf else left
 
 
-def _locked(error: Exception) -> bool:
-    """Tell whether SQLite's lock, not the statement, was the cause."""
-    return "database is locked" in str(error)
+def _locked(error: DBAPIError) -> bool:
+    """Tell whether others, not the statement, were the cause: nothing of it stays then."""
+    return "database is locked" in str(error) or getattr(error.orig, "sqlstate", "") in _OTHERS

@@ -28,6 +28,7 @@ from switchgear.contract.event import EventContract, key_of
 from switchgear.database.port import Database
 from switchgear.errors import BrokerError, InvalidMessage
 from switchgear.events.envelope import Envelope
+from switchgear.events.floor import FRONT
 from switchgear.events.reaction import decoded
 from switchgear.events.structured import packed, unpacked
 
@@ -36,8 +37,9 @@ __all__ = ["Arrangeable", "NotSettled", "arrange", "rekey"]
 _HOLD: Final = 30.0
 """Seconds of a hold that is renewed while we wait."""
 _LOOK: Final = 0.05
-_SETTLE: Final = 2.0
-"""Seconds after which a relay that had read rows with their old keys has been refused with them."""
+_SETTLE: Final = 2.0 + FRONT
+"""Seconds after which a relay that had read rows with their old keys has been refused with them,
+and every relay has looked at its rows from the first on: a new key may have made one its own."""
 _STEP: Final = 500
 _KEYS: Final = ("ce-subject", "ce-partitionkey")
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])

@@ -153,6 +153,8 @@ class Relay:
                 published = 0
                 self._failures += 1
                 self.error = str(error)
+                # rows may be there again below what was read: a restart of the server, a new key
+                self._pending.front()
                 if self._stopping.is_set():
                     return
                 await self._pause()

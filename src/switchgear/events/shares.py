@@ -34,6 +34,11 @@ STEP: Final = """
 
 _TOPIC: Final = "outbox"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1398228818)"
+_BOUNDS: Final = (
+    "SELECT set_config('lock_timeout', '5000', true), "
+    "set_config('idle_in_transaction_session_timeout', '5000', true)"
+)
+"""In milliseconds: one that stops with the lock, or whose machine is gone, stops no others."""
 """Beats run one after the other ("SWGR" in ASCII); SQLite has one writer anyway."""
 
 
@@ -128,4 +133,5 @@ class Shares:
 
     async def _locked(self, tx: Transaction) -> None:
         if tx.dialect == "postgres":
+            await tx.run(_BOUNDS)
             await tx.run(_LOCK)

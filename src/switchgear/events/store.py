@@ -61,7 +61,7 @@ class Store:
         comes behind others shares their fate: it is ready if they were released meanwhile.
         """
         seen = await self._inbox.seen(tx, [event.identity for event in events])
-        if hold and cause is Cause.BEHIND:
+        if cause is Cause.BEHIND:
             hold = await self._ends_held(tx, events[0].partition, lane)
         state = "held" if hold else "ready"
         at = time.time()

@@ -157,10 +157,16 @@ class Engine:
 
     async def _begin_all(self, sagas: list[NewSaga]) -> list[tuple[Started, bool]]:
         owner = self._worker.owner if self._worker.has_room() else None
-        unit = self._units.start_all(sagas, owner, self._worker.lease)
-        # what takes locks has to be taken back whole; else each saga is a statement's
-        run = self._store.write if any(saga.wishes for saga in sagas) else self._store.apart
-        return [(started, owner is not None) for started in await run(unit)]
+        lease = self._worker.lease
+        free = [saga for saga in sagas if not saga.wishes]
+        found = await self._store.apart(self._units.start_all(free, owner, lease)) if free else []
+        started = dict(zip(map(id, free), found, strict=True))
+        for saga in sagas:
+            if saga.wishes:
+                # alone, since several that take locks together could wait for each other in a ring
+                unit = self._units.start(saga, owner, lease)
+                started[id(saga)] = await self._store.write(unit)
+        return [(started[id(saga)], owner is not None) for saga in sagas]
 
     def start_sync(self, connection: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
         """Do what `start` does on a connection that does not await.

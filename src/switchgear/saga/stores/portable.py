@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from switchgear.database.port import Database, Dialect
+from switchgear.database.port import Database, DatabaseUnavailable, Dialect, Row, Value
+from switchgear.model.outcome import Reason, Unknown
 from switchgear.saga.stores.batch import is_whole
 from switchgear.saga.stores.group import Group
 from switchgear.saga.stores.port import Unit, Write, drive
@@ -33,9 +34,29 @@ class PortableStore:
             return await drive(tx.run, unit)
 
     async def apart(self, unit: Unit[T]) -> T:
-        """Run `unit`, whose statements need not stand or fall together, each by itself."""
+        """Run `unit`, whose statements need not stand or fall together, each by itself.
+
+        Raises `Unknown` where one of them is committed, and a later one could not be run.
+        """
+        if self.dialect != "postgres":
+            return await self.write(unit)
+        committed = False
+
+        async def run(sql: str, *args: Value) -> list[Row]:
+            nonlocal committed
+            try:
+                rows = await self._database.alone(sql, *args)
+            except DatabaseUnavailable as error:
+                if committed:
+                    raise Unknown(
+                        f"a part is committed: {error.what}", reason=Reason.RESET, cause=error
+                    ) from error
+                raise
+            committed = True
+            return rows
+
         async with self._lock:
-            return await drive(self._database.alone, unit)
+            return await drive(run, unit)
 
     async def read(self, unit: Unit[T]) -> T:
         """Run `unit`, which only reads."""
@@ -47,5 +68,7 @@ class PortableStore:
         return await self._group.put(write)
 
     async def _record(self, writes: list[Write]) -> list[bool]:
-        write = self.apart if is_whole(writes) else self.write
+        # a line and the turn that it is are one statement there, where no saga has two of them
+        single = is_whole(writes) and len(writes) == len({write.id for write in writes})
+        write = self.apart if single else self.write
         return await write(self._units.record(writes))

@@ -174,7 +174,9 @@ class Units:
                 free.setdefault(saga.id, saga)
         inserted: set[str] = set()
         if self._dialect == "postgres" and free:
-            statement = batch.insert_sagas([*free.values()], owner, lease, self._now)
+            # in one order everywhere: two processes that insert the same ids must not form a ring
+            new = sorted(free.values(), key=lambda saga: saga.id)
+            statement = batch.insert_sagas(new, owner, lease, self._now)
             rows = yield statement
             inserted.update(row[0] for row in rows)
         results = []
