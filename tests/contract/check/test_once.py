@@ -93,6 +93,14 @@ class TestEveryEarlierVersionCounts:
         steps = [self.field(one) for one in ("Unit: cents.", "A price.", "Unit: euros.")]
         assert over(*steps) == [("UNIT_CHANGED", "A.price", "v0")]
 
+    def test_a_reservation_that_is_gone_hides_nothing_else(self, over):
+        texts = [self.field(one) for one in ("Unit: cents.", "A price.", "Unit: euros.")]
+        first = texts[0].replace("{", "{ reserved 9;", 1)
+        assert over(first, *texts[1:]) == [
+            ("RESERVATION_DROPPED", "A", "v1"),
+            ("UNIT_CHANGED", "A.price", "v0"),
+        ]
+
     def test_what_the_version_before_did_is_not_told_again(self, over):
         steps = [self.field(one) for one in ("Unit: cents.", "Unit: euros.", "Unit: euros.")]
         assert over(*steps) == []

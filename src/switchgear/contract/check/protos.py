@@ -17,7 +17,7 @@ from switchgear.contract.check.past import past_of
 from switchgear.contract.check.protofiles import Protos, read_schemas
 from switchgear.contract.check.pythonmodule import Told, unsaid
 from switchgear.contract.check.rules import RULES, Rule
-from switchgear.contract.check.rules.history import HISTORY
+from switchgear.contract.check.rules.history import HISTORY, REUSED
 from switchgear.contract.check.schema import Field, Schema
 from switchgear.contract.check.selection import DEFAULT, SWITCHGEAR, chosen
 from switchgear.contract.history import Past
@@ -136,7 +136,7 @@ def _not_of_history(
     found: Iterable[tuple[str, Found]], told: Iterable[tuple[str, Found]]
 ) -> list[tuple[str, Found]]:
     """Leave out what is about something that is back from an earlier version: that is told."""
-    back = {name for rule, one in told if rule in HISTORY for name in one.names}
+    back = {name for rule, one in told if rule in REUSED for name in one.names}
     return [
         (rule, one)
         for rule, one in found

@@ -31,9 +31,9 @@ from switchgear.contract.check.rules.text import (
 from switchgear.contract.check.schema import Enum, Message
 from switchgear.contract.history import Past, Used
 
-HISTORY: Final = frozenset(
-    {"NUMBER_REUSED", "NAME_REUSED", "RESERVATION_DROPPED", "MESSAGE_RECREATED"}
-)
+REUSED: Final = frozenset({"NUMBER_REUSED", "NAME_REUSED", "MESSAGE_RECREATED"})
+"""The rules that find something back as something else."""
+HISTORY: Final = REUSED | {"RESERVATION_DROPPED"}
 """The rules that ask about all versions at once."""
 
 
