@@ -186,6 +186,7 @@ def test_the_file_keeps_the_others_and_adds(tmp_path: Path) -> None:
 
 
 def test_as_a_plugin(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(
         """
         import asyncio
@@ -199,7 +200,6 @@ def test_as_a_plugin(pytester: pytest.Pytester) -> None:
         """
     )
     arguments = ["-p", "switchgear.testing.plugin", "-p", "no:cacheprovider"]
-    arguments += ["-o", "asyncio_default_fixture_loop_scope=function"]
     given = [*arguments, "--consumes", "web.toml", "--consumer", "web==2.3"]
     assert pytester.runpytest_inprocess(*given).ret == 0
     (one,) = read_consumers(pytester.path / "web.toml")

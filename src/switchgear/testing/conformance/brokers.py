@@ -34,7 +34,7 @@ def records(count, *, keys=10, start=0):
     ]
 
 
-async def collect(subscription, count, *, commit=False, within=10.0):
+async def collect(subscription, count, *, commit=False, within=45.0):
     """Poll until `count` records have arrived; nothing more may come with them."""
     found = []
     end = time.monotonic() + within
@@ -55,7 +55,7 @@ def divided(broker):
         pytest.skip("every key is a partition of its own")
 
 
-async def settle(*subscriptions, within=10.0):
+async def settle(*subscriptions, within=45.0):
     """Poll all until they share the partitions evenly; what is asked back is released."""
     partitions = [Partition(TOPIC, number) for number in range(PARTITIONS)]
     end = time.monotonic() + within

@@ -123,7 +123,7 @@ async def world(folder: Path, connect: Callable[[], Broker]) -> AsyncIterator[Wo
         await made.database.close()
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], within: float = 15.0) -> None:
+async def until(true: Callable[[], bool | Awaitable[bool]], within: float = 45.0) -> None:
     """Wait until `true()` is; it depends on other tasks, threads and processes."""
     end = time.monotonic() + within
     while True:
