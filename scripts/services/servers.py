@@ -168,6 +168,12 @@ class Rabbitmq(Server):
 
     def begin(self) -> Process:
         folder = self.folder
+        begun = self.log.stat().st_size if self.log.exists() else 0
+
+        def ready() -> bool:
+            # it answers some time before it has begun to the end
+            return self.ready() and b"completed with" in self.log.read_bytes()[begun:]
+
         return Process(
             # the port mapper is of the same group, and so ends with it
             [
@@ -177,7 +183,7 @@ class Rabbitmq(Server):
                 self.program,
             ],
             self.log,
-            ready=self.ready,
+            ready=ready,
             environment={
                 "HOME": str(folder),
                 "ERL_EPMD_PORT": str(self._mapper),

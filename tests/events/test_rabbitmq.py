@@ -367,6 +367,20 @@ async def test_nobody_there_is_unavailable(opening):
         assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("says", [b"", b"AMQP", b"\x01\x00\x00"])
+async def test_a_server_that_hangs_up_is_unavailable(opening, says):
+    """As one does that is killed while it greets."""
+
+    async def hang_up(_, writer):
+        writer.write(says)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BrokerUnavailable):
+            await opening(f"amqp://127.0.0.1:{port}").publish([record()])
+
+
 async def test_a_virtual_host_that_there_is_not_is_refused(opening):
     server = address("rabbitmq").rstrip("/")
     with pytest.raises(BrokerError, match="virtual host nowhere"):

@@ -195,7 +195,9 @@ async def talking(doing: str, *, within: float = ANSWER) -> AsyncIterator[None]:
             raise
         lost = f"{doing}: the connection to RabbitMQ was lost"
         raise BrokerUnavailable(lost, cause=error) from error
-    except (aiormq.exceptions.AMQPError, aiormq.exceptions.ChannelInvalidStateError) as error:
+    except (aiormq.exceptions.AMQPError, RuntimeError) as error:
+        # the driver's errors of what is closed, and of an end in the middle of a greeting, are
+        # RuntimeErrors
         raise _failure(error, doing) from error
     except OSError as error:
         raise BrokerUnavailable(f"{doing}: {error}", cause=error) from error

@@ -111,6 +111,7 @@ class RabbitPublisher:
         await self._link.close()
 
     async def _send(self, places: Sequence[Place]) -> Collection[str]:
+        known = import_aiormq().exceptions
         channel = await self._open()
         waiting: list[asyncio.Future[Any]] = []
         try:
@@ -131,7 +132,7 @@ class RabbitPublisher:
             raise Unknown(
                 f"RabbitMQ did not confirm within {self._within:g} s", reason=Reason.TIMEOUT
             ) from None
-        except import_aiormq().exceptions.ChannelInvalidStateError as error:
+        except (known.AMQPError, known.ChannelInvalidStateError, OSError) as error:
             if waiting:
                 raise _lost(error) from error
             raise BrokerUnavailable("publishing: the connection was lost", cause=error) from error
