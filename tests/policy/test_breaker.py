@@ -547,6 +547,26 @@ def test_streams_that_all_fail_are_an_outage():
     assert breaker.state is State.OPEN
 
 
+def test_streams_that_all_fail_are_failures_in_a_row():
+    breaker = circuit(consecutive=3)
+    broken(breaker, 5.0, 2, after=0.4)
+    assert breaker.state is State.CLOSED
+    broken(breaker, 6.0, after=0.4)
+    assert breaker.state is State.OPEN
+
+
+def test_a_call_that_went_well_meanwhile_ends_the_row():
+    breaker = circuit(consecutive=3)
+    broken(breaker, 5.0, 2)
+    ticket = breaker.admit(6.0)
+    breaker.succeeded(6.0, ticket, 0.0)
+    succeed(breaker, 6.1)
+    breaker.broke(6.2, ticket, 6.0)
+    assert (breaker.state, breaker.row) == (State.CLOSED, 1)
+    fail(breaker, 6.3)
+    assert breaker.state is State.CLOSED
+
+
 def test_one_that_lasted_is_a_failure_beside_its_success():
     breaker = circuit(confidence=None, evidence=[Evidence(10, 4)])
     tickets = [breaker.admit(5.0) for _ in range(2)]

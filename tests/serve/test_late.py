@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from contextlib import AsyncExitStack
 
@@ -12,12 +13,14 @@ import httpx
 import pytest
 import requests
 
+from switchgear.call import aio
+from switchgear.call.answer import new_machine
 from switchgear.call.client import connect
 from switchgear.call.guard import Guard
 from switchgear.contract.codec import to_proto
 from switchgear.contract.service import contract_of
 from switchgear.model.context import Context, bind
-from switchgear.model.outcome import Reason, Unknown
+from switchgear.model.outcome import Ok, Reason, Rejected, Unknown
 from switchgear.model.trail import Hop, Spent, read
 from switchgear.policy.policy import Policy
 from switchgear.serve.arrival import Arrival
@@ -246,3 +249,18 @@ async def test_guards_of_others_clients_read_it_too(ask):
             else:
                 await asyncio.to_thread(ask, guard, served)
     assert [hop.edge for hop in spent.trail] == [OPERATION, "inventory"]
+    assert spent.below == {}
+
+
+@pytest.mark.parametrize("end", [Ok(1), Rejected("no"), Unknown(reason=Reason.TIMEOUT)])
+async def test_what_a_call_was_told_is_forgotten_with_the_call(end):
+    """A stream may make calls for days."""
+    spent, machine = Spent(), new_machine("inventory", Policy(retry=None))
+
+    async def attempt(step):
+        spent.answered(step.call, '"below";o=ok;r=slow;n=1;ms=1')
+        return end
+
+    with contextlib.suppress(Rejected, Unknown):
+        await aio.drive(machine, attempt, context=Context(spent=spent))
+    assert spent.below == {}

@@ -262,15 +262,20 @@ def trailed(end: D, call: Call, since: float, spent: Spent | None) -> D:
         hop = Hop(call.machine.name, _label(end), str(end.reason), end.attempts, seconds)
         end.trail = extended(end.trail, hop)
         if spent is not None:
-            spent.failed(end.trail)
+            spent.failed(call, end.trail)
     elif spent is not None and isinstance(end, Answer):
         took(call, seconds, spent)
+    elif spent is not None:
+        spent.below.pop(call, None)
     return end
 
 
 def took(call: Call, seconds: float, spent: Spent) -> None:
     """Note a call that went well, if none of the request at work took longer."""
-    if seconds > spent.seconds:
+    if seconds <= spent.seconds:
+        if spent.below:
+            spent.below.pop(call, None)
+    else:
         spent.took(call, Hop(call.machine.name, "ok", SLOW, call.made, seconds))
         outer = in_flight.get()
         if outer is not None:  # a guarded function has made it, whose own call takes longer still

@@ -32,6 +32,8 @@ FLOOR: Final = 0.025
 _HOPS: Final = 8
 _BYTES: Final = 1024
 _NAME: Final = 120
+_CALLS: Final = 100
+"""Calls in progress at the same time, of one request, of which it is kept what they were told."""
 _UNSAFE: Final = re.compile(r"[^ !#-\[\]-~]")
 _ITEM: Final = re.compile(
     r'"([ !#-\[\]-~]{1,120})";o=([a-z-]{1,20});r=([a-z-]{1,20});n=(\d{1,6});ms=(\d{1,9})'
@@ -81,7 +83,7 @@ class Spent:
 
     def answered(self, call: object, told: str | None) -> None:
         """Keep what the answer to `call` says of where its time went."""
-        if told:
+        if told and len(self.below) < _CALLS:
             self.below[call] = read(told)
 
     def took(self, call: object, hop: Hop) -> None:
@@ -90,8 +92,9 @@ class Spent:
         if hop.seconds > self.seconds:
             self.seconds, self.trail = hop.seconds, extended(below, hop)
 
-    def failed(self, trail: Trail) -> None:
+    def failed(self, call: object, trail: Trail) -> None:
         """Note a call that failed, which whoever made it may put up with."""
+        self.below.pop(call, None)
         if trail and trail[-1].seconds > self.seconds:
             self.seconds, self.trail = trail[-1].seconds, trail
 

@@ -230,6 +230,7 @@ class Circuit:
         "_rule",
         "_slow",
         "_slow_rule",
+        "ended_row",
         "episode",
         "flights",
         "generation",
@@ -282,6 +283,8 @@ class Circuit:
         """Successful probes of this half-open."""
         self.row = 0
         """Failures in a row."""
+        self.ended_row = 0
+        """How many there were when the last call went well."""
 
     def reload(self, now: float, settings: Breaker, *, observe: bool = False) -> None:
         """Take other settings. State, evidence and probes stay.
@@ -320,6 +323,7 @@ class Circuit:
         """Return a ticket: the callee answered, in `took` seconds."""
         if ticket is self.standing:
             # nearly every call: nothing more than the count
+            self.ended_row = self.row
             self.row = 0
             tally = self.tally
             if now < tally.edge:
@@ -339,6 +343,7 @@ class Circuit:
                 if self.proved >= self.settings.probes:
                     self._close(now)
             return
+        self.ended_row = self.row
         self.row = 0
         self.tally.add_good(now)
         if self.tardy is not None:
@@ -367,6 +372,9 @@ class Circuit:
             self._open(now, "probe", {})
             return
         self.tally.take_back(now, answered)
+        # it ended no row either, if no other call went well since
+        self.row += self.ended_row
+        self.ended_row = 0
         self._bad(now)
 
     def released(self, ticket: Ticket) -> None:
@@ -489,7 +497,7 @@ class Circuit:
         self.tally.clear()
         if self.tardy is not None:
             self.tardy.clear()
-        self.row = 0
+        self.row = self.ended_row = 0
         self.ramp_began = now
         self.ramp_ends = now + seconds(self.settings.ramp)
         self.ramp_second = self.ramp_passed = 0
