@@ -129,3 +129,16 @@ def test_export_of_what_there_is_not(capsys: pytest.CaptureFixture[str]) -> None
         "undo": "release",
         "runbook": "runbooks/release.md",
     }
+
+
+def test_export_to_where_it_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "shop.json"
+    file.write_text("{}")
+    for out in (file, tmp_path / ("x" * 300)):
+        said = typed(capsys, "export", "orders", "--out", str(out), "--config", str(SHOP))
+        assert said.startswith(f"error[SG220]: {out}/orders.json: it cannot be written: ")
+        assert "Name another place" in said
+        assert said.count("\n") == 1
+    assert file.read_text() == "{}"

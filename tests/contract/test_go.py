@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from switchgear.cli.main import _main
-from switchgear.contract.publish.gomodule import _PLUGINS
+from switchgear.contract.publish.gomodule import _MARK, _PLUGINS
 from tests.contract.doors import warehouse
 
 pytestmark = pytest.mark.timeout(600)
@@ -49,6 +49,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gone = folder / "go" / "shop" / "gone" / "v1.pb.go"  # of an earlier version
     gone.parent.mkdir(parents=True)
     gone.write_text("package v1\n")
+    (folder / "go" / "go.mod").write_text(f"{_MARK}\n")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GOBIN", str(plugins))
         folders = ["--history", str(folder / "history.jsonl"), "--out", str(folder)]

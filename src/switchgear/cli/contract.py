@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from switchgear.contract.export import asyncapi, openapi, proto_files
+from switchgear.contract.files import write
 from switchgear.contract.history import read_history
 from switchgear.contract.importer import import_proto
 from switchgear.contract.library import Library, load_library
@@ -42,17 +43,17 @@ def export(
     if proto is not None:
         past = read_history(history) if history is not None else []
         for name, text in proto_files(*library.roots, past=past).items():
-            write(proto / name, text)
+            _write(proto / name, text)
     if openapi_file is not None:
         document = openapi(*library.services, title=title, version=release)
-        write(openapi_file, _json(document))
+        _write(openapi_file, _json(document))
     if asyncapi_file is not None:
         if not library.events:
             raise OperationError(
                 "it declares no events.", where=target, fix="Leave out --asyncapi."
             )
         document = asyncapi(*library.events, title=title, version=release)
-        write(asyncapi_file, _json(document))
+        _write(asyncapi_file, _json(document))
 
 
 def import_files(files: list[Path], *, search: list[Path], out: Path | None) -> None:
@@ -66,7 +67,7 @@ def import_files(files: list[Path], *, search: list[Path], out: Path | None) -> 
     if out is None:
         print(source, end="")
     else:
-        write(out, source)
+        _write(out, source)
 
 
 def publish(
@@ -115,13 +116,9 @@ def _why(made: Plan) -> str:
     }[made.step]
 
 
-def write(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     """Write a file and say so; raises `OperationError` where that is not possible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        raise OperationError(f"it cannot be written: {error.strerror}.", where=str(path)) from error
+    write(path, text.encode())
     print(path)
 
 

@@ -11,6 +11,7 @@ from switchgear.app.declared import declared
 from switchgear.app.service import Service
 from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.config import Config
+from switchgear.contract.files import write as write_file
 from switchgear.errors import OperationError, UsageError
 from switchgear.saga.choreography.chain import Chain, merged, short
 from switchgear.saga.choreography.declared import Declared, read, write
@@ -31,10 +32,9 @@ def export(config: Config, names: Sequence[str], folder: Path | None) -> None:
         for one in found:
             print(write(one).decode(), end="")
         return
-    folder.mkdir(parents=True, exist_ok=True)
     for one in found:
         file = folder / f"{one.service}.json"
-        file.write_bytes(write(one))
+        write_file(file, write(one))
         print(file)
 
 

@@ -29,6 +29,7 @@ from typing import Final
 
 import msgspec
 
+from switchgear.contract.files import writing
 from switchgear.errors import UnreadableContract
 
 __all__ = ["Past", "Used", "append", "read_history"]
@@ -115,7 +116,7 @@ def read_history(path: Path) -> list[Past]:
 def append(path: Path, past: Past) -> None:
     """Add a version to a file of history; raises `UnreadableContract` if it is there already.
 
-    The line is on the disk when this returns.
+    The line is on the disk when this returns. Raises `OperationError` where it cannot be written.
     """
     lines = _lines(path) if path.exists() else []
     if any(one.version == past.version for one in lines):
@@ -129,11 +130,12 @@ def append(path: Path, past: Past) -> None:
     texts = {files[name]: text for name, text in past.protos.items() if files[name] not in known}
     required = None if past.required is None else sorted(past.required)
     line = _Line(past.version, past.messages, past.enums, files, texts, required)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(msgspec.json.encode(line) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(msgspec.json.encode(line) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _lines(path: Path) -> list[_Line]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from switchgear.contract.files import write
 from switchgear.contract.protoc import includes
 from switchgear.errors import OperationError
 
@@ -33,8 +34,7 @@ def found(program: str, *, homes: Iterable[Path] = (), fix: str) -> str:
 def write_protos(folder: Path, protos: Mapping[str, str]) -> None:
     """Write `.proto` files by their names."""
     for name, text in protos.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+        write(folder / name, text.encode())
 
 
 def generate(
@@ -74,6 +74,10 @@ def run(command: Sequence[str], *, cwd: Path, what: str) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise OperationError(f"{what} has not finished within {_PATIENCE} s.") from error
+    except OSError as error:
+        raise OperationError(
+            f"{what} cannot be run: {error.strerror}.", where=command[0]
+        ) from error
     if done.returncode:
         told = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise OperationError(f"{what} failed: {told[0].rstrip('.') if told else 'without a word'}.")

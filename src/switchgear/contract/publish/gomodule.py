@@ -2,18 +2,18 @@
 
 Each file is a package of its own, under its path: `shop/orders/v1.proto` is
 `MODULE/shop/orders/v1`. From version 2 on, Go wants the major version at the end of the module's
-path; it is put there.
+path; it is put there. A comment in `go.mod` is how the folder is known as ours to write anew.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from switchgear.contract.publish.generators import found, generate, write_protos
+from switchgear.contract.publish.replace import replaced
 
 __all__ = ["write_go"]
 
@@ -22,34 +22,35 @@ _PLUGINS: Final = {
     "protoc-gen-go-grpc": "google.golang.org/grpc/cmd/protoc-gen-go-grpc",
 }
 _GO: Final = "1.23"
+_MARK: Final = "// Written by switchgear contract publish --go."
 
 
 def write_go(folder: Path, module: str, major: int, protos: Mapping[str, str]) -> str:
-    """Write the module into `folder` and return its path, with the major version where Go wants it.
+    """Write the module into `folder`, in place of an earlier version of it, and return its path.
 
-    What it needs in which version, `go mod tidy` finds out. Raises `OperationError` where a plugin
-    is not installed or fails.
+    The path has the major version where Go wants it. What the module needs in which version,
+    `go mod tidy` finds out. Raises `OperationError` where a plugin is not installed or fails, or
+    where the folder holds something else; then it is left as it was.
     """
     plugins = {name: _plugin(name) for name in _PLUGINS}
     path = f"{module}/v{major}" if major > 1 else module
-    source = folder / "proto"
-    _clear(folder, source)
-    write_protos(source, protos)
-    (folder / "go.mod").write_text(f"module {path}\n\ngo {_GO}\n")
     where = [f"M{name}={path}/{name.removesuffix('.proto')}" for name in protos]
-    arguments = [f"--{kind}_out={folder.absolute()}" for kind in ("go", "go-grpc")]
     options = [f"module={path}", *where]
-    arguments += [f"--{kind}_opt={one}" for kind in ("go", "go-grpc") for one in options]
-    generate(source.absolute(), protos, plugins, arguments)
+    with replaced(folder, _ours) as made:
+        source = made / "proto"
+        write_protos(source, protos)
+        (made / "go.mod").write_text(f"{_MARK}\n\nmodule {path}\n\ngo {_GO}\n")
+        arguments = [f"--{kind}_out={made}" for kind in ("go", "go-grpc")]
+        arguments += [f"--{kind}_opt={one}" for kind in ("go", "go-grpc") for one in options]
+        generate(source, protos, plugins, arguments)
     return path
 
 
-def _clear(folder: Path, source: Path) -> None:
-    """Remove what an earlier version of the module had generated, and nothing else."""
-    for one in folder.rglob("*.pb.go"):
-        one.unlink()
-    if source.exists():
-        shutil.rmtree(source)
+def _ours(folder: Path) -> bool:
+    try:
+        return _MARK in (folder / "go.mod").read_text().splitlines()
+    except (OSError, ValueError):
+        return False
 
 
 def _plugin(name: str) -> str:

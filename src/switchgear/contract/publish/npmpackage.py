@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from switchgear.contract.files import write
 from switchgear.contract.protoc import Tree, compile_trees
 from switchgear.contract.publish.generators import found, generate, run
+from switchgear.contract.publish.replace import replaced
 from switchgear.errors import OperationError, UsageError
 
 __all__ = ["Tools", "npm_name", "write_npm"]
@@ -85,48 +85,33 @@ def write_npm(
     `OperationError` where a generator fails, or where the folder holds something else; then it is
     left as it was.
     """
-    _ours(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".npm-") as made:
-        package = Path(made) / "package"
+    with replaced(folder, _ours) as package:
         for path, data in documents.items():
-            (package / path).parent.mkdir(parents=True, exist_ok=True)
-            (package / path).write_bytes(data)
+            write(package / path, data)
         modules = package / "gen"
         modules.mkdir()
         arguments = [
-            f"--es_out={modules.absolute()}",
+            f"--es_out={modules}",
             "--es_opt=target=js+dts",
             "--es_opt=import_extension=js",
         ]
-        source = (package / "proto").absolute()
+        source = package / "proto"
         generate(source, _with_imports(source), {"protoc-gen-es": tools.es}, arguments)
         typed = "openapi.json" in documents
         if typed:
             command = [tools.openapi, "openapi.json", "--output", "openapi.d.ts"]
-            run(command, cwd=package.absolute(), what="openapi-typescript")
+            run(command, cwd=package, what="openapi-typescript")
         about = _about(name, version, sorted(documents), tools.version, typed=typed)
         (package / "package.json").write_text(json.dumps(about, indent=2) + "\n")
         (package / "README.md").write_text(_read_me(name, version, sorted(documents), typed=typed))
-        if folder.exists():
-            shutil.rmtree(folder)
-        package.rename(folder)
 
 
-def _ours(folder: Path) -> None:
-    """Raise `OperationError` for a folder that holds something that we have not written."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
+def _ours(folder: Path) -> bool:
     try:
         about = json.loads((folder / "package.json").read_text())
     except (OSError, ValueError):
-        about = None
-    if not isinstance(about, dict) or _MARK not in about:
-        raise OperationError(
-            "it holds something else than a package of contracts.",
-            where=str(folder),
-            fix="Move it away, or choose another folder with --out.",
-        )
+        return False
+    return isinstance(about, dict) and _MARK in about
 
 
 def _with_imports(source: Path) -> list[str]:

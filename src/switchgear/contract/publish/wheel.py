@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from switchgear.contract.files import write
 
 __all__ = ["wheel_name", "write_wheel"]
 
@@ -26,7 +29,10 @@ def wheel_name(name: str, version: str) -> str:
 def write_wheel(
     folder: Path, name: str, version: str, files: Mapping[str, bytes], requires: list[str]
 ) -> Path:
-    """Write the wheel of `files`, by their path in it, into `folder`."""
+    """Write the wheel of `files`, by their path in it, into `folder`.
+
+    Raises `OperationError` where it cannot be written.
+    """
     about = f"{_escaped(name)}-{version}.dist-info"
     metadata = [
         "Metadata-Version: 2.1",
@@ -49,14 +55,15 @@ def write_wheel(
     }
     record = [f"{path},{_digest(data)},{len(data)}" for path, data in contents.items()]
     contents[f"{about}/RECORD"] = _text([*record, f"{about}/RECORD,,"])
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / wheel_name(name, version)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for inside, data in contents.items():
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for inside, content in contents.items():
             info = zipfile.ZipInfo(inside, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
-            archive.writestr(info, data)
+            archive.writestr(info, content)
+    write(path, data.getvalue())
     return path
 
 
