@@ -7,13 +7,15 @@ import pytest
 
 from switchgear.errors import SagaError
 from switchgear.saga import Fate, NoSuchSaga, Side, StateMoved, machine
+from switchgear.saga.attempt import Answer
 from switchgear.saga.codec import Failure
 from switchgear.saga.plan import Plan
 from switchgear.saga.run import undone
-from switchgear.saga.state import Run, What
+from switchgear.saga.state import Entry, Next, Run, What
 from switchgear.saga.story import Decision
-from switchgear.saga.temporal.book import Book
-from switchgear.saga.temporal.wire import Action, Begin, Outcome, Refutation, raw
+from switchgear.saga.temporal.activities import _bounded
+from switchgear.saga.temporal.book import Book, shortened
+from switchgear.saga.temporal.wire import Action, Begin, Outcome, Refutation, Told, raw
 from tests.saga.plans import BRANCHES, CHECKOUT
 
 ME = Decision("me", "because")
@@ -176,3 +178,80 @@ def test_a_long_journal_is_shortened_and_decides_the_same() -> None:
     answer(other, "ship", What.OK, now)
     answer(other, "confirm", What.OK, now)
     assert other.story.status == "done"
+
+
+class TestSizes:
+    def large(self, size: int) -> Outcome:
+        return Outcome(What.OK, 1.0, raw(b'"' + b"x" * (size - 2) + b'"'))
+
+    def test_what_runs_in_parallel_is_looked_at_together(self) -> None:
+        book = book_of(BRANCHES)
+        a, b = Run("a", Side.DO, 1, 0.0), Run("b", Side.DO, 1, 0.0)
+        assert book.beyond(b, self.large(600_000)) is None  # each fits where it is alone
+        book.answered(a, self.large(600_000), now=1.0, draw=0.0)
+        assert book.beyond(b, self.large(600_000)) == 1_200_004
+        assert book.beyond(a, self.large(600_000)) is None  # it would replace its own
+        assert book.beyond(b, Outcome(What.OK, 1.0, raw(b"null"))) is None
+        assert book.beyond(b, Outcome(What.UNKNOWN, 1.0)) is None
+        assert book.beyond(b, None) is None
+
+    def test_a_saga_that_is_too_large_already_still_ends(self) -> None:
+        book = book_of(BRANCHES)
+        for step in ("a", "b"):
+            book.answered(Run(step, Side.DO, 1, 0.0), self.large(600_000), now=1.0, draw=0.0)
+        for run in (Run("c", Side.DO, 1, 0.0), Run("a", Side.UNDO, 1, 0.0)):
+            small = Answer(What.OK, 1.0, None if run.side is Side.UNDO else b"null")
+            assert _bounded(book.attempt(run), small) is small
+        refused = _bounded(
+            book.attempt(Run("c", Side.DO, 1, 0.0)), Answer(What.OK, 1.0, b"1" * 2_000)
+        )
+        assert refused.what is What.UNRECORDED
+        assert b"at most 1000000" in (refused.data or b"")
+
+    def test_what_a_person_gives(self) -> None:
+        book = TestItems().stuck()
+        action = Action("o-1", What.RESOLVE, Decision("me", "by hand", "x" * 1_000_001))
+        with pytest.raises(SagaError, match="at most 1000000"):
+            book.check(action)
+        book.check(Action("o-1", What.RESOLVE, Decision("me", "by hand", "x")))
+        with pytest.raises(SagaError, match="at most 1000000"):
+            book.check_refutation(Refutation("reserve", Decision("me", "x" * 1_000_001)))
+
+    def test_a_step_that_fails_for_ever_does_not_outgrow_what_travels(self) -> None:
+        book = book_of(CHECKOUT, None)
+        for step in ("reserve", "debit", "ship"):
+            answer(book, step, What.OK)
+        told = msgspec.json.encode(Failure("ValueError", "x" * 3_000, trace="t" * 4_000))
+        for attempt in range(1, 900):
+            run = Run("confirm", Side.DO, attempt, 0.0)
+            book.answered(run, Outcome(What.UNKNOWN, 2.0, raw(told)), now=2.0, draw=0.0)
+        for sent in (book.former().former, book.record()):
+            assert len(msgspec.json.encode(sent)) < 500_000
+            assert [line.entry.step for line in sent.lines[:3]] == ["reserve", "debit", "ship"]
+            traced = [line for line in sent.lines if b'"trace"' in bytes(line.data)]
+            assert traced == [sent.lines[-1]]  # the newest says where
+        other = travelled(book)
+        answer(other, "confirm", What.OK, 1e9)
+        assert other.story.status == "done"
+
+    def test_lines_that_decided_are_kept_before_attempts(self) -> None:
+        def line(follows: Next, size: int) -> Told:
+            entry = Entry(What.UNKNOWN, follows, 1.0, "a", Side.DO, 1)
+            return Told(entry, 1.0, raw(b'"' + b"x" * size + b'"'))
+
+        old, again = line(Next.UNDO, 4_000), line(Next.AGAIN, 200)
+        kept = shortened([old, *[again] * 1_000], 10_000)
+        assert bytes(kept[0].data) == bytes(old.data)
+        assert {told.entry.next for told in kept[1:]} == {Next.AGAIN}
+        assert len(msgspec.json.encode(kept)) < 10_500
+        (bare,) = shortened([line(Next.QUEUE, 20_000)], 10_000)
+        assert not bytes(bare.data)
+
+
+def test_the_end_of_a_saga_that_is_taken_up_again() -> None:
+    book = book_of(CHECKOUT)
+    for step in ("reserve", "debit", "ship"):
+        answer(book, step, What.OK)
+    assert travelled(book).ended is None
+    answer(book, "confirm", What.OK, 7.0)
+    assert travelled(book).ended == book.ended == 7.0

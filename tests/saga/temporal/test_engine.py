@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import logging
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 from temporalio.client import WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
 
 from switchgear.errors import SagaError
 from switchgear.model.outcome import Unavailable, Unknown
@@ -187,6 +189,26 @@ class TestStart:
                     await engine.begin(saga, Order("o-1"), id="o-1")
                 assert run.id == "o-1"
         await client.get_workflow_handle(f"{service.name}/o-1").terminate()
+
+    async def test_an_id_that_another_saga_has(
+        self, service: Service, working: Working, book: Book, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        saga = checkout(book)
+        idle = service.make(saga)
+        await idle.prepare()
+        async with working(saga) as engine:
+            await (await engine.begin(saga, Order("o-1"), id="o-1")).result(within=20)
+            cluster, idle._cluster = idle._cluster, None  # it cannot be asked just now
+            run = await idle.begin(saga, Order("o-1", 11), id="o-1")
+            idle._cluster = cluster
+            # it never is the other's result, whether or not it was handed on yet
+            for _ in range(2):
+                with pytest.raises(SagaConflict, match="another input"):
+                    await run.result(within=5)
+                with pytest.raises(SagaConflict, match="another input"):
+                    await run.state()
+                await eventually(lambda: "o-1 was committed and cannot start" in caplog.text)
+            await idle.get("o-1").result(within=20)  # that of the saga that has the id
 
     async def test_what_began_in_the_database_is_told_of(
         self, service: Service, book: Book, caplog: pytest.LogCaptureFixture
@@ -386,13 +408,37 @@ class TestWorkers:
         assert len(record.lines) == 10 + 4
         assert await service.replay(2) > 1
 
-    async def test_a_result_that_is_too_large(self, working: Working, book: Book) -> None:
-        saga = checkout(book)
+    # one alone, and two together
+    @pytest.mark.parametrize("size", [1_000_100, 600_000])
+    async def test_results_that_are_too_large(
+        self, service: Service, working: Working, size: int
+    ) -> None:
+        undone = []
+        saga = Saga("large", version=1)
+
+        @saga.undo(runbook="../runbooks/release.md")
+        async def drop(order: Order, done: Reservation | Unknown, ctx: Context) -> None:
+            undone.append(order.order_id)
+
+        @drop.undoes
+        async def first(order: Order, ctx: Context) -> Reservation:
+            return Reservation(1)
+
+        @saga.read
+        async def left(order: Order, ctx: Context) -> str:
+            return "x" * size
+
+        @saga.read
+        async def right(order: Order, ctx: Context) -> str:
+            return "x" * size
+
+        saga.path(first >> (left | right))
         async with working(saga) as engine:
-            run = await engine.begin(saga, Order("o" * 999_950), id="o-1")
-            with pytest.raises(SagaUndone, match="at most 1000000"):
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaUndone, match="step (left|right): .*at most 1000000"):
                 await run.result(within=20)
-        assert book.names == ["reserve", "debit", "refund", "release"]
+        assert undone == ["o-1"]
+        assert await service.replay(1) == 1
 
     async def test_what_cannot_be_read_is_left_until_it_can(
         self, service: Service, working: Working, book: Book, caplog: pytest.LogCaptureFixture
@@ -429,6 +475,79 @@ class TestWorkers:
 
 
 class TestOperated:
+    async def test_nobody_can_be_told(
+        self, service: Service, working: Working, book: Book, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def hook(item: object) -> None:
+            raise ApplicationError("no such channel", non_retryable=True)
+
+        book.will("ship", OutOfStock(sku="A-1"))
+        book.will("refund", OutOfStock(sku="A-1"), None)
+        saga = checkout(book)
+        async with working(saga, notify=hook) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            await eventually(lambda: "nobody was told of o-1/refund" in caplog.text)
+            action = Action("o-1/refund", What.RETRY, Decision("me", "the bank is back"))
+            await service.cluster.act("o-1", action)
+            with pytest.raises(SagaUndone):
+                await run.result(within=20)
+
+    async def test_an_item_is_listed_also_in_the_next_history(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        book.will("ship", OutOfStock(sku="A-1"))
+        book.will("refund", *[OutOfStock(sku="A-1")] * 9)
+        saga = checkout(book)
+        handle = service.cluster.client.get_workflow_handle(f"{service.name}/o-1")
+        listed: list[str] = []
+
+        async def waits(attempts: int) -> bool:
+            seen = await service.cluster.see("o-1")
+            listed[:] = [item.id for item in seen.items]
+            return len(book.of("refund")) == attempts and seen.status == "queued"
+
+        async with working(saga, events=60) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            with pytest.raises(SagaUnfinished, match="waits for a person"):
+                await run.result(within=20)
+            first = (await handle.describe()).run_id
+            for attempt in range(2, 10):
+                action = Action("o-1/refund", What.RETRY, Decision("me", f"attempt {attempt}"))
+                await service.cluster.act("o-1", action)
+                await eventually(partial(waits, attempt))
+                assert listed == ["o-1/refund"]
+            assert (await handle.describe()).run_id != first
+
+    async def test_a_refutation_that_says_nothing_new_after_the_end(
+        self, service: Service, working: Working, book: Book
+    ) -> None:
+        saga = checkout(book)
+        handle = service.cluster.client.get_workflow_handle(f"{service.name}/o-1")
+        by = {"actor": "bank", "evidence": "it bounced"}
+        async with working(saga) as engine:
+            await (await engine.begin(saga, Order("o-1"), id="o-1")).result(within=20)
+            first = (await handle.describe()).run_id
+            with pytest.raises(StateMoved, match="cannot be refuted"):
+                await engine.refute(None, "o-1", "nothing", **by)
+            assert (await handle.describe()).run_id == first
+        desk = TemporalDesk(service.cluster)
+        shown = await desk.show("o-1")
+        assert (shown.status, shown.ended is None) == ("done", False)
+        # no worker is there: the engine interprets it itself
+        idle = service.make(saga)
+        await idle.prepare()
+        assert await idle.refute(None, "o-1", "debit", **by) in {"undoing", "queued"}
+        again = (await handle.describe()).run_id
+        assert again != first
+        async with working(saga) as engine:
+            for name in ("confirm", "ship"):
+                action = Action(f"o-1/{name}", What.RESOLVE, Decision("me", "taken back"))
+                await service.cluster.act("o-1", action)
+            with pytest.raises(SagaUndone):
+                await engine.get("o-1").result(within=20)
+            assert await engine.refute(None, "o-1", "debit", **by) == "undone"
+            assert (await handle.describe()).run_id == again
+
     async def test_a_work_item(self, service: Service, working: Working, book: Book) -> None:
         told = []
 

@@ -156,7 +156,13 @@ class TestPlace:
         assert place.tls
         assert "sesame" not in f"{place} {place!r}"
         assert not Place.of("temporal://127.0.0.1:7/n").tls
-        assert not Place.of("temporal://[::1]:7/n").tls
+        six = Place.of("temporal://[::1]:7/n")
+        assert (six.host, six.address, f"{six}", six.tls) == (
+            "::1",
+            "[::1]:7",
+            "temporal://[::1]:7/n",
+            False,
+        )
         assert Place.of("temporal://127.0.0.1/n?tls=true", {"api_key": "k"}).api_key == "k"
 
     @pytest.mark.parametrize(
@@ -164,6 +170,9 @@ class TestPlace:
         [
             ("temporal://host:7233", "names no namespace"),
             ("temporal:///namespace", "names no server"),
+            ("temporal://host:sesame/n", "address or a port"),
+            ("temporal://host:99999/n", "address or a port"),
+            ("temporal://[::1/n", "address or a port"),
             ("temporal://me:secret@host/namespace", "names no server"),
             ("temporal://host/n?colour=red", "unknown option colour"),
             ("temporal://host/n?tls=maybe", "tls is true or false"),

@@ -18,9 +18,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from switchgear.saga.attempt import Answer, Attempts, Carried, Instance
-from switchgear.saga.codec import failure_of
 from switchgear.saga.definition import Saga
-from switchgear.saga.errors import UnrecordableResult
 from switchgear.saga.evidence import WorkItem
 from switchgear.saga.guard import Guards
 from switchgear.saga.notify import Hook
@@ -28,7 +26,6 @@ from switchgear.saga.plan import Kind, Side
 from switchgear.saga.state import What
 from switchgear.saga.stores.port import SagaRow
 from switchgear.saga.temporal.wire import (
-    MOST,
     NOTIFY,
     RUNBOOK,
     UNREADABLE,
@@ -36,7 +33,9 @@ from switchgear.saga.temporal.wire import (
     Attempt,
     Outcome,
     activity_name,
+    beyond,
     raw,
+    too_large,
 )
 
 __all__ = ["BEATS", "Activities"]
@@ -158,13 +157,14 @@ async def _beating(lease: float) -> AsyncIterator[None]:
 
 
 def _bounded(given: Attempt, answer: Answer) -> Answer:
-    """Refuse a result with which the saga would grow beyond what Temporal carries."""
-    known = [given.input, *given.snapshot.results.values()]
-    size = sum(len(bytes(each)) for each in known) + len(answer.data or b"")
-    if answer.what is not What.OK or size <= MOST:
+    """Refuse a result with which the saga would grow beyond what Temporal carries.
+
+    What runs in parallel is not known here: the workflow looks once more.
+    """
+    run = given.run
+    if answer.what is not What.OK or run.side is Side.UNDO:
         return answer
-    error = UnrecordableResult(
-        f"with the result of {given.run.step}, the saga's input and results are {size} bytes, and "
-        f"on Temporal they are at most {MOST}. Return a reference to what is large."
-    )
-    return Answer(What.UNRECORDED, answer.began, msgspec.json.encode(failure_of(error)))
+    size = beyond(given.input, given.snapshot.results, run.step, answer.data or b"")
+    if size is None:
+        return answer
+    return Answer(What.UNRECORDED, answer.began, too_large(run.step, size))

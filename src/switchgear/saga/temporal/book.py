@@ -6,14 +6,16 @@ stored: Temporal's history is, and a replay of it comes to the same book.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
 import msgspec
 
+from switchgear.errors import SagaError
 from switchgear.saga import machine
 from switchgear.saga.acting import check_act, check_decision, check_refute, meant, taken
+from switchgear.saga.codec import Failure
 from switchgear.saga.errors import NoSuchSaga, StateMoved
 from switchgear.saga.evidence import WorkItem
 from switchgear.saga.plan import Plan, Side
@@ -29,8 +31,10 @@ from switchgear.saga.state import (
     What,
 )
 from switchgear.saga.stores.port import Line
-from switchgear.saga.story import Decision, Story
+from switchgear.saga.story import FAILED, Decision, Story
 from switchgear.saga.temporal.wire import (
+    MOST,
+    NOTHING,
     Action,
     Attempt,
     Begin,
@@ -40,13 +44,17 @@ from switchgear.saga.temporal.wire import (
     Refutation,
     Snapshot,
     Told,
+    beyond,
 )
 
-__all__ = ["Book"]
+__all__ = ["Book", "shortened"]
 
 _CANCELLED: Final = Decision("Temporal", "the workflow was cancelled")
+_ENDED: Final = frozenset({"done", "undone"})
 _LINES: Final = 500
 """Lines that go on into the next history."""
+_BYTES: Final = 400_000
+"""Bytes of the lines in what travels, beside inputs and results of at most `MOST`."""
 
 
 class Book:
@@ -70,6 +78,8 @@ class Book:
             self.story = former.snapshot.story(plan)
             self._lines += former.lines
             self._items |= {each.id: each for each in former.items}
+            if former.lines and self.story.status in _ENDED:
+                self.ended = former.lines[-1].entry.at
 
     @property
     def plan(self) -> Plan:
@@ -117,6 +127,15 @@ class Book:
         data = bytes(outcome.data) or None
         return self.tell(answer, now=now, draw=draw, began=outcome.began, data=data)
 
+    def beyond(self, run: Run, outcome: Outcome | None) -> int | None:
+        """Return how large a result would make the saga, if that is beyond what Temporal carries.
+
+        An attempt refuses that itself, but knows nothing of those that ran beside it.
+        """
+        if outcome is None or outcome.what is not What.OK or run.side is Side.UNDO:
+            return None
+        return beyond(self.begin.input, self.story.results, run.step, bytes(outcome.data))
+
     def interrupted(self, run: Run, *, now: float) -> Line:
         """Write down that nobody knows what became of an attempt: its worker is gone."""
         entry = Entry(What.INTERRUPTED, Next.AGAIN, now, run.step, run.side, run.attempt)
@@ -145,6 +164,31 @@ class Book:
         if not taken(item, action.action, action.decision, self.story.status):
             check_act(self.plan, self.state, item, action.action, action.decision)
         return item
+
+    def check(self, action: Action) -> None:
+        """Refuse an action that cannot be taken: what `item_for` refuses, or too much of a text.
+
+        Only before it is accepted. What a history says was accepted, is taken.
+        """
+        item = self.item_for(action)
+        if item.closed is None:
+            self._check_size(item.step, action.decision)
+
+    def check_refutation(self, given: Refutation) -> None:
+        """Refuse a refutation, as `check` does an action."""
+        if not self.refuted_before(given):
+            self._check_size(given.step, given.decision)
+
+    def _check_size(self, step: str, decision: Decision) -> None:
+        data = msgspec.json.encode(decision)
+        size = beyond(self.begin.input, self.story.results, step, data)
+        if size is not None:
+            raise SagaError(
+                f"with it, the saga's input and results are {size} bytes, and on Temporal they are "
+                f"at most {MOST}.",
+                where=f"step {step} of saga {self.begin.id}",
+                fix="Give a reference to what is large.",
+            )
 
     def act(self, action: Action, *, now: float) -> tuple[WorkItem, Line | None]:
         """Take an action. The line is None if it was taken before."""
@@ -215,7 +259,7 @@ class Book:
             began=self.began,
             status=self.story.status,
             snapshot=Snapshot.of(self.story),
-            lines=self._lines,
+            lines=shortened(self._lines, _BYTES),
             items=[replace(each, status=self.story.status) for each in self._items.values()],
             ended=self.ended,
         )
@@ -226,6 +270,7 @@ class Book:
         if len(lines) > _LINES:
             older = [one for one in lines[:-_LINES] if one.entry.next is not Next.AGAIN]
             lines = [*older, *lines[-_LINES:]]
+        lines = shortened(lines, _BYTES)
         former = Former(
             self.began,
             Snapshot.of(self.story),
@@ -239,8 +284,10 @@ class Book:
         entry = line.entry
         self.story.add(line, machine.evolve(self.plan, self.state, entry))
         kept = line if entry.what is not What.OK else replace(line, data=None)
+        if entry.what in FAILED:
+            self._untrace(entry)
         self._lines.append(Told.of(kept))
-        self.ended = entry.at if self.story.status in {"done", "undone"} else None
+        self.ended = entry.at if self.story.status in _ENDED else None
         if entry.next is Next.QUEUE:
             self._open(entry)
         for each in self.open_items:
@@ -248,6 +295,22 @@ class Book:
             if not self.state.marks[each.step].item:
                 self._close(each, entry.at)
         return line
+
+    def _untrace(self, entry: Entry) -> None:
+        """Forget where an earlier failure of a half step was raised: it is the newest that tells.
+
+        A step with a defect fails for as long as it is retried, with a trace of some kB each time.
+        """
+        for at in range(len(self._lines) - 1, -1, -1):
+            told = self._lines[at]
+            one = told.entry
+            if one.what in FAILED and (one.step, one.side) == (entry.step, entry.side):
+                if bytes(told.data):
+                    failure = msgspec.json.decode(told.data, type=Failure)
+                    short = msgspec.structs.replace(failure, trace=None)
+                    data = msgspec.Raw(msgspec.json.encode(short))
+                    self._lines[at] = msgspec.structs.replace(told, data=data)
+                return
 
     def _open(self, entry: Entry) -> None:
         step = self.plan.step[entry.step]
@@ -272,3 +335,21 @@ class Book:
         self._items[item.id] = replace(
             item, closed=now, action=action, actor=decision.actor, reason=decision.reason
         )
+
+
+def shortened(lines: Sequence[Told], most: int) -> list[Told]:
+    """Return what of `lines` fits into `most` bytes: the newest, and of older ones what decided.
+
+    A line that does not fit is told without what was said. Attempts that are only followed by
+    another one have half of the room, so that they drive out nothing else.
+    """
+    left, kept = most, []
+    for line in reversed(lines):
+        reserved = most // 2 if line.entry.next is Next.AGAIN else 0
+        for told in (line, msgspec.structs.replace(line, data=NOTHING)):
+            size = len(msgspec.json.encode(told))
+            if size <= left - reserved:
+                kept.append(told)
+                left -= size
+                break
+    return kept[::-1]

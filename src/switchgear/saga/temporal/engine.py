@@ -150,7 +150,7 @@ class TemporalEngine:
         self._check_same(saga, start, other)
         if transaction is tx:
             transaction.after_commit(self.wake)
-        return Run(self, id)
+        return Run(_Started(self, saga, start), id)
 
     async def begin(self, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
         """Start `saga` by itself, and return once it is durable. Errors as in `start`."""
@@ -160,7 +160,7 @@ class TemporalEngine:
         committed()
         self._check_same(saga, start, other)
         self.wake()
-        return Run(self, id)
+        return Run(_Started(self, saga, start), id)
 
     def start_sync(self, connection: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002
         """Do what `start` does on a connection that does not await; see `Engine.start_sync`."""
@@ -174,7 +174,7 @@ class TemporalEngine:
         unit = starts.insert(start, time.time())
         other = drive_sync(lambda sql, args: transaction.run(sql, *args), unit)
         self._check_same(saga, start, other)
-        return Run(self, id)
+        return Run(_Started(self, saga, start), id)
 
     async def refute(
         self,
@@ -193,10 +193,15 @@ class TemporalEngine:
         name = step if isinstance(step, str) else step.name
         given = Refutation(name, Decision(actor, evidence))
         check_decision(What.REFUTE, given.decision)
-        seen = await self._reached().see(id)
+        cluster = self._reached()
+        seen = await cluster.see(id)
         if seen is None:
             raise unknown(id)
-        return await self._reached().refute(seen, given)
+        own = {f"{self.service}/{definition}" for definition in self._sagas}
+        if self._running and seen.queue in own:
+            return await cluster.refute(seen, given)
+        async with cluster.interpreted(seen.queue):  # perhaps nobody else does
+            return await cluster.refute(seen, given)
 
     def wake(self) -> None:
         """Hand on starts now: after the commit of a transaction that `start_sync` was part of."""
@@ -255,8 +260,13 @@ class TemporalEngine:
 
     # --- asking --------------------------------------------------------------------------------
 
-    async def outcome(self, saga_id: str, within: float) -> Done:
-        """Wait for the end of a saga; see `Run.result`."""
+    async def outcome(
+        self, saga_id: str, within: float, started: tuple[Saga, Start] | None = None
+    ) -> Done:
+        """Wait for the end of a saga; see `Run.result`.
+
+        Raises `SagaConflict` if its workflow is not that of `started`, which was committed here.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + within
         pause = _ASK_FIRST
@@ -264,6 +274,9 @@ class TemporalEngine:
         try:
             while True:
                 seen = await self._seen(saga_id)
+                if seen is not None and started is not None:
+                    await self._check_started(*started)
+                    started = None
                 status = "running" if seen is None else seen.status
                 if seen is not None and seen.closed:
                     return await self._end(seen)
@@ -283,14 +296,17 @@ class TemporalEngine:
                 ending.cancel()
                 await asyncio.gather(ending, return_exceptions=True)
 
-    async def state(self, saga_id: str) -> RunState:
+    async def state(self, saga_id: str, started: tuple[Saga, Start] | None = None) -> RunState:
         """Return where a saga stands; see `Run.state`. A worker of its definition has to be there.
 
-        Raises `NotCommitted`, and `SagaUnfinished` while Temporal has not heard of it yet.
+        Raises `NotCommitted`, and `SagaUnfinished` while Temporal has not heard of it yet; and
+        `SagaConflict` as `outcome` does.
         """
         seen = await self._seen(saga_id)
         if seen is None:
             raise _unfinished(saga_id, "running")
+        if started is not None:
+            await self._check_started(*started)
         record = await self._reached().record(seen)
         return RunState(
             id=saga_id,
@@ -302,6 +318,11 @@ class TemporalEngine:
             deadline=record.snapshot.state.deadline,
             ended=record.ended,
         )
+
+    async def _check_started(self, saga: Saga, start: Start) -> None:
+        begun = await self._reached().begun(start.id)
+        if begun is not None:
+            compare(saga, start, begun)
 
     async def _seen(self, saga_id: str) -> Seen | None:
         """Return what Temporal tells of a saga; None: it has only been committed here."""
@@ -429,6 +450,22 @@ class TemporalEngine:
             for part in (relaying, working):
                 part.cancel()
             await asyncio.gather(relaying, working, return_exceptions=True)
+
+
+class _Started:
+    """What a run asks that was started here: its id may turn out to be that of another saga."""
+
+    def __init__(self, engine: TemporalEngine, saga: Saga, start: Start) -> None:
+        self._engine = engine
+        self._started = saga, start
+
+    async def outcome(self, saga_id: str, within: float) -> Done:
+        """Wait for the end of the saga."""
+        return await self._engine.outcome(saga_id, within, self._started)
+
+    async def state(self, saga_id: str) -> RunState:
+        """Return where the saga stands."""
+        return await self._engine.state(saga_id, self._started)
 
 
 def _check(saga: Saga) -> None:

@@ -74,7 +74,11 @@ class Place:
 
         Raises `TemporalRefused`.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:  # without its text: a secret may stand in the wrong place
+            raise _wrong("its URL has an address or a port that is none.") from None
         namespace = unquote(parts.path).strip("/")
         if parts.scheme != "temporal" or not parts.hostname or "@" in parts.netloc:
             raise _wrong("its URL names no server.")
@@ -107,7 +111,7 @@ class Place:
         server_name = given.get("server_name")
         return cls(
             host=parts.hostname,
-            port=parts.port or _PORT,
+            port=port or _PORT,
             namespace=namespace,
             tls=tls == "true",
             files={name: base / str(given[name]) for name in _FILES if name in given},
@@ -116,7 +120,13 @@ class Place:
         )
 
     def __str__(self) -> str:
-        return f"temporal://{self.host}:{self.port}/{self.namespace}"
+        return f"temporal://{self.address}/{self.namespace}"
+
+    @property
+    def address(self) -> str:
+        """Host and port, with an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 _WHERE: Final = "the place of sagas"
@@ -132,7 +142,7 @@ async def connect(
     """
     try:
         client = await Client.connect(
-            f"{place.host}:{place.port}",
+            place.address,
             namespace=place.namespace,
             api_key=place.api_key,
             tls=_tls(place),

@@ -82,19 +82,30 @@ class Relay:
         try:
             if not await cluster.start(given, start.queue):
                 begun = await cluster.begun(start.id)
-                saga = self._sagas.get(given.plan.id)
-                if begun is not None and saga is not None:
-                    compare(saga, start, begun)
+                if begun is not None:
+                    compare(self._sagas.get(given.plan.id), start, begun)
         except SagaConflict as error:
             _log.error("saga %s was committed and cannot start: %s", start.id, error)
-            await self._store.write(starts.refuse(start.id, error.what))
+            await self._store.write(starts.refuse(start, error.what))
         else:
-            await self._store.write(starts.drop([start.id]))
+            await self._store.write(starts.drop(start))
 
 
-def compare(saga: Saga, start: Start, begun: Begin) -> None:
-    """Refuse a start whose id stands for another saga or input."""
+def compare(saga: Saga | None, start: Start, begun: Begin) -> None:
+    """Refuse a start whose id stands for another saga or input.
+
+    Without the definition, `saga` None, an input is the same if its bytes are. Who started it has
+    the definition, and compares once more when they ask for the result.
+    """
     given = msgspec.json.decode(start.given, type=Begin)
+    if saga is None:
+        if (given.plan.saga, bytes(given.input)) != (begun.plan.saga, bytes(begun.input)):
+            raise SagaConflict(
+                f"the id {start.id} is that of a saga {begun.plan.saga} with an input of its own.",
+                where=f"start of saga {given.plan.saga}",
+                fix="Start it under another id.",
+            )
+        return
     check_same(
         saga,
         start.id,

@@ -7,11 +7,10 @@ that starts a saga with its own effects keeps its guarantee, although the saga r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from switchgear.saga.stores.port import Unit, in_list
+from switchgear.saga.stores.port import Unit
 
 __all__ = ["COMPONENT", "STEPS", "Start", "drop", "find", "insert", "pending", "refuse"]
 
@@ -41,10 +40,15 @@ class Start:
 
 
 def insert(start: Start, at: float) -> Unit[Start | None]:
-    """Insert a row; return the one that has its id already, if there is one."""
+    """Insert a row; return the one that has its id already, if there is one.
+
+    One that was refused has no id any more: who started it was told, or will be.
+    """
     sql = (
         "INSERT INTO switchgear_saga_starts (id, queue, given, at) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT (id) DO NOTHING RETURNING id"
+        "ON CONFLICT (id) DO UPDATE SET queue = excluded.queue, given = excluded.given, "
+        "at = excluded.at, refused = NULL WHERE switchgear_saga_starts.refused IS NOT NULL "
+        "RETURNING id"
     )
     inserted = yield sql, (start.id, start.queue, start.given, at)
     if inserted:
@@ -69,11 +73,13 @@ def pending(limit: int) -> Unit[list[Start]]:
     return [Start(*row) for row in rows]
 
 
-def drop(ids: Sequence[str]) -> Unit[None]:
-    """Remove the rows of sagas that have started."""
-    yield f"DELETE FROM switchgear_saga_starts WHERE id IN {in_list(ids)}", tuple(ids)  # noqa: S608
+def drop(start: Start) -> Unit[None]:
+    """Remove the row of a saga that has started, unless another start has taken its place."""
+    sql = "DELETE FROM switchgear_saga_starts WHERE id = ? AND given = ?"
+    yield sql, (start.id, start.given)
 
 
-def refuse(saga_id: str, why: str) -> Unit[None]:
-    """Note that a saga never will start."""
-    yield "UPDATE switchgear_saga_starts SET refused = ? WHERE id = ?", (why, saga_id)
+def refuse(start: Start, why: str) -> Unit[None]:
+    """Note that a saga never will start, unless another start has taken its place."""
+    sql = "UPDATE switchgear_saga_starts SET refused = ? WHERE id = ? AND given = ?"
+    yield sql, (why, start.id, start.given)

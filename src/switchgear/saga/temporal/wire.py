@@ -6,6 +6,7 @@ they are. The workflow never reads them: it needs no type of the service.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,8 @@ from temporalio.converter import (
     JSONProtoPayloadConverter,
 )
 
-from switchgear.saga.codec import Failure
+from switchgear.saga.codec import Failure, failure_of
+from switchgear.saga.errors import UnrecordableResult
 from switchgear.saga.evidence import WorkItem
 from switchgear.saga.plan import Plan, Side
 from switchgear.saga.state import Entry, Run, State, What
@@ -45,7 +47,9 @@ __all__ = [
     "Refutation",
     "Snapshot",
     "activity_name",
+    "beyond",
     "raw",
+    "too_large",
 ]
 
 WORKFLOW: Final = "switchgear.saga"
@@ -60,6 +64,8 @@ UNREADABLE: Final = "Unreadable"
 """The type of the failure of an activity that could not read what it was given, and did nothing."""
 MOST: Final = 1_000_000
 """Bytes of a saga's input and results together; Temporal refuses payloads of 2 MiB."""
+SMALL: Final = 1_000
+"""Bytes of a result that is taken in any case: that little is not worth an effect in doubt."""
 
 
 def activity_name(saga: str, step: str, side: Side) -> str:
@@ -74,6 +80,26 @@ NOTHING: Final = msgspec.Raw()
 def raw(data: bytes | None) -> msgspec.Raw:
     """Return JSON as it travels."""
     return NOTHING if data is None else msgspec.Raw(data)
+
+
+def beyond(
+    given: msgspec.Raw, results: Mapping[str, bytes | msgspec.Raw], step: str, data: bytes
+) -> int | None:
+    """Return how large a saga would become by a result of `step`; None: it may have it."""
+    if len(data) <= SMALL:
+        return None
+    others = [each for name, each in results.items() if name != step]
+    size = len(data) + sum(len(bytes(each)) for each in (given, *others))
+    return size if size > MOST else None
+
+
+def too_large(step: str, size: int) -> bytes:
+    """Return the failure of a step whose result would make the saga `size` bytes."""
+    error = UnrecordableResult(
+        f"with the result of {step}, the saga's input and results are {size} bytes, and "
+        f"on Temporal they are at most {MOST}. Return a reference to what is large."
+    )
+    return msgspec.json.encode(failure_of(error))
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,7 +141,10 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
         return cls(
             story.state,
             {step: msgspec.Raw(data) for step, data in story.results.items()},
-            tuple(Failed(step, side, each) for (step, side), each in story.failures.items()),
+            tuple(
+                Failed(step, side, msgspec.structs.replace(each, trace=None))
+                for (step, side), each in story.failures.items()
+            ),
             None if story.turned is None else Told.of(story.turned),
         )
 

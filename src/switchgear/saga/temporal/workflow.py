@@ -19,7 +19,8 @@ one of each kind that was recorded before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -40,7 +41,7 @@ from switchgear.saga import machine
 from switchgear.saga.context import key_of
 from switchgear.saga.evidence import WorkItem
 from switchgear.saga.report import report_line, report_start
-from switchgear.saga.state import Run
+from switchgear.saga.state import Run, What
 from switchgear.saga.stores.port import Line
 from switchgear.saga.temporal.book import Book
 from switchgear.saga.temporal.wire import (
@@ -59,6 +60,8 @@ from switchgear.saga.temporal.wire import (
     Record,
     Refutation,
     activity_name,
+    raw,
+    too_large,
 )
 
 __all__ = ["SagaWorkflow"]
@@ -68,6 +71,8 @@ _PATIENTLY: Final = RetryPolicy(maximum_interval=timedelta(minutes=5))
 _GRACE: Final = 5.0
 """Seconds beyond its own limit that an attempt has for telling how it ended."""
 _UNREADABLE: Final = 60.0
+_TOGETHER: Final = "results-together"
+_SHOWN: Final = "shown-at-first"
 _ENDED: Final = frozenset({"done", "undone"})
 
 
@@ -105,7 +110,9 @@ class SagaWorkflow:
                     raise  # the worker forgets the workflow, which goes on elsewhere
                 book.cancel(workflow.time())
             if self._broken is not None:
-                raise self._broken  # a defect: Temporal tries again until it is mended
+                # a defect: Temporal tries again until it is mended. What an activity raised would
+                # end the workflow
+                raise RuntimeError(f"a part of saga {begin.id} failed") from self._broken
             self._moved = False
 
     # --- from outside -------------------------------------------------------------------------
@@ -127,7 +134,7 @@ class SagaWorkflow:
     @act.validator
     def _check_act(self, action: Action) -> None:
         try:
-            self._book.item_for(action)
+            self._book.check(action)
         except SwitchgearError as error:
             _refuse(error)
 
@@ -143,7 +150,7 @@ class SagaWorkflow:
     @refute.validator
     def _check_refute(self, given: Refutation) -> None:
         try:
-            self._book.refuted_before(given)
+            self._book.check_refutation(given)
         except SwitchgearError as error:
             _refuse(error)
 
@@ -158,6 +165,9 @@ class SagaWorkflow:
         for item in book.open_items:
             if item.id not in self._told:  # an update may have come before
                 self._tell_of(item)
+        # a new run has no memo; histories from before that was shown here do so with the next line
+        if begin.former is not None and self._unshown() and workflow.patched(_SHOWN):
+            self._show()
 
     def _advance(self) -> None:
         """Tell what has happened without an attempt, then begin what is to be attempted."""
@@ -231,6 +241,11 @@ class SagaWorkflow:
                 if isinstance(cause, ApplicationError) and cause.type == UNREADABLE:
                     outcome = None
         del self._flying[run.step]
+        size = book.beyond(run, outcome)
+        # histories from before that was looked at are to be decided as they were
+        if outcome is not None and size is not None and workflow.patched(_TOGETHER):
+            told = too_large(run.step, size)
+            outcome = Outcome(What.UNRECORDED, outcome.began, raw(told))
         if outcome is not None:
             before, now = book.story.status, workflow.time()
             line = book.answered(run, outcome, now=now, draw=workflow.random().random())
@@ -276,28 +291,34 @@ class SagaWorkflow:
         """Fetch the runbook's text for a work item, and tell somebody of it."""
         book, within = self._book, timedelta(minutes=1)
         if not item.instructions:
-            text = await workflow.execute_activity(
-                RUNBOOK,
-                Asked(item.step, item.side),
-                result_type=str,
-                start_to_close_timeout=within,
-                retry_policy=_PATIENTLY,
+            with _going_on(f"{item.id} has no instructions"):
+                text = await workflow.execute_activity(
+                    RUNBOOK,
+                    Asked(item.step, item.side),
+                    result_type=str,
+                    start_to_close_timeout=within,
+                    retry_policy=_PATIENTLY,
+                )
+                item = book.instruct(item, text)
+                self._show()
+        with _going_on(f"nobody was told of {item.id}"):
+            await workflow.execute_activity(
+                NOTIFY, item, start_to_close_timeout=within, retry_policy=_PATIENTLY
             )
-            item = book.instruct(item, text)
-            self._show()
-        await workflow.execute_activity(
-            NOTIFY, item, start_to_close_timeout=within, retry_policy=_PATIENTLY
-        )
 
     def _show(self) -> None:
         """Put into the memo what a list of sagas shows, if that has changed."""
+        if shown := self._unshown():
+            self._shown = shown
+            workflow.upsert_memo({"status": shown[0], "items": shown[1]})
+
+    def _unshown(self) -> tuple[str, list[WorkItem]] | None:
+        """Return what the memo is to tell, None if it does."""
         book = self._book
         status = book.story.status
         # without the texts: Temporal wants a memo to be small
         items = [replace(item, status=status, instructions="") for item in book.open_items]
-        if (status, items) != self._shown:
-            self._shown = status, items
-            workflow.upsert_memo({"status": status, "items": items})
+        return None if (status, items) == self._shown else (status, items)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -310,6 +331,17 @@ class SagaWorkflow:
         error = None if task.cancelled() else task.exception()
         if error is not None and not is_cancelled_exception(error):
             self._broken, self._moved = error, True
+
+
+@contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """Log that an activity failed for good: no saga is to stand still for that."""
+    try:
+        yield
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise
+        workflow.logger.error("%s: %s", what, error.cause)
 
 
 def _report(report: Callable[[], None]) -> None:
