@@ -208,6 +208,14 @@ class TestSizes:
         assert refused.what is What.UNRECORDED
         assert b"at most 1000000" in (refused.data or b"")
 
+    def test_how_many_attempts_begin_together(self) -> None:
+        book = book_of(BRANCHES)
+        assert book.at_once() > 200
+        book.answered(Run("a", Side.DO, 1, 0.0), self.large(900_000), now=1.0, draw=0.0)
+        assert book.at_once() == 3
+        book.answered(Run("b", Side.DO, 1, 0.0), self.large(9_000_000), now=1.0, draw=0.0)
+        assert book.at_once() == 1
+
     def test_what_a_person_gives(self) -> None:
         book = TestItems().stuck()
         action = Action("o-1", What.RESOLVE, Decision("me", "by hand", "x" * 1_000_001))

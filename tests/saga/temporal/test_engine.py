@@ -31,6 +31,7 @@ from switchgear.saga import (
     StateMoved,
     TemporalRefused,
 )
+from switchgear.saga.definition import Step
 from switchgear.saga.state import What
 from switchgear.saga.story import Decision
 from switchgear.saga.temporal import Place
@@ -439,6 +440,27 @@ class TestWorkers:
                 await run.result(within=20)
         assert undone == ["o-1"]
         assert await service.replay(1) == 1
+
+    async def test_many_attempts_that_carry_much(self, working: Working) -> None:
+        saga = Saga("wide", version=1)
+
+        @saga.read
+        async def first(order: Order, ctx: Context) -> str:
+            return "x" * 990_000
+
+        def look_at(number: int) -> Step[..., int]:
+            async def look(order: Order, ctx: Context) -> int:
+                return number
+
+            look.__name__ = f"look{number}"
+            return saga.read(look)
+
+        looks = look_at(0) | look_at(1) | look_at(2) | look_at(3) | look_at(4)
+        saga.path(first >> looks)
+        async with working(saga) as engine:
+            run = await engine.begin(saga, Order("o-1"), id="o-1")
+            done = await run.result(within=20)
+            assert [done.result(saga.steps[f"look{each}"]) for each in range(5)] == [*range(5)]
 
     async def test_what_cannot_be_read_is_left_until_it_can(
         self, service: Service, working: Working, book: Book, caplog: pytest.LogCaptureFixture

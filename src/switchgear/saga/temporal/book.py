@@ -53,6 +53,10 @@ _CANCELLED: Final = Decision("Temporal", "the workflow was cancelled")
 _ENDED: Final = frozenset({"done", "undone"})
 _LINES: Final = 500
 """Lines that go on into the next history."""
+_TOGETHER: Final = 3_000_000
+"""Bytes of the attempts that begin together."""
+_BESIDE: Final = 10_000
+"""Bytes of an attempt that are no input and no results."""
 _BYTES: Final = 400_000
 """Bytes of the lines in what travels, beside inputs and results of at most `MOST`."""
 
@@ -237,6 +241,15 @@ class Book:
             snapshot=Snapshot.of(self.story),
             lease=begin.lease,
         )
+
+    def at_once(self) -> int:
+        """Return how many attempts may begin together: each carries all results along.
+
+        Temporal ends a workflow that asks for more than 4 MiB in one task.
+        """
+        results = self.story.results.values()
+        each = _BESIDE + sum(len(bytes(data)) for data in (self.begin.input, *results))
+        return max(_TOGETHER // each, 1)
 
     def in_time(self, run: Run, others: Collection[str], now: float) -> float | None:
         """Return in how many seconds an attempt must have begun; None: whenever it can.

@@ -72,6 +72,7 @@ _GRACE: Final = 5.0
 """Seconds beyond its own limit that an attempt has for telling how it ended."""
 _UNREADABLE: Final = 60.0
 _TOGETHER: Final = "results-together"
+_PARTS: Final = "attempts-in-parts"
 _SHOWN: Final = "shown-at-first"
 _ENDED: Final = frozenset({"done", "undone"})
 
@@ -186,14 +187,17 @@ class SagaWorkflow:
                 del self._later[step]
         if self._is_long():
             return  # what flies has to land before a new history can begin
+        room = book.at_once()
         for step, run in todo.items():
             if step in self._flying or step in self._later:
                 continue
-            if run.due > now:
-                self._later[step] = run, self._spawn(self._wait(run, run.due - now))
-            else:
+            # histories from before that was counted began all at once
+            if run.due <= now and (room > 0 or not workflow.patched(_PARTS)):
+                room -= 1
                 self._flying[step] = run
                 self._spawn(self._attempt(run))
+            else:
+                self._later[step] = run, self._spawn(self._wait(run, run.due - now))
 
     def _is_long(self) -> bool:
         info = workflow.info()
