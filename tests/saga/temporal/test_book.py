@@ -222,8 +222,17 @@ class TestSizes:
         with pytest.raises(SagaError, match="at most 1000000"):
             book.check(action)
         book.check(Action("o-1", What.RESOLVE, Decision("me", "by hand", "x")))
-        with pytest.raises(SagaError, match="at most 1000000"):
-            book.check_refutation(Refutation("reserve", Decision("me", "x" * 1_000_001)))
+        with pytest.raises(SagaError, match="at most 10000"):
+            book.check_refutation(Refutation("reserve", Decision("me", "x" * 10_001)))
+
+    def test_a_refusal_with_large_fields(self) -> None:
+        attempt = book_of(BRANCHES).attempt(Run("a", Side.DO, 1, 0.0))
+        for size, kept in ((1_000, True), (100_000, False)):
+            failure = Failure("shop.OutOfStock", "none left", fields={"sku": "x" * size})
+            answer = Answer(What.REFUSED, 1.0, msgspec.json.encode(failure))
+            told = msgspec.json.decode(_bounded(attempt, answer).data or b"", type=Failure)
+            assert (told.kind, told.what) == ("shop.OutOfStock", "none left")
+            assert (told.fields is not None) is kept
 
     def test_a_step_that_fails_for_ever_does_not_outgrow_what_travels(self) -> None:
         book = book_of(CHECKOUT, None)

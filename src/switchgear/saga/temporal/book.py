@@ -34,6 +34,7 @@ from switchgear.saga.stores.port import Line
 from switchgear.saga.story import FAILED, Decision, Story
 from switchgear.saga.temporal.wire import (
     MOST,
+    MOST_SAID,
     NOTHING,
     Action,
     Attempt,
@@ -184,7 +185,15 @@ class Book:
             self._check_size(given.step, given.decision)
 
     def _check_size(self, step: str, decision: Decision) -> None:
-        data = msgspec.json.encode(decision)
+        said = msgspec.json.encode((decision.actor, decision.reason))
+        if len(said) > MOST_SAID:
+            raise SagaError(
+                f"actor and reason are {len(said)} bytes, and on Temporal they are at most "
+                f"{MOST_SAID}.",
+                where=f"step {step} of saga {self.begin.id}",
+                fix="Give a reference to what is long.",
+            )
+        data = msgspec.json.encode(decision.result)
         size = beyond(self.begin.input, self.story.results, step, data)
         if size is not None:
             raise SagaError(
