@@ -72,6 +72,22 @@ async def refuted(engine: TemporalEngine, cluster: Cluster, saga_id: str) -> Non
     await undone(engine, cluster, saga_id)
 
 
+async def listed(engine: TemporalEngine, cluster: Cluster, saga_id: str) -> None:
+    """A work item that is open when a new history begins."""
+    handle = cluster.client.get_workflow_handle(cluster.workflow_id(saga_id))
+    first = (await handle.describe()).run_id
+    attempt = 0
+    while (await handle.describe()).run_id == first:
+        await asyncio.sleep(0.5)
+        action = Action(f"{saga_id}/refund", What.RETRY, Decision("me", f"attempt {attempt}"))
+        await cluster.act(saga_id, action)
+        attempt += 1
+        await asyncio.sleep(0.5)
+    resolved = Action(f"{saga_id}/refund", What.RESOLVE, Decision("me", "by hand"))
+    await cluster.act(saga_id, resolved)
+    await undone(engine, cluster, saga_id)
+
+
 Course = Callable[[TemporalEngine, Cluster, str], Awaitable[None]]
 COURSES: dict[str, Course] = {
     "done": done,
@@ -82,6 +98,7 @@ COURSES: dict[str, Course] = {
     "cancelled": cancelled,
     "refuted": refuted,
     "continued": done,
+    "listed": listed,
 }
 
 
@@ -103,11 +120,14 @@ async def record(place: Place, name: str) -> None:
         held = asyncio.Event()
         book.will("debit", held)
         asyncio.get_running_loop().call_later(1.0, held.set)
+    elif name == "listed":
+        book.will("ship", REFUSED)
+        book.will("refund", *[REFUSED] * 20)
     elif name == "continued":
         book.will("confirm", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, None)
     service = f"record-{secrets.token_hex(4)}"
     database = Sqlite(Path(tempfile.mkdtemp()) / "record.db")
-    events = 30 if name == "continued" else 4_000
+    events = {"continued": 30, "listed": 60}.get(name, 4_000)
     engine = TemporalEngine(database, place, [saga], service=service, events=events)
     async with engine:
         await engine.begin(saga, Order(name), id=name)

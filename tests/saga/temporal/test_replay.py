@@ -16,7 +16,17 @@ from temporalio.client import WorkflowHistory
 from tests.saga.temporal.replay import replay
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
-KINDS = {"branches", "cancelled", "continued", "done", "expired", "refuted", "retried", "undone"}
+KINDS = {
+    "branches",
+    "cancelled",
+    "continued",
+    "done",
+    "expired",
+    "listed",
+    "refuted",
+    "retried",
+    "undone",
+}
 
 
 def test_there_is_one_of_each_kind() -> None:
