@@ -316,7 +316,7 @@ async def test_what_an_answer_means(client, operation, code, status, raised, say
             answer = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
             return lambda **_: (_ for _ in ()).throw(ClientError(answer, name))
 
-    client._client = Answering()
+    client._asking._client = Answering()
     with pytest.raises(raised, match=says):
         await client.call(operation)
 

@@ -105,7 +105,11 @@ class SqsSubscription:
     async def start(self) -> None:
         """Receive for the first time, which shows whether that is allowed; begin to extend."""
         self._beating = asyncio.create_task(self._beat(), name=f"lease {self.group}")
-        await asyncio.gather(*(self._receive(queue, wait=0) for queue in self._queues))
+        try:
+            await asyncio.gather(*(self._request(queue, wait=0) for queue in self._queues))
+        except BaseException:
+            await self.close()  # otherwise what came would be extended, and nobody has it
+            raise
         if self._failure is not None:
             failure = self._failure
             await self.close()
@@ -221,12 +225,16 @@ class SqsSubscription:
 
     def _ask(self) -> None:
         for queue in self._queues:
-            requests = self._requests[queue.url]
-            while len(requests) < self._width[queue.url]:
-                work = self._receive(queue, wait=self._wait)
-                task = asyncio.create_task(work, name=f"receive {self.group}")
-                requests.add(task)
-                task.add_done_callback(partial(self._received, requests))
+            while len(self._requests[queue.url]) < self._width[queue.url]:
+                self._request(queue, wait=self._wait)
+
+    def _request(self, queue: Queue, *, wait: int) -> asyncio.Task[None]:
+        work = self._receive(queue, wait=wait)
+        task = asyncio.create_task(work, name=f"receive {self.group}")
+        requests = self._requests[queue.url]
+        requests.add(task)
+        task.add_done_callback(partial(self._received, requests))
+        return task
 
     def _received(self, requests: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
         # in this order: who is woken by the news asks again
@@ -236,9 +244,8 @@ class SqsSubscription:
         self._news.set()
 
     async def _receive(self, queue: Queue, *, wait: int) -> None:
-        began = asyncio.get_running_loop().time()
         try:
-            messages = await self._client.receive(
+            began, messages = await self._client.receive(
                 queue.url,
                 wait=wait,
                 visibility=self._seconds + wait,
