@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from switchgear.errors import BrokerError
 from switchgear.events.brokers.group import Beat
 from switchgear.events.brokers.leased import LeasedSubscription
 from switchgear.events.brokers.port import Partition
@@ -35,6 +38,41 @@ class EmptyView:
 
     def refresh(self):
         pass
+
+
+class RefusingLedger(SlowLedger):
+    """Raises what `errors` has, one a beat."""
+
+    def __init__(self):
+        super().__init__()
+        self.errors, self.beats = [], asyncio.Semaphore(0)
+
+    async def beat(self):
+        self.beats.release()
+        if self.errors:
+            raise self.errors.pop(0)
+        return Beat(dict(self.owned), frozenset(), settled=True, epoch=1)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_refused_beat_is_told_and_the_membership_goes_on(told):
+    ledger = RefusingLedger()
+    one = LeasedSubscription(ledger, EmptyView(), "g", lease=0.03, closed=lambda _: None)
+    await one.start()
+    await one.poll(1, 0.0)
+    ledger.errors = [BrokerError("the password is wrong."), BrokerError("the password is wrong.")]
+    async with asyncio.timeout(10):
+        if told:
+            with pytest.raises(BrokerError, match="the password is wrong"):
+                await one.poll(1, 10.0)
+        while ledger.errors:
+            await ledger.beats.acquire()
+        ledger.beats = asyncio.Semaphore(0)
+        for _ in range(2):  # the first of these may be under way
+            await ledger.beats.acquire()
+    assert one.owns(ZERO)
+    assert (await one.poll(1, 0.0)).deliveries == (), "what has passed is not told"
+    await one.close()
 
 
 async def test_a_beat_that_began_before_a_release_does_not_give_the_partition_back():

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from pathlib import Path
+from types import SimpleNamespace as Fake
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from switchgear.events.brokers.nats import NatsBroker, partitions_of
 from switchgear.events.brokers.nats_bucket import group_key, position_key
 from switchgear.events.brokers.nats_client import NatsSettings, Tls
 from switchgear.events.brokers.nats_headers import headers_of, wire_headers
+from switchgear.events.brokers.nats_publisher import NatsPublisher, Topic
 from switchgear.events.brokers.port import (
     BrokerUnavailable,
     LeaseLost,
@@ -27,7 +29,7 @@ from switchgear.events.brokers.port import (
 )
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
-from switchgear.model.outcome import Unknown
+from switchgear.model.outcome import Reason, Unknown
 from tests.events.world import OrderPlaced, until
 from tests.servers import address, own
 
@@ -221,6 +223,50 @@ async def test_a_publish_that_is_never_confirmed_is_unknown_and_the_next_one_wor
     await broker.publish([Record(TOPIC, "k", {}, b"")])
 
 
+async def test_what_some_topics_have_makes_a_publish_unknown_whatever_the_others_say():
+    errors = {
+        "gone": BrokerUnavailable("gone"),
+        "perhaps": Unknown("perhaps", reason=Reason.TIMEOUT),
+        "refused": BrokerError("refused"),
+    }
+    publisher = NatsPublisher(Fake(max_payload=1_000), found_as_it_is, within=1.0)
+
+    async def take(topic, batch):
+        if topic.subject in errors:
+            raise errors[topic.subject]
+
+    publisher._take = take
+    for topics, raised in (
+        (["gone", "perhaps"], "perhaps"),
+        (["refused", "perhaps", "fine"], "perhaps"),
+        (["gone", "fine"], "some topics"),
+        (["refused", "fine"], "some topics"),
+    ):
+        for order in (topics, topics[::-1]):
+            with pytest.raises(Unknown, match=raised):
+                await publisher.publish([Record(one, "k", {}, b"") for one in order])
+    with pytest.raises(BrokerError, match="refused"):
+        await publisher.publish([Record("refused", "k", {}, b"")])
+
+
+async def test_a_refusal_behind_what_was_taken_is_unknown():
+    publisher = NatsPublisher(Fake(max_payload=1_000), found_as_it_is, within=1.0)
+    taken = []
+
+    async def take(topic, batch):
+        if taken:
+            raise BrokerError("the stream is full.")
+        taken.extend(batch)
+
+    publisher._take = take
+    with pytest.raises(Unknown, match=r"1000 of 1500 events.*the stream is full"):
+        await publisher.publish([Record("t", "k", {}, b"")] * 1_500)
+
+
+async def found_as_it_is(topic):
+    return Topic(topic, topic, 1, 120.0, None, None)
+
+
 async def test_a_stream_that_is_gone_takes_nothing(url, prefix, opening, raw):
     broker = opening(f"{url}&partitions=1")
     await broker.publish([Record(TOPIC, "k", {}, b"")])
@@ -365,6 +411,35 @@ async def test_many_members_that_come_at_once_share_the_partitions(url, opening)
         while [len(one._owned) for one in members] != [1] * 10:
             for one in members:
                 await one.release((await one.poll(0, 0.01)).revoking)
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_position_beyond_the_end_of_the_stream_begins_again(
+    url, prefix, opening, raw, caplog, running
+):
+    broker = opening(f"{url}&partitions=1")
+    await broker.publish([Record(TOPIC, "k", {}, b"old")] * 3)
+    subscription = await broker.subscribe("g", [TOPIC], lease=2.0)
+    await received(subscription, 3)
+    await subscription.commit({Partition(TOPIC, 0): 3})
+    if not running:
+        await subscription.close()
+    name = await raw.find_stream_name_by_subject(f"{prefix}{TOPIC}.0")
+    config = (await raw.stream_info(name)).config
+    await raw.delete_stream(name)
+    await raw.add_stream(config)
+    await broker.publish([Record(TOPIC, "k", {}, b"new")])
+    assert (await broker.lag("g", [TOPIC])).events == 1
+    if running:
+        for reader in subscription._view._readers.values():
+            reader.lose()
+    else:
+        subscription = await broker.subscribe("g", [TOPIC], lease=2.0)
+    (one,) = await received(subscription, 1)
+    assert (one.value, one.offset) == (b"new", 0)
+    await subscription.commit({one.partition: 1})
+    assert (await broker.lag("g", [TOPIC])).events == 0
+    assert "begins again at the first record that is kept" in caplog.text
 
 
 async def test_a_stream_that_is_deleted_under_a_reader_is_told(url, prefix, opening, raw):

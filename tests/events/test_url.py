@@ -34,6 +34,37 @@ def test_a_secret_in_a_refused_url_is_not_repeated():
 @pytest.mark.parametrize(
     "url",
     [
+        "amqp://tea:s3cr/et@rabbit/",
+        "amqp://tea:s3cr#et@rabbit/",
+        "amqp://tea:s3cr?et@rabbit/",
+        "nats://tea:s3cr/et@a,b",
+        "nats://s3cr/et@a",
+        "kafka://tea:s3cr#et@a:9092?sasl=PLAIN",
+        "sqs://key:s3cr/et@eu-west-1",
+        "postgresql://tea:s3cr/et@host/db",
+        "amqp://tea:s3cr[et@rabbit/",
+        "nats://tea:s3cr\u2100@rabbit/",
+        "nats://tea:s3cr",
+        "kafka://tea:s3cr",
+        "amqp://tea:s3cr",
+    ],
+)
+def test_no_part_of_a_password_that_is_not_encoded_is_repeated(url):
+    with pytest.raises(UnsupportedBroker, match="ercent-encode") as caught:
+        broker_of(url)
+    assert "s3cr" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_at_sign_elsewhere_is_no_password():
+    broker_of("sqlite:///a@b.db")
+    broker_of("amqp://host/?groups=g@t")
+    broker_of("nats://me:s%2Fs@host,[::1],[::1]:4333")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
         "sqlite://",
         "sqlite://host/path.db",
         "sqlite:///a.db?partition=3",

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from switchgear.errors import BrokerError
 from switchgear.events.brokers.group import Beat
 from switchgear.events.brokers.port import (
     BrokerUnavailable,
@@ -110,6 +111,7 @@ class LeasedSubscription:
         self._changing = asyncio.Lock()
         self._turn = 0
         self._failure: Exception | None = None
+        self._refused: BrokerError | None = None
         self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -137,6 +139,8 @@ class LeasedSubscription:
             self._news.clear()
             if self._beating is not None and self._beating.done():
                 self._beating.result()  # a bug or a broken file ended it: say so here
+            if self._refused is not None:
+                raise self._refused  # until a beat succeeds again
             if self._failure is not None:
                 failure, self._failure = self._failure, None
                 raise failure
@@ -242,7 +246,7 @@ class LeasedSubscription:
         loop = asyncio.get_running_loop()
         while True:
             pause = _UNSETTLED
-            if self._settled:
+            if self._settled or self._refused is not None:
                 # all members of a process beat at the same moments, and so share one commit
                 interval = self._lease / 3
                 pause = interval - (loop.time() - _PHASE * interval) % interval
@@ -253,6 +257,12 @@ class LeasedSubscription:
                 await self._beat()
             except BrokerUnavailable:
                 self._settled = False  # again soon; `owns` ends by itself
+            except BrokerError as error:
+                # credentials or permissions may come back, and the membership with them
+                self._settled, self._refused = False, error
+                self._news.set()
+            else:
+                self._refused = None
 
     async def _beat(self) -> None:
         self._beat_now.clear()

@@ -156,9 +156,7 @@ class NatsBroker:
         events, oldest = 0, None
         for topic in topics:
             found = await self._topic(topic)
-            info = await self._info(found.stream)
-            now = seconds_of(info["ts"])
-            behind = await self._behind(group, topic, found)
+            now, behind = await self._behind(group, topic, found)
             for count, published in behind:
                 events += count
                 age = max(0.0, now - published)
@@ -210,7 +208,7 @@ class NatsBroker:
                 f"{_stream(subject)}.",
                 fix=f"Create a stream with the subjects {subject}.0, {subject}.1 and so on.",
             )
-        config = (await self._info(name))["config"]
+        config = (await self._connection.info(name))["config"]
         found = partitions_of(config, subject)
         if found is None:
             raise BrokerError(
@@ -265,25 +263,31 @@ class NatsBroker:
         if "error" in made and made["error"].get("err_code") != _NAME_TAKEN:
             raise failure(made["error"], f"creating the stream {name}")
 
-    async def _info(self, stream: str) -> dict[str, Any]:
-        found = await self._connection.ask(f"STREAM.INFO.{stream}")
-        if "error" in found:
-            raise failure(found["error"], f"looking at the stream {stream}")
-        return found
-
     # lag
 
-    async def _behind(self, group: str, topic: str, found: Topic) -> list[tuple[int, float]]:
-        """Return for each partition that is behind how many records, and when the first came."""
+    async def _behind(
+        self, group: str, topic: str, found: Topic
+    ) -> tuple[float, list[tuple[int, float]]]:
+        """Return the time, and for each partition behind how many records and when one came."""
         most = asyncio.Semaphore(_AT_ONCE)
 
-        async def of(number: int) -> tuple[int, float] | None:
+        async def position(number: int) -> int:
             async with most:
                 place, _ = await position_of(self._bucket, group, Partition(topic, number))
-                return await self._pending(found, number, place.position)
+                return place.position
 
-        done = await asyncio.gather(*(of(number) for number in range(found.partitions)))
-        return [one for one in done if one is not None]
+        async def pending(number: int, position: int) -> tuple[int, float] | None:
+            async with most:
+                # beyond the end it will begin again, see `nats_group.py`
+                return await self._pending(found, number, position if position <= last else 0)
+
+        numbers = range(found.partitions)
+        positions = await asyncio.gather(*(position(number) for number in numbers))
+        # after them: a position may move with the end
+        info = await self._connection.info(found.stream)
+        last = info["state"]["last_seq"]
+        done = await asyncio.gather(*map(pending, numbers, positions))
+        return seconds_of(info["ts"]), [one for one in done if one is not None]
 
     async def _pending(self, topic: Topic, number: int, position: int) -> tuple[int, float] | None:
         """Ask for the record at a position or behind it; the answer says how many follow."""

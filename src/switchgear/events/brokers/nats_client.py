@@ -229,6 +229,13 @@ class NatsConnection:
         found: dict[str, Any] = json.loads(message.data)
         return found
 
+    async def info(self, stream: str) -> dict[str, Any]:
+        """Return what JetStream says of a stream. Raises `BrokerUnavailable` or `BrokerError`."""
+        found = await self.ask(f"STREAM.INFO.{stream}")
+        if "error" in found:
+            raise failure(found["error"], f"looking at the stream {stream}")
+        return found
+
     async def listen(self, handler: Callable[[Msg], None]) -> tuple[str, Subscription]:
         """Return an inbox, of which all goes to `handler`, and the subscription that ends that.
 

@@ -11,6 +11,10 @@ on the revision that was read:
   partition writes its own generation there before it reads a record: that *seals* it. A commit is
   a swap on the revision that its owner knows, so after another's seal it fails.
 
+A stream that lost its end (a power failure, an older backup, a new one under the same name) may end
+before a position, and what it gets from then on would be skipped. Whoever seals such a position
+begins at the first record that is kept; whoever owns it already claims it anew.
+
 No clock is compared with another's. A member counts its beats in the roll. Who watches sees the
 count change, and takes the member for gone if it has not for a lease, by the watcher's own
 monotonic clock. A member acts on its leases for four fifths of a lease from *before* its beat, so
@@ -20,6 +24,7 @@ it is enough that clocks run at a like rate; what they show does not matter.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -35,6 +40,8 @@ from switchgear.events.brokers.port import BrokerUnavailable, Partition
 __all__ = ["Entry", "NatsLedger", "Position", "Reading", "Roll", "Watcher", "planned"]
 
 T = TypeVar("T")
+
+LOGGER: Final = logging.getLogger("switchgear.nats")
 
 _TRIES: Final = 30
 _BACK: Final = 0.02
@@ -77,6 +84,15 @@ class Reading(Protocol):
 
     def drop(self, parts: Collection[int]) -> None:
         """Read these no more."""
+        ...
+
+    async def last(self, topic: str) -> int:
+        """Return the number of the topic's last record, which may be gone by now; 0: none yet."""
+        ...
+
+    @property
+    def beyond(self) -> Collection[int]:
+        """Of what is read, where the next record is behind the end: the stream went back."""
         ...
 
 
@@ -237,6 +253,9 @@ class NatsLedger:
     def _beat(self, roll: Roll) -> tuple[Roll, Beat]:
         now = time.monotonic()
         self._watcher.look(roll, now)
+        beyond = [self._name(part) for part in self._readers.beyond]
+        if beyond:
+            roll = without(roll, self.member, beyond)
         self._beats += 1  # with every try: nobody may see the same count at two times
         entry = Entry(sorted(self._topics), self._lease, self._beats)
         return planned(roll, self._watcher.members(roll), self.member, entry, self._topics, now=now)
@@ -278,15 +297,34 @@ class NatsLedger:
             place, revision = await self._position(part)
             if place.generation > generation:
                 return None
-            if place.generation < generation:
-                ours = Position(generation, place.position)
+            ours = Position(generation, await self._begin(part, place.position))
+            if place != ours:
                 try:
                     revision = await self._put(self._position_key(part), ours, revision)
                 except Outdated:
                     continue  # a last commit of its former owner
-            self._sealed[part] = _Sealed(generation, revision, place.position)
-            return place.position
+            self._sealed[part] = _Sealed(generation, revision, ours.position)
+            return ours.position
         raise BrokerUnavailable(f"the position of {self._parts[part]} changes all the time")
+
+    async def _begin(self, part: int, position: int) -> int:
+        """Return where to read from: the position, or 0 if the stream ends before it."""
+        if not position:
+            return 0
+        partition = self._parts[part]
+        last = await self._readers.last(partition.topic)
+        if position <= last:
+            return position
+        LOGGER.warning(
+            "the stream of %s ends at %d, and %s has read to %d of partition %d: "
+            "begins again at the first record that is kept",
+            partition.topic,
+            last,
+            self._group,
+            position,
+            partition.number,
+        )
+        return 0
 
     async def _move(self, part: int, generation: int, position: int) -> bool:
         """Swap the position for a later one; False if it is no longer ours."""

@@ -82,8 +82,8 @@ class NatsPublisher:
     async def publish(self, records: Sequence[Record]) -> None:
         """Publish `records`, those of each topic in order.
 
-        Raises `BrokerUnavailable` if none was taken, `Unknown` if that is not certain,
-        `RecordTooLarge`, or `BrokerError`.
+        Raises `BrokerUnavailable` or `BrokerError` if none was taken, `Unknown` if that is not
+        certain or some were, or `RecordTooLarge`.
         """
         topics = {topic: await self._find(topic) for topic in {one.topic for one in records}}
         most = self._connection.max_payload
@@ -102,13 +102,14 @@ class NatsPublisher:
         errors = [one for one in done if isinstance(one, BaseException)]
         if not errors:
             return
-        if len(errors) < len(done) and isinstance(errors[0], BrokerUnavailable):
+        first = next((one for one in errors if isinstance(one, Unknown)), errors[0])
+        if len(errors) < len(done) and isinstance(first, BrokerUnavailable | BrokerError):
             raise Unknown(
-                f"some topics have their events, and others do not: {errors[0]}",
+                f"some topics have their events, and others do not: {first}",
                 reason=Reason.RESET,
-                cause=errors[0],
-            ) from errors[0]
-        raise errors[0]
+                cause=first,
+            ) from first
+        raise first
 
     async def close(self) -> None:
         """Wait until everything that was asked for is done."""
@@ -131,7 +132,7 @@ class NatsPublisher:
         for batch in _batches(messages):
             try:
                 await self._take(topic, batch)
-            except BrokerUnavailable as error:
+            except (BrokerUnavailable, BrokerError) as error:
                 if not taken:
                     raise
                 raise Unknown(

@@ -85,6 +85,8 @@ class _Reader:
         self._pulling = False
         self._consumer = ""
         self._lost = True
+        self.beyond = False
+        """The stream ends before the next record: to be claimed anew."""
         self._heard = 0.0
         self._moved = asyncio.Event()
         self._task = asyncio.create_task(self._read(), name=f"read {partition}")
@@ -143,6 +145,9 @@ class _Reader:
         """Make a consumer that begins at the next record."""
         self._lost = self._pulling = False
         self._count = 0
+        self.beyond = self._next > 0 and self._next > await _last(self._connection, self._stream)
+        if self.beyond:
+            raise BrokerUnavailable(f"the stream {self._stream} ends before {self._next}")
         self._inbox, self._subscription = await self._connection.listen(self._take)
         self._consumer = f"switchgear-{secrets.token_hex(8)}"
         config = {
@@ -253,6 +258,11 @@ class _Reader:
             raise refusal
 
 
+async def _last(connection: NatsConnection, stream: str) -> int:
+    """Return the number of a stream's last record, which may be gone by now; 0: none yet."""
+    return int((await connection.info(stream))["state"]["last_seq"])
+
+
 class Readers:
     """The readers of one member: what a `LeasedSubscription` sees of the log."""
 
@@ -272,6 +282,15 @@ class Readers:
     def heads(self) -> Mapping[int, int]:
         """Offset behind what has arrived, by partition."""
         return {part: reader.head for part, reader in self._readers.items()}
+
+    @property
+    def beyond(self) -> Collection[int]:
+        """Where the next record is behind the end of the stream, by partition."""
+        return [part for part, reader in self._readers.items() if reader.beyond]
+
+    async def last(self, topic: str) -> int:
+        """Return the number of the topic's last record, which may be gone by now; 0: none yet."""
+        return await _last(self._connection, self._topics[topic].stream)
 
     def refresh(self) -> None:
         """Nothing has to be looked up: it is delivered."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from switchgear.events.brokers.port import Broker, UnsupportedBroker
 
@@ -37,7 +37,13 @@ def broker_of(url: str, native: Mapping[str, Any] | None = None) -> Broker:
     The other options are each broker's own; the page "Brokers" of the reference lists them. Raises
     `UnsupportedBroker`.
     """
-    scheme = urlsplit(url).scheme
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # it quotes what it cannot read
+        raise UnsupportedBroker(
+            "the broker's URL cannot be read.", fix="Percent-encode the user and the password."
+        ) from None
+    scheme = parts.scheme
     make = _BROKERS.get(scheme) or others().get(scheme)
     if make is None:
         raise UnsupportedBroker(
@@ -46,7 +52,20 @@ def broker_of(url: str, native: Mapping[str, Any] | None = None) -> Broker:
             else "the broker's URL has no scheme.",
             fix=f"Supported: {', '.join(_EXAMPLES)}.",
         )
+    if scheme in _BROKERS and _is_cut(parts):
+        raise UnsupportedBroker(
+            "the broker's URL has an @ behind its servers.",
+            fix="Percent-encode the user and the password: / is %2F, # is %23, ? is %3F, @ is %40.",
+        )
     return make(url, dict(native or {}))
+
+
+def _is_cut(parts: SplitResult) -> bool:
+    """Tell whether the rest of a password seems to be where a path, query or fragment is."""
+    if not parts.netloc or "@" in parts.netloc:
+        return False
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    return any("@" in one for one in (parts.path, parts.fragment, *names))
 
 
 @cache
@@ -140,7 +159,7 @@ def _kafka(url: str, native: Options) -> Broker:
     given = {
         name: options[name] for name in ("partitions", "prefix", "protocol") if name in options
     }
-    hosts = ",".join(host if ":" in host else f"{host}:9092" for host in servers.split(","))
+    hosts = ",".join(_server(one, 9092) for one in servers.split(","))
     return KafkaBroker(hosts, options=client | native, **given)
 
 
@@ -186,7 +205,7 @@ def _nats(url: str, native: Options) -> Broker:
         raise UnsupportedBroker(
             f"the broker's URL gives {min(files)} and asks for no TLS.", fix="Write natss://."
         )
-    hosts = [host if ":" in host else f"{host}:4222" for host in servers.split(",")]
+    hosts = [_server(one, 4222) for one in servers.split(",")]
     prefix = options.pop("prefix", "")
     tls = Tls(**files) if secure else None
     return NatsBroker(NatsSettings(hosts, client | native, tls, prefix), **options)
@@ -345,10 +364,16 @@ def _host(server: str, port: int) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{server}")
         return parts.hostname or "", parts.port or port
-    except ValueError as error:
+    except ValueError:  # it may be part of a password, and the error quotes it
         raise UnsupportedBroker(
-            f"the broker's URL has the server {server}: {error}.", fix="Write host:port."
+            "the broker's URL has a server whose port is no number.",
+            fix="Write host:port, and percent-encode the user and the password.",
         ) from None
+
+
+def _server(server: str, port: int) -> str:
+    _host(server, port)
+    return server if re.search(r":\d+$", server) else f"{server}:{port}"
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
