@@ -27,6 +27,9 @@ __all__ = ["SERVERS", "Server", "make"]
 _SESSIONS_END: Final = 10.0
 """Seconds for which the sessions of a PostgreSQL that was killed may go on."""
 
+_WRITTEN: Final = 5.0
+"""Seconds for which a RabbitMQ that is to be killed may take to write its list of queues."""
+
 
 class Server:
     """One server with its data in `folder`. The subclasses say how."""
@@ -161,6 +164,25 @@ class Rabbitmq(Server):
             "log.console.level = warning\n"
         )
         (self.folder / "plugins").write_text("[].\n")
+
+    def kill(self) -> None:
+        """End it as a crash would, once the queues that were declared would be there afterwards.
+
+        It writes its list of quorum queues up to a second after it has declared one. A queue that
+        is not on it begins as a new member at the next start, and has no leader for ever.
+        """
+        until = time.monotonic() + _WRITTEN
+        while not self._has_written() and time.monotonic() < until:
+            time.sleep(0.05)
+        super().kill()
+
+    def _has_written(self) -> bool:
+        for names in self.folder.glob("data/*/quorum/*/names.dets"):
+            written = names.read_bytes()
+            queues = [path for path in names.parent.iterdir() if path.is_dir()]
+            if any(queue.name.encode() not in written for queue in queues):
+                return False
+        return True
 
     def ready(self) -> bool:
         """Tell whether it answers to the protocol."""
