@@ -134,7 +134,7 @@ class RabbitPublisher:
             ) from None
         except (known.AMQPError, known.ChannelInvalidStateError, OSError) as error:
             if waiting:
-                raise _lost(error) from error
+                raise await self._ended(error, places) from error
             raise BrokerUnavailable("publishing: the connection was lost", cause=error) from error
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -202,11 +202,8 @@ class RabbitPublisher:
             error = None if confirmation.cancelled() else confirmation.exception()
             if isinstance(error, known.DeliveryError):
                 turned_away += 1
-            elif isinstance(error, known.ChannelClosed):
-                async with talking(f"publishing to {record.topic}"):
-                    raise error
             elif error is not None or confirmation.cancelled():
-                raise _lost(error)
+                raise await self._ended(error, places)
             elif hasattr(confirmation.result(), "delivery"):
                 unheard.add(record.topic)
         if turned_away:
@@ -216,6 +213,27 @@ class RabbitPublisher:
                 reason=Reason.NOT_EXECUTED,
             )
         return unheard
+
+    async def _ended(self, error: BaseException | None, places: Sequence[Place]) -> Unknown:
+        """Return what is raised when the channel ended after something was written to it.
+
+        Raises `BrokerError` if RabbitMQ ended it because of these records, and not because of those
+        of another call: all that is outstanding ends with the channel.
+        """
+        known = import_aiormq().exceptions
+        refusals = (
+            known.ChannelAccessRefused,
+            known.ChannelNotFoundEntity,
+            known.ChannelPreconditionFailed,
+        )
+        if isinstance(error, refusals):
+            says = " ".join(map(str, error.args))
+            for record, _ in places:
+                exchange = f"'{self._settings.exchange(record.topic)}'"
+                if exchange in says or f"message size {len(record.value)} " in says:
+                    async with talking(f"publishing to {record.topic}"):
+                        raise error
+        return _lost(error)
 
     async def _open(self) -> Channel:
         async with self._opening:
