@@ -17,8 +17,8 @@ from switchgear.events.brokers.port import (
 )
 from switchgear.events.brokers.rabbitmq import RabbitBroker
 from switchgear.events.brokers.rabbitmq_client import RabbitSettings, delivery_of, properties_of
-from switchgear.events.brokers.rabbitmq_group import heartbeat
-from switchgear.events.brokers.rabbitmq_publisher import waves
+from switchgear.events.brokers.rabbitmq_group import RabbitMember, heartbeat
+from switchgear.events.brokers.rabbitmq_publisher import RabbitPublisher, waves
 from switchgear.events.brokers.url import broker_of
 from switchgear.model.outcome import Unknown
 from tests.servers import address
@@ -426,6 +426,78 @@ def test_a_url_that_cannot_be_meant_is_refused(url, says):
 def test_an_option_that_the_driver_has_not_is_refused():
     with pytest.raises(UnsupportedBroker, match="have heartbeat"):
         broker_of("amqp://host", {"heartbeat": 3, "auth": "external"})
+
+
+async def test_a_refusal_is_that_of_the_call_that_caused_it(url, prefix, opening, channel):
+    broker = opening(f"{url}&partitions=1&groups=g@{TOPIC},g@test.others")
+    other = Record("test.others", "k", {}, b"1")
+    await broker.publish([record(1), other])
+    await channel.exchange_delete(prefix + TOPIC)
+    refused, ended = await asyncio.gather(
+        broker.publish([record(2)]), broker.publish([other]), return_exceptions=True
+    )
+    assert isinstance(refused, BrokerError)
+    assert isinstance(ended, Unknown), "it was written, and nobody knows more"
+    await broker.publish([record(2), other])
+
+
+async def test_a_channel_that_was_closed_leaves_it_unknown():
+    from aiormq.exceptions import ChannelClosed
+
+    publisher = RabbitPublisher(RabbitSettings([("127.0.0.1", 1)]), within=1.0)
+    error = await publisher._ended(ChannelClosed(None, None), [(record(), 0)])
+    assert isinstance(error, Unknown)
+
+
+async def test_records_of_a_new_ownership_come_after_it_was_told(url, opening):
+    broker = opening(f"{url}&partitions=1&groups=g@{TOPIC}")
+    await broker.publish([record(1)])
+    subscription = await broker.subscribe("g", [TOPIC])
+    await receive(subscription, 1)
+    member = subscription._ledger
+    tell, found = member._tell_all, member._owned[0]
+
+    async def tell_late():
+        async with asyncio.timeout(5):
+            while not all(one.received for one in member._owned.values()):
+                await asyncio.sleep(0.01)
+        await tell()
+
+    member._tell_all = tell_late
+    polling = asyncio.create_task(subscription.poll(10, 10.0))
+    await found.channel.close()
+    polled = await polling
+    assert polled.lost == polled.assigned.keys() == {Partition(TOPIC, 0)}
+    member._tell_all = tell
+
+
+async def test_a_subscribe_that_is_cancelled_leaves_no_member(url, opening, monkeypatch):
+    joined = asyncio.get_running_loop().create_future()
+
+    async def hang(member):
+        joined.set_result(member._connection)
+        await asyncio.Event().wait()
+
+    broker = opening(f"{url}&partitions=1")
+    monkeypatch.setattr(RabbitMember, "_tell_all", hang)
+    subscribing = asyncio.create_task(broker.subscribe("g", [TOPIC]))
+    connection = await joined
+    subscribing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await subscribing
+    assert connection.is_closed
+
+
+async def test_a_member_that_cannot_say_goodbye_goes_all_the_same(url, opening, monkeypatch):
+    async def fail(*_, **__):
+        raise BrokerUnavailable("RabbitMQ does not answer")
+
+    broker = opening(f"{url}&partitions=1")
+    first, second = [await broker.subscribe(group, [TOPIC]) for group in "gh"]
+    connections = [one._ledger._connection for one in (first, second)]
+    monkeypatch.setattr(RabbitMember, "_tell", fail)
+    await broker.close()
+    assert all(one.is_closed for one in connections)
 
 
 @pytest.mark.parametrize("topic", ["größe", "x" * 120])

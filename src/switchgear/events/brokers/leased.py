@@ -170,7 +170,11 @@ class LeasedSubscription:
         if held:
             gone = await self._ledger.commit(held)
             for partition in gone:
-                if self._owned.pop(partition, None) is not None:
+                now = self._owned.get(partition)
+                # a beat may have taken it again meanwhile
+                if now is not None and now.generation == held[partition][1]:
+                    del self._owned[partition]
+                    self._assigned.pop(partition, None)
                     self._lost.add(partition)
             lost.update(gone)
         if lost:

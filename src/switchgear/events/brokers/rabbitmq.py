@@ -14,6 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -149,7 +150,11 @@ class RabbitBroker:
             lease=lease,
             closed=self._subscriptions.discard,
         )
-        await member.subscription.start()
+        try:
+            await member.subscription.start()
+        except BaseException:
+            await member.leave(None)  # or it would own partitions that nobody reads
+            raise
         self._subscriptions.add(member.subscription)
         return member.subscription
 
@@ -189,10 +194,11 @@ class RabbitBroker:
 
     async def close(self) -> None:
         """Leave every group and close the connections. Closing twice is allowed."""
-        for subscription in list(self._subscriptions):
-            await subscription.close()
-        await self._publisher.close()
-        await self._link.close()
+        async with AsyncExitStack() as ending:  # each of them, whatever fails
+            ending.push_async_callback(self._link.close)
+            ending.push_async_callback(self._publisher.close)
+            for subscription in self._subscriptions:
+                ending.push_async_callback(subscription.close)
 
     # topics and groups
 

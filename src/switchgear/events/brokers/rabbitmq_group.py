@@ -104,6 +104,9 @@ class _Owned:
     channel: Channel
     base: int
     """The offset of the first delivery; their tags count from 1."""
+    told: bool = False
+    """Whether a beat has told the subscription of it. Before that it may still know the former
+    ownership of this partition, and would take these records for that one's."""
     received: int = 0
     acknowledged: int = 0
     waiting: deque[Delivery] = field(default_factory=deque)
@@ -163,7 +166,9 @@ class RabbitMember:
     @property
     def heads(self) -> Mapping[int, int]:
         """Offset after the last delivery, of what is owned."""
-        return {part: found.base + found.received for part, found in self._owned.items()}
+        return {
+            part: found.base + found.received for part, found in self._owned.items() if found.told
+        }
 
     @property
     def epochs(self) -> Mapping[str, int]:
@@ -180,7 +185,7 @@ class RabbitMember:
         taken: list[Delivery] = []
         for left, (_, part, _) in zip(range(len(wanted), 0, -1), wanted, strict=True):
             found = self._owned.get(part)
-            if found is not None:
+            if found is not None and found.told:
                 share = min(-(-(limit - len(taken)) // left), len(found.waiting))
                 taken += [found.waiting.popleft() for _ in range(share)]
         return taken
@@ -237,12 +242,12 @@ class RabbitMember:
     async def leave(self, parts: Collection[int] | None) -> None:
         """Give `parts` up; with None, everything and the connection too."""
         if parts is None:
-            await self._tell(Left(self._me))
-            voice, self._voice = self._voice, None
-            if voice is not None and not voice.is_closed:
-                async with talking(f"leaving {self.group}"):
-                    await voice.close()
-            await self._disconnect()
+            try:
+                await self._say_goodbye()
+            except (BrokerUnavailable, BrokerError) as error:
+                LOGGER.info("%s: the others were not told of a leave: %s", self.group, error)
+            finally:
+                await self._disconnect()
             return
         given = [found for part in parts if (found := self._owned.pop(part, None)) is not None]
         async with talking(f"releasing as {self.group}"):
@@ -288,6 +293,15 @@ class RabbitMember:
         self._joined = True
         await self._tell_all()
         return None
+
+    async def _say_goodbye(self) -> None:
+        if self._joined:
+            await self._tell(Left(self._me))
+        voice, self._voice = self._voice, None
+        if voice is not None and not voice.is_closed:
+            # a server that is short of memory does not hear it
+            async with talking(f"leaving {self.group}", within=_CLOSE):
+                await voice.close()
 
     async def _disconnect(self) -> None:
         """End the connection; RabbitMQ gives back what was not acknowledged."""
@@ -395,10 +409,10 @@ class RabbitMember:
         claimed = [await self._claim(part) for part in claims]
         if any(claimed):
             await self._tell_all()
-        owned = {
-            found.partition: (part, found.generation, found.base)
-            for part, found in self._owned.items()
-        }
+        owned = {}
+        for part, found in self._owned.items():
+            found.told = True
+            owned[found.partition] = part, found.generation, found.base
         settled = due.settled and all(claimed) and len(owned) == len(due.owned)
         return Beat(owned, due.excess & owned.keys(), settled, epoch)
 
