@@ -4,7 +4,7 @@ PYTHON313 ?= $(shell scripts/find-python 3.13)
 VENV := .venv
 VENV313 := .venv-3.13
 BIN := $(VENV)/bin
-PYTEST_ARGS ?= -q -n 2 --dist loadfile
+PYTEST_ARGS ?= -q -n 3 --dist loadfile
 
 .PHONY: demo test test-3.13 lint types format bench mutation services services-down soak constraints clean
 
