@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic
 from typing import Any, Final, NoReturn
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -52,6 +53,7 @@ from switchgear.saga.temporal.workflow import SagaWorkflow
 __all__ = ["Cluster", "Seen", "check_service", "unknown"]
 
 _WITHIN: Final = timedelta(seconds=15)
+_PAUSE: Final = 0.2
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _RAISED: Final = {each.__name__: each for each in (NoSuchSaga, SagaError, StateMoved)}
 
@@ -88,6 +90,10 @@ def _reaching() -> Iterator[None]:
         if is_away(error):
             raise Unavailable(
                 f"Temporal does not answer: {error.message}", reason=Reason.CONNECT
+            ) from error
+        if _not_now(error):
+            raise Unavailable(
+                f"Temporal cannot take it in now: {error.message}", reason=Reason.NOT_EXECUTED
             ) from error
         raise TemporalRefused(f"Temporal refuses it: {error.message}.") from error
 
@@ -287,12 +293,15 @@ class Cluster:
         return self.client.get_workflow_handle(self.workflow_id(saga_id), result_type=Record)
 
     async def _updated(self, saga_id: str, update: str, given: object, kind: type[Any]) -> Any:
-        return await _told(
-            self._handle(saga_id).execute_update(
-                update, given, result_type=kind, rpc_timeout=_WITHIN
-            ),
-            saga_id,
-        )
+        handle, until = self._handle(saga_id), monotonic() + _WITHIN.total_seconds()
+        while True:
+            updating = handle.execute_update(update, given, result_type=kind, rpc_timeout=_WITHIN)
+            try:
+                return await _told(updating, saga_id)
+            except Unavailable as error:
+                if error.reason is not Reason.NOT_EXECUTED or monotonic() > until:
+                    raise
+            await asyncio.sleep(_PAUSE)
 
     async def _seen(self, found: Any) -> Seen:
         status = found.status
@@ -316,6 +325,17 @@ def unknown(given: str) -> NoSuchSaga:
     return NoSuchSaga(
         f"there is no saga and no work item {given} on this cluster.",
         fix="List the open items: switchgear saga list",
+    )
+
+
+def _not_now(error: RPCError) -> bool:
+    """Tell whether an update met a workflow between two runs, or a task that failed.
+
+    Nothing was taken in then.
+    """
+    return (
+        error.status is RPCStatusCode.FAILED_PRECONDITION
+        and "workflow task failure" in error.message
     )
 
 
