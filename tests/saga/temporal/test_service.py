@@ -71,7 +71,7 @@ def config(tmp_path: Path, office: Office, place: Place, monkeypatch: pytest.Mon
     return load()
 
 
-async def troubled(office: Office, config: Config) -> None:
+async def troubled(office: Office, config: Config, place: Place) -> None:
     async with office.app.lifespan(config=config):
         assert isinstance(office.app.sagas, TemporalEngine)
         async with office.app.transaction() as tx:
@@ -80,6 +80,12 @@ async def troubled(office: Office, config: Config) -> None:
         with pytest.raises(SagaUnfinished, match="waits for a person"):
             await run.result(within=30)
         await other.result(within=30)
+        desk = TemporalDesk(Cluster(await connect(place), office.app.name))
+
+        async def has_its_text() -> bool:
+            return all(item.instructions for item in (await desk.show("t-1")).items)
+
+        await eventually(has_its_text)  # a worker reads it, and there is none afterwards
 
 
 async def mended(office: Office, config: Config) -> None:
@@ -112,7 +118,7 @@ async def is_listed(place: Place, name: str) -> None:
 def test_it_waits_and_is_operated_without_a_worker(
     office: Office, config: Config, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asyncio.run(troubled(office, config))  # and no worker runs now
+    asyncio.run(troubled(office, config, place))  # and no worker runs now
     asyncio.run(is_listed(place, office.app.name))
     listed = typed(capsys, "saga", "list")
     assert "t-1/refund" in listed
