@@ -131,6 +131,8 @@ async def emptied(database: PostgresDatabase) -> str:
     import asyncpg
 
     connection = await asyncpg.connect(database.url)
+    # what an earlier test left running must not hold up the rest without a word
+    await connection.execute("SET lock_timeout = '30s'")
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     await connection.close()
     return database.url

@@ -155,8 +155,22 @@ def relay_process(url):
     return process
 
 
+@pytest.fixture
+def relays(postgres_url):
+    started = []
+
+    def start():
+        started.append(relay_process(postgres_url))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()  # a stopped one holds locks that everybody else waits for
+        process.communicate()
+
+
 @pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
-async def test_two_relays_share_the_keys_and_one_is_gone(pool, postgres_url, fate):
+async def test_two_relays_share_the_keys_and_one_is_gone(pool, postgres_url, relays, fate):
     """Each event is published, and the first copies of a key's events are in its order.
 
     One that was only stopped wakes up when its leases have run out.
@@ -164,7 +178,7 @@ async def test_two_relays_share_the_keys_and_one_is_gone(pool, postgres_url, fat
     outbox, keys = Outbox("orders"), [f"k-{number}" for number in range(24)]
     broker = PostgresBroker(postgres_url)
     await broker.publish([])
-    relays = [await asyncio.to_thread(relay_process, postgres_url) for _ in range(2)]
+    relays = [await asyncio.to_thread(relays) for _ in range(2)]
     holders = "SELECT count(DISTINCT member) FROM switchgear_relay_part WHERE member IS NOT NULL"
 
     gone = asyncio.Event()

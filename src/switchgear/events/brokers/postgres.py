@@ -51,6 +51,8 @@ _ASK_GONE: Final = 1.0
 _ACQUIRE: Final = 5.0
 _CLEAN_EVERY: Final = 30.0
 _CLEAN_PAUSE: Final = 0.02
+_STOPPED: Final = "idle_in_transaction_session_timeout"
+_STOPPED_FOR: Final = "5s"
 _CHANNEL: Final = "switchgear_log"
 
 
@@ -88,7 +90,12 @@ class PostgresBroker:
         self.heads: Mapping[int, int] = {}
         self.epochs: Mapping[str, int] = {}
         self._url = url
-        self._options = {"min_size": 1, "max_size": connections} | dict(options or {})
+        given = dict(options or {})
+        # who stops in the middle of a transaction must not hold up everybody who publishes
+        settings = {_STOPPED: _STOPPED_FOR} | dict(given.pop("server_settings", {}))
+        # `Any`: what the driver takes is its own affair
+        usual: dict[str, Any] = {"min_size": 1, "max_size": connections}
+        self._options = usual | given | {"server_settings": settings}
         self._max_bytes = max_bytes
         self._partitions = partitions
         self._age = retention.total_seconds()
