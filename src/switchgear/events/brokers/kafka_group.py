@@ -1,7 +1,9 @@
 """A member of a Kafka group: a thread that talks to librdkafka, and a loop that asks it.
 
-The thread reads ahead, up to a bound, and then pauses its partitions: it goes on asking, so that it
-stays in the group. The rules where the two meet:
+The thread reads ahead, up to a bound, and then waits until half of it is taken. Meanwhile it asks
+now and then, for one record, so that it stays in the group. Only where that lasts does it pause its
+partitions: librdkafka then forgets what it has fetched, and takes most of a second after the end of
+a pause until it fetches again. The rules where the two meet:
 
 - The broker assigns. What it wants back is told (`revoking`), and the thread answers the broker
   when all of it was released; until then nobody else gets it, for at most `_HANDOVER` seconds.
@@ -48,6 +50,8 @@ _BATCH: Final = 500
 _AHEAD: Final = 2_000
 """Records that are read ahead."""
 _AHEAD_BYTES: Final = 16_000_000
+_FULL: Final = 1.0
+"""Seconds for which enough may wait before the partitions are paused."""
 _HANDOVER: Final = 30.0
 _COMMITTED: Final = 10.0
 _REJOIN: Final = 1.0
@@ -113,7 +117,10 @@ class KafkaSubscription:
         self._alive_at = time.monotonic()
         self._certain = True
         self._ending = False
-        self._full = False
+        self._full_since: float | None = None
+        """Since when enough waits."""
+        self._held = False
+        """Whether the thread has paused the partitions for that reason."""
         self._thread = threading.Thread(target=self._work, name=f"kafka {group}", daemon=True)
 
     def start(self) -> None:
@@ -200,10 +207,15 @@ class KafkaSubscription:
             else:
                 self._tell(_settle, done, None)
 
-        self._wishes.append(wish)
+        self._wish(wish)
         if not self._thread.is_alive():
             raise BrokerUnavailable(f"{self.group} has left Kafka")
         await done
+
+    def _wish(self, work: Callable[[Consumer], None]) -> None:
+        self._wishes.append(work)
+        with self._lock:
+            self._lock.notify()
 
     def _take(self, limit: int) -> list[Delivery]:
         """Take records that wait, from another partition first each time."""
@@ -220,6 +232,9 @@ class KafkaSubscription:
             taken += [waiting.popleft() for _ in range(min(share, len(waiting)))]
         self._ahead -= len(taken)
         self._ahead_bytes -= sum(len(one.value) for one in taken)
+        if self._full_since is not None:
+            with self._lock:
+                self._lock.notify()
         return taken
 
     def _told(self, deliveries: Sequence[Delivery]) -> Polled:
@@ -237,9 +252,7 @@ class KafkaSubscription:
                 # what waits behind a pause is no reason to read nothing else ahead
                 self._count(found.waiting, -1 if paused else 1)
         names = self._wire(changed)
-        self._wishes.append(
-            lambda consumer: consumer.pause(names) if paused else consumer.resume(names)
-        )
+        self._wish(lambda consumer: consumer.pause(names) if paused else consumer.resume(names))
 
     def _count(self, waiting: Collection[Delivery], sign: int) -> None:
         self._ahead += sign * len(waiting)
@@ -334,14 +347,14 @@ class KafkaSubscription:
 
     def _serve(self, consumer: Consumer) -> None:
         self._alive_at = time.monotonic()
-        self._full = False
+        self._full_since, self._held = None, False
         while not self._ending:
             self._tick(consumer)
             self._follow_wishes(consumer)
-            self._bound(consumer)
-            first = consumer.poll(_ASK)
+            full = self._bound(consumer)
+            first = consumer.poll(0 if full else _ASK)
             if first is not None:
-                self._hand_over([first, *consumer.consume(_BATCH, 0)])
+                self._hand_over([first, *(() if full else consumer.consume(_BATCH, 0))])
 
     def _tick(self, consumer: Consumer) -> None:
         """Take note that the thread runs; after a long sleep, ask the broker who we are."""
@@ -365,16 +378,34 @@ class KafkaSubscription:
             with suppress(self._kafka.KafkaException):  # not ours any more: nothing to do
                 self._wishes.popleft()(consumer)
 
-    def _bound(self, consumer: Consumer) -> None:
-        """Fetch nothing while enough waits, and go on once half of it is gone."""
-        share = max(self._ahead / _AHEAD, self._ahead_bytes / _AHEAD_BYTES)
-        if share >= 1 and not self._full:
-            self._full = True
+    def _bound(self, consumer: Consumer) -> bool:
+        """Tell whether enough waits, once it has waited for a moment for that to change."""
+        now = time.monotonic()
+        if self._full_since is None and self._share() >= 1:
+            self._full_since = now
+        with self._lock:
+            if self._full_since is not None and not self._has_room() and not self._wishes:
+                self._lock.wait(_ASK)
+        if self._full_since is None:
+            return False
+        if self._has_room():
+            self._full_since = None
+            if self._held:
+                self._held = False
+                own = {one for one, found in list(self._owned.items()) if not found.paused}
+                ours = consumer.assignment()
+                consumer.resume([one for one in ours if self._partition(one) in own])
+            return False
+        if not self._held and now - self._full_since > _FULL:
+            self._held = True
             consumer.pause(consumer.assignment())
-        elif share < 0.5 and self._full:  # noqa: PLR2004  half
-            self._full = False
-            own = {one for one, found in list(self._owned.items()) if not found.paused}
-            consumer.resume([one for one in consumer.assignment() if self._partition(one) in own])
+        return True
+
+    def _share(self) -> float:
+        return max(self._ahead / _AHEAD, self._ahead_bytes / _AHEAD_BYTES)
+
+    def _has_room(self) -> bool:
+        return self._share() < 0.5  # noqa: PLR2004  half
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         deliveries = []
@@ -409,7 +440,7 @@ class KafkaSubscription:
         # told first: no record arrives before its partition is known
         self._tell(self._begin, positions)
         consumer.incremental_assign(partitions)
-        if self._full and partitions:
+        if self._held and partitions:
             consumer.pause(partitions)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
