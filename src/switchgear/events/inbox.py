@@ -31,6 +31,15 @@ STEPS: Final = (
     """,
 )
 
+# PostgreSQL takes any number as one array: each statement is a way there and back
+_CLAIM: Final = (
+    "INSERT INTO switchgear_inbox (consumer, event, at) "
+    "SELECT ?, event, ? FROM unnest(CAST(? AS TEXT[])) AS event "
+    "ON CONFLICT (consumer, event) DO NOTHING RETURNING event"
+)
+_SEEN: Final = (
+    "SELECT event FROM switchgear_inbox WHERE consumer = ? AND event = ANY(CAST(? AS TEXT[]))"
+)
 _CHUNKS: Final = (64, 8, 1)
 _STEP: Final = 500
 
@@ -45,6 +54,9 @@ class Inbox:
         """Write the rows of `events` and return those that had none: the ones to be handled."""
         fresh: set[str] = set()
         at = time.time()
+        if tx.dialect == "postgres" and len(events) > 1:
+            rows = await tx.run(_CLAIM, self.consumer, at, list(events))
+            return {row[0] for row in rows}
         for chunk in _chunks(events):
             values = ", ".join(["(?, ?, ?)"] * len(chunk))
             args = [arg for event in chunk for arg in (self.consumer, event, at)]
@@ -65,6 +77,9 @@ class Inbox:
     async def seen(self, tx: Reader, events: Sequence[str]) -> set[str]:
         """Return those of `events` that have been handled."""
         found: set[str] = set()
+        if tx.dialect == "postgres" and len(events) > 1:
+            rows = await tx.run(_SEEN, self.consumer, list(events))
+            return {row[0] for row in rows}
         for chunk in _chunks(events):
             rows = await tx.run(
                 "SELECT event FROM switchgear_inbox "  # noqa: S608  marks
