@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from switchgear.cli.main import main
+from switchgear.saga.choreography.declared import (
+    Declared,
+    HandlerDeclared,
+    SubscriptionDeclared,
+    write,
+)
 
 SHOP = Path(__file__).parents[2] / "examples/shop/switchgear.toml"
 ELSEWHERE = """
@@ -89,6 +95,26 @@ def test_as_data_and_drawn(capsys: pytest.CaptureFixture[str], elsewhere: Path) 
     assert explained(capsys, "OrderPlaced", "-f", "mermaid").startswith("flowchart LR")
     drawn = explained(capsys, "OrderPlaced", "--fails", "notifications.notify", "-f", "svg")
     assert "keeps failing" in drawn
+
+
+def test_one_of_several_ways_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    handlers = [HandlerDeclared("a", "x", ("y",)), HandlerDeclared("b", "x", ("y",))]
+    handlers.append(HandlerDeclared("c", "y", ()))
+    subscriptions = tuple(
+        SubscriptionDeclared(one.handler, "skip", 1, 1, 1, (one,)) for one in handlers
+    )
+    file = tmp_path / "s.json"
+    file.write_bytes(write(Declared("s", publishes=("x",), subscriptions=subscriptions)))
+    arguments = ["explain", "event", "x", "--fails", "s.c", "-f", "mermaid", "--with", str(file)]
+    for after, says in (
+        ([], "This is the shortest of 2 ways; --after HANDLER chooses another.\n"),
+        (["--after", "s.b"], ""),
+    ):
+        with pytest.raises(SystemExit):
+            main([*arguments, *after, "--config", str(SHOP)])
+        said = capsys.readouterr()
+        assert said.out.startswith("flowchart LR")
+        assert said.err == says
 
 
 def test_files_alone(

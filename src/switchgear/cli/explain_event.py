@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +60,9 @@ def explain_event(
     told = _told(chain, event, fails, how, after)
     if form in ("mermaid", "svg"):
         picture = drawn(chain, event, told[0] if fails else None)
+        if fails and len(told) > 1:
+            note = f"This is the shortest of {len(told)} ways; --after HANDLER chooses another."
+            print(note, file=sys.stderr)
         print(picture.mermaid() if form == "mermaid" else picture.svg())
     elif form == "json":
         print(json.dumps(_plain(chain, event, told)))

@@ -94,7 +94,7 @@ class Picture:
             key: (_EDGE + column * (wide + gap), _EDGE + _LEGEND + row * _DOWN)
             for key, (column, row) in places.items()
         }
-        title = escape(self.title)
+        title = _shown(self.title)
         parts = [
             (
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -113,7 +113,7 @@ class Picture:
                 # beside its end: several arrows may leave one box, and few arrive at one
                 parts.append(
                     f'<text x="{x2 - 12}" y="{y2 + _HIGH // 2 - 6}" text-anchor="end" '
-                    f'font-size="12" fill="#334155">{escape(arrow.label)}</text>'
+                    f'font-size="12" fill="#334155">{_shown(arrow.label)}</text>'
                 )
         for key, box in self.boxes.items():
             parts += _drawn(box, *corner[key], wide, (wide + gap) // 7)
@@ -145,11 +145,11 @@ def _drawn(box: Box, x: int, y: int, wide: int, fits: int) -> Iterable[str]:
         f'<rect x="{x}" y="{y}" width="{wide}" height="{_HIGH}" rx="6" fill="{fill}" '
         f'stroke="{stroke}"{dashed}{thick}/>'
     )
-    yield f'<text {text} y="{y + 25}" fill="#0f172a">{escape(box.name)}</text>'
+    yield f'<text {text} y="{y + 25}" fill="#0f172a">{_shown(box.name)}</text>'
     for index, line in enumerate(box.note.split("; ") if box.note else ()):
         yield (
             f'<text {text} y="{y + _HIGH + 18 + 16 * index}" font-size="12" fill="{stroke}">'
-            f"<title>{escape(line)}</title>{escape(_short(line, fits))}</text>"
+            f"<title>{_shown(line)}</title>{_shown(_short(line, fits))}</text>"
         )
 
 
@@ -158,6 +158,21 @@ def _short(text: str, fits: int) -> str:
     return text if len(text) <= fits else f"{text[: fits - 1]}…"
 
 
+def _shown(text: str) -> str:
+    return escape(_printed(text))
+
+
 def _label(text: str) -> str:
-    """Return text that Mermaid takes as it is."""
-    return escape(text, quote=True).replace("&quot;", "#quot;").replace("&#x27;", "#39;")
+    """Return text that Mermaid takes as it is: "#" begins what it takes for a character."""
+    marked = escape(_printed(text).replace("#", "\0"), quote=True)
+    return (
+        marked.replace("&quot;", "#quot;")
+        .replace("&#x27;", "#39;")
+        .replace("`", "#96;")
+        .replace("\0", "#35;")
+    )
+
+
+def _printed(text: str) -> str:
+    """Return text on one line, without what neither form can hold."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)

@@ -72,7 +72,7 @@ def points(shop: Shop) -> list[Point]:
 def way(shop: Shop, name: str, case: dict[str, str]) -> dict[str, str]:
     """Return what handlers publish on a way to `name` on which the case holds."""
     step = shop.chain.step(name, shop.chain.steps)
-    for path in routes(shop.chain, EVENT, step):
+    for path in routes(shop.chain, EVENT, step).ways:
         heard = [one.event for one in (*path, step)][1:]
         says = {one.name: short(event) for one, event in zip(path, heard, strict=True)}
         if all(case.get(one, event) == event for one, event in says.items()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from switchgear.saga.choreography.declared import (
     EventDeclared,
     HandlerDeclared,
     SubscriptionDeclared,
+    UndoneDeclared,
 )
 
 __all__ = ["Chain", "Origin", "Part", "Step", "merged", "short"]
@@ -42,19 +44,14 @@ class Step:
     service: str
     subscription: SubscriptionDeclared
     handler: HandlerDeclared
-    also: bool = False
-    """Whether the function handles other events too, so that its name does not say which."""
+    name: str
+    """How reports name it, as no other: service and function, with the event, and with the
+    subscription, where that is needed."""
 
     @property
     def event(self) -> str:
         """The type of the event that it handles."""
         return self.handler.event
-
-    @property
-    def name(self) -> str:
-        """How reports name it: service and function, with the event where that is needed."""
-        plain = f"{self.service}.{self.handler.handler}"
-        return f"{plain} on {short(self.event)}" if self.also else plain
 
     @property
     def group(self) -> str:
@@ -79,12 +76,7 @@ class Chain:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every handler, by service, subscription and event."""
-        return tuple(
-            Step(service.service, subscription, handler, _also(service, handler))
-            for service in self.services
-            for subscription in service.subscriptions
-            for handler in subscription.handlers
-        )
+        return tuple(step for service in self.services for step in _steps(service))
 
     @cached_property
     def events(self) -> Mapping[str, EventDeclared]:
@@ -119,6 +111,44 @@ class Chain:
                 found.setdefault(event, []).append(step)
         return {event: tuple(steps) for event, steps in found.items()}
 
+    @cached_property
+    def _outside(self) -> Mapping[str, tuple[Origin, ...]]:
+        found: dict[str, list[Origin]] = {}
+        for service in self.services:
+            for event in service.publishes or ():
+                found.setdefault(event, []).append(Origin(service.service, event))
+        return {event: tuple(origins) for event, origins in found.items()}
+
+    @cached_property
+    def _silent(self) -> frozenset[str]:
+        return frozenset(one.service for one in self.services if one.publishes is None)
+
+    @cached_property
+    def winding(self) -> frozenset[str]:
+        """The events in rounds that lead back to themselves, and on ways between such rounds."""
+        later = {
+            event: {emitted for step in self.on(event) for emitted in step.emits}
+            for event in self.types
+        }
+        earlier: dict[str, set[str]] = {event: set() for event in later}
+        for event, emitted in later.items():
+            for one in emitted:
+                earlier[one].add(event)
+        # what nothing leads to is in no round, nor what leads nowhere; without it there is more
+        waiting = [event for event in later if not later[event] or not earlier[event]]
+        gone: set[str] = set()
+        while waiting:
+            event = waiting.pop()
+            if event in gone:
+                continue
+            gone.add(event)
+            for beside, back in ((later, earlier), (earlier, later)):
+                for one in beside[event]:
+                    back[one].discard(event)
+                    if not back[one]:
+                        waiting.append(one)
+        return frozenset(later.keys() - gone)
+
     def emitting(self, event: str) -> tuple[Step, ...]:
         """Return the handlers that may publish an event."""
         return self._from.get(event, ())
@@ -129,25 +159,24 @@ class Chain:
 
     def origins(self, event: str) -> tuple[Origin, ...]:
         """Return the services that publish an event outside of handlers."""
+        return self._outside.get(event, ())
+
+    def named(self, service: str, undone: UndoneDeclared) -> tuple[Part, ...]:
+        """Return what a service names as undone; nothing, if it is not there."""
+        if undone.handler is None:
+            silent = service in self._silent
+            there = silent or any(one.service == service for one in self.origins(undone.event))
+            return (Origin(service, undone.event),) if there else ()
         return tuple(
-            Origin(service.service, event)
-            for service in self.services
-            if event in (service.publishes or ())
+            other
+            for other in self.on(undone.event)
+            if (other.service, other.handler.handler) == (service, undone.handler)
         )
 
     def undone(self, step: Step) -> tuple[Part, ...]:
         """Return what a handler takes back."""
-        found: list[Part] = []
-        for undone in step.handler.undoes:
-            if undone.handler is None:
-                found.append(Origin(step.service, undone.event))
-                continue
-            found += [
-                other
-                for other in self.on(undone.event)
-                if (other.service, other.handler.handler) == (step.service, undone.handler)
-            ]
-        return tuple(found)
+        undoes = step.handler.undoes
+        return tuple(part for undone in undoes for part in self.named(step.service, undone))
 
     @cached_property
     def undos(self) -> Mapping[Part, tuple[Step, ...]]:
@@ -187,14 +216,24 @@ class Chain:
         raise UsageError(f"the chain has no handler {given}.", fix=f"It has: {names}.")
 
 
-def _also(service: Declared, handler: HandlerDeclared) -> bool:
-    same = [
-        other
-        for subscription in service.subscriptions
-        for other in subscription.handlers
-        if other.handler == handler.handler
-    ]
-    return len(same) > 1
+def _steps(service: Declared) -> Iterator[Step]:
+    found = [(one, handler) for one in service.subscriptions for handler in one.handlers]
+    named = [_names(service, subscription, handler) for subscription, handler in found]
+    # a function may handle several events, those may be classes of one name, and several
+    # subscriptions may share function and event: the shortest name that is its own
+    times = Counter(name for names in named for name in set(names))
+    for (subscription, handler), names in zip(found, named, strict=True):
+        name = next((name for name in names if times[name] == 1), names[-1])
+        yield Step(service.service, subscription, handler, name)
+
+
+def _names(
+    service: Declared, subscription: SubscriptionDeclared, handler: HandlerDeclared
+) -> tuple[str, ...]:
+    """Return what a handler can be called, from short to long."""
+    plain = f"{service.service}.{handler.handler}"
+    whole = f"{plain} on {handler.event}"
+    return plain, f"{plain} on {short(handler.event)}", whole, f"{whole} ({subscription.name})"
 
 
 def merged(services: Iterable[Declared]) -> Chain:

@@ -7,8 +7,9 @@ form may add to it; what would change a meaning gets the next number, and is ref
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 FORMAT: Final = "switchgear.declarations/1"
+
+OnFailure: TypeAlias = Literal["block_key", "park_key", "skip"]
 
 
 class OperationDeclared(Struct, frozen=True, omit_defaults=True):
@@ -79,7 +82,7 @@ class SubscriptionDeclared(Struct, frozen=True, omit_defaults=True):
     """Handlers under one name, with what happens to an event that keeps failing."""
 
     name: str
-    on_failure: str
+    on_failure: OnFailure
     attempts: int
     backoff: float
     concurrency: int
@@ -149,10 +152,35 @@ def read(path: Path) -> Declared:
                 where=str(path),
                 fix="Write it again with `switchgear export`, or read it with a later release.",
             )
-        return msgspec.json.decode(raw, type=Declared)
-    except msgspec.MsgspecError as error:
+        found = msgspec.json.decode(raw, type=Declared)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(
             f"it is no file of declarations: {error}.",
             where=str(path),
             fix="Write it with `switchgear export`.",
         ) from error
+    # names go to terminals and into pictures, and this file may be of anybody
+    odd = next((text for text in _texts(msgspec.to_builtins(found)) if not _is_name(text)), None)
+    if odd is not None:
+        raise UsageError(
+            f"{odd!a} is no name: it is empty, or has characters that cannot be printed.",
+            where=str(path),
+            fix="Write it with `switchgear export`.",
+        )
+    return found
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and text.isprintable()
+
+
+def _texts(plain: object) -> Iterator[str]:
+    """Return every text in plain values, but for what is left empty by default."""
+    if isinstance(plain, str):
+        yield plain
+    elif isinstance(plain, Mapping):
+        for value in plain.values():
+            yield from _texts(value)
+    elif isinstance(plain, Sequence):
+        for value in plain:
+            yield from _texts(value)

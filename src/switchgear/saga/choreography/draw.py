@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 from switchgear.saga.choreography.chain import Chain, Part, Step, short
 from switchgear.saga.choreography.explain import GIVES_UP, Explanation
-from switchgear.saga.choreography.reach import reach
+from switchgear.saga.choreography.reach import in_order
 from switchgear.saga.picture import Arrow, Box, Picture
 
 __all__ = ["drawn", "follows"]
@@ -14,23 +14,29 @@ __all__ = ["drawn", "follows"]
 
 def follows(chain: Chain, event: str) -> str:
     """Return what follows from an event, as an indented text; what came before is not repeated."""
-    return "\n".join(_follows(chain, event, "", set()))
+    lines: list[str] = []
+    told: set[str] = set()
+    waiting: list[tuple[str, Step | str]] = [("", event)]
+    while waiting:  # no recursion: a chain may be longer than Python's stack
+        indent, one = waiting.pop()
+        if isinstance(one, Step):
+            lines.append(f"{indent}{one.name}{_says(chain, one)}")
+            below: Sequence[Step | str] = one.emits
+        else:
+            again = one in told and chain.on(one)
+            lines.append(f"{indent}{_event(chain, one)}{' (as above)' if again else ''}")
+            below = () if again else chain.on(one)
+            told.add(one)
+        waiting += [(f"{indent}  ", each) for each in reversed(below)]
+    return "\n".join(lines)
 
 
-def _follows(chain: Chain, event: str, indent: str, told: set[str]) -> Iterator[str]:
+def _event(chain: Chain, event: str) -> str:
     declared = chain.events.get(event)
     key = f" by {declared.key}" if declared and declared.key else ""
     origins = ", ".join(origin.service for origin in chain.origins(event))
     begins = f", published by {origins}" if origins else ""
-    again = " (as above)" if event in told and chain.on(event) else ""
-    yield f"{indent}{short(event)}{key}{begins}{again}"
-    if again:
-        return
-    told.add(event)
-    for step in chain.on(event):
-        yield f"{indent}  {step.name}{_says(chain, step)}"
-        for emitted in step.emits:
-            yield from _follows(chain, emitted, f"{indent}    ", told)
+    return f"{short(event)}{key}{begins}"
 
 
 def _says(chain: Chain, step: Step) -> str:
@@ -45,7 +51,7 @@ def _says(chain: Chain, step: Step) -> str:
 def drawn(chain: Chain, event: str, told: Explanation | None = None) -> Picture:
     """Return the picture of what follows from an event, or of what `told` says of it."""
     title = told.text().split("\n")[0] if told else f"What follows from {short(event)}."
-    steps = list(reach(chain, [event]))
+    steps = in_order(chain, event)
     parts: list[Part] = [*chain.origins(event), *steps]
     notes = _undos(chain, steps) if told is None else _notes(told)
     rest = "plain" if told is None else "never"

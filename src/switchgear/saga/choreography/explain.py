@@ -5,7 +5,7 @@ Read off the declarations. A handler fails in one of two ways:
 - it keeps failing (`gives-up`): nothing of it is committed and nothing follows from it; its
   subscription says what becomes of the event;
 - it publishes an event that turns the chain round, and nothing else: one of which a handler undoes
-  something that was done before. It did its work, and its work was to say no.
+  something that was done before, or beside. It did its work, and its work was to say no.
 
 Each way that leads to the handler is a case of its own: the handlers on it were done, or had said
 no, or have undone something. What is *certain* follows from the events on that way, which were
@@ -16,13 +16,14 @@ ones wait too.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from switchgear.errors import UsageError
 from switchgear.saga.choreography.chain import Chain, Origin, Part, Step, short
-from switchgear.saga.choreography.reach import leading, reach, routes
+from switchgear.saga.choreography.declared import OnFailure
+from switchgear.saga.choreography.reach import LOOKED, leading, reach, routes
 
 __all__ = [
     "GIVES_UP",
@@ -34,8 +35,9 @@ __all__ = [
     "explain_all",
 ]
 
-Ends: TypeAlias = Literal["blocked", "parked", "skipped", "undone", "partly-undone"]
-_ENDS: dict[str, Ends] = {"block_key": "blocked", "park_key": "parked", "skip": "skipped"}
+Ends: TypeAlias = Literal["blocked", "parked", "skipped", "undone", "partly-undone", "stays"]
+"""What becomes of it: of the event that keeps failing, or of what had been done."""
+_ENDS: dict[OnFailure, Ends] = {"block_key": "blocked", "park_key": "parked", "skip": "skipped"}
 GIVES_UP = "gives-up"
 
 
@@ -106,6 +108,8 @@ class Explanation:
     """What the events that wait behind it have in common."""
     runbook: str | None = None
     """What a person reads about the event that is parked."""
+    more: bool = False
+    """More ways lead there than are told, and this is the last that is."""
 
     def text(self) -> str:
         """Return it in words."""
@@ -133,6 +137,10 @@ class Explanation:
             lines.append("Undone:")
             lines += map(_in_words, self.undone)
         lines += self._what_stays()
+        if self.more:
+            lines.append(
+                f"More ways lead to {self.fails} than are told here, which are the shortest."
+            )
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -141,13 +149,15 @@ class Explanation:
 
     def _waiting(self) -> str:
         person = f"a person decides ({self.runbook or 'there is no runbook'})"
-        behind = f"later events of its {self.key}" if self.key else "nothing"
+        behind = f"later events of its {self.key}" if self.key else ""
         times = f"After {self.attempts} attempt{'' if self.attempts == 1 else 's'}"
         if self.ends == "blocked":
-            return f"It is tried again for ever, and {behind} of {self.subscription} wait."
+            waits = f", and {behind} of {self.subscription} wait" if behind else ""
+            return f"It is tried again for ever{waits}."
         if self.ends == "skipped":
             return f"{times} the event is parked alone, and {person}."
-        return f"{times} the event is parked, {behind} wait behind it, and {person}."
+        waits = f", {behind} wait behind it," if behind else ""
+        return f"{times} the event is parked{waits} and {person}."
 
     def _what_stays(self) -> Iterator[str]:
         for each in self.stays:
@@ -167,7 +177,8 @@ class Turning:
     def __init__(self, chain: Chain, event: str) -> None:
         self._chain = chain
         self._event = event
-        self._reached = frozenset(reach(chain, [event]))
+        self.reached = tuple(reach(chain, [event]))
+        """Every handler of the chain, nearest first."""
         self._known: dict[Step, tuple[str, ...]] = {}
 
     def __call__(self, step: Step) -> tuple[str, ...]:
@@ -179,13 +190,17 @@ class Turning:
 
     def _of(self, step: Step) -> tuple[str, ...]:
         chain = self._chain
-        before: set[Part] = {*chain.origins(self._event)}
-        before.update(self._reached & leading(chain, step))
-        return tuple(
-            emitted
+        undone = {
+            emitted: {part for one in chain.on(emitted) for part in chain.undone(one)}
             for emitted in step.emits
-            if any(before & {*chain.undone(one)} for one in chain.on(emitted))
-        )
+        }
+        if not any(undone.values()):
+            return ()
+        before: set[Part] = {*chain.origins(self._event)}
+        before.update(leading(chain, step).intersection(self.reached))
+        # what runs beside it has been done too, or may have been
+        before.update(reach(chain, [self._event], without=[step]))
+        return tuple(emitted for emitted in step.emits if undone[emitted] & before)
 
 
 def explain(
@@ -203,12 +218,17 @@ def explain(
     it is known already. Raises `UsageError` if the event does not lead to
     it (so), or if it does not publish `how`.
     """
-    ways = [way for way in routes(chain, event, fails) if {*after} <= {*way}]
-    if not ways:
+    after = tuple(after)
+    found = routes(chain, event, fails, after)
+    if not found.ways:
         through = " and ".join(one.name for one in after)
-        raise UsageError(
-            f"{short(event)} does not lead to {fails.name}{through and f' by {through}'}."
-        )
+        leads = f"to {fails.name}{through and f' by {through}'}"
+        if found.more:
+            raise UsageError(
+                f"none of the {LOOKED:,} shortest ways from {short(event)} leads {leads}.",
+                fix="Name handlers nearer to each other, or another event to begin with.",
+            )
+        raise UsageError(f"{short(event)} does not lead {leads}.")
     if how != GIVES_UP and how not in fails.emits:
         emits = ", ".join(map(short, fails.emits)) or "nothing"
         raise UsageError(
@@ -216,7 +236,8 @@ def explain(
             fix=f"It emits {emits}; the other way to fail is {GIVES_UP}.",
         )
     turning = turning or Turning(chain, event)
-    return [_Case(chain, event, way, fails, how, turning).told() for way in ways]
+    told = [_Case(chain, event, way, fails, how, turning).told() for way in found.ways]
+    return [*told[:-1], replace(told[-1], more=found.more)]
 
 
 def explain_all(chain: Chain, event: str) -> list[Explanation]:
@@ -224,7 +245,7 @@ def explain_all(chain: Chain, event: str) -> list[Explanation]:
     turning = Turning(chain, event)
     return [
         told
-        for step in reach(chain, [event])
+        for step in turning.reached
         for how in (GIVES_UP, *turning(step))
         for told in explain(chain, event, step, how, turning=turning)
     ]
@@ -250,6 +271,7 @@ class _Case:
         later = [one.event for one in (*path, fails)][1:]
         self.published = dict(zip(path, later, strict=True))
         """What each handler on the way has published, so that the chain went on."""
+        self.chained = turning.reached
         self.turning = {step: turning(step) for step in path}
         self.refused = {step for step in path if self.published[step] in self.turning[step]}
         happened = {event, *later, *([how] if how != GIVES_UP else [])}
@@ -275,7 +297,7 @@ class _Case:
             fails=fails.name,
             subscription=fails.group,
             how=self.how,
-            ends=self._ends(stays),
+            ends=self._ends(undone, stays),
             before=(
                 *(Before(origin.name, self.event) for origin in chain.origins(self.event)),
                 *(
@@ -292,9 +314,7 @@ class _Case:
                 if step.handler.emits is None
             ),
             never=_names(
-                step
-                for step in reach(chain, [self.event])
-                if step not in known and not step.handler.undoes
+                step for step in self.chained if step not in known and not step.handler.undoes
             ),
             undone=tuple(each for _, each in undone),
             stays=stays,
@@ -303,10 +323,12 @@ class _Case:
             runbook=fails.handler.runbook,
         )
 
-    def _ends(self, stays: Sequence[Staying]) -> Ends:
+    def _ends(self, undone: Collection[object], stays: Collection[object]) -> Ends:
         if self.how == GIVES_UP:
             return _ENDS[self.fails.subscription.on_failure]
-        return "partly-undone" if stays else "undone"
+        if not stays:
+            return "undone"
+        return "partly-undone" if undone else "stays"
 
     def _emits(self, step: Step) -> Collection[str]:
         """Return what a handler may publish in this case."""

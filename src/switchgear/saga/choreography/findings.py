@@ -6,7 +6,8 @@
 | `unknown-event`    | a handler waits for an event that nobody in sight publishes                |
 | `unheard`          | an event is published, and nobody in sight handles it                      |
 | `mismatch`         | two services give one event different topics or keys                       |
-| `may-arrive-first` | an undo may run before what it undoes: its event can come without that one  |
+| `may-arrive-first` | an undo may run before what it undoes: its event can come without that one, |
+|                    | or goes on alone (`skip`) when that one is parked                          |
 | `undoes-nothing`   | an undo names what there is not                                            |
 | `cycle`            | events lead back to themselves: a handler has to know when to stop          |
 """
@@ -19,7 +20,7 @@ from typing import Literal, TypeAlias
 
 from switchgear.saga.choreography.chain import Chain, Step, short
 from switchgear.saga.choreography.declared import EventDeclared
-from switchgear.saga.choreography.reach import cycles, reach
+from switchgear.saga.choreography.reach import before, cycles
 
 __all__ = ["Finding", "Kind", "findings"]
 
@@ -99,34 +100,43 @@ def _mismatches(chain: Chain) -> Iterator[Finding]:
                     "mismatch",
                     event.type,
                     f"{service.service} has {event.type} on {event.topic} by {_key(event)}, "
-                    f"another service on {first.topic} by {_key(first)}",
+                    f"{_first(chain, first)} on {first.topic} by {_key(first)}",
                 )
 
 
 def _undos(chain: Chain) -> Iterator[Finding]:
     for step in chain.steps:
-        undone = chain.undone(step)
-        if len(undone) < len(step.handler.undoes):
-            yield Finding("undoes-nothing", step.name, f"{step.name} undoes what there is not")
-        for done in undone:
-            if isinstance(done, Step) and not _in_order(chain, done, step):
-                yield Finding(
-                    "may-arrive-first",
-                    step.name,
-                    f"{step.name} may run before {done.name}, which it undoes: {short(step.event)} "
-                    f"can come without {done.name}",
-                )
+        for undone in step.handler.undoes:
+            parts = chain.named(step.service, undone)
+            if not parts:
+                what = f"{undone.handler} on {undone.event}" if undone.handler else undone.event
+                nothing = f"{step.name} undoes what there is not: {what} of {step.service}"
+                yield Finding("undoes-nothing", step.name, nothing)
+            for done in parts:
+                why = _early(chain, done, step) if isinstance(done, Step) else None
+                if why:
+                    what = f"{step.name} may run before {done.name}, which it undoes: {why}"
+                    yield Finding("may-arrive-first", step.name, what)
 
 
-def _in_order(chain: Chain, done: Step, undo: Step) -> bool:
-    if undo.handler.unordered:
-        return True
+def _early(chain: Chain, done: Step, undo: Step) -> str | None:
+    """Return why an undo may come before what it undoes, or None if it cannot."""
+    if undo.handler.unordered or done is undo:
+        return None
+    events = before(chain, undo, without=[done])
+    if not any(chain.origins(event) or not chain.emitting(event) for event in events):
+        return None  # the one follows from the other
     one, other = chain.events.get(done.event), chain.events.get(undo.event)
-    if one and other and one.key is not None and (one.topic, one.key) == (other.topic, other.key):
-        return done.group == undo.group
-    emitted = {event for step in chain.steps for event in step.emits}
-    begins = [event for event in chain.types if chain.origins(event) or event not in emitted]
-    return undo not in reach(chain, begins, without=[done])
+    alike = one and other and one.key and (one.topic, one.key) == (other.topic, other.key)
+    if not alike or done.group != undo.group:
+        return f"{short(undo.event)} can come without {done.name}"
+    if done.subscription.on_failure == "skip":
+        return f"skip parks the event of {done.name} alone, and {short(undo.event)} goes on"
+    return None
+
+
+def _first(chain: Chain, event: EventDeclared) -> str:
+    return next(one.service for one in chain.services if event in one.events)
 
 
 def _key(event: EventDeclared) -> str:
