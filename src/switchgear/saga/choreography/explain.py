@@ -274,7 +274,8 @@ class _Case:
         self.chained = turning.reached
         self.turning = {step: turning(step) for step in path}
         self.refused = {step for step in path if self.published[step] in self.turning[step]}
-        happened = {event, *later, *([how] if how != GIVES_UP else [])}
+        # in order, and not as a set: whoever compares two answers sees what has changed
+        happened = dict.fromkeys([event, *later, *([how] if how != GIVES_UP else [])])
         on_way = {fails, *path}
         reached = reach(chain, happened, self._emits)
         self.waits = tuple(one for one in reached if one not in on_way and self._behind(one))
