@@ -80,8 +80,9 @@ class KafkaBroker:
         self._admin: AdminClient | None = None
         self._troubles: deque[KafkaError] = deque(maxlen=100)
         """What became of the administration's connections lately."""
-        self._peeking = threading.Lock()
-        self._peeker: Consumer | None = None
+        self._looking = threading.Lock()
+        self._onlookers: dict[str, Consumer] = {}
+        """By group: what asks where it is, and reads there, without joining it."""
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Publish `records` in order; return once the replicas in sync have them."""
@@ -148,10 +149,7 @@ class KafkaBroker:
             await subscription.close()
         await self._publisher.close()
         self._admin = None
-        with self._peeking:
-            peeker, self._peeker = self._peeker, None
-        if peeker is not None:
-            await asyncio.to_thread(peeker.close)
+        await asyncio.to_thread(self._look_away)
 
     # topics
 
@@ -241,60 +239,44 @@ class KafkaBroker:
         kafka = import_kafka()
         admin = self._administration()
         parts = [part for topic in topics for part in self._parts(topic)]
-        try:
-            ends = admin.list_offsets({one: kafka.admin.OffsetSpec.latest() for one in parts})
-            starts = admin.list_offsets({one: kafka.admin.OffsetSpec.earliest() for one in parts})
-            done = self._committed(self._settings.prefix + group, parts)
-            behind = {}
-            for one in parts:
-                start = starts[one].result(_ANSWER).offset
-                at = max(start, done.get((one.topic, one.partition), start))
-                end = ends[one].result(_ANSWER).offset
-                if end > at:
-                    behind[kafka.TopicPartition(one.topic, one.partition, at)] = end - at
-        except kafka.KafkaException as error:
-            raise failure(error.args[0], "asking for the lag") from error
-        except TimeoutError as error:
-            raise BrokerUnavailable("Kafka does not answer", cause=error) from error
-        return Lag(sum(behind.values()), self._oldest(list(behind)) if behind else None)
+        with self._looking:
+            try:
+                ends = admin.list_offsets({one: kafka.admin.OffsetSpec.latest() for one in parts})
+                starts = admin.list_offsets(
+                    {one: kafka.admin.OffsetSpec.earliest() for one in parts}
+                )
+                onlooker = self._onlooker(group)
+                done = _committed(onlooker, parts)
+                behind = {}
+                for one in parts:
+                    start = starts[one].result(_ANSWER).offset
+                    at = max(start, done.get((one.topic, one.partition), start))
+                    end = ends[one].result(_ANSWER).offset
+                    if end > at:
+                        behind[kafka.TopicPartition(one.topic, one.partition, at)] = end - at
+            except kafka.KafkaException as error:
+                raise failure(error.args[0], "asking for the lag") from error
+            except TimeoutError as error:
+                raise BrokerUnavailable("Kafka does not answer", cause=error) from error
+            return Lag(sum(behind.values()), _oldest(onlooker, list(behind)) if behind else None)
 
-    def _committed(self, group: str, parts: Sequence[TopicPartition]) -> dict[tuple[str, int], int]:
-        kafka = import_kafka()
-        wanted = kafka.ConsumerGroupTopicPartitions(group, list(parts))
-        (asked,) = self._administration().list_consumer_group_offsets([wanted]).values()
-        try:
-            found = asked.result(_ANSWER).topic_partitions
-        except kafka.KafkaException as error:
-            if error.args[0].code() == kafka.KafkaError.GROUP_ID_NOT_FOUND:
-                return {}
-            raise
-        return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
+    def _onlooker(self, group: str) -> Consumer:
+        if group not in self._onlookers:
+            settings = {
+                "fetch.message.max.bytes": 100_000,
+                **self._settings.client,
+                "group.id": self._settings.prefix + group,
+                "group.protocol": "classic",  # nothing is asked of it: it never joins
+                "enable.auto.commit": False,
+            }
+            self._onlookers[group] = import_kafka().Consumer(settings, logger=LOGGER)
+        return self._onlookers[group]
 
-    def _oldest(self, places: list[TopicPartition]) -> float | None:
-        """Return the age of the oldest record among the first ones at `places`."""
-        with self._peeking:
-            if self._peeker is None:
-                settings = {
-                    "fetch.message.max.bytes": 100_000,
-                    **self._settings.client,
-                    "group.id": f"{self._settings.prefix}switchgear-peek",  # never joined
-                    "enable.auto.commit": False,
-                }
-                self._peeker = import_kafka().Consumer(settings, logger=LOGGER)
-            peeker = self._peeker
-            peeker.assign(places)
-            missing = {(one.topic, one.partition) for one in places}
-            oldest: float | None = None
-            until = time.monotonic() + _PEEK
-            while missing and time.monotonic() < until:
-                message = peeker.poll(0.1)
-                if message is None or message.error() is not None:
-                    continue
-                missing.discard((message.topic(), message.partition()))
-                at = message.timestamp()[1] / 1000
-                oldest = at if oldest is None else min(oldest, at)
-            peeker.unassign()
-        return None if oldest is None else max(0.0, time.time() - oldest)
+    def _look_away(self) -> None:
+        with self._looking:
+            for onlooker in self._onlookers.values():
+                onlooker.close()
+            self._onlookers.clear()
 
     def _reach(self) -> None:
         kafka = import_kafka()
@@ -316,3 +298,35 @@ class KafkaBroker:
             settings = {"error_cb": self._troubles.append} | dict(self._settings.client)
             self._admin = import_kafka().admin.AdminClient(settings, logger=LOGGER)
         return self._admin
+
+
+def _committed(onlooker: Consumer, parts: Sequence[TopicPartition]) -> dict[tuple[str, int], int]:
+    """Return where the group is, by topic and partition.
+
+    Asked as a consumer: librdkafka's administration ends the process where the group's coordinator
+    has moved (confluentinc/librdkafka#5040).
+    """
+    if not parts:
+        return {}
+    found = onlooker.committed(list(parts), timeout=_ANSWER)
+    for one in found:
+        if one.error is not None:
+            raise import_kafka().KafkaException(one.error)
+    return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
+
+
+def _oldest(onlooker: Consumer, places: list[TopicPartition]) -> float | None:
+    """Return the age of the oldest record among the first ones at `places`."""
+    onlooker.assign(places)
+    missing = {(one.topic, one.partition) for one in places}
+    oldest: float | None = None
+    until = time.monotonic() + _PEEK
+    while missing and time.monotonic() < until:
+        message = onlooker.poll(0.1)
+        if message is None or message.error() is not None:
+            continue
+        missing.discard((message.topic(), message.partition()))
+        at = message.timestamp()[1] / 1000
+        oldest = at if oldest is None else min(oldest, at)
+    onlooker.unassign()
+    return None if oldest is None else max(0.0, time.time() - oldest)

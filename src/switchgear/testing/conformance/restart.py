@@ -51,13 +51,26 @@ async def read(broker, seen):
     await subscription.close()
 
 
+async def watch(broker, until):
+    """Ask again and again how far the group is behind; it is never more than all."""
+    while not until.is_set():
+        try:
+            lag = await broker.lag("g", [TOPIC])
+        except BrokerUnavailable:
+            await asyncio.sleep(0.1)
+        else:
+            assert 0 <= lag.events <= EVENTS * 2  # what was sent again counts twice
+            await asyncio.sleep(0.05)
+
+
 async def test_10000_events_arrive_in_order_while_the_broker_is_restarted_twice(restartable):
     url, interrupt = restartable
-    producer, consumer = broker_of(url), broker_of(url)
-    seen = []
+    producer, consumer, onlooker = broker_of(url), broker_of(url), broker_of(url)
+    seen, read_all = [], asyncio.Event()
     await declared(producer, "g")
     reading = asyncio.create_task(read(consumer, seen))
     publishing = asyncio.create_task(publish(producer))
+    watching = asyncio.create_task(watch(onlooker, read_all))
     for share in (4, 2):
         while len(set(seen)) < EVENTS // share:
             assert not reading.done()
@@ -66,10 +79,13 @@ async def test_10000_events_arrive_in_order_while_the_broker_is_restarted_twice(
     async with asyncio.timeout(90):
         await publishing
         await reading
+        read_all.set()
+        await watching
     lag = await consumer.lag("g", [TOPIC])
     assert lag.events == 0
     await producer.close()
     await consumer.close()
+    await onlooker.close()
     first = defaultdict(list)
     for number in dict.fromkeys(seen):
         first[number % KEYS].append(number)
