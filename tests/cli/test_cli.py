@@ -306,3 +306,20 @@ def test_the_page_names_every_command() -> None:
         assert f"`switchgear {name}" in page, name
         for inner in getattr(command, "commands", {}):
             assert f"`{inner}" in page, f"{name} {inner}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], {"asyncio", "switchgear.config", "switchgear.policy"}),
+        (["saga", "--help"], {"asyncio", "switchgear.config", "switchgear.policy"}),
+        (["contract", "check", "--help"], {"asyncio", "google.protobuf", "switchgear.config"}),
+    ],
+)
+def test_what_is_not_needed_is_not_imported(arguments: list[str], heavy: set[str]) -> None:
+    code = (
+        "import sys\nfrom switchgear.cli.main import _main\n"
+        f"assert _main({arguments}) == 0\n"
+        f"assert not {heavy} & set(sys.modules), 'others start faster without it'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -166,6 +166,16 @@ def test_what_protoc_refuses_is_told_with_file_and_line(
     assert told.out == ""
 
 
+def test_what_is_not_unicode_is_read_in_comments_and_refused_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "a.proto"
+    text = 'syntax = "proto2";\n// Caf\xe9.\nmessage A { optional string a = 1 [default = "%s"]; }'
+    file.write_bytes((text % "x").encode("latin-1"))
+    assert '"""Caf\N{REPLACEMENT CHARACTER}."""' in import_proto(file)
+    file.write_text(text % "\\xe9")
+    with pytest.raises(UnreadableContract, match="default_value is not UTF-8"):
+        import_proto(file)
+
+
 def test_a_file_outside_of_the_search_path(tmp_path: Path) -> None:
     (tmp_path / "a.proto").write_text('syntax = "proto3";')
     with pytest.raises(UnreadableContract, match="none of the folders"):

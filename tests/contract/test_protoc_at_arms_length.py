@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
@@ -85,6 +87,27 @@ def test_any_folder_will_do(write, name):
 def test_hidden_folders_are_left_out(write):
     root = write(a=HEAD, **{".cache__b": "nonsense"})
     assert Tree.of(root).names == ("a.proto",)
+
+
+def test_links_to_folders_are_not_followed_and_links_to_files_are(write):
+    root = write(a=HEAD + "message A {}\n")
+    (root / "ring").symlink_to(root, target_is_directory=True)
+    (root / "b.proto").symlink_to(root / "a.proto")
+    (root / "nowhere.proto").symlink_to(root / "gone")
+    (root / "folder.proto").mkdir()
+    assert Tree.of(root).names == ("a.proto", "b.proto")
+
+
+def test_a_folder_that_is_gone_is_refused(tmp_path):
+    with pytest.raises(UnreadableContract, match="No such file"):
+        Tree.of(tmp_path / "gone")
+
+
+def test_names_that_are_not_unicode_are_refused(write):
+    root = write(a=HEAD + "message A {}\n")
+    (root / "a.proto").rename(root / os.fsdecode(b"\xff.proto"))
+    with pytest.raises(UnreadableContract, match="�.proto: The name"):
+        compile_trees(Tree.of(root))
 
 
 def test_names_that_protoc_would_take_for_options_are_refused(write):

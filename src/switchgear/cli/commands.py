@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from switchgear import __version__
 from switchgear.cli.contract_commands import contract
 from switchgear.cli.event_commands import events
-from switchgear.cli.options import Actor, AsJson, Config, ForService, Reason, me
-from switchgear.config import Address, load
+from switchgear.cli.options import (
+    Actor,
+    AsJson,
+    Config,
+    ForService,
+    Reason,
+    finished,
+    load,
+    me,
+)
 from switchgear.errors import ConfigError
+
+if TYPE_CHECKING:
+    from switchgear.config import Address
 
 __all__ = ["app", "command"]
 
@@ -73,7 +83,7 @@ def up(
     from switchgear.cli.up import up as run_up  # noqa: PLC0415  others start faster without it
 
     raise typer.Exit(
-        asyncio.run(run_up(load(config), names or None, restart=restart, json_lines=json or None))
+        finished(run_up(load(config), names or None, restart=restart, json_lines=json or None))
     )
 
 
@@ -149,7 +159,7 @@ def saga_list(
     """List the sagas that wait for a person."""
     from switchgear.cli.sagas import list_items  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(list_items(load(config), service, closed=closed, as_json=json))
+    finished(list_items(load(config), service, closed=closed, as_json=json))
 
 
 @saga.command("show")
@@ -163,7 +173,7 @@ def saga_show(
     """Show what is recorded about a saga, and the runbook of what waits."""
     from switchgear.cli.sagas import show  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(show(load(config), service, id, as_json=json))
+    finished(show(load(config), service, id, as_json=json))
 
 
 @saga.command("retry")
@@ -234,7 +244,7 @@ def saga_refute(
     """Say that a step does not hold after all, such as a payment that bounced, even at the end."""
     from switchgear.cli.sagas import refute  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(refute(load(config), service, id, step, actor=me(actor), evidence=evidence))
+    finished(refute(load(config), service, id, step, actor=me(actor), evidence=evidence))
 
 
 class Form(StrEnum):
@@ -340,7 +350,7 @@ def _act(
     from switchgear.saga.story import Decision  # noqa: PLC0415  likewise
 
     decision = Decision(me(actor), reason, None if result is None else result_of(result))
-    asyncio.run(act(load(config), service, item, What(action), decision))
+    finished(act(load(config), service, item, What(action), decision))
 
 
 @app.command()
@@ -402,6 +412,8 @@ def simulate(
 def _address(text: str | None, option: str) -> Address | None:
     if text is None:
         return None
+    from switchgear.config import Address  # noqa: PLC0415  others start faster without it
+
     try:
         return Address.of(text)
     except ValueError as error:

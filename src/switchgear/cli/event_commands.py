@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from switchgear.cli.options import Actor, AsJson, Config, ForService, Reason, me
-from switchgear.config import load
+from switchgear.cli.options import (
+    Actor,
+    AsJson,
+    Config,
+    ForService,
+    Reason,
+    finished,
+    load,
+    me,
+)
 from switchgear.errors import UsageError
 
 __all__ = ["events"]
@@ -45,7 +52,7 @@ def events_lag(
     """Show how far every subscription is behind, and what the outboxes hold."""
     from switchgear.cli.lag import lag  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(lag(load(config), service, watch=watch, as_json=json))
+    finished(lag(load(config), service, watch=watch, as_json=json))
 
 
 @events.command("declare")
@@ -53,7 +60,7 @@ def events_declare(service: ForService = None, config: Config = None) -> None:
     """Declare every group on the broker, so that it misses nothing that is published first."""
     from switchgear.cli.declare import declare  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(declare(load(config), service))
+    finished(declare(load(config), service))
 
 
 @events.command("sql")
@@ -88,7 +95,7 @@ def events_parked(
     from switchgear.cli.events import parked  # noqa: PLC0415  others start faster without it
 
     settings = load(config)
-    asyncio.run(parked(settings, service, key=key, consumer=consumer, limit=limit, as_json=json))
+    finished(parked(settings, service, key=key, consumer=consumer, limit=limit, as_json=json))
 
 
 @events.command("show")
@@ -102,7 +109,7 @@ def events_show(
     """Show one parked event, with its headers and data."""
     from switchgear.cli.events import show  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(show(load(config), event, as_json=json, raw=raw))
+    finished(show(load(config), event, as_json=json, raw=raw))
 
 
 @events.command("redrive")
@@ -122,7 +129,7 @@ def events_redrive(
     """Let events be handled again, in order."""
     from switchgear.cli.events import redrive  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(
+    finished(
         redrive(
             load(config),
             event,
@@ -141,7 +148,7 @@ def events_discard(event: Event, reason: Reason, actor: Actor = "", config: Conf
     """Drop one event for good. The audit keeps it, with who and why."""
     from switchgear.cli.events import discard  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(discard(load(config), event, actor=me(actor), reason=reason))
+    finished(discard(load(config), event, actor=me(actor), reason=reason))
 
 
 @events.command("edit")
@@ -159,7 +166,7 @@ def events_edit(
     """Put a corrected event in the place of a parked one. It names the old one, which is kept."""
     from switchgear.cli.events import edit  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(
+    finished(
         edit(load(config), event, payload, actor=me(actor), reason=reason, unchecked=unchecked)
     )
 
@@ -178,7 +185,7 @@ def events_trace(
     """Tell what became of a chain of events: what was published, who handled it, what waits."""
     from switchgear.cli.trace import trace  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(trace(load(config), correlation, others=others or (), as_json=json))
+    finished(trace(load(config), correlation, others=others or (), as_json=json))
 
 
 @events.command("hold")
@@ -192,7 +199,7 @@ def events_hold(
     """Publish nothing to a topic for a while: its events wait in the outboxes."""
     from switchgear.cli.arrange import hold  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(hold(load(config), topic, seconds))
+    finished(hold(load(config), topic, seconds))
 
 
 @events.command("release")
@@ -213,4 +220,4 @@ def events_release(
     """Publish to a topic again, with more partitions or another key, once the order allows it."""
     from switchgear.cli.arrange import release  # noqa: PLC0415  others start faster without it
 
-    asyncio.run(release(load(config), topic, partitions=partitions, rekey=rekey, within=within))
+    finished(release(load(config), topic, partitions=partitions, rekey=rekey, within=within))

@@ -1,14 +1,22 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have, and what commands begin with.
+
+This is imported whatever is typed, `--help` too. So what is heavy is imported where it is used.
+"""
 
 from __future__ import annotations
 
-import getpass
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-__all__ = ["Actor", "AsJson", "Config", "ForService", "Reason", "me"]
+if TYPE_CHECKING:
+    from switchgear.config import Config as Settings
+
+__all__ = ["Actor", "AsJson", "Config", "ForService", "Reason", "finished", "load", "me"]
+
+T = TypeVar("T")
 
 Config = Annotated[
     Path | None,
@@ -26,6 +34,22 @@ Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
 Actor = Annotated[str, typer.Option(help="Who; default: the user who runs the command.")]
 
 
+def load(path: Path | None) -> Settings:
+    """Read the system's file; see `switchgear.config.load`."""
+    from switchgear.config import load  # noqa: PLC0415  every policy that can be set
+
+    return load(path)
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end, and return what it gives."""
+    import asyncio  # noqa: PLC0415  with all of its networking
+
+    return asyncio.run(work)
+
+
 def me(actor: str) -> str:
     """Return who acts: `actor`, or else the user who runs the command."""
+    import getpass  # noqa: PLC0415  as above
+
     return actor or getpass.getuser()

@@ -2,11 +2,11 @@
 
 protoc comes with grpcio-tools. It runs in a process of its own, so that what it reads can cost no
 more than the limits below, and two trees (a new one and an old one) can be compiled at the same
-time:
+time, while the caller does something else:
 
-    old = start(Tree(Path("old")))
-    new = start(Tree(Path("new")))
-    files = FileDescriptorSet.FromString(new.result())
+    with compiling(Tree.of(Path("old")), Tree.of(Path("new"))) as compiled:
+        ...
+        old, new = map(FileDescriptorSet.FromString, compiled())
 
 What it complains about is raised as `UnreadableContract`, whose `diagnostics` are protoc's own,
 with file, line and column.
@@ -20,15 +20,15 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from switchgear.errors import Diagnostic, MissingExtra, UnreadableContract
 
-__all__ = ["Tree", "compile_trees", "includes"]
+__all__ = ["Tree", "compile_trees", "compiling", "includes", "legible"]
 
 MAX_SECONDS: Final = 120
 MAX_MEMORY: Final = 4 << 30
@@ -52,7 +52,8 @@ else:
             resource.setrlimit(limit, (value, hard))
 sys.path.insert(0, sys.argv[1])
 from grpc_tools import _protoc_compiler
-sys.exit(_protoc_compiler.run_main(sys.stdin.buffer.read().split(b"\\0")))
+with open(sys.argv[2], "rb") as arguments:
+    sys.exit(_protoc_compiler.run_main(arguments.read().split(b"\\0")))
 """
 _LINE: Final = re.compile(
     r"(?P<path>.+?):(?:(?P<line>\d+):(?P<column>\d+):)? (?P<warning>warning: )?(?P<what>.*)"
@@ -74,14 +75,25 @@ class Tree:
     @classmethod
     def of(cls, root: Path, *search: Path) -> Tree:
         """Return the tree of every `.proto` file under `root`; hidden folders are left out."""
-        names = []
-        for folder, folders, files in os.walk(root):
-            folders[:] = [one for one in folders if one[0] != "."]
-            below = os.path.relpath(folder, root)
-            inside = "" if below == "." else f"{below.replace(os.sep, '/')}/"
-            found = (one for one in files if one.endswith(".proto") and one[0] != ".")
-            names += [f"{inside}{one}" for one in found if os.path.isfile(f"{folder}/{one}")]  # noqa: PTH113
-        return cls(root, tuple(sorted(names)), search)
+        return cls(root, tuple(sorted(_proto_files(root))), search)
+
+
+def _proto_files(root: Path) -> Iterator[str]:
+    """Yield the `.proto` files in a folder and in those below it, but not behind links."""
+    waiting = [(str(root), "")]
+    while waiting:
+        folder, inside = waiting.pop()
+        try:
+            with os.scandir(folder) as found:  # which knows of each what else costs a call
+                entries = [one for one in found if not one.name.startswith(".")]
+        except OSError as error:
+            raise UnreadableContract(f"{error.strerror}.", where=folder) from None
+        for one in entries:
+            name = f"{inside}{one.name}"
+            if one.is_dir(follow_symlinks=False):
+                waiting.append((one.path, f"{name}/"))
+            elif name.endswith(".proto") and one.is_file():
+                yield name
 
 
 def compile_trees(*trees: Tree, source_info: bool = True) -> tuple[bytes, ...]:
@@ -94,11 +106,18 @@ def compile_trees(*trees: Tree, source_info: bool = True) -> tuple[bytes, ...]:
     Raises `UnreadableContract` with protoc's diagnostics, or for a tree without files or with one
     that is too long, and `MissingExtra` without grpcio-tools.
     """
+    with compiling(*trees, source_info=source_info) as compiled:
+        return compiled()
+
+
+@contextmanager
+def compiling(*trees: Tree, source_info: bool = True) -> Iterator[Callable[[], tuple[bytes, ...]]]:
+    """Let protoc begin; what is yielded waits for it, and returns and raises as `compile_trees`."""
     for tree in trees:
         _check(tree)
     with ExitStack() as running:
         begun = [running.enter_context(_Compilation(one, source_info)) for one in trees]
-        return tuple(one.result() for one in begun)
+        yield lambda: tuple(one.result() for one in begun)
 
 
 def _size(tree: Tree, name: str) -> int:
@@ -129,36 +148,38 @@ class _Compilation:
             *tree.names,
         ]
         child = _CHILD.format(seconds=MAX_SECONDS, memory=MAX_MEMORY, output=MAX_OUTPUT)
+        given = Path(self._folder.name) / "arguments"  # there is no limit on how many
+        given.write_bytes(os.fsencode("\0".join(arguments)))
         with self._told.open("wb") as told:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves, without a shell
-                [sys.executable, "-I", "-S", "-c", child, _tools()],
-                stdin=subprocess.PIPE,
-                stdout=told,
+                [sys.executable, "-I", "-S", "-c", child, _tools(), str(given)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # says nothing, but closes at the end
                 stderr=told,
             )
-        stdin = self._process.stdin
-        if stdin is not None:
-            stdin.write("\0".join(arguments).encode())
-            stdin.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._process.kill()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         self._process.wait()
         self._folder.cleanup()
 
     def result(self) -> bytes:
         """Wait for the descriptors."""
         try:
-            status = self._process.wait(MAX_SECONDS)
+            # `wait` alone would look again and again, after sleeping for up to 50 ms
+            self._process.communicate(timeout=MAX_SECONDS)
         except subprocess.TimeoutExpired:
             raise UnreadableContract(
                 f"protoc has not finished within {MAX_SECONDS} s.",
                 where=str(self._tree.root),
                 fix="Check fewer files at once.",
             ) from None
+        status = self._process.wait()
         if status == 0:
             return self._out.read_bytes()
         with self._told.open(errors="replace") as told:
@@ -219,11 +240,22 @@ def _check(tree: Tree) -> None:
                 where=name,
                 fix="Rename it.",
             )
+        if not name.isascii() and legible(os.fsencode(name)) != name:
+            raise UnreadableContract(
+                "The name of this file is not UTF-8.",
+                where=legible(os.fsencode(name)),
+                fix="Rename it.",
+            )
         size = _size(tree, name)
         if size > MAX_FILE:
             raise UnreadableContract(
                 f"The file has {size >> 20} MB; at most {MAX_FILE >> 20} MB are read.", where=name
             )
+
+
+def legible(text: str | bytes) -> str:
+    """Return what protobuf calls a string: bytes, where it is not UTF-8, as in an old comment."""
+    return text if isinstance(text, str) else text.decode(errors="replace")
 
 
 def includes() -> tuple[Path, ...]:

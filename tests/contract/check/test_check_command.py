@@ -169,3 +169,14 @@ def test_a_folder_is_not_a_file_of_history(shop, run):
     assert "It is a folder" in err
     assert "`contract record`" in err
     assert "compared with --against" in err
+
+
+def test_comments_in_an_older_encoding_are_compared(tmp_path, write, run):
+    text = HEAD + "message A {\n  // Caf\xe9. Unit: %s.\n  int64 a = 1;\n}\n"
+    for version, unit in (("old", "cents"), ("new", "euros")):
+        write(version)
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "shop.proto").write_bytes((text % unit).encode("latin-1"))
+    code, findings, _ = run("new", "--against", "old")
+    assert code == 1
+    assert [one["rule"] for one in findings] == ["UNIT_CHANGED"]

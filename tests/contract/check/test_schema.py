@@ -9,6 +9,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from hypothesis import given
 from hypothesis import strategies as st
 
+from switchgear.contract.check.protofiles import Protos, reading
 from switchgear.contract.check.schema.place import Text
 from switchgear.contract.check.schema.wire import split, varint
 from switchgear.contract.protoc import Tree, compile_trees
@@ -73,3 +74,26 @@ def test_varints(value: int, rest: bytes) -> None:
         left >>= 7
     data.append(left)
     assert varint(bytes(data) + rest, 0) == (value, len(data))
+
+
+@pytest.mark.parametrize(
+    ("head", "package"),
+    [
+        ('syntax = "proto3";\npackage a.b;\n', "a.b"),
+        ('// package no;\nsyntax = "proto3"; package a.b; // package no;\n', "a.b"),
+        ('/*\npackage no;\n*/ syntax = "proto3";\n  package\n a . b /* it */ ;\n', "a.b"),
+        ("", ""),
+    ],
+)
+def test_the_package_of_a_file_that_is_not_compiled(tmp_path: Path, head, package) -> None:
+    for version, text in (("old", "message A {}\n"), ("new", "message A {}\nmessage B {}\n")):
+        for name, of in (("equal.proto", head), ("other.proto", 'syntax = "proto3";' + text)):
+            (tmp_path / version).mkdir(exist_ok=True)
+            (tmp_path / version / name).write_text(of)
+    sides = [Protos.of(tmp_path / version) for version in ("new", "old")]
+    with reading(sides[0], sides[1:]) as schemas:
+        new, (old,) = schemas()
+    assert set(new.files) == set(old.files) == {"other.proto"}
+    assert package in new.packages
+    (compiled,) = compile_trees(Tree(tmp_path / "new", ("equal.proto",)))
+    assert FileDescriptorSet.FromString(compiled).file[0].package == package

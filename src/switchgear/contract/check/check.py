@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Final
 from switchgear.contract.check.earlier import new_to_them
 from switchgear.contract.check.finding import Finding, Found, in_order
 from switchgear.contract.check.git import Repository
-from switchgear.contract.check.protofiles import Protos
-from switchgear.contract.check.protos import Version, check_protos
-from switchgear.contract.check.protos import release as release_of
+from switchgear.contract.check.protofiles import Protos, reading
 from switchgear.contract.check.pythonmodule import read_module
 from switchgear.contract.check.selection import SWITCHGEAR
 from switchgear.contract.check.sources import Kind, Source, open_sources
+from switchgear.contract.check.version import Version
 from switchgear.contract.history import Past, append, read_history
 from switchgear.errors import UnreadableContract
 
@@ -56,7 +55,14 @@ def check(
         past = read_history(history) if history else []
         held = [one.past for one in olds if one.past is not None]
         version = _version(first, stack, [*held, *past])
-        return check_protos(version, [_version(one, stack) for one in olds], rules, past)
+        before = [_version(one, stack) for one in olds]
+        # What history asks about may be in a file that has not changed since the version before.
+        sides = [one.protos for one in before]
+        with reading(version.protos, sides, whole=bool(past)) as schemas:
+            # while protoc is at work
+            from switchgear.contract.check.protos import check_protos  # noqa: PLC0415
+
+            return check_protos(version, before, schemas, rules, past)
 
 
 def record(new: str, name: str, history: Path) -> None:
@@ -69,6 +75,8 @@ def release(new: str, name: str, history: Path) -> Past:
 
     What earlier versions in `history` had and a module in Python has not any more is reserved.
     """
+    from switchgear.contract.check.protos import release as release_of  # noqa: PLC0415  as above
+
     past = read_history(history) if history.exists() else []
     with ExitStack() as stack:
         source, _ = open_sources(new, [], stack)

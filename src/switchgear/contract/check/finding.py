@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from switchgear.contract.check.schema import Element, Field, Place
+if TYPE_CHECKING:  # the model needs protobuf
+    from switchgear.contract.check.schema import Element, Field, Place
 
 __all__ = ["BYTES", "CODE", "JSON", "Finding", "Found", "Severity", "in_order"]
 

@@ -8,22 +8,29 @@ thousand then costs what one file costs.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from switchgear.contract.check.bufyaml import Module, read_modules
-from switchgear.contract.check.schema import Schema
-from switchgear.contract.protoc import Tree, compile_trees
+from switchgear.contract.protoc import Tree, compiling
 from switchgear.errors import UnreadableContract
 
-__all__ = ["Protos", "read_schemas"]
+if TYPE_CHECKING:  # the model needs protobuf
+    from switchgear.contract.check.schema import Schema
 
-_IMPORT: Final = re.compile(rb"""\bimport\b[^;"']*["']([^"']+)["']""")
-_PACKAGE: Final = re.compile(rb"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
+__all__ = ["Protos", "Schemas", "reading"]
+
+_IMPORT: Final = re.compile(rb"""import\b[^;"']*["']([^"']+)["']""")
+_PACKAGE: Final = re.compile(rb"(?:^|;)\s*package\s+([\w.\s]+);", re.MULTILINE)
+_PLAIN_PACKAGE: Final = re.compile(rb"^package ([\w.]+);", re.MULTILINE)
 _COMMENT: Final = re.compile(rb"//[^\n]*|/\*.*?\*/", re.DOTALL)
+
+Schemas: TypeAlias = "Callable[[], tuple[Schema, list[Schema]]]"
+"""Waits for protoc, and gives the model of a new version and of the old ones."""
 
 
 @dataclass(frozen=True)
@@ -78,29 +85,54 @@ class Protos:
         return Tree(roots[0], tuple(sorted(names)), tuple(roots[1:]))
 
 
-def read_schemas(
-    new: Protos, olds: Sequence[Protos], *, whole: bool = False
-) -> tuple[Schema, list[Schema]]:
-    """Read one new version and some old ones, leaving out what is equal in all of them.
+@contextmanager
+def reading(new: Protos, olds: Sequence[Protos], *, whole: bool = False) -> Iterator[Schemas]:
+    """Let protoc read one new version and some old ones, but for what is equal in all of them.
 
-    With `whole` nothing is left out. Raises `UnreadableContract` with protoc's diagnostics.
+    With `whole` nothing is left out. What is yielded raises `UnreadableContract` with protoc's
+    diagnostics.
     """
     sides = [new, *olds]
     every = {name for side in sides for name in side.files}
     changed = every if whole else _differing(sides)
     wanted = [[name for name in side.files if name in changed] for side in sides]
     trees = [side.tree(names) for side, names in zip(sides, wanted, strict=True) if names]
-    compiled = iter(compile_trees(*trees))
-    schemas: list[Schema] = []
-    packages: set[str] | None = None  # of what is equal in all versions they are equal too
+    with compiling(*trees) as compiled:
+
+        def schemas() -> tuple[Schema, list[Schema]]:
+            first, *others = _schemas(sides, wanted, compiled)
+            return first, others
+
+        yield schemas
+
+
+def _schemas(
+    sides: Sequence[Protos],
+    wanted: Sequence[Sequence[str]],
+    compiled: Callable[[], tuple[bytes, ...]],
+) -> list[Schema]:
+    """Return the model of each side, in which the files that are `wanted` of it are compiled."""
+    from switchgear.contract.check.schema import Schema  # noqa: PLC0415  while protoc is at work
+
+    packages = list(_packages(sides, wanted))
+    files = iter(compiled())
+    return [
+        Schema.of(next(files) if names else b"", set(names), known)
+        for names, known in zip(wanted, packages, strict=True)
+    ]
+
+
+def _packages(
+    sides: Sequence[Protos], wanted: Sequence[Sequence[str]]
+) -> Iterator[Collection[str]]:
+    """Yield the packages of the files of each side that are not compiled."""
+    known: Collection[str] | None = None  # of what is equal in all versions they are equal too
     equal: Collection[str] = ()
     for side, names in zip(sides, wanted, strict=True):
         rest = side.files.keys() - set(names)
-        data = next(compiled) if names else b""
-        if packages is None or rest != equal:
-            packages, equal = {_package(side.texts[name]) for name in rest}, rest
-        schemas.append(Schema.of(data, set(names), packages))
-    return schemas[0], schemas[1:]
+        if known is None or rest != equal:
+            known, equal = {_package(side.texts[name]) for name in rest}, rest
+        yield known
 
 
 def _read(path: str) -> bytes:
@@ -109,14 +141,16 @@ def _read(path: str) -> bytes:
 
 
 def _imports(text: bytes) -> set[str]:
-    """Return what a file imports, read from its text alone."""
+    """Return what a file imports, read from its text alone; now and then one name too many."""
     return {found.decode(errors="replace") for found in _IMPORT.findall(text)} - {""}
 
 
 def _package(text: bytes) -> str:
     """Return the package of a file, read from its text alone."""
-    found = _PACKAGE.search(_COMMENT.sub(b" ", text))
-    return found[1].decode() if found else ""
+    found = _PLAIN_PACKAGE.search(text)
+    if found is None or b"/*" in text[: found.start()]:  # which may hold it
+        found = _PACKAGE.search(_COMMENT.sub(b" ", text))
+    return b"".join(found[1].split()).decode() if found else ""
 
 
 def _differing(sides: Sequence[Protos]) -> set[str]:

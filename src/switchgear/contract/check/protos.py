@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from switchgear.contract.check.bufyaml import Breaking
@@ -14,69 +13,19 @@ from switchgear.contract.check.finding import Finding, Found, in_order
 from switchgear.contract.check.once import told_once
 from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.past import past_of
-from switchgear.contract.check.protofiles import Protos, read_schemas
-from switchgear.contract.check.pythonmodule import Told, unsaid
+from switchgear.contract.check.protofiles import Protos, Schemas, reading
+from switchgear.contract.check.pythonmodule import unsaid
 from switchgear.contract.check.rules import RULES, Rule
 from switchgear.contract.check.rules.history import HISTORY, REUSED
 from switchgear.contract.check.schema import Field, Schema
 from switchgear.contract.check.selection import DEFAULT, SWITCHGEAR, chosen
+from switchgear.contract.check.version import Version
 from switchgear.contract.history import Past
-from switchgear.errors import UnreadableContract
 
 if TYPE_CHECKING:
     from switchgear.contract.check.witness import Witness
 
-__all__ = ["Version", "check_protos", "release"]
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One version that was given, and what the user calls it."""
-
-    label: str
-    protos: Protos
-    told: Told | None = None
-    """What a Python module says besides, if it is one."""
-    required: frozenset[str] | None = None
-    """The fields without a default, if the contract is declared in Python."""
-
-    @classmethod
-    def of(cls, past: Past, label: str, folder: Path) -> Version:
-        """Lay a version of a history out in a folder."""
-        last = "" if past.required is None else unsaid(past.required)
-        for name, text in past.protos.items():
-            path = folder / name
-            if not path.resolve().is_relative_to(folder.resolve()):
-                raise UnreadableContract(
-                    "A file is outside of its folder.", where=f"{label}:{name}"
-                )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes((text + last).encode())
-        return cls(label, Protos.of(folder), required=past.required)
-
-    def path(self, name: str) -> str:
-        """Return where a file is, seen from where the user is."""
-        if self.told is not None:
-            return name if name not in self.protos.files else self.told.seen(Path.cwd())
-        if self.label.endswith(".proto"):
-            return self.label
-        inner = Path(name)
-        if name in self.protos.files:
-            inner = self.protos.path(name).relative_to(self.protos.root)
-        return (PurePosixPath(self.label) / inner.as_posix()).as_posix()
-
-    def complete(self, schema: Schema, new: Version) -> None:
-        """Tell the model what `.proto` files cannot carry; `new` is what edits are made in."""
-        if new.told is not None:
-            for file in schema.files.values():
-                file.spelled = self.told.spelled if self.told is not None else {}
-        if self.told is not None:
-            places = self.told.seen_places(Path.cwd())
-            for file in schema.files.values():
-                file.places = places
-        if self.required is not None:
-            for file in schema.files.values():
-                file.expected = self.required
+__all__ = ["check_protos", "release"]
 
 
 def own_rules() -> Collection[str]:
@@ -87,17 +36,17 @@ def own_rules() -> Collection[str]:
 def check_protos(
     new: Version,
     olds: Sequence[Version],
+    schemas: Schemas,
     rules: Sequence[str] | None,
     history: Sequence[Past] = (),
 ) -> list[Finding]:
     """Compare a new version with the latest old one, `olds[0]`, and with all that came before.
 
-    `history` is what came before all of `olds`, the newest first. `rules` are the words of
-    `--rules`; without them buf.yaml decides, where there is one.
+    `schemas` is what `reading` gives for them. `history` is what came before all of `olds`, the
+    newest first. `rules` are the words of `--rules`; without them buf.yaml decides, where there is
+    one.
     """
-    # What history asks about may be in a file that has not changed since the version before.
-    sides = [one.protos for one in olds]
-    schema, before = read_schemas(new.protos, sides, whole=bool(history))
+    schema, before = schemas()
     new.complete(schema, new)
     for one, of in zip(before, olds, strict=True):
         of.complete(one, new)
@@ -207,7 +156,8 @@ def _finding(rule: Rule, one: Found, new: Version, against: str) -> Finding:
 
 def release(version: Version, name: str) -> Past:
     """Return what a history remembers of a version, by its name."""
-    schema, _ = read_schemas(version.protos, [], whole=True)
+    with reading(version.protos, [], whole=True) as schemas:
+        schema, _ = schemas()
     last = "" if version.required is None else unsaid(version.required)
     texts = {
         file: text.decode(errors="replace").removesuffix(last)

@@ -12,13 +12,15 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from switchgear.contract.check.schema import Place
 from switchgear.contract.history import Past
 from switchgear.errors import UnreadableContract
+
+if TYPE_CHECKING:  # the model needs protobuf
+    from switchgear.contract.check.schema import Place
 
 __all__ = ["FACTS", "PAST", "Told", "read_module", "unsaid"]
 
@@ -46,6 +48,8 @@ class Told(msgspec.Struct):
 
     def seen_places(self, near: Path) -> Mapping[str, Place]:
         """Return where everything stands, its paths seen from a folder."""
+        from switchgear.contract.check.schema import Place  # noqa: PLC0415 - as above
+
         here = near.resolve()
         return {
             name: Place(_seen(file, here), line, column)

@@ -41,7 +41,10 @@ def import_proto(*files: Path, search: tuple[Path, ...] = ()) -> str:
     register()
     from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 - an extra
 
-    return module_of(FileDescriptorSet.FromString(compiled))
+    found = FileDescriptorSet.FromString(compiled)
+    for one in found.file:
+        _check_text(one)
+    return module_of(found)
 
 
 def module_of(compiled: FileDescriptorSet) -> str:
@@ -67,6 +70,22 @@ def module_of(compiled: FileDescriptorSet) -> str:
         for message in file.message_type:
             _name_nested(names, message, _joined(file.package, message.name))
     return Writer(pool, names, own, shared).module()
+
+
+def _check_text(file: FileDescriptorProto) -> None:
+    """Refuse a string that is not UTF-8, of which protobuf gives the bytes; not in comments."""
+    waiting: list[Any] = [file]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            values = value if field.is_repeated else [value]
+            if field.message_type is not None and field.name != "source_code_info":
+                waiting.extend(values)
+            elif field.type == field.TYPE_STRING and any(isinstance(one, bytes) for one in values):
+                raise UnreadableContract(
+                    f"Its {field.name} is not UTF-8: {values!r}.",
+                    where=file.name,
+                    fix="Write what is not UTF-8 into a field of bytes.",
+                )
 
 
 def _name_nested(names: Names, message: Any, full_name: str) -> None:

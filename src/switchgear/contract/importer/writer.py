@@ -20,6 +20,7 @@ from switchgear.contract.importer.names import (
 from switchgear.contract.importer.options import Left, options_text
 from switchgear.contract.importer.routes import declared_pattern
 from switchgear.contract.importer.types import WELL_KNOWN, annotation, default_of, text, zero_of
+from switchgear.contract.protoc import legible
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor
@@ -322,7 +323,7 @@ class _Comments:
 
     def __init__(self, file: FileDescriptorProto) -> None:
         self._by_path = {
-            tuple(one.path): one.leading_comments or one.trailing_comments
+            tuple(one.path): legible(one.leading_comments or one.trailing_comments)
             for one in file.source_code_info.location
         }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from switchgear.contract.check.schema.numbers import Path
 from switchgear.contract.check.schema.wire import varint
+from switchgear.contract.protoc import legible
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import SourceCodeInfo
@@ -54,7 +55,7 @@ class Text:
     def comment(self, path: Path) -> str:
         """Return the comment before the element at `path`, or else the one behind it."""
         found = self._location(path)
-        return "" if found is None else found.leading_comments or found.trailing_comments
+        return "" if found is None else legible(found.leading_comments or found.trailing_comments)
 
     def _location(self, path: Path) -> SourceCodeInfo.Location | None:
         """Return what is said of a path, which is looked for as it is written on the wire.
