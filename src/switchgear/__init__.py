@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from switchgear.contract.message import Message, field, replace, which_oneof
     from switchgear.contract.money import Money
     from switchgear.contract.refusal import Refusal
+    from switchgear.contract.route import route
     from switchgear.contract.service import command, contract_of, query, service
     from switchgear.contract.wellknown import AnyMessage, FieldMask
     from switchgear.database.joined import database_of
@@ -153,6 +154,7 @@ _PLACES: Final = {
     "contract.message": ("Message", "field", "replace", "which_oneof"),
     "contract.money": ("Money",),
     "contract.refusal": ("Refusal",),
+    "contract.route": ("route",),
     "contract.service": ("command", "contract_of", "query", "service"),
     "contract.wellknown": ("AnyMessage", "FieldMask"),
     "database.joined": ("database_of",),
@@ -340,6 +342,7 @@ __all__ = [
     "member",
     "query",
     "replace",
+    "route",
     "service",
     "subscribe",
     "which_oneof",

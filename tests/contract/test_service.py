@@ -11,6 +11,7 @@ from switchgear.contract.codec import to_json
 from switchgear.contract.message import Message, field
 from switchgear.contract.route import Route
 from switchgear.contract.service import command, contract_of, contracts_of, query, service
+from switchgear.contract.template import template_of
 from switchgear.errors import ContractError
 from switchgear.model.edge import Pattern
 from tests.contract.catalogue import (
@@ -62,7 +63,7 @@ def test_what_is_declared() -> None:
     assert get_leaf.grpc_path == "/paint.v1.Painter/GetLeaf"
     assert get_leaf.pattern is Pattern.QUERY
     assert (get_leaf.request, get_leaf.reply, get_leaf.streaming) == (GetLeaf, Leaf, False)
-    assert get_leaf.route == Route("GET", "/v1/leaves/{name}", ("name",))
+    assert get_leaf.route == Route("GET", template_of("/v1/leaves/{name}"))
     assert not get_leaf.route.has_body
     assert get_leaf.repeatable
     assert get_leaf.retention is None
@@ -116,6 +117,7 @@ class Large(Message):
     leaf: Leaf | None = field(2)
     many: list[str] = field(3, default_factory=list)
     maybe: int | None = field(4)
+    sizes: dict[str, int] = field(5, default_factory=dict)
 
 
 class Small(Message):
@@ -150,10 +152,10 @@ BAD: dict[str, str] = {
     '@query("POST /{leaf}")\nasync def a(self, x: Large) -> Small: ...': "one plain value",
     '@query("POST /{many}")\nasync def a(self, x: Large) -> Small: ...': "one plain value",
     '@query("POST /{maybe}")\nasync def a(self, x: Large) -> Small: ...': "one plain value",
-    '@query("GET /a")\nasync def a(self, x: Large) -> Small: ...': "leaf of Large does not fit",
+    '@query("GET /a")\nasync def a(self, x: Large) -> Small: ...': "sizes of Large does not fit",
     """@query("GET /a/{id}")\nasync def a(self, x: Small) -> Small: ...
 @query("GET /a/{other}")
-async def b(self, x: Other) -> Small: ...""": "a and b share the route GET /a/{}.",
+async def b(self, x: Other) -> Small: ...""": "a and b share the route GET /a/*.",
     """@query("GET /a")\nasync def get_it(self, x: Small) -> Small: ...
 @query("GET /b")
 async def get__it(self, x: Small) -> Small: ...""": "get_it and get__it are both GetIt in",

@@ -67,6 +67,47 @@ def test_a_parameter_is_decoded_after_the_path_was_split(router):
     assert caught.value.pointer == "/y"
 
 
+@pytest.fixture
+def deep():
+    router = Router()
+    for path in (
+        *("/v1/{name=**}", "/v1/{name=shelves/*}", "/v1/{name=shelves/*}:go", "/v1/shelves/all"),
+        *("/v1/{name=shelves/*/books/**}", "/v1/shelves/{id}/books/{book}", "/v1/now:go"),
+    ):
+        router.add("GET", path, path)
+    router.add("POST", "/v1/{all=**}", "post")
+    return router
+
+
+@pytest.mark.parametrize(
+    ("path", "entry", "values"),
+    [
+        ("/v1/shelves/all", "/v1/shelves/all", {}),
+        ("/v1/shelves/1", "/v1/{name=shelves/*}", {"name": "shelves/1"}),
+        ("/v1/shelves/1:go", "/v1/{name=shelves/*}:go", {"name": "shelves/1"}),
+        ("/v1/shelves/1:no", "/v1/{name=shelves/*}", {"name": "shelves/1:no"}),
+        ("/v1/shelves/1%3Ago", "/v1/{name=shelves/*}", {"name": "shelves/1:go"}),
+        ("/v1/shelves/1/books/2", "/v1/shelves/{id}/books/{book}", {"id": "1", "book": "2"}),
+        ("/v1/shelves/1/books", "/v1/{name=shelves/*/books/**}", {"name": "shelves/1/books"}),
+        ("/v1/shelves/1/books/2/3", "/v1/{name=shelves/*/books/**}", {"name": ...}),
+        ("/v1/shelves/1/x", "/v1/{name=**}", {"name": "shelves/1/x"}),
+        ("/v1", "/v1/{name=**}", {"name": ""}),
+        ("/v1/now:go", "/v1/now:go", {}),
+        ("/v1/a%2fb%2F/c%20d", "/v1/{name=**}", {"name": "a%2Fb%2F/c d"}),
+    ],
+)
+def test_several_segments_and_verbs(deep, path, entry, values):
+    told = path.removeprefix("/v1/")
+    expected = {name: told if one is ... else one for name, one in values.items()}
+    assert found(deep, "GET", path) == (entry, expected)
+
+
+def test_what_is_less_literal_may_offer_the_method(deep):
+    assert found(deep, "POST", "/v1/shelves/all") == ("post", {"all": "shelves/all"})
+    assert sorted(deep.find("/v1/shelves/1", "PUT").methods) == ["GET", "POST"]
+    assert deep.find("/v1/", "GET") is None
+
+
 @given(st.text())
 def test_no_path_breaks_the_router(path):
     router = Router()

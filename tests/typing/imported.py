@@ -43,6 +43,7 @@ from switchgear import (
     field,
     member,
     query,
+    route,
     service,
 )
 
@@ -270,9 +271,7 @@ class Library(Protocol):
     @query("GET /v1/books", level="unknown")
     async def list_books(self, request: GetBook) -> Book: ...
 
-    @command(
-        http='patch: "/v1/{book.name=shelves/*}" body: "book" additional_bindings { post: "/v1/other:go" body: "*" }',
-    )
+    @command(route("PATCH /v1/{book.name=shelves/*}", body="book"), "POST /v1/other:go")
     async def put_book(self, request: Nested) -> Book: ...
 
     @command("POST /v1/books/{name}", keyed=True, options="deprecated: true")

@@ -22,16 +22,15 @@ from functools import lru_cache
 from math import inf
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import quote, urlencode
 
 import msgspec
 
 from switchgear.call.core import AskedWrongly, Replies, Settings
 from switchgear.call.marks import headers, http_failure
 from switchgear.call.streams import Asked
+from switchgear.call.transcoding import asked, whole
 from switchgear.call.url import Target
 from switchgear.contract.codec import codec_of, from_json
-from switchgear.contract.declaration import fields_of
 from switchgear.contract.message import Message
 from switchgear.contract.route import Route
 from switchgear.contract.service import Operation
@@ -121,7 +120,9 @@ class HttpWire:
     ) -> Outcome[Any]:
         """Ask once; see `Wire.send`."""
         try:
-            response = await self._begin(operation, request, attempt, context, attempt.deadline)
+            response, route = await self._begin(
+                operation, request, attempt, context, attempt.deadline
+            )
             body = await _body(response)
         except Unknown as outcome:
             return outcome
@@ -130,11 +131,8 @@ class HttpWire:
         if response.status == 200:  # noqa: PLR2004
             if context.spent is not None:
                 context.spent.answered(attempt.call, response.headers.get(wire.TRAIL))
-            try:
-                return Ok(codec_of(operation.reply).from_json_open(body or b"{}"))
-            except InvalidMessage as error:
-                return _unreadable(error)
-        return self._outcome(operation, response, body)
+            return _reply(operation, route, body)
+        return self._outcome(operation, route, response, body)
 
     async def open(
         self, operation: Operation, request: Asked, attempt: Attempt, context: Context
@@ -142,10 +140,10 @@ class HttpWire:
         """Begin a stream; see `Wire.open`."""
         deadline = inf if context.deadline is None else context.deadline
         try:
-            response = await self._begin(operation, request, attempt, context, deadline)
+            response, route = await self._begin(operation, request, attempt, context, deadline)
             if response.status != 200:  # noqa: PLR2004
-                return self._outcome(operation, response, await _body(response))
-            replies = _replies(operation, response, deadline)
+                return self._outcome(operation, route, response, await _body(response))
+            replies = _replies(operation, route, response, deadline)
             try:
                 first = await anext(replies)
             except StopAsyncIteration:
@@ -169,10 +167,9 @@ class HttpWire:
         attempt: Attempt,
         context: Context,
         deadline: float,
-    ) -> aiohttp.ClientResponse:
+    ) -> tuple[aiohttp.ClientResponse, Route]:
         session = self._session or self._open()
-        route = operation.route
-        if route is None:
+        if not operation.routes:
             raise AskedWrongly(
                 "it has no route over REST.", where=operation.full_name, fix="Use a grpc:// URL."
             )
@@ -184,45 +181,25 @@ class HttpWire:
             del marks[wire.ATTEMPT]  # the default
         if self._settings.token is not None:
             marks["authorization"] = f"Bearer {self._settings.token.reveal()}"
-        body: bytes | None = None
-        if not route.parameters and route.has_body:
-            url = self._static.get(route.path) or self._static.setdefault(
-                route.path, URL(self._base + route.path, encoded=True)
-            )
-            body = codec_of(operation.request).to_json(request)
-        else:
-            url, body = self._split(operation, route, request)
+        asking = asked(operation, request)
+        url = self._static.get(asking.target)
+        if url is None:
+            url = URL(self._base + asking.target, encoded=True)
+            if asking.target == asking.route.path:
+                self._static[asking.target] = url
+        body = asking.body
         if body is not None:
             marks["content-type"] = _TYPE
         left = attempt.deadline - now
-        return await session.request(
-            route.method,
+        response = await session.request(
+            asking.route.method,
             url,
             data=body,
             headers=marks,
             allow_redirects=False,
             timeout=_NO_TIMEOUT if left == inf else _timeout(int(left * 45)),
         )
-
-    def _split(
-        self, operation: Operation, route: Route, request: Asked
-    ) -> tuple[URL, bytes | None]:
-        """Divide a request between path, query and body."""
-        values: dict[str, Any] = msgspec.json.decode(codec_of(operation.request).to_json(request))
-        path = route.path
-        names = {one.wire: one.json for one in fields_of(operation.request).values()}
-        for name in route.parameters:
-            text = _text(values.pop(names[name]))
-            path = path.replace(f"{{{name}}}", _segment(route, name, text))
-        if route.has_body:
-            return URL(self._base + path, encoded=True), msgspec.json.encode(values)
-        query = {
-            name: [_text(one) for one in value] if isinstance(value, list) else _text(value)
-            for name, value in values.items()
-            if value is not None
-        }
-        written = f"?{urlencode(query, doseq=True)}" if query else ""
-        return URL(self._base + path + written, encoded=True), None
+        return response, asking.route
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = session = aiohttp.ClientSession(
@@ -238,16 +215,25 @@ class HttpWire:
         return session
 
     def _outcome(
-        self, operation: Operation, response: aiohttp.ClientResponse, body: bytes
+        self, operation: Operation, route: Route, response: aiohttp.ClientResponse, body: bytes
     ) -> Refused | Unavailable | Unknown | Ok[Any]:
         verdict = self._treat.get(response.status) or wire.http_verdict(response.status)
-        return answered(operation, response.status, response.headers, body, verdict)
+        return answered(operation, response.status, response.headers, body, verdict, route=route)
 
 
 def answered(
-    operation: Operation, code: int, marks: Mapping[str, str], body: bytes, verdict: Verdict
+    operation: Operation,
+    code: int,
+    marks: Mapping[str, str],
+    body: bytes,
+    verdict: Verdict,
+    *,
+    route: Route | None = None,
 ) -> Outcome[Any]:
-    """Return what an HTTP answer means. `marks` are the headers, found whatever their case."""
+    """Return what an HTTP answer means. `marks` are the headers, found whatever their case.
+
+    `route` is the one that was asked; None: the first.
+    """
     problem = _read_problem(marks, body)
     if problem.type.startswith(REFUSAL):
         found = _refusal(operation, problem, code)
@@ -259,9 +245,13 @@ def answered(
         return failure
     if verdict is Verdict.REFUSED:
         return Rejected(what, status=wire.status_of_http(code), pointer=problem.pointer)
+    return _reply(operation, route or operation.routes[0], body)
+
+
+def _reply(operation: Operation, route: Route, body: bytes) -> Ok[Any] | Unknown:
     try:
-        return Ok(from_json(operation.reply, body or b"{}", open_names=True))
-    except InvalidMessage as error:
+        return Ok(codec_of(operation.reply).from_json_open(whole(operation, route, body)))
+    except (InvalidMessage, msgspec.DecodeError) as error:
         return _unreadable(error)
 
 
@@ -299,7 +289,7 @@ def _lost(error: Exception) -> Unavailable | Unknown:
     return Unknown(what, reason=Reason.TIMEOUT if timeout else Reason.RESET, cause=error)
 
 
-def _unreadable(error: InvalidMessage) -> Unknown:
+def _unreadable(error: InvalidMessage | msgspec.DecodeError) -> Unknown:
     """Return what it means that the callee did it and nobody understands what it says."""
     return Unknown(
         f"the reply is not what the contract says: {error}",
@@ -335,7 +325,7 @@ def _too_large() -> Unknown:
 
 
 async def _replies(
-    operation: Operation, response: aiohttp.ClientResponse, deadline: float
+    operation: Operation, route: Route, response: aiohttp.ClientResponse, deadline: float
 ) -> Replies:
     """Read newline-delimited replies; raises the outcome if the stream failed."""
     read = codec_of(operation.reply).from_json_open
@@ -343,10 +333,10 @@ async def _replies(
         async for line in _lines(response, deadline):
             if line.startswith(_FAILED):
                 raise _told(operation, line)
-            yield read(line)
+            yield read(whole(operation, route, line))
     except (aiohttp.ClientError, OSError) as error:
         raise _lost(error) from error
-    except InvalidMessage as error:
+    except (InvalidMessage, msgspec.DecodeError) as error:
         raise _unreadable(error) from error
     finally:
         response.close()
@@ -410,22 +400,6 @@ async def _empty() -> Replies:
     nothing: tuple[Message, ...] = ()
     for reply in nothing:
         yield reply
-
-
-def _segment(route: Route, name: str, text: str) -> str:
-    """Return a path parameter as a segment of the path."""
-    if text in {"", ".", ".."}:
-        # what stands between would read it as another path
-        raise Rejected(
-            f"{name} is {text!r}, which cannot be part of the path {route.path}.",
-            pointer=f"/{name}",
-        )
-    return quote(text, safe="")
-
-
-def _text(value: Any) -> str:
-    """Return a JSON value as a path or a query carries it."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 @lru_cache(maxsize=1024)

@@ -28,6 +28,7 @@ from switchgear.contract.message import Message
 from switchgear.contract.reading import (
     invalid,
     mask_text,
+    overlaid,
     read_kind,
     read_message,
     read_parameters,
@@ -51,7 +52,8 @@ class JsonCodec:
     decode: Callable[[bytes], Any]
     decode_open: Callable[[bytes], Any]
     """The same for what others answer or tell: unknown names are open members."""
-    decode_parts: Callable[[bytes, Mapping[str, Any]], Any]
+    decode_parts: Callable[..., Any]
+    """The same with parameters, which win; see `codec.from_parts`."""
 
 
 def json_codec(cls: type[Message]) -> JsonCodec:
@@ -74,16 +76,20 @@ def json_codec(cls: type[Message]) -> JsonCodec:
     messages = [one for one in parts if issubclass(one, Message)]
     decimals = _closed(messages, lambda field: field.kind.name == "decimal")
 
-    def decode_parts(data: bytes, parameters: Mapping[str, Any]) -> Message:
+    def decode_parts(data: bytes, parameters: Mapping[str, Any], body: str = "") -> Message:
         given = read_parameters(cls, parameters)
         if cls not in decimals:  # which would lose digits in a tree of floats
             with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
-                tree = msgspec.json.decode(data) | given
+                tree = overlaid(cls, _at(body, msgspec.json.decode(data)), given)
                 return msgspec.convert(tree, cls, dec_hook=_read_unread, str_keys=True)
-        tree = _parse(cls, data)
-        return _read(cls, tree | given if isinstance(tree, dict) else tree)
+        return _read(cls, overlaid(cls, _at(body, _parse(cls, data)), given))
 
     return JsonCodec(_encoder(cls, messages), decode, decode_open, decode_parts)
+
+
+def _at(body: str, tree: object) -> object:
+    """Return a message as JSON of which the body is one field, if it is one."""
+    return {body: tree} if body else tree
 
 
 def _read(cls: type[Message], tree: object, *, open_names: bool = False) -> Message:

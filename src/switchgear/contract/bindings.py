@@ -1,34 +1,40 @@
-"""The bindings of a `google.api.http` rule that a route can say.
+"""Rules of `google.api.http` and bindings: what the one says, in the words of the other.
 
-A rule has one binding and perhaps additional ones, each a way to the method. Of those a route is
-`METHOD /path/{parameter}`, with the rest of the request in the body or in the query. `{name=*}` is
-one segment, as `{name}` is. What a route cannot say: segments in a parameter (`{name=shelves/*}`),
-a field as the body, a field as the response, verbs of one's own.
+A rule has one binding and perhaps additional ones. What a binding has that no route can say is
+found by the rules of routes: a custom method is a method like any other here.
 (github.com/googleapis/googleapis/blob/master/google/api/http.proto)
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-__all__ = ["bindings_of"]
+from switchgear.contract.route import Binding
 
-_BODIES: Final = {"get": "", "delete": "", "post": "*", "put": "*", "patch": "*"}
-_PATH: Final = re.compile(r"(/([A-Za-z0-9._~-]+|\{[a-z][a-z0-9_]*\}))+")
-_ONE: Final = re.compile(r"\{([a-z][a-z0-9_]*)=\*\}")
+__all__ = ["bindings_of", "fill_rule"]
 
 
-def bindings_of(rule: Any) -> list[str]:
-    """Return the bindings that are routes, as `GET /v1/books/{name}`, the rule's own first."""
-    return [told for one in (rule, *rule.additional_bindings) for told in _route(one)]
+def bindings_of(rule: Any) -> list[Binding]:
+    """Return the bindings of a rule, its own first."""
+    return [told for one in (rule, *rule.additional_bindings) for told in _binding(one)]
 
 
-def _route(rule: Any) -> Iterator[str]:
+def _binding(rule: Any) -> Iterator[Binding]:
     verb = rule.WhichOneof("pattern")
-    if verb not in _BODIES or rule.body != _BODIES[verb] or rule.response_body:
+    if verb == "custom":
+        text = f"{rule.custom.kind} {rule.custom.path}"
+    elif verb is not None:
+        text = f"{verb.upper()} {getattr(rule, verb)}"
+    else:
         return
-    path = _ONE.sub(r"{\1}", getattr(rule, verb))
-    if _PATH.fullmatch(path):
-        yield f"{verb.upper()} {path}"
+    yield Binding(text, rule.body, rule.response_body)
+
+
+def fill_rule(rule: Any, bindings: Sequence[Binding]) -> None:
+    """Say bindings in a rule: the first is its own, the others are additional ones."""
+    for index, one in enumerate(bindings):
+        filled = rule.additional_bindings.add() if index else rule
+        setattr(filled, one.method.lower(), one.path)
+        filled.body = one.given_body
+        filled.response_body = one.response_body

@@ -42,7 +42,7 @@ class Codec:
         self.to_json: Callable[[Any], bytes] = json.encode
         self.from_json: Callable[[bytes], Any] = json.decode
         self.from_json_open: Callable[[bytes], Any] = json.decode_open
-        self.from_parts: Callable[[bytes, Mapping[str, Any]], Any] = json.decode_parts
+        self.from_parts: Callable[..., Any] = json.decode_parts
 
     @cached_property
     def _proto(self) -> ProtoCodec:
@@ -92,9 +92,13 @@ def from_json(cls: type[M], data: bytes, *, open_names: bool = False) -> M:
     return message
 
 
-def from_parts(cls: type[M], data: bytes, parameters: Mapping[str, Any]) -> M:
-    """Read a message from a JSON body and parameters, which win; their values may be text."""
-    message: M = codec_of(cls).from_parts(data, parameters)
+def from_parts(cls: type[M], data: bytes, parameters: Mapping[str, Any], *, body: str = "") -> M:
+    """Read a message from a JSON body and parameters, which win; their values may be text.
+
+    A mapping among them is some fields of a message. `body` is the one field whose value the body
+    is; empty: the body is the message.
+    """
+    message: M = codec_of(cls).from_parts(data, parameters, body)
     return message
 
 

@@ -20,7 +20,7 @@ from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
-from switchgear.contract.bindings import bindings_of
+from switchgear.contract.bindings import bindings_of, fill_rule
 from switchgear.contract.declaration import (
     Declaration,
     Field,
@@ -517,22 +517,20 @@ def _fill_method(made: MethodDescriptorProto, operation: Operation) -> None:
 
 
 def _fill_http(rule: Any, operation: Operation) -> None:
-    route = operation.route
-    if operation.http != "route" or route is None:
-        from google.protobuf import text_format  # noqa: PLC0415 - an extra
-
-        text_format.Parse(operation.http, rule)
-        told = f"{route.method} {route.path}" if route is not None else ""
-        if told and told not in bindings_of(rule):
-            raise ContractError(
-                f"The route {told} is not in what http= says.",
-                where=operation.full_name,
-                fix="Write one of its bindings, or leave out http=.",
-            )
+    if operation.http == "route":
+        fill_rule(rule, [one.binding for one in operation.routes])
         return
-    setattr(rule, route.method.lower(), route.path)
-    if route.has_body:
-        rule.body = "*"
+    from google.protobuf import text_format  # noqa: PLC0415 - an extra
+
+    text_format.Parse(operation.http, rule)
+    said = [one.key for one in bindings_of(rule)]
+    missing = next((one for one in operation.routes if one.binding.key not in said), None)
+    if missing is not None:
+        raise ContractError(
+            f"The route {missing.method} {missing.path} is not in what http= says.",
+            where=operation.full_name,
+            fix="Write one of its bindings, or leave out http=.",
+        )
 
 
 def _check_names(file: FileDescriptorProto) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "escaped",
     "invalid",
     "mask_text",
+    "overlaid",
     "read_kind",
     "read_message",
     "read_parameters",
@@ -87,14 +88,49 @@ def read_message(cls: type[M], tree: object, *, text: bool = False, open_names: 
 
 
 def read_parameters(cls: type[Message], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Read those of `parameters`, whose values may be text, that are fields of `cls`."""
-    reader = _Reader(cls, text=True)
-    fields = {name: one for one in fields_of(cls).values() for name in (one.json, *one.others)}
-    return {
-        fields[name].json: reader.field(fields[name], value, f"/{name}")
-        for name, value in parameters.items()
-        if name in fields
-    }
+    """Read those of `parameters`, whose values may be text, that are fields of `cls`.
+
+    A mapping stands for some of the fields of a message, whose other fields a body may hold.
+    """
+    return _Reader(cls, text=True).some(cls, parameters, "")
+
+
+def overlaid(cls: type[Message], tree: object, given: Mapping[str, Any]) -> object:
+    """Return parsed JSON in which what `read_parameters` returned replaces what was said there.
+
+    Raises `InvalidMessage` where a field of a message is given and the message is none.
+    """
+    return _overlaid(cls, cls, tree, given, "")
+
+
+def _overlaid(
+    root: type[Message], cls: type[Message], tree: object, given: Mapping[str, Any], pointer: str
+) -> object:
+    if not isinstance(tree, dict):
+        if pointer:
+            raise invalid(root, f"expected an object, got {told(tree)}", pointer)
+        return tree  # its reader says so
+    fields = {one.json: one for one in fields_of(cls).values()}
+    made = dict(tree)
+    for name, value in given.items():
+        field = fields[name]
+        said = made.get(name)
+        for other in field.others:
+            said = made.pop(other, said) if said is None else said
+        made[name] = value
+        if isinstance(value, _Some):
+            below = {} if said is None else said
+            at = f"{pointer}/{name}"
+            made[name] = _overlaid(root, field.kind.python, below, value, at)
+    return made
+
+
+def _is_one_message(field: Field) -> bool:
+    return field.kind.name == "message" and field.type.shape is Shape.ONE
+
+
+class _Some(dict[str, Any]):
+    """Some of the fields of a message."""
 
 
 class _Reader:
@@ -127,6 +163,17 @@ class _Reader:
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise self.wrong(f"is refused: {error}", pointer) from error
+
+    def some(self, cls: type[Message], given: Mapping[str, Any], pointer: str) -> _Some:
+        fields = {name: one for one in fields_of(cls).values() for name in (one.json, *one.others)}
+        read = _Some()
+        for name, value in given.items():
+            field, here = fields.get(name), f"{pointer}/{name}"
+            if field is not None and _is_one_message(field) and isinstance(value, Mapping):
+                read[field.json] = self.some(field.kind.python, value, here)
+            elif field is not None:
+                read[field.json] = self.field(field, value, here)
+        return read
 
     def field(self, field: Field, given: object, here: str) -> Any:
         if field.type.shape is Shape.ONE:

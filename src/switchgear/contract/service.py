@@ -6,7 +6,7 @@ The rules, each checked while the declaring module is imported:
   `@command`: there is no default;
 - a method takes one request message or an async iterator of them, and returns one reply message or
   an async iterator of them;
-- its route keeps the rules of `switchgear.contract.route`, and no two methods share one; without a
+- its routes keep the rules of `switchgear.contract.route`, and no two methods share one; without a
   route it is reached over gRPC alone, and so is a method that takes a stream;
 - what it refuses are `Refusal` classes with different names;
 - `keyed=True` belongs to commands, and `retention` to keyed ones; a keyed command streams neither
@@ -50,7 +50,7 @@ from switchgear.contract.file import Package, ProtoFile, file_of
 from switchgear.contract.kinds import is_message
 from switchgear.contract.message import Message
 from switchgear.contract.refusal import Refusal
-from switchgear.contract.route import Route, parse_route
+from switchgear.contract.route import Binding, Route, parse_routes
 from switchgear.errors import ContractError
 from switchgear.model.edge import Pattern
 
@@ -94,8 +94,8 @@ class Operation:
     """Whether it answers with a stream."""
     takes_stream: bool
     """Whether it takes a stream of requests."""
-    route: Route | None
-    """How it is reached over REST; None: over gRPC alone."""
+    routes: tuple[Route, ...]
+    """How it is reached over REST; empty: over gRPC alone."""
     keyed: bool
     """Whether repeating it under one idempotency key is safe."""
     refuses: tuple[type[Refusal], ...]
@@ -105,9 +105,14 @@ class Operation:
     level: str
     """The `idempotency_level` in protobuf; empty: not said."""
     http: str
-    """The `google.api.http` rule in protobuf's text format; "route": what the route says."""
+    """The `google.api.http` rule in protobuf's text format; "route": what the routes say."""
     options: str
     """Further options in protobuf's text format."""
+
+    @property
+    def route(self) -> Route | None:
+        """The first of its routes; None: it has none."""
+        return self.routes[0] if self.routes else None
 
     @property
     def repeatable(self) -> bool:
@@ -140,9 +145,9 @@ class Foreign(TypedDict, total=False):
     """What only contracts of others have to say about a method.
 
     `name`: its name in protobuf. `level`: the `idempotency_level` of its file, where that is not
-    what the pattern says. `http`: its `google.api.http` rule in protobuf's text format, where a
-    route cannot say all of it: it is reached by the route, which is one of its bindings, or over
-    gRPC alone. `options`: any others, likewise.
+    what the pattern says. `http`: its `google.api.http` rule in protobuf's text format, where
+    routes cannot say all of it: it is reached by its routes, which are bindings of the rule, or
+    over gRPC alone. `options`: any others, likewise.
     """
 
     name: str
@@ -156,7 +161,7 @@ class _Declared:
     """What `@query` or `@command` notes on a method until `@service` reads it."""
 
     pattern: Pattern
-    route: str | None
+    routes: tuple[str | Binding, ...]
     keyed: bool = False
     refuses: tuple[type[Refusal], ...] = ()
     retention: timedelta | None = None
@@ -164,22 +169,21 @@ class _Declared:
 
 
 def query(
-    route: str | None = None,
-    *,
+    *routes: str | Binding,
     refuses: Sequence[type[Refusal]] = (),
     **foreign: Unpack[Foreign],
 ) -> Callable[[F], F]:
     """Declare a method that changes nothing: `@query("GET /v1/stock/{sku}")`.
 
     It may be repeated, cached and hedged. `refuses` lists its definitive noes. Without a route it
-    is reached over gRPC alone. `Foreign` tells the rest.
+    is reached over gRPC alone; each of several leads to it, and a client takes the first that can
+    carry its request. `route` says more of one. `Foreign` tells the rest.
     """
-    return _declare(_Declared(Pattern.QUERY, route, refuses=tuple(refuses), foreign=foreign))
+    return _declare(_Declared(Pattern.QUERY, routes, refuses=tuple(refuses), foreign=foreign))
 
 
 def command(
-    route: str | None = None,
-    *,
+    *routes: str | Binding,
     keyed: bool = False,
     refuses: Sequence[type[Refusal]] = (),
     retention: timedelta | None = None,
@@ -189,9 +193,10 @@ def command(
 
     With `keyed=True` the server stores its reply under the caller's idempotency key for
     `retention` (default: one day), so that it may be repeated. `refuses` lists its definitive noes.
-    Without a route it is reached over gRPC alone. `Foreign` tells the rest.
+    Without a route it is reached over gRPC alone; with several, as `query` says. `Foreign` tells
+    the rest.
     """
-    declared = _Declared(Pattern.COMMAND, route, keyed, tuple(refuses), retention, foreign)
+    declared = _Declared(Pattern.COMMAND, routes, keyed, tuple(refuses), retention, foreign)
     return _declare(declared)
 
 
@@ -320,13 +325,17 @@ def _public(cls: type[Any]) -> dict[str, object]:
 
 
 def _check_unique(operation: Operation, others: Mapping[str, Operation], where: str) -> None:
+    taken: dict[str, str] = {}
+    for one in (*others.values(), operation):
+        for route in one.routes:
+            if route.shape in taken:
+                raise ContractError(
+                    f"{taken[route.shape]} and {one.name} share the route {route.shape}.",
+                    where=where,
+                    fix="Give each a route of its own.",
+                )
+            taken[route.shape] = one.name
     for other in others.values():
-        if other.route and operation.route and other.route.shape == operation.route.shape:
-            raise ContractError(
-                f"{other.name} and {operation.name} share the route {operation.route.shape}.",
-                where=where,
-                fix="Give each a route of its own.",
-            )
         if other.rpc_name == operation.rpc_name:
             raise ContractError(
                 f"{other.name} and {operation.name} are both {operation.rpc_name} in protobuf.",
@@ -352,7 +361,7 @@ def _operation(
             where=where,
             fix="Take and return one message, or drop keyed=True.",
         )
-    if declared.route is not None and shape.takes_stream:
+    if declared.routes and shape.takes_stream:
         raise ContractError(
             "A method that takes a stream has no route: one HTTP request carries one message.",
             where=where,
@@ -396,15 +405,20 @@ def _operation(
         reply=shape.reply,
         streaming=shape.streaming,
         takes_stream=shape.takes_stream,
-        route=None
-        if declared.route is None
-        else parse_route(declared.route, declared.pattern, shape.request, where),
+        routes=parse_routes(
+            declared.routes,
+            declared.pattern,
+            shape.request,
+            shape.reply,
+            where,
+            streaming=shape.streaming,
+        ),
         keyed=declared.keyed,
         refuses=tuple(names.values()),
         retention=(declared.retention or DEFAULT_RETENTION) if declared.keyed else None,
         doc=inspect.cleandoc(function.__doc__ or ""),
         level="" if level == "unknown" else level.upper(),
-        http=foreign.get("http", "route" if declared.route else ""),
+        http=foreign.get("http", "route" if declared.routes else ""),
         options=foreign.get("options", ""),
     )
 

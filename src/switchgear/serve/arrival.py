@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, Final, Literal
 
+from switchgear.contract.route import Route
 from switchgear.contract.service import Operation
 from switchgear.model import wire
 from switchgear.model.context import Context, Priority
@@ -34,6 +35,8 @@ class Arrival:
 
     operation: Operation
     door: Door
+    route: Route | None = None
+    """The route by which it came over HTTP."""
     pairs: Iterable[tuple[str | bytes, str | bytes]] = ()
     """Headers or metadata as the server gave them."""
     source: Any = None

@@ -419,8 +419,8 @@ def _begun(arrival: Arrival) -> tuple[str, dict[str, Detail]]:
 
 def _route(arrival: Arrival) -> dict[str, Detail]:
     """Return how the operation is called over HTTP."""
-    route = arrival.operation.route
-    if route is None or arrival.door != "http":
+    route = arrival.route
+    if route is None:
         return {}
     scheme = arrival.source.get("scheme", "http")
     return {"method": route.method, "route": route.path, "scheme": scheme}

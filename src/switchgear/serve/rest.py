@@ -1,7 +1,7 @@
 """The REST door: an ASGI application for the routes that the contracts declare.
 
 A path parameter, a query parameter and a member of the JSON body are all fields of the request
-message. Where a request has a path and a body, the path wins. Every error is problem+json.
+message (`switchgear.serve.transcoding`). Every error is problem+json.
 
 Besides the operations: `/openapi.json`, `/docs`, `/livez` and `/readyz`. Mounted in another
 application, all of them move under its prefix (`root_path`).
@@ -20,12 +20,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
-from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qsl, quote
+from typing import Any, Final, NamedTuple, TypeAlias
+from urllib.parse import quote
 
-from switchgear.contract.codec import from_builtins, from_json, from_parts, to_json
-from switchgear.contract.declaration import fields_of
-from switchgear.contract.kinds import Shape
 from switchgear.contract.message import Message
 from switchgear.contract.route import Route
 from switchgear.contract.service import Operation
@@ -38,11 +35,12 @@ from switchgear.serve.arrival import Arrival, context_of
 from switchgear.serve.asgi import Headers, Receive, Scope, Send
 from switchgear.serve.cors import Cors
 from switchgear.serve.dispatch import Asked, Dispatcher, Read
-from switchgear.serve.failure import TurnedAway, encode, failure_of
+from switchgear.serve.failure import TurnedAway, failure_of
 from switchgear.serve.openapi import document, page, written
 from switchgear.serve.problem import MEDIA_TYPE, problem, retry_after
 from switchgear.serve.routing import Router
 from switchgear.serve.streams import Outlet, form_of
+from switchgear.serve.transcoding import Transcoding
 
 __all__ = ["Readiness", "Rest"]
 
@@ -55,7 +53,6 @@ LIMIT: Final = 1024 * 1024
 HEARTBEAT: Final = 15.0
 """Proxies cut what is silent for a minute, most of them."""
 _TOO_LARGE: Final = 413
-_MAX_PARAMETERS: Final = 32 * 1024
 _PATIENCE: Final = 30.0
 """Seconds in which a body has to arrive; the caller's deadline may be sooner."""
 _JSON: Final = (b"content-type", b"application/json")
@@ -92,20 +89,21 @@ class _Turned(Rejected):
         self.headers = headers
 
 
-class _Entry:
-    """One operation as it is reached over REST."""
+class _Entry(NamedTuple):
+    """One operation as it is reached by one of its routes."""
 
-    __slots__ = ("lists", "operation", "route", "wanted")
+    operation: Operation
+    route: Route
+    transcoding: Transcoding
 
-    def __init__(self, operation: Operation, route: Route) -> None:
-        self.operation = operation
-        self.route = route
-        lists = [
-            one for one in fields_of(operation.request).values() if one.type.shape is Shape.LIST
-        ]
-        self.lists = frozenset(name for one in lists for name in (one.json, *one.others))
-        self.wanted = tuple((one.json, *one.others) for one in lists if not one.has_default)
-        """Lists that a query has to say something of, and says nothing of if they are empty."""
+
+class _Streaming(NamedTuple):
+    """A request whose answer is a stream."""
+
+    arrival: Arrival
+    read: Read
+    watch: asgi.Watch
+    answer: Callable[[Message], bytes]
 
 
 class _Late(TurnedAway):
@@ -158,9 +156,9 @@ class Rest:
         self._router: Router[_Entry | Page] = Router()
         for contract in dispatcher.contracts.values():
             for operation in contract.operations.values():
-                route = operation.route
-                if route is not None:  # without one it is reached over gRPC alone
-                    self._router.add(route.method, route.path, _Entry(operation, route))
+                for route in operation.routes:  # without one it is reached over gRPC alone
+                    entry = _Entry(operation, route, Transcoding(operation, route))
+                    self._router.add(route.method, route.path, entry)
         self._router.add("GET", "/livez", Rest._livez)
         self._router.add("GET", "/readyz", Rest._readyz)
         if docs:
@@ -234,6 +232,7 @@ class Rest:
         operation = entry.operation
         arrival = Arrival(
             operation=operation,
+            route=entry.route,
             door="http",
             pairs=scope["headers"],
             source=scope,
@@ -246,7 +245,7 @@ class Rest:
 
         async def read() -> Asked:
             body = await self._body(receive, found) if entry.route.has_body else b""
-            request = _request(entry, parameters, scope["query_string"], body)
+            request = entry.transcoding.request(parameters, scope["query_string"], body)
             if operation.streaming and scope["method"] == "HEAD":
                 form = form_of(found.get("accept", ""))
                 await asgi.answer(send, 200, b"", [*form.headers, *extra])
@@ -255,11 +254,12 @@ class Rest:
             return request
 
         if operation.streaming:
-            await self._stream(arrival, read, watch, asked, send)
+            stream = _Streaming(arrival, read, watch, entry.transcoding.answer)
+            await self._stream(stream, asked, send)
             return
         with watch:
             reply = await self._dispatcher.handle(operation, read, arrival)
-        encoded = encode(to_json, reply, operation)
+        encoded = entry.transcoding.answer(reply)
         length = (b"content-length", b"%d" % len(encoded))
         headers = [_JSON, length, *extra]
         if arrival.trail:
@@ -293,24 +293,23 @@ class Rest:
             )
         return body
 
-    async def _stream(
-        self, arrival: Arrival, read: Read, watch: asgi.Watch, asked: _Asked, send: Send
-    ) -> None:
+    async def _stream(self, stream: _Streaming, asked: _Asked, send: Send) -> None:
         scope, found, extra = asked
         form = form_of(found.get("accept", ""))
         out = Outlet(send, form, extra, self._heartbeat)
 
         async def begin() -> Asked:
-            request = await read()
+            request = await stream.read()
             out.begin()
             return request
 
         async def emit(reply: Message) -> None:
-            await out.write(form.reply(encode(to_json, reply, arrival.operation)))
+            await out.write(form.reply(stream.answer(reply)))
 
         try:
             async with out:
-                with watch:
+                with stream.watch:
+                    arrival = stream.arrival
                     await self._dispatcher.stream(arrival.operation, begin, arrival, emit)
         except (Refused, Unavailable, Unknown) as outcome:
             if not out.started:
@@ -424,40 +423,3 @@ def _is_json(found: Mapping[str, str]) -> bool:
         if key.strip().lower() == "charset" and value.strip(' "').lower() not in {"utf-8", "utf8"}:
             return False
     return found.get("content-encoding", "identity").lower() == "identity"
-
-
-def _request(entry: _Entry, parameters: Mapping[str, str], query: bytes, body: bytes) -> Message:
-    """Build the request message; raises `InvalidMessage` or `Rejected`."""
-    operation = entry.operation
-    if entry.route.has_body:
-        if parameters:
-            return from_parts(operation.request, body or b"{}", parameters)
-        return from_json(operation.request, body or b"{}")
-    values: dict[str, Any] = _parameters(entry, query) if query else {}
-    for names in entry.wanted:
-        if values.keys().isdisjoint(names):
-            values[names[0]] = []
-    values.update(parameters)
-    return from_builtins(operation.request, values)
-
-
-def _parameters(entry: _Entry, query: bytes) -> dict[str, Any]:
-    try:
-        pairs = parse_qsl(
-            query.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            # a server bounds the URL, ours at 64 KiB
-            max_num_fields=_MAX_PARAMETERS,
-        )
-    except ValueError:
-        raise Rejected("the query is not UTF-8, or has too many parameters.") from None
-    values: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in entry.lists:
-            values.setdefault(name, []).append(value)
-        elif name in values:
-            raise Rejected("the parameter is given twice.", pointer=f"/{name}")
-        else:
-            values[name] = value
-    return values

@@ -1,18 +1,20 @@
 """Which operation a method and path mean. Pure: strings in, a match out.
 
-Literal paths are found in a dictionary. Templates are tried by their number of segments, those with
-more literal segments first, so that `/v1/stock/summary` wins over `/v1/stock/{sku}` whatever the
-order of declaration. A parameter is percent-decoded after the path was split, so that it may
-contain a slash; a trailing slash is part of the path.
+Literal paths are found in a dictionary. Templates are tried in the order of `Template.rank`: those
+with a verb first, then those with more literal segments, so that `/v1/stock/summary` wins over
+`/v1/stock/{sku}` and that over `/v1/{name=**}` whatever the order of declaration. What a variable
+takes is percent-decoded after the path was split, so that one segment may contain a slash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from heapq import merge
+from operator import attrgetter
 from typing import Final, Generic, TypeVar
-from urllib.parse import unquote
 
+from switchgear.contract.template import Template, Unfit, normal, template_of
 from switchgear.errors import ContractError
 from switchgear.model.outcome import Rejected
 
@@ -31,12 +33,16 @@ class Match(Generic[E]):
     parameters: Mapping[str, str]
 
 
-@dataclass(slots=True)
-class _Template(Generic[E]):
-    segments: tuple[str | None, ...]
-    """None stands for a parameter."""
-    methods: dict[str, tuple[tuple[str, ...], E]]
-    """By method, the names of the parameters and the entry: two methods may name them otherwise."""
+class _Addresses(Generic[E]):
+    """The templates that are the same addresses."""
+
+    __slots__ = ("methods", "rank", "template")
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self.rank = template.rank
+        self.methods: dict[str, tuple[Template, E]] = {}
+        """By method: two may name the parameters otherwise."""
 
 
 class Router(Generic[E]):
@@ -45,68 +51,69 @@ class Router(Generic[E]):
     def __init__(self) -> None:
         self._static: dict[str, Match[E]] = {}
         self._methods: dict[str, dict[str, E]] = {}
-        self._templates: dict[int, list[_Template[E]]] = {}
+        self._fixed: dict[int, list[_Addresses[E]]] = {}
+        """Templates by their number of segments."""
+        self._open: list[_Addresses[E]] = []
+        """Templates of any number of them."""
 
     def add(self, method: str, path: str, entry: E) -> None:
         """Add a route; raises `ContractError` if the method and path are taken."""
-        segments = path.split("/")[1:]
-        names = tuple(one[1:-1] for one in segments if one.startswith("{"))
+        template = template_of(path)
         taken = ContractError(
             f"Two operations are served at {method} {path}.", fix="Give one another path."
         )
-        if not names:
-            methods = self._methods.setdefault(path, {})
+        if not template.variables:
+            shape = template.shape
+            methods = self._methods.setdefault(shape, {})
             if method in methods:
                 raise taken
             methods[method] = entry
-            self._static[path] = Match(methods, _NONE)
+            self._static[shape] = Match(methods, _NONE)
             return
-        shape = tuple(None if one.startswith("{") else one for one in segments)
-        known = self._templates.setdefault(len(shape), [])
-        template = next((one for one in known if one.segments == shape), None)
-        if template is None:
-            template = _Template(shape, {})
-            known.append(template)
-            known.sort(key=lambda one: [segment is None for segment in one.segments])
-        if method in template.methods:
+        known = self._open
+        if not template.is_open:
+            known = self._fixed.setdefault(len(template.segments), [])
+        found = next((one for one in known if one.template.shape == template.shape), None)
+        if found is None:
+            found = _Addresses(template)
+            known.append(found)
+            known.sort(key=attrgetter("rank"))
+        if method in found.methods:
             raise taken
-        template.methods[method] = (names, entry)
+        found.methods[method] = (template, entry)
 
     def find(self, path: str, method: str) -> Match[E] | None:
         """Return what `path` leads to, as it stands in the URL; None if it leads nowhere.
 
         The parameters are those of `method`. Raises `Rejected` if one is not UTF-8.
         """
-        found = self._static.get(path)
-        if found is not None:
-            return found
-        segments = path.split("/")[1:]
+        if "%" in path:
+            path = normal(path)
         others: dict[str, E] = {}
-        for template in self._templates.get(len(segments), ()):
-            given: list[str] = []
-            for wanted, segment in zip(template.segments, segments, strict=True):
-                if wanted is None and segment:
-                    given.append(segment)
-                elif wanted != segment:
-                    break
-            else:
-                if method in template.methods:
-                    names, entry = template.methods[method]
-                    values = {
-                        name: _decoded(name, value)
-                        for name, value in zip(names, given, strict=True)
-                    }
-                    return Match({method: entry}, values)
-                # a template that is less literal may offer the method
-                for other, (_, entry) in template.methods.items():
-                    others.setdefault(other, entry)
+        static = self._static.get(path)
+        if static is not None:
+            if method in static.methods:
+                return static
+            others.update(static.methods)
+        segments = path.split("/")[1:]
+        for one in self._candidates(len(segments)):
+            given = one.template.match(segments)
+            if given is None:
+                continue
+            if method in one.methods:
+                template, entry = one.methods[method]
+                try:
+                    return Match({method: entry}, template.read(given))
+                except Unfit as error:
+                    pointer = f"/{error.name.replace('.', '/')}"
+                    raise Rejected("the path is not UTF-8.", pointer=pointer) from None
+            # a template that is less literal may offer the method
+            for other, (_, entry) in one.methods.items():
+                others.setdefault(other, entry)
         return Match(others, _NONE) if others else None
 
-
-def _decoded(name: str, value: str) -> str:
-    if "%" not in value:
-        return value
-    try:
-        return unquote(value, errors="strict")
-    except UnicodeDecodeError:
-        raise Rejected("the path is not UTF-8.", pointer=f"/{name}") from None
+    def _candidates(self, segments: int) -> Iterable[_Addresses[E]]:
+        fixed = self._fixed.get(segments, [])
+        if not self._open:
+            return fixed
+        return merge(fixed, self._open, key=attrgetter("rank"))

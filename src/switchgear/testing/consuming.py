@@ -32,6 +32,7 @@ from typing import Any, Final
 from switchgear.call.core import Asked, Core, Replies
 from switchgear.contract.declaration import fields_of, full_name, reach
 from switchgear.contract.message import Message
+from switchgear.contract.openapi import told_path
 from switchgear.contract.refusal import Refusal
 from switchgear.contract.service import Operation
 
@@ -55,8 +56,8 @@ class Consumed:
         """Take down a call."""
         service = operation.full_name.partition("/")[0]
         self.names.add(f"{service}.{operation.rpc_name}")
-        if operation.route is not None:
-            self.names.add(f"{operation.route.method} {operation.route.path}")
+        for route in operation.routes:
+            self.names.add(f"{route.method} {told_path(route.template)}")
         if isinstance(request, Message):
             self._sent(request)
 

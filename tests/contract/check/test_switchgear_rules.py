@@ -281,6 +281,25 @@ class TestOperations:
         assert says(self.route("/a/{id}"), self.route("/b/{id}", "/a/{id}"), head=HTTP) == []
         assert says(self.route("/a/{id}"), self.route("/a/{key}"), head=HTTP) == []
 
+    @pytest.mark.parametrize(
+        ("old", "new", "safe"),
+        [
+            ("get: '/v1/{id=a/*}'", "get: '/v1/{id=a/**}'", True),
+            ("get: '/v1/{id=a/**}'", "get: '/v1/{id=a/*}'", False),
+            ("get: '/v1/{id=a/*}'", "get: '/v1/a/{key}'", True),
+            ("get: '/v1/{id=a/*}'", "get: '/v1/{id=b/*}'", False),
+            ("post: '/v1/{id}:go'", "post: '/v1/{id}:run'", False),
+            ("post: '/v1/a' body: '*'", "post: '/v1/a' body: 'book'", False),
+            ("post: '/v1/a' body: '*'", "post: '/v1/a'", False),
+            ("get: '/v1/a'", "get: '/v1/a' response_body: 'book'", False),
+            ("custom { kind: 'HEAD' path: '/a' }", "custom { kind: 'HEAD' path: '/b' }", False),
+            ("get: '/v1/*/a'", "get: '/v1/*/a'", True),
+        ],
+    )
+    def test_every_part_of_a_binding_counts(self, says, old, new, safe):
+        before, after = (self.rpc(f"option (google.api.http) = {{ {one} }};") for one in (old, new))
+        assert says(before, after, head=HTTP) == ([] if safe else [("ROUTE_CHANGED", "S.Do")])
+
     def test_a_refusal_that_callers_do_not_know(self, told):
         one = told(
             self.rpc("", "Do it.\n  // Refuses with: shop.v1.Sold."),

@@ -5,9 +5,10 @@ The modules register the options, so they are imported before any descriptor is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from switchgear.contract.bindings import bindings_of
+from switchgear.contract.route import Binding
 from switchgear.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -30,16 +31,8 @@ def expected(options: FieldOptions) -> bool:
     return field_behavior_pb2.REQUIRED in behaviors
 
 
-def routes(options: MethodOptions) -> list[Mapping[str, str]]:
-    """Return the routes of a method: `verb`, `path` and `body` of each."""
+def routes(options: MethodOptions) -> list[Binding]:
+    """Return the routes of a method."""
     if not options.HasExtension(annotations_pb2.http):
         return []
-    rule: Any = options.Extensions[annotations_pb2.http]
-    found: list[Mapping[str, str]] = []
-    for one in (rule, *rule.additional_bindings):
-        kind = one.WhichOneof("pattern")
-        if kind == "custom":
-            found.append({"verb": one.custom.kind, "path": one.custom.path, "body": one.body})
-        elif kind is not None:
-            found.append({"verb": kind.upper(), "path": getattr(one, kind), "body": one.body})
-    return found
+    return bindings_of(options.Extensions[annotations_pb2.http])

@@ -35,7 +35,7 @@ IMPORTED: Final = frozenset(
         *("ListValue", "Message", "Money", "ProtoFile", "SFixed32", "SFixed64", "SInt32", "SInt64"),
         *("StringValue", "Struct", "UInt32", "UInt32Value", "UInt64", "UInt64Value", "Value"),
         *("AsyncIterator", "Protocol", "annotations", "command", "datetime", "field", "member"),
-        *("query", "service", "timedelta"),
+        *("query", "route", "service", "timedelta"),
     }
 )
 """What the module may import: none of it can be called otherwise."""

@@ -1,51 +1,85 @@
-"""What `google.api.http` and `idempotency_level` say of a method, as arguments of its decorator."""
+"""What `google.api.http` and `idempotency_level` say of a method, as arguments of its decorator.
+
+Each binding that keeps the rules of routes is one. What does not is kept for the export, with the
+whole rule, and told at the top of the module with the reason.
+"""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
-from switchgear.contract.bindings import bindings_of
+from switchgear.contract.bindings import bindings_of, fill_rule
+from switchgear.contract.fitting import Asked, Part, View, fault
+from switchgear.contract.importer.options import Left
 from switchgear.contract.importer.types import is_map, is_plain
+from switchgear.contract.kinds import Shape
+from switchgear.contract.route import Binding
+from switchgear.contract.template import template_of
+from switchgear.model.edge import Pattern
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-__all__ = ["declared_pattern"]
+__all__ = ["Declared"]
 
-_VERBS: Final = {
-    "query": ("GET", "POST"),
-    "command": ("POST", "PUT", "PATCH", "DELETE"),
-}
-_BODILESS: Final = ("GET", "DELETE")
 _NO_SIDE_EFFECTS, _IDEMPOTENT = 1, 2
+_KINDS: Final = {
+    "google.protobuf.Struct": "struct",
+    "google.protobuf.Value": "value",
+    "google.protobuf.ListValue": "list_value",
+    "google.protobuf.Any": "any",
+    "google.protobuf.FieldMask": "field_mask",
+}
+"""What is a message in protobuf, and no message in Python; see `kinds`."""
 
 
-def declared_pattern(method: MethodDescriptor, proto: Any) -> tuple[str, list[str]]:
-    """Return `query` or `command`, and what is given to it.
+class Declared:
+    """The methods of one service, one after another."""
 
-    A method that says nothing of its effects is a query if it is a GET, and a command otherwise.
-    """
-    from google.protobuf import text_format  # noqa: PLC0415 - an extra
+    def __init__(self, unserved: Left) -> None:
+        self._unserved = unserved
+        self._taken: dict[str, str] = {}
 
-    rule = _rule(method)
-    level = proto.options.idempotency_level
-    streams = proto.client_streaming or proto.server_streaming
-    verb = rule.WhichOneof("pattern") if rule is not None else None
-    pattern = "query" if level == _NO_SIDE_EFFECTS or (not level and verb == "get") else "command"
-    arguments: list[str] = []
-    if rule is not None:
-        fitting = (one for one in bindings_of(rule) if _fits(one, pattern, method, proto))
-        route = next(fitting, None)
-        if route is not None:
-            arguments.append(f'"{route}"')
-        if route is None or not _says_all(route, rule):
-            arguments.append(f"http={text_format.MessageToString(rule, as_one_line=True)!r}")
-    if level == _IDEMPOTENT:
-        arguments.append('level="idempotent"' if streams else "keyed=True")
-    elif not level and pattern == "query":
-        arguments.append('level="unknown"')
-    return pattern, arguments
+    def pattern(self, method: MethodDescriptor, proto: Any) -> tuple[str, list[str]]:
+        """Return `query` or `command`, and what is given to it; note bindings that are no routes.
+
+        A method that says nothing of its effects is a query if it is a GET, else a command.
+        """
+        from google.protobuf import text_format  # noqa: PLC0415 - an extra
+
+        rule = _rule(method)
+        level = proto.options.idempotency_level
+        streams = proto.client_streaming or proto.server_streaming
+        verb = rule.WhichOneof("pattern") if rule is not None else None
+        reads = level == _NO_SIDE_EFFECTS or (not level and verb == "get")
+        pattern = Pattern.QUERY if reads else Pattern.COMMAND
+        arguments: list[str] = []
+        if rule is not None:
+            routes: list[Binding] = []
+            for one in bindings_of(rule):
+                reason = _reason(one, pattern, method, proto) or self._other(one, method)
+                if reason:
+                    self._unserved.add(f"{one.text} of {method.full_name}: {reason}")
+                else:
+                    routes.append(one)
+            arguments += [one.source for one in routes]
+            said = type(rule)()
+            fill_rule(said, routes)
+            if said != rule:
+                arguments.append(f"http={text_format.MessageToString(rule, as_one_line=True)!r}")
+        if level == _IDEMPOTENT:
+            arguments.append('level="idempotent"' if streams else "keyed=True")
+        elif not level and reads:
+            arguments.append('level="unknown"')
+        return str(pattern), arguments
+
+    def _other(self, one: Binding, method: MethodDescriptor) -> str:
+        """Return that another binding of the service has the same addresses; empty: none has."""
+        shape = f"{one.method} {template_of(one.path).shape}"
+        if shape in self._taken:
+            return f"{self._taken[shape]} has the same addresses."
+        self._taken[shape] = method.name
+        return ""
 
 
 def _rule(method: MethodDescriptor) -> Any:
@@ -55,27 +89,43 @@ def _rule(method: MethodDescriptor) -> Any:
     return None
 
 
-def _says_all(route: str, rule: Any) -> bool:
-    """Whether a route says all that the rule says."""
-    verb, _, path = route.partition(" ")
-    said = {field.name for field, _ in rule.ListFields()}
-    return said <= {verb.lower(), "body"} and getattr(rule, verb.lower()) == path
+def _reason(one: Binding, pattern: Pattern, method: MethodDescriptor, proto: Any) -> str:
+    """Return why a binding is no route; empty: it is one."""
+    if proto.client_streaming:
+        return "It takes a stream, and one HTTP request carries one message."
+    try:
+        template = template_of(one.path)
+    except ValueError as error:
+        return f"{error}."
+    asked = Asked(
+        one.method,
+        template,
+        one.given_body,
+        one.response_body,
+        pattern,
+        streaming=proto.server_streaming,
+    )
+    found = fault(asked, _view(method.input_type), _view(method.output_type), alone=False)
+    return found.what if found is not None else ""
 
 
-def _fits(route: str, pattern: str, method: MethodDescriptor, proto: Any) -> bool:
-    """Whether a method keeps the rules of routes (see `route`)."""
-    verb, _, path = route.partition(" ")
-    if verb not in _VERBS[pattern] or proto.client_streaming:
-        return False
-    fields = method.input_type.fields_by_name
-    parameters = re.findall(r"\{(\w+)\}", path)
-    if len(set(parameters)) != len(parameters):
-        return False
-    if not all(name in fields and _is_parameter(fields[name]) for name in parameters):
-        return False
-    return verb not in _BODILESS or all(is_plain(field) for field in fields.values())
+def _view(message: Descriptor) -> View:
+    parts = {one.name: _part(one) for one in message.fields}
+    return View(message.name, message.full_name, parts, is_foreign=True)
 
 
-def _is_parameter(field: FieldDescriptor) -> bool:
-    absent_is_none = field.has_presence and not (field.is_required or field.has_default_value)
-    return is_plain(field) and not is_map(field) and not field.is_repeated and not absent_is_none
+def _part(field: FieldDescriptor) -> Part:
+    message = field.message_type
+    kind = "string" if field.type == field.TYPE_STRING else "scalar"
+    is_text = is_plain(field)
+    is_message = not is_text and message is not None and not is_map(field)
+    if message is not None and message.full_name in _KINDS:
+        kind = _KINDS[message.full_name]
+        is_text, is_message = kind == "field_mask", False
+    return Part(
+        kind=kind,
+        is_text=is_text and not is_map(field),
+        shape=Shape.MAP if is_map(field) else Shape.LIST if field.is_repeated else Shape.ONE,
+        has_default=not field.is_required,
+        inner=(lambda: _view(message)) if is_message and message is not None else None,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.contract.declaration import json_name
@@ -18,7 +19,7 @@ from switchgear.contract.importer.names import (
     snake,
 )
 from switchgear.contract.importer.options import Left, options_text
-from switchgear.contract.importer.routes import declared_pattern
+from switchgear.contract.importer.routes import Declared
 from switchgear.contract.importer.types import WELL_KNOWN, annotation, default_of, text, zero_of
 from switchgear.contract.protoc import legible
 
@@ -55,6 +56,7 @@ class Writer:
         self._files = [*shared, *own]
         self._own = own
         self._left = Left()
+        self._unserved = Left()
         self._constants = {one.name: names.take(constant(one.name)) for one in self._files}
         self._members: dict[str, dict[int, str]] = {}
 
@@ -86,6 +88,11 @@ class Writer:
             yield ""
             yield "Left out, because no contract has it:"
             yield from (f"- {one}" for one in left)
+        unserved = [line for one in self._unserved for line in _listed(one)]
+        if unserved:
+            yield ""
+            yield "Reached over gRPC, but not by these routes:"
+            yield from unserved
         yield '"""'
 
     def _declared_files(self) -> Iterator[str]:
@@ -266,13 +273,14 @@ class Writer:
         yield f"class {own}(Protocol):"
         lines = list(_docstring(comments[where]))
         descriptor = self._pool.FindServiceByName(full_name)
-        taken: set[str] = set()
+        declared = Declared(self._unserved)
+        taken = {"command", "query", "route"}  # what the methods further down are declared with
         for index, method in enumerate(service.method):
             if lines:
                 lines.append("")
             python = attribute(snake(method.name), taken)
             taken.add(python)
-            pattern, arguments = declared_pattern(descriptor.methods_by_name[method.name], method)
+            pattern, arguments = declared.pattern(descriptor.methods_by_name[method.name], method)
             if camel(python) != method.name:
                 arguments.append(f'name="{method.name}"')
             handled = ("idempotency_level",)
@@ -390,6 +398,12 @@ def _docstring(text: str) -> Iterator[str]:
     yield f'"""{lines[0]}'
     yield from lines[1:]
     yield '"""'
+
+
+def _listed(text: str) -> list[str]:
+    """Return one point of a list in a docstring."""
+    safe = _printable(text.replace("\\", "\\\\").replace('"', "'"))
+    return wrap(safe, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _printable(line: str) -> str:

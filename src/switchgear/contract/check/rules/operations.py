@@ -13,32 +13,50 @@ from switchgear.contract.check.rules.python import operation_in_python
 from switchgear.contract.check.rules.registry import rule
 from switchgear.contract.check.schema import METHOD_OPTIONS, Message, Method
 from switchgear.contract.check.words import declarations
+from switchgear.contract.route import Binding
+from switchgear.contract.template import template_of
 
 _CALLERS: Final = "callers of the old version"
 _CONSUMERS: Final = "consumers of the event"
 _HTTP: Final = 72295728
 
 
-def routes_of(method: Method) -> dict[str, str]:
-    """Return the routes of a method by their shape, in which parameters have no names."""
-    found = {}
-    for one in routes(method.proto.options):
-        body = f" with the body {one['body']}" if one["body"] else ""
-        told = f"{one['verb']} {one['path']}{body}"
-        found[re.sub(r"\{[^=}]*", "{", told)] = told
-    return found
+def told_of(one: Binding) -> str:
+    """Return a route in words."""
+    body = f" with the body {one.given_body}" if one.given_body else ""
+    answer = f" answered with {one.response_body}" if one.response_body else ""
+    return f"{one.text}{body}{answer}"
+
+
+def _serves(new: Binding, old: Binding) -> bool:
+    """Whether all that reached a method by the old route does by the new one, and is answered so.
+
+    The parameters may have other names, and take more.
+    """
+    said = (old.method, old.given_body, old.response_body)
+    if said != (new.method, new.given_body, new.response_body):
+        return False
+    try:
+        return template_of(new.path).covers(template_of(old.path))
+    except ValueError:  # what REST cannot serve and others may
+        return _unnamed(new) == _unnamed(old)
+
+
+def _unnamed(one: Binding) -> str:
+    return re.sub(r"\{[^=}]*", "{", one.path)
 
 
 @rule("ROUTE_CHANGED", Pairs.methods, _CALLERS)
 def route_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
     """A route is an address; a new one may stand beside it."""
-    before, after = routes_of(old), routes_of(new)
-    for shape, told in before.items():
-        if shape not in after:
-            now = ", ".join(after.values()) or "none"
+    before, after = routes(old.proto.options), routes(new.proto.options)
+    for one in before:
+        if not any(_serves(other, one) for other in after):
+            now = ", ".join(map(told_of, after)) or "none"
             yield Found(
-                f"{new.service.name}.{new.name} is not reached by {told} any more, but by {now}.",
-                _served(old, told),
+                f"{new.service.name}.{new.name} is not reached by {told_of(one)} any more, but by "
+                f"{now}.",
+                _served(old, told_of(one)),
                 new.place((METHOD_OPTIONS, _HTTP), (METHOD_OPTIONS,)),
                 new.full_name,
                 old,
@@ -46,11 +64,11 @@ def route_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
 
 
 def _served(old: Method, told: str) -> str:
-    """Return the edit that brings a route back: in Python an operation has one."""
+    """Return the edit that brings a route back."""
     written = operation_in_python(old)
     if written is None:
         return f"Serve {told} again, and let the new route be one of `additional_bindings`."
-    return f"Write `{written[0]}` again, and give the new route to an operation of another name."
+    return f"Write `{written[0]}` again, and the new route after the old one."
 
 
 def refusals_of(method: Method) -> frozenset[str]:
