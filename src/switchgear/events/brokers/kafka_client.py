@@ -28,6 +28,8 @@ __all__ = [
     "wire_headers",
 ]
 
+_REMEMBERED: Final = 1_000
+
 LOGGER: Final = logging.getLogger("switchgear.kafka")
 
 
@@ -101,13 +103,28 @@ def wire_headers(headers: Mapping[str, str]) -> list[tuple[str, str | bytes | No
     ]
 
 
+class _Names(dict[str, str]):
+    """Our names of Kafka's headers; there are few, and they come with every message."""
+
+    def __missing__(self, name: str) -> str:
+        ours = f"ce-{name[3:]}" if name.startswith("ce_") else name
+        if len(self) < _REMEMBERED:
+            self[name] = ours
+        return ours
+
+
+_ours = _Names()
+
+
 def headers_of(message: Message) -> dict[str, str]:
     """Return a message's headers as ours; bytes that are no text are written as escapes."""
-    found = message.headers() or []
-    return {
-        f"ce-{name[3:]}" if name.startswith("ce_") else name: text(value)
-        for name, value in (found.items() if isinstance(found, dict) else found)
-    }
+    found: Any = message.headers() or ()
+    if isinstance(found, dict):
+        found = found.items()
+    try:
+        return {_ours[name]: value.decode() for name, value in found}
+    except (UnicodeDecodeError, AttributeError):  # no text, or no value at all
+        return {_ours[name]: text(value) for name, value in found}
 
 
 def text(value: bytes | str | None) -> str:

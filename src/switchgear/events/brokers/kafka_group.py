@@ -102,6 +102,8 @@ class KafkaSubscription:
         self._loop = asyncio.get_running_loop()
         self._owned: dict[Partition, _Owned] = {}
         self._assigned: dict[Partition, int] = {}
+        self._names: dict[tuple[str, int], Partition] = {}
+        """By topic and number on the wire."""
         self._revoking: set[Partition] = set()
         self._lost: set[Partition] = set()
         self._ahead = 0
@@ -284,13 +286,13 @@ class KafkaSubscription:
                 self._lost.add(partition)
         self._news.set()
 
-    def _arrive(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            found = self._owned.get(delivery.partition)
+    def _arrive(self, arrived: Mapping[Partition, Sequence[Delivery]]) -> None:
+        for partition, deliveries in arrived.items():
+            found = self._owned.get(partition)
             if found is not None:
-                found.waiting.append(delivery)
+                found.waiting.extend(deliveries)
                 if not found.paused:
-                    self._count((delivery,), 1)
+                    self._count(deliveries, 1)
         self._news.set()
 
     def _fail(self, error: Exception) -> None:
@@ -408,22 +410,23 @@ class KafkaSubscription:
         return self._share() < 0.5  # noqa: PLR2004  half
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
-        deliveries = []
+        arrived: dict[Partition, list[Delivery]] = {}
         for message in messages:
             error = message.error()
             if error is None:
-                deliveries.append(self._delivery(message))
+                delivery = self._delivery(message)
+                arrived.setdefault(delivery.partition, []).append(delivery)
             elif error.fatal() or error.code() == self._kafka.KafkaError._FATAL:  # noqa: SLF001  as below
                 raise _Fatal(error)
             elif error.code() != self._kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001  its name
                 self._tell(self._fail, failure(error, f"reading as {self.group}"))
-        if deliveries:
-            self._tell(self._arrive, deliveries)
+        if arrived:
+            self._tell(self._arrive, arrived)
 
     def _delivery(self, message: Message) -> Delivery:
         key = message.key()
         return Delivery(
-            self._partition(message),
+            self._named(message.topic() or "", message.partition() or 0),
             message.offset() or 0,
             None if key is None else text(key),
             headers_of(message),
@@ -491,13 +494,15 @@ class KafkaSubscription:
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(what, *args)
 
-    def _partition(self, one: Message | TopicPartition) -> Partition:
-        topic: Any = one.topic  # of a message they are methods
-        number: Any = one.partition
-        name = str(topic if isinstance(topic, str) else topic())
-        return Partition(
-            name[len(self._settings.prefix) :], number if isinstance(number, int) else number()
-        )
+    def _partition(self, one: TopicPartition) -> Partition:
+        return self._named(one.topic, one.partition)
+
+    def _named(self, topic: str, number: int) -> Partition:
+        found = self._names.get((topic, number))
+        if found is None:
+            name = topic[len(self._settings.prefix) :]
+            found = self._names[topic, number] = Partition(name, number)
+        return found
 
     def _wire(
         self, partitions: Collection[Partition], positions: Mapping[Partition, int] | None = None
