@@ -123,7 +123,7 @@ async def consume_lanes(connect: Callable[[], Broker], count: int) -> float:
 async def through_lanes(
     broker: Broker, database: Database, count: int, *, inbox: bool = True
 ) -> float:
-    """Time a bus that reads `count` events; without the inbox a handler has no transaction."""
+    """Let a bus read `count` events; without the inbox a handler has no transaction."""
     counter = Counter(count)
     bus = Bus(broker, database, "bench")
 

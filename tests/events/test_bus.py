@@ -107,6 +107,11 @@ def test_a_handler_may_be_a_method_or_an_object(bus):
     assert not bus._groups["orders.object"].reactions["test.orders.OrderPlaced"].transactional
 
 
+def test_a_handler_without_inbox_takes_no_transaction(bus):
+    with pytest.raises(EventDeclarationError, match="no inbox, and its handler .* takes a transac"):
+        bus.on(OrderPlaced, name="x", on_failure="skip", inbox=False, handler=react)
+
+
 def test_the_inbox_remembers_for_longer_than_the_broker_keeps(broker, database):
     with pytest.raises(EventDeclarationError, match="Keep the inbox for longer"):
         Bus(broker, database, "orders", keep=timedelta(days=7))
@@ -284,6 +289,53 @@ async def test_statements_of_a_handler_work_as_in_any_transaction(bus):
     await until(lambda: done)
 
 
+async def _empty(bus):
+    return not await bus.parked.list()
+
+
+async def _handled(bus):
+    async with bus.database.reading() as reader:
+        return [row[0] for row in await reader.run("SELECT event FROM switchgear_inbox")]
+
+
+@pytest.mark.parametrize("inbox", [True, False])
+async def test_without_inbox_it_is_not_kept_that_an_event_was_handled(bus, inbox):
+    seen = []
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key", inbox=inbox)
+    async def handler(event):
+        seen.append(event.number)
+
+    await bus.start()
+    await publish(bus, *(placed(number=number) for number in range(20)))
+    await until(lambda: len(seen) == 20)
+    await until(lambda: _settled(bus))
+    assert seen == list(range(20))
+    assert len(await _handled(bus)) == (20 if inbox else 0)
+
+
+async def test_without_inbox_events_are_parked_and_redriven_in_order(bus):
+    seen, failing = [], True
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key", attempts=1, inbox=False)
+    async def handler(event):
+        if failing and event.order_id == "a" and event.number == 1:
+            raise ValueError("it fails")
+        seen.append((event.order_id, event.number))
+
+    await bus.start()
+    await publish(bus, *(placed(key, number) for number in range(4) for key in "ab"))
+    await until(lambda: _settled(bus))
+    assert [number for key, number in seen if key == "b"] == [0, 1, 2, 3]
+    assert ("a", 2) not in seen
+    failing = False
+    await bus.parked.redrive()
+    await until(lambda: len(seen) == 8)
+    assert [number for key, number in seen if key == "a"] == [0, 1, 2, 3]
+    await until(lambda: _empty(bus))
+    assert not await _handled(bus)
+
+
 async def test_a_lazy_transaction_begins_with_the_first_statement(bus):
     """A handler that waits for others does not hold the writer meanwhile."""
     waiting, go_on = asyncio.Event(), asyncio.Event()
@@ -390,7 +442,7 @@ async def test_a_broken_inbox_is_reported_and_loses_nothing(bus):
 async def test_a_bug_while_polling_is_reported_and_the_consumer_goes_on(bus, monkeypatch):
     told = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    monkeypatch.setattr("switchgear.events.consumer._PAUSE_MOST", 0.05)
+    monkeypatch.setattr("switchgear.events.troubles._PAUSE_MOST", 0.05)
     seen, broken = [], True
 
     @bus.on(OrderPlaced, name="x", on_failure="park_key")

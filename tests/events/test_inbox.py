@@ -22,6 +22,17 @@ async def test_an_event_is_claimed_once(database, inbox):
     assert await inbox.look_up(database, ["e8", "never"]) == {"e8"}
 
 
+async def test_on_postgresql_any_number_is_claimed_at_once(pool):
+    database, inbox = Postgres(pool), Inbox("orders.x")
+    await database.migrate("inbox", STEPS)
+    events = [f"e{number}" for number in range(1_000)]
+    async with database.transaction() as tx:
+        assert await inbox.claim(tx, [*events, "e1"]) == set(events)
+        assert await inbox.claim(tx, ["e1", "new", "new"]) == {"new"}
+        assert await Inbox("orders.y").claim(tx, events) == set(events)
+    assert await inbox.look_up(database, [*events, "never"]) == set(events)
+
+
 async def test_consumers_are_independent(database, inbox):
     async with database.transaction() as tx:
         await inbox.claim(tx, ["e"])

@@ -31,3 +31,13 @@ def test_a_database_that_does_not_share_gets_one_at_a_time():
     for _ in range(1000):
         pace.took(0.00001)
     assert pace.limit() == 1
+
+
+def test_what_several_took_together_counts_as_each_of_them():
+    one, together = Pace(), Pace()
+    for _ in range(40):
+        one.took(0.001)
+    together.took(0.03, 30)
+    together.took(0.01, 10)
+    together.took(9.0, 0)
+    assert together.limit() == one.limit() > 1

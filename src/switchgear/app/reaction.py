@@ -45,6 +45,7 @@ _SHARED: Final = (
     "fresh_within",
     "stuck_after",
     "from_start",
+    "inbox",
 )
 
 
@@ -62,6 +63,7 @@ class Reaction:
     fresh_within: float | timedelta | None = None
     stuck_after: float | timedelta = STUCK_AFTER
     from_start: bool = False
+    inbox: bool = True
     emits: tuple[type[Message], ...] | None = None
     undoes: tuple[Undoable, ...] = ()
     unordered: bool = False

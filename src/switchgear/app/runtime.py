@@ -218,6 +218,7 @@ class Runtime:
                 fresh_within=reaction.fresh_within,
                 stuck_after=reaction.stuck_after,
                 from_start=reaction.from_start,
+                inbox=reaction.inbox,
                 handler=self._handler(reaction, ready),
             )
         return bus

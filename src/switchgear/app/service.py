@@ -172,6 +172,7 @@ class Service:
         fresh_within: float | timedelta | None = None,
         stuck_after: float | timedelta = STUCK_AFTER,
         from_start: bool = False,
+        inbox: bool = True,
         emits: Sequence[type[Message]] | None = None,
         undoes: Undoable | Sequence[Undoable] = (),
         unordered: bool = False,
@@ -192,7 +193,8 @@ class Service:
         An event that waits for longer than `fresh_within` is signalled and told at `/readyz`, and
         so is a subscription that has events and makes no progress for `stuck_after` (both seconds).
         `from_start` asks that a new subscription gets what was published before it. What the broker
-        cannot do is refused at the start.
+        cannot do is refused at the start. `inbox=False` is for a handler without `tx` that may run
+        several times for an event: that it was handled is then not kept (see `Bus.on`).
 
         `emits` are all events that it may publish; another one is refused at the call, and `[]` is
         none. `undoes` says that it takes back what an earlier handler, or event, has done, and
@@ -214,6 +216,7 @@ class Service:
                 fresh_within=fresh_within,
                 stuck_after=stuck_after,
                 from_start=from_start,
+                inbox=inbox,
                 emits=None if emits is None else tuple(emits),
                 undoes=tuple(undoes) if isinstance(undoes, Sequence) else (undoes,),
                 unordered=unordered,

@@ -150,6 +150,7 @@ class Bus:
         fresh_within: float | timedelta | None = ...,
         stuck_after: float | timedelta = ...,
         from_start: bool = ...,
+        inbox: bool = ...,
     ) -> Callable[[_H], _H]: ...
     @overload
     def on(
@@ -166,6 +167,7 @@ class Bus:
         fresh_within: float | timedelta | None = ...,
         stuck_after: float | timedelta = ...,
         from_start: bool = ...,
+        inbox: bool = ...,
     ) -> _H: ...
     def on(
         self,
@@ -181,11 +183,15 @@ class Bus:
         fresh_within: float | timedelta | None = None,
         stuck_after: float | timedelta = STUCK_AFTER,
         from_start: bool = False,
+        inbox: bool = True,
     ) -> _H | Callable[[_H], _H]:
         """React to `event` with `handler(event)` or `handler(event, tx)`; decorates without one.
 
         A handler that takes `tx` commits with the inbox: its writes take effect once. One that does
-        not runs at least once. `on_failure` says what an event does that keeps failing: `block_key`
+        not runs at least once, and of an event that comes again seldom twice. `inbox=False` says
+        that it may run each time: nothing is asked of the database, or written there, for an event
+        that it handles, and it takes no `tx`. A repeat may come after a later event of its key that
+        was parked meanwhile. `on_failure` says what an event does that keeps failing: `block_key`
         tries it again for ever and only its key waits, `park_key` parks it and what follows of its
         key after `attempts`, `skip` parks it alone. `backoff` is the first pause in seconds.
         `emits` are the events that it may publish: another one is refused at the call.
@@ -211,11 +217,19 @@ class Bus:
             fresh_within=None if fresh_within is None else in_seconds(fresh_within),
             stuck_after=in_seconds(stuck_after),
             from_start=from_start,
+            inbox=inbox,
         )
         _check(group, name)
 
         def register(function: _H) -> _H:
-            self._register(group, Reaction.of(contract, function, group.consumer, emits))
+            reaction = Reaction.of(contract, function, group.consumer, emits)
+            if reaction.transactional and not inbox:
+                raise EventDeclarationError(
+                    f"{group.consumer} has no inbox, and its handler of {contract.type} takes a "
+                    "transaction.",
+                    fix="Leave out inbox=False, or the handler's second parameter.",
+                )
+            self._register(group, reaction)
             return function
 
         return register if handler is None else register(handler)

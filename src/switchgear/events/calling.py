@@ -15,7 +15,7 @@ from switchgear.events.envelope import Envelope
 from switchgear.events.handling import Duplicate
 from switchgear.events.incoming import Incoming
 from switchgear.events.reaction import Reaction, Reactions
-from switchgear.model.context import Context, bind
+from switchgear.model.context import Context, Emits, bind
 from switchgear.model.signal import Signal, SignalKind, began, emit, listening
 
 __all__ = ["Caller", "Failure", "Note", "describe"]
@@ -29,12 +29,6 @@ class Failure(NamedTuple):
 
     error: str
     poison: bool = False
-
-
-class _Readable(NamedTuple):
-    reaction: Reaction
-    envelope: Envelope
-    message: Message
 
 
 class Note(NamedTuple):
@@ -65,22 +59,22 @@ class Caller:
         Whatever the handler raises is its failure, except that the database is away, and that the
         task is cancelled. What there is to tell is added to `notes`.
         """
+        heard = listening()
         since = time.monotonic()
         read = self._read(event)
         if isinstance(read, Failure):
             return read
-        left = None if read.envelope.deadline is None else read.envelope.deadline - time.time()
+        reaction, envelope, message = read
+        left = None if envelope.deadline is None else envelope.deadline - time.time()
         if left is not None and left <= 0:
             notes.append(Note(event, "expired", 0.0))
             return None
-        if self._aging and listening():
-            self._tell_uses(event, read)
-        context = self._context(event, read, None if left is None else since + left)
+        context = self._context(event, envelope, since, left, reaction.emits)
         outcome = "done"
-        span = self._begun(event, context) if listening() else 0
+        span = self._begun(event, context, message) if heard else 0
         try:
             with bind(context):
-                await read.reaction(read.message, tx)
+                await reaction.call(message, tx)
         except Duplicate:
             outcome = "duplicate"
         except asyncio.CancelledError:
@@ -97,42 +91,44 @@ class Caller:
         finally:
             if span:
                 emit(Signal(SignalKind.EVENT_ENDED, self._consumer, {"outcome": outcome}, span))
-        notes.append(Note(event, outcome, time.monotonic() - since))
+        if heard:
+            notes.append(Note(event, outcome, time.monotonic() - since))
         return None
 
-    def _read(self, event: Incoming) -> _Readable | Failure:
+    def _read(self, event: Incoming) -> tuple[Reaction, Envelope, Message] | Failure:
         reaction = self._reactions.get(event.type)
         if reaction is None:
             return Failure("this is not a CloudEvent: ce-type is missing.", poison=True)
         try:
-            envelope = reaction.envelope(event)
-            return _Readable(reaction, envelope, reaction.message(envelope))
+            return reaction, *reaction.read(event)
         except InvalidMessage as error:
             at = f" at {error.pointer}" if error.pointer else ""
             return Failure(f"{error.what}{at}", poison=True)
 
-    def _tell_uses(self, event: Incoming, read: _Readable) -> None:
+    def _tell_uses(self, event: Incoming, source: str | None, message: Message) -> None:
         """Report what an event uses of what is deprecated, so that a team knows when it can go."""
         uses = self._aging.get(event.type)
-        for name in sorted(uses(read.message)) if uses is not None else ():
-            detail = {"field": name, "caller": read.envelope.source, "type": event.type}
+        for name in sorted(uses(message)) if uses is not None else ():
+            detail = {"field": name, "caller": source, "type": event.type}
             emit(Signal(SignalKind.EVENT_DEPRECATED_USED, self._consumer, detail))
 
-    def _context(self, event: Incoming, read: _Readable, deadline: float | None) -> Context:
-        envelope = read.envelope
+    def _context(
+        self, event: Incoming, envelope: Envelope, now: float, left: float | None, emits: Emits
+    ) -> Context:
         return Context(
-            deadline=deadline,
+            deadline=None if left is None else now + left,
             key=f"{self._consumer}/{event.identity}",
             traceparent=envelope.traceparent,
             tracestate=envelope.tracestate,
             caller=envelope.source,
             correlation=envelope.correlation or envelope.id,
             causation=envelope.id,
-            emits=read.reaction.emits,
+            emits=emits,
         )
 
-    def _begun(self, event: Incoming, context: Context) -> int:
+    def _begun(self, event: Incoming, context: Context, message: Message) -> int:
         """Signal that a handler begins, and return the id for its end."""
+        self._tell_uses(event, context.caller, message)
         return began(
             SignalKind.EVENT_BEGAN,
             self._consumer,

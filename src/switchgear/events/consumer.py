@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -54,7 +53,7 @@ from switchgear.events.runner import (
     Result,
     Runner,
 )
-from switchgear.events.structured import unpacked
+from switchgear.events.troubles import PAUSE, Troubles
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 
@@ -75,8 +74,6 @@ _LONG: Final = 0.25
 _MEMORY: Final = 64_000_000
 """Bytes of events that are held at once, going by the size of recent ones."""
 _USUAL_SIZE: Final = 1_000.0
-_PAUSE: Final = 0.1
-_PAUSE_MOST: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +93,8 @@ class Subscribed:
     """For how long there may be events and no progress."""
     from_start: bool = False
     """A new group is to get what was published before it."""
+    inbox: bool = True
+    """Whether it is kept which events were handled."""
 
 
 class Consumer:
@@ -127,7 +126,7 @@ class Consumer:
             self._keeper = Keeper(database, settings.consumer, settings.lease)
             lanes, self._commit_every = replace(lanes, join=True), _COMMIT_KEYS_EVERY
         self._lanes: Lanes[Partition, Incoming] = Lanes(lanes)
-        self._pace = Pace(512 if shares(database) else 1)
+        self._pace = Pace(512 if shares(database) or not settings.inbox else 1)
         self._runner = Runner(
             database,
             Inbox(settings.consumer),
@@ -136,9 +135,10 @@ class Consumer:
             pace=self._pace,
             fence=self._ours,
             keeper=self._keeper,
+            once=settings.inbox,
             wrap=wrap,
         )
-        self._serial = isinstance(database, Sqlite)
+        self._serial = isinstance(database, Sqlite) and settings.inbox
         self._subscription: Subscription | None = None
         self._tasks: dict[asyncio.Task[None], tuple[float, frozenset[Partition]]] = {}
         self._background: list[asyncio.Task[None]] = []
@@ -147,9 +147,7 @@ class Consumer:
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: dict[Partition, float] = {}
         self._stopping = False
-        self._troubles: Counter[str] = Counter()
-        self._errors: dict[str, str] = {}
-        self._broken: set[str] = set()
+        self._troubles = Troubles(settings.consumer, draw)
         self._size = _USUAL_SIZE
         self._version = -1
         self._acts = -1
@@ -160,12 +158,12 @@ class Consumer:
     @property
     def error(self) -> str | None:
         """What keeps the consumer from working at present; None while all is well."""
-        return "; ".join(self._errors.values()) or None
+        return self._troubles.error
 
     @property
     def broken(self) -> str | None:
         """What fails in a way that nobody expected, while it does; it is tried again."""
-        return "; ".join(self._errors[doing] for doing in sorted(self._broken)) or None
+        return self._troubles.broken
 
     async def start(self) -> None:
         """Join the group and begin. A broker that cannot be reached is tried again for ever.
@@ -180,7 +178,7 @@ class Consumer:
             (self._watch_store, "watching the store"),
         ):
             task = asyncio.create_task(
-                self._for_ever(work, doing), name=f"{doing} {self.settings.consumer}"
+                self._troubles.for_ever(doing, work), name=f"{doing} {self.settings.consumer}"
             )
             self._background.append(task)
 
@@ -240,9 +238,9 @@ class Consumer:
                 else:
                     polled = await subscription.poll(min(room, _POLL), _WAIT)
                     await self._apply(polled)
-                self._well("polling")
+                self._troubles.over("polling")
             except (BrokerUnavailable, DatabaseUnavailable) as error:
-                await asyncio.sleep(self._trouble("polling", str(error)))
+                await asyncio.sleep(self._troubles.met("polling", str(error)))
 
     def _most(self) -> int:
         """Return how many events to hold in memory, going by the size of recent ones."""
@@ -274,21 +272,21 @@ class Consumer:
         for arrived in deliveries:
             if self._keeper is not None:
                 lanes.admit(arrived.partition, arrived.offset)
-            headers, value = unpacked(arrived.headers, arrived.value)
-            delivery = arrived._replace(headers=headers, value=value)
-            kind = headers.get("ce-type")
-            if kind and kind not in self._reactions:
-                lanes.pass_over(delivery.partition, delivery.offset)
+            event = Incoming.of(arrived)
+            if event.type and event.type not in self._reactions:
+                lanes.pass_over(event.partition, arrived.offset)
                 continue
-            event = Incoming.of(delivery)
+            state = State.OPEN
+            if stored:
+                state = stored.get(event.partition, {}).get(event.lane, state)
             lanes.add(
-                delivery.partition,
-                delivery.offset,
+                event.partition,
+                arrived.offset,
                 event.lane,
                 event,
                 now,
-                alone=event.alone,
-                state=stored.get(delivery.partition, {}).get(event.lane, State.OPEN),
+                alone=event.key is None,
+                state=state,
             )
         size = sum(len(delivery.value) for delivery in deliveries)
         self._size = max(_USUAL_SIZE, size / len(deliveries))
@@ -314,7 +312,7 @@ class Consumer:
                 stored = await self._stored(parts)
                 break
             except (DatabaseUnavailable, Unknown) as error:
-                await asyncio.sleep(self._trouble("polling", str(error)))
+                await asyncio.sleep(self._troubles.met("polling", str(error)))
         return {
             partition: {
                 name: state
@@ -378,7 +376,7 @@ class Consumer:
         self._progress.set()
         self._moved.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._report(error, "working")
+            self._troubles.report("working", error)
         self._dispatch()
 
     async def _perform(self, jobs: Sequence[Job], *, lazy: bool) -> None:
@@ -398,13 +396,13 @@ class Consumer:
             for job in ours:
                 if job.kind is Kind.DRAIN:
                     results.append(await self._runner.drain(job))
-            self._well("working")
+            self._troubles.over("working")
         except asyncio.CancelledError:
             # a lost partition, or the end: what was not committed is handled again, by its owner
             if self._stopping:
                 raise
         except Exception as error:  # noqa: BLE001  reported, and tried again after a pause
-            self._report(error, "working")
+            self._troubles.report("working", error)
         finally:
             self._conclude(jobs, results)
 
@@ -425,11 +423,11 @@ class Consumer:
                 self._of_the_store(result, now)
             else:
                 if pause is None:
-                    pause = self._trouble("working", result.why)
+                    pause = self._troubles.met("working", result.why)
                 self._lanes.postponed(result.job, now, pause)
         for job in jobs:
             if job not in answered:
-                self._lanes.postponed(job, now, _PAUSE)
+                self._lanes.postponed(job, now, PAUSE)
 
     def _of_the_store(self, result: Empty | HeldBack | Elsewhere, now: float) -> None:
         if isinstance(result, Empty):
@@ -485,11 +483,11 @@ class Consumer:
             try:
                 await self._commit()
                 await self._hand_over()
-                self._well("committing")
+                self._troubles.over("committing")
             except LeaseLost:
                 pass  # the next poll tells which
             except BrokerUnavailable as error:
-                await asyncio.sleep(self._trouble("committing", str(error)))
+                await asyncio.sleep(self._troubles.met("committing", str(error)))
                 self._moved.set()
             await asyncio.sleep(self._commit_every)
             if self._leaving:
@@ -540,7 +538,7 @@ class Consumer:
                 continue
             try:
                 acted = await self._acted()
-                self._well("watching the store")
+                self._troubles.over("watching the store")
                 if not acted:
                     continue
                 stored = await self._stored()
@@ -563,7 +561,7 @@ class Consumer:
             async with self._database.reading() as reader:
                 ready = await self._runner.store.ready(reader, self.settings.topics, _ADOPTED)
             mine = bool(ready) and await keeper.take()
-            self._well("watching the store")
+            self._troubles.over("watching the store")
         except (DatabaseUnavailable, Unknown):
             return
         now = asyncio.get_running_loop().time()
@@ -585,37 +583,6 @@ class Consumer:
             return False
         self._acts, self._full_at = acts, now + _STORE_IN_FULL
         return True
-
-    # trouble
-
-    def _well(self, doing: str) -> None:
-        self._broken.discard(doing)
-        self._troubles.pop(doing, None)
-        self._errors.pop(doing, None)
-
-    def _trouble(self, doing: str, why: str) -> float:
-        """Take note that something is unavailable; return how long to wait."""
-        self._troubles[doing] += 1
-        if why:
-            self._errors[doing] = f"{doing}: {why}"
-        most = min(_PAUSE * 2.0 ** min(self._troubles[doing] - 1, 10), _PAUSE_MOST)
-        return most * (1.0 - self._draw() / 2)
-
-    async def _for_ever(self, work: Callable[[], Awaitable[None]], doing: str) -> None:
-        """Do `work` again after an error that nobody expected: else the consumer would be dead."""
-        while True:
-            try:
-                await work()
-            except Exception as error:  # noqa: BLE001  reported, and it is not ready meanwhile
-                self._report(error, doing)
-            await asyncio.sleep(_PAUSE_MOST)
-
-    def _report(self, error: BaseException, doing: str) -> None:
-        self._errors[doing] = f"{doing}: {type(error).__qualname__}: {error}"
-        self._broken.add(doing)
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": f"{self.settings.consumer}: {doing} failed", "exception": error}
-        )
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -82,14 +82,14 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
         Raises `InvalidMessage` if a required attribute is missing or malformed.
         """
-        for name in _REQUIRED:
-            if not headers.get(name):
-                raise InvalidMessage(f"the header {name} is missing.", where=topic)
-        version = headers.get("ce-specversion", "1.0")
+        get = headers.get
+        if not (get("ce-id") and get("ce-type") and get("ce-source")):
+            missing = next(name for name in _REQUIRED if not get(name))
+            raise InvalidMessage(f"the header {missing} is missing.", where=topic)
+        version = get("ce-specversion", "1.0")
         if not version.startswith("1."):
             raise InvalidMessage(f"CloudEvents version {version} is not supported.", where=topic)
-        time = headers.get("ce-time")
-        deadline = headers.get("ce-expirytime")
+        time, deadline = get("ce-time"), get("ce-expirytime")
         return cls(
             id=headers["ce-id"],
             type=headers["ce-type"],
@@ -97,13 +97,13 @@ class Envelope(Struct, frozen=True, kw_only=True):
             topic=topic,
             data=data,
             time=_seconds(time, "ce-time", topic) if time else 0.0,
-            subject=headers.get("ce-subject"),
-            partition_key=headers.get("ce-partitionkey"),
-            datacontenttype=headers.get("content-type", JSON),
-            traceparent=headers.get("ce-traceparent"),
-            tracestate=headers.get("ce-tracestate"),
-            correlation=headers.get("ce-correlationid"),
-            causation=headers.get("ce-causationid"),
+            subject=get("ce-subject"),
+            partition_key=get("ce-partitionkey"),
+            datacontenttype=get("content-type", JSON),
+            traceparent=get("ce-traceparent"),
+            tracestate=get("ce-tracestate"),
+            correlation=get("ce-correlationid"),
+            causation=get("ce-causationid"),
             deadline=_seconds(deadline, "ce-expirytime", topic) if deadline else None,
         )
 

@@ -227,15 +227,12 @@ class Unit:
         """Tell whether the unit has begun and the event is its own to handle."""
         return event in self._unhandled
 
-    def scope(self, event: str) -> HandlerTransaction:
-        """Return what the handler of `event` is given."""
-        return HandlerTransaction(self, event, self._outbox)
-
-    async def begin(self) -> None:
-        """Begin the work of one event."""
+    async def begin(self, event: str) -> HandlerTransaction:
+        """Begin the work of one event; return what its handler is given."""
         self._pending, self._exposed = self._shared, False
         if self._eager:
             await self.protect()
+        return HandlerTransaction(self, event, self._outbox)
 
     async def protect(self) -> None:
         """Set the savepoint of the event under way, unless that is done already."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from switchgear.events.brokers.port import Delivery, Partition
+from switchgear.events.structured import unpacked
 
 __all__ = ["Incoming"]
 
@@ -25,22 +26,13 @@ class Incoming(NamedTuple):
 
     @classmethod
     def of(cls, delivery: Delivery) -> Incoming:
-        """Read the headers of a delivery."""
-        headers = delivery.headers
+        """Read the headers of a delivery, which may be in either mode."""
+        partition, offset, key, headers, value, _ = delivery
+        headers, value = unpacked(headers, value)
         source, number = headers.get("ce-source"), headers.get("ce-id")
-        if source and number:
-            identity = f"{source}/{number}"
-        else:
-            identity = f"{delivery.partition}@{delivery.offset}"
-        key = delivery.key
+        identity = f"{source}/{number}" if source and number else f"{partition}@{offset}"
         lane = f"e:{identity}" if key is None else f"k:{key}"
-        kind = headers.get("ce-type", "")
-        return cls(delivery.partition, key, identity, kind, headers, delivery.value, lane)
-
-    @property
-    def alone(self) -> bool:
-        """Whether no other event shares its lane."""
-        return self.key is None
+        return cls(partition, key, identity, headers.get("ce-type", ""), headers, value, lane)
 
     @property
     def own_lane(self) -> str:

@@ -26,9 +26,11 @@ class Pace:
         self._most = most
         self._mean = BUDGET  # until it is known to be quick, each gets its own
 
-    def took(self, seconds: float) -> None:
-        """Take note that the handler of one event took so long."""
-        self._mean += _WEIGHT * (seconds - self._mean)
+    def took(self, seconds: float, events: int = 1) -> None:
+        """Take note that the handlers of so many events took so long together."""
+        if events:
+            mean = seconds / events
+            self._mean = mean + (self._mean - mean) * (1.0 - _WEIGHT) ** events
 
     def limit(self) -> int:
         """Return how many events to give to the next transaction."""

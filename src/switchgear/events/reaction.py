@@ -65,22 +65,22 @@ class Reaction:
         may = Emits(f"{consumer} on {contract.type}", types)
         return cls(contract, handler, len(taken) == 2, may)  # noqa: PLR2004
 
-    def envelope(self, event: Incoming) -> Envelope:
-        """Read the envelope. Raises `InvalidMessage`."""
-        return Envelope.from_headers(event.headers, event.value, topic=event.partition.topic)
+    def read(self, event: Incoming) -> tuple[Envelope, Message]:
+        """Decode an event. Raises `InvalidMessage`."""
+        topic = event.partition.topic
+        envelope = Envelope.from_headers(event.headers, event.value, topic=topic)
+        return envelope, decoded(self.contract, envelope)
 
-    def message(self, envelope: Envelope) -> Message:
-        """Decode the data. Raises `InvalidMessage`."""
-        return decoded(self.contract, envelope)
-
-    async def __call__(self, message: Message, tx: Any) -> None:
+    def call(self, message: Message, tx: Any) -> Awaitable[None]:
         """Call the handler."""
-        await (self.handler(message, tx) if self.transactional else self.handler(message))
+        return self.handler(message, tx) if self.transactional else self.handler(message)
 
 
 def decoded(contract: EventContract, envelope: Envelope) -> Message:
     """Decode the data of an event. Raises `InvalidMessage`."""
-    kind = envelope.datacontenttype.partition(";")[0].strip().lower()
+    kind = envelope.datacontenttype
+    if kind != JSON:
+        kind = kind.partition(";")[0].strip().lower()
     if kind in _JSON_TYPES:
         return from_json(contract.message, envelope.data, open_names=True)
     if kind in _PROTOBUF_TYPES:

@@ -104,7 +104,7 @@ class Runner:
     """Carries out jobs of one consumer.
 
     `keeper` is what a member needs to work the store off, where partitions alone do not say whose
-    work that is.
+    work that is. Without `once` nothing is looked up in the inbox, nor written there.
     """
 
     def __init__(
@@ -117,11 +117,13 @@ class Runner:
         pace: Pace,
         fence: Callable[[Job], bool],
         keeper: Keeper | None = None,
+        once: bool = True,
         wrap: Callable[[HandlerTransaction], Any] | None = None,
     ) -> None:
         self.store = Store(inbox)
         self._database = database
         self._inbox = inbox
+        self._once = once
         self._outbox = outbox
         self._caller = Caller(inbox.consumer, reactions)
         self._pace = pace
@@ -252,7 +254,7 @@ class Runner:
         return Handled(job, 1)
 
     async def _run_plain(self, jobs: Sequence[Job]) -> list[Result]:
-        """Handle events whose handlers take no transaction; then write the inbox rows.
+        """Handle events whose handlers take no transaction; then write the inbox rows, if any.
 
         A crash in between handles them again: this is at least once, and the handler's signature
         says so.
@@ -262,7 +264,7 @@ class Runner:
         done: list[str] = []
         try:
             events = [event.identity for job in jobs for _, event in job.entries]
-            seen = await self._inbox.look_up(self._database, events)
+            seen = await self._seen(events)
             began = time.monotonic()
             for job in jobs:
                 if results and time.monotonic() - began > 2 * BUDGET:
@@ -271,8 +273,9 @@ class Runner:
                     results.append(Postponed(job))
                 else:
                     results.append(await self._entries_plain(job, seen, done, notes))
-            async with self._database.transaction() as tx:
-                await self._inbox.claim(tx, done)
+            if self._once and done:
+                async with self._database.transaction() as tx:
+                    await self._inbox.claim(tx, done)
         except (DatabaseUnavailable, Unknown, _Abandon) as error:
             return _postponed(jobs, error)
         self._caller.tell(notes)
@@ -314,12 +317,13 @@ class Runner:
     async def _drain_plain(self, head: Head) -> tuple[int, Failure | None]:
         event = head.event
         notes: list[Note] = []
-        if not await self._inbox.look_up(self._database, [event.identity]):
+        if not await self._seen([event.identity]):
             failure = await self._caller.call(event, None, notes)
             if failure is not None:
                 return 0, failure
         async with self._database.transaction() as tx:
-            await self._inbox.claim(tx, [event.identity])
+            if self._once:
+                await self._inbox.claim(tx, [event.identity])
             await self.store.remove(tx, head)
         self._caller.tell(notes)
         return 1, None
@@ -339,34 +343,41 @@ class Runner:
     async def _entries_plain(
         self, job: Job, seen: set[str], done: list[str], notes: list[Note]
     ) -> Result:
+        began, before = time.monotonic(), len(done)
+        result: Result = Handled(job, len(job.entries))
         for index, (_, event) in enumerate(job.entries):
             if event.identity in seen:
                 continue
-            began = time.monotonic()
             failure = await self._caller.call(event, None, notes)
-            self._pace.took(time.monotonic() - began)
             if failure is not None:
-                return Failed(job, index, *failure)
+                result = Failed(job, index, *failure)
+                break
             seen.add(event.identity)
             done.append(event.identity)
-        return Handled(job, len(job.entries))
+        called = len(done) - before + isinstance(result, Failed)
+        self._pace.took(time.monotonic() - began, called)
+        return result
 
     async def _one(self, event: Incoming, unit: Unit, notes: list[Note]) -> Failure | None:
         """Handle one event inside `unit`; what it did is to be undone if it failed."""
-        if unit.tx is not None and not await unit.is_fresh(event.identity):
+        identity = event.identity
+        if unit.tx is not None and not unit.claims(identity):
             notes.append(Note(event, "duplicate", 0.0))
             return None
-        scope = unit.scope(event.identity)
-        await unit.begin()
+        scope = await unit.begin(identity)
         given = self._wrap(scope) if self._wrap is not None else scope
         began, waited = time.monotonic(), unit.waited
         failure = await self._caller.call(event, given, notes)
         self._pace.took(time.monotonic() - began - (unit.waited - waited))
         # a lazy unit learns only now whether another member was quicker
-        if failure is None and await unit.is_fresh(event.identity):
+        if failure is None and (unit.claims(identity) or await unit.is_fresh(identity)):
             unit.keep(scope)
         self._direct = self._direct or unit.direct
         return failure
+
+    async def _seen(self, events: Sequence[str]) -> set[str]:
+        """Return those that were handled before, as far as that is kept."""
+        return await self._inbox.look_up(self._database, events) if self._once else set()
 
     def _unit(self, events: Sequence[str]) -> Unit:
         return Unit(
