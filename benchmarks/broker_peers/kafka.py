@@ -16,7 +16,7 @@ from typing import Any
 from broker_peers.load import (
     PARTITIONS,
     TOPIC,
-    Counter,
+    Meter,
     Subjects,
     by_publishers,
     ours,
@@ -69,7 +69,8 @@ class KafkaPeers:
     def _produce(self, name: str, count: int) -> float:
         import confluent_kafka
 
-        producer = confluent_kafka.Producer(self._settings)
+        room = {"queue.buffering.max.messages": max(100_000, 2 * count)}
+        producer = confluent_kafka.Producer(self._settings | room)
         found = records(count)
         began = time.perf_counter()
         for record in found:
@@ -85,7 +86,7 @@ class KafkaPeers:
     def _consume(self, name: str, count: int) -> float:
         import confluent_kafka
 
-        began = time.perf_counter()
+        meter = Meter(count)
         consumer = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": self._servers,
@@ -96,13 +97,12 @@ class KafkaPeers:
             }
         )
         consumer.subscribe([name])
-        seen = 0
-        while seen < count:
+        while not meter.done.is_set():
             found = len(consumer.consume(500, 0.5))
-            seen += found
             if found:
                 consumer.commit(asynchronous=False)
-        took = time.perf_counter() - began
+                meter.seen(found)
+        took = meter.took()
         consumer.close()
         return took
 
@@ -126,7 +126,7 @@ class KafkaPeers:
         import aiokafka
 
         name = await self._filled(count)
-        began = time.perf_counter()
+        meter = Meter(count)
         consumer = aiokafka.AIOKafkaConsumer(
             name,
             bootstrap_servers=self._servers,
@@ -135,13 +135,12 @@ class KafkaPeers:
             enable_auto_commit=False,
         )
         async with consumer:
-            seen = 0
-            while seen < count:
+            while not meter.done.is_set():
                 found = await consumer.getmany(timeout_ms=500, max_records=500)
-                seen += sum(map(len, found.values()))
                 if found:
                     await consumer.commit()
-            return time.perf_counter() - began
+                    meter.seen(sum(map(len, found.values())))
+            return meter.took()
 
     async def faststream_publish(self, count: int) -> float:
         from faststream.confluent import KafkaBroker
@@ -165,7 +164,7 @@ class KafkaPeers:
 
         name = await self._filled(count)
         broker = KafkaBroker(self._servers, logger=None)
-        counter = Counter(count)
+        meter = Meter(count)
 
         @broker.subscriber(
             name,
@@ -174,12 +173,11 @@ class KafkaPeers:
             ack_policy=AckPolicy.ACK_FIRST,  # the quickest that it has
         )
         async def handle(body: dict[str, Any]) -> None:
-            counter.seen()
+            meter.seen()
 
-        began = time.perf_counter()
         await broker.start()
-        await counter.done.wait()
-        took = time.perf_counter() - began
+        await meter.done.wait()
+        took = meter.took()
         await broker.stop()
         return took
 
@@ -211,13 +209,11 @@ async def produce_ours(connect: Callable[[], Broker], count: int) -> float:
     return took
 
 
-async def consume_postgres(
-    connect: Callable[[], Broker], database: str, count: int, *, inbox: bool
-) -> float:
+async def consume_postgres(connect: Callable[[], Broker], database: str, count: int) -> float:
     import asyncpg
 
     async with asyncpg.create_pool(database, min_size=1, max_size=8) as pool:
-        return await through_lanes(connect(), Postgres(pool), count, inbox=inbox)
+        return await through_lanes(connect(), Postgres(pool), count)
 
 
 @asynccontextmanager
@@ -239,9 +235,9 @@ async def kafka_subjects(url: str) -> AsyncIterator[Subjects]:
         subjects["consume"]["FastStream"] = peers.faststream_consume
     with tempfile.TemporaryDirectory(prefix="switchgear-bench-") as folder:
         server = make("postgresql", Path(folder))
-        for inbox in (False, True):
-            name = f"ours, lanes{' and inbox on PostgreSQL' if inbox else ', no inbox'}"
-            subjects["consume"][name] = partial(consume_postgres, connect, server.url, inbox=inbox)
+        subjects["consume"]["ours, lanes, inbox on PostgreSQL"] = partial(
+            consume_postgres, connect, server.url
+        )
         try:
             yield subjects
         finally:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from broker_peers.load import PARTITIONS, Counter, Subjects, by_publishers, ours, partition
+from broker_peers.load import PARTITIONS, Meter, Subjects, by_publishers, ours, partition
 
 from switchgear import broker_of
 from switchgear.events.brokers.port import Broker, Record
@@ -28,15 +27,14 @@ class NatsPeers:
 
     async def raw_consume(self, count: int) -> float:
         name = await self._filled(count)
-        seen = 0
-        began = time.perf_counter()
+        meter = Meter(count)
         consumer = await self._stream.pull_subscribe(f"{name}.*", "bench", stream=name)
-        while seen < count:
+        while not meter.done.is_set():
             for message in await consumer.fetch(500, timeout=5):
-                seen += 1
                 await message.ack()
+                meter.seen()
         await self._stream.consumer_info(name, "bench")  # which is answered after all of them
-        return time.perf_counter() - began
+        return meter.took()
 
     async def faststream_publish(self, count: int) -> float:
         from faststream.nats import NatsBroker
@@ -60,7 +58,7 @@ class NatsPeers:
 
         name = await self._filled(count)
         broker = NatsBroker(self._url, logger=None)
-        counter = Counter(count)
+        meter = Meter(count)
 
         @broker.subscriber(
             f"{name}.*",
@@ -69,12 +67,11 @@ class NatsPeers:
             pull_sub=PullSub(batch_size=500),
         )
         async def handle(body: dict[str, Any]) -> None:
-            counter.seen()
+            meter.seen()
 
-        began = time.perf_counter()
         await broker.start()
-        await counter.done.wait()
-        took = time.perf_counter() - began
+        await meter.done.wait()
+        took = meter.took()
         await broker.stop()
         return took
 

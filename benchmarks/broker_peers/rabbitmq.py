@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from broker_peers.load import PARTITIONS, TOPIC, Counter, Subjects, by_publishers, ours, partition
+from broker_peers.load import PARTITIONS, TOPIC, Meter, Subjects, by_publishers, ours, partition
 
 from switchgear import broker_of
 from switchgear.events.brokers.port import Broker
@@ -29,20 +28,19 @@ class RabbitPeers:
     async def raw_consume(self, count: int) -> float:
         name = await self._fresh()
         await self._publish(name, count)
-        counter = Counter(count)
+        meter = Meter(count)
 
         async def handle(message: Any) -> None:
             await message.channel.basic_ack(message.delivery_tag, wait=False)
-            counter.seen()
+            meter.seen()
 
-        began = time.perf_counter()
         channel = await self._connection.channel()
         await channel.basic_qos(prefetch_count=500)
         for number in range(PARTITIONS):
             await channel.basic_consume(f"{name}/{number}", handle)
-        await counter.done.wait()
+        await meter.done.wait()
         await channel.basic_qos(prefetch_count=500)  # answered after all of them
-        took = time.perf_counter() - began
+        took = meter.took()
         await channel.close()
         return took
 
@@ -69,18 +67,17 @@ class RabbitPeers:
         name = await self._fresh()
         await self._publish(name, count)
         broker = RabbitBroker(self._url, logger=None, default_channel=Channel(prefetch_count=500))
-        counter = Counter(count)
+        meter = Meter(count)
 
         async def handle(body: dict[str, Any]) -> None:
-            counter.seen()
+            meter.seen()
 
         for number in range(PARTITIONS):
             queue = RabbitQueue(f"{name}/{number}", declare=False)
             broker.subscriber(queue, self._exchange(name))(handle)
-        began = time.perf_counter()
         await broker.start()
-        await counter.done.wait()
-        took = time.perf_counter() - began
+        await meter.done.wait()
+        took = meter.took()
         await broker.stop()
         return took
 
