@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +22,7 @@ from switchgear import (
 )
 from switchgear.contract.check.consumers import Consumer, read_consumers, write_consumer
 from switchgear.contract.codec import to_json, to_proto
-from switchgear.errors import UnreadableContract
+from switchgear.errors import OperationError, UnreadableContract
 from switchgear.testing import consuming, testing
 
 pytest_plugins = ["pytester"]
@@ -183,6 +184,36 @@ def test_the_file_keeps_the_others_and_adds(tmp_path: Path) -> None:
     with pytest.raises(UnreadableContract):
         write_consumer(path, web)
     assert path.read_text() == "x = 1\n"
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path, pytester: pytest.Pytester) -> None:
+    web = Consumer("web", "2", ("a.A.b",))
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "consumers.toml"):
+        with pytest.raises(OperationError, match="it cannot be written") as raised:
+            write_consumer(path, web)
+        assert raised.value.where == str(path)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    result = pytester.runpytest(
+        *("-p", "switchgear.testing.plugin", "--consumer", "web==2", "--consumes", str(tmp_path))
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *SG220*it cannot be written*"])
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "consumers.toml"
+    write_consumer(path, Consumer("web", "2", ("a.A.b",)))
+    before = path.read_bytes()
+    more = Consumer("web", "2", tuple(f"a.A.field_{number}" for number in range(9_999)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OperationError, match="it cannot be written"):
+            write_consumer(path, more)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
 
 
 def test_as_a_plugin(pytester: pytest.Pytester) -> None:

@@ -18,6 +18,7 @@ from typing import Final
 import pytest
 
 from switchgear.contract.check.consumers import Consumer, write_consumer
+from switchgear.errors import SwitchgearError
 from switchgear.testing.consuming import Consumed, consuming
 
 __all__ = ["pytest_addoption", "pytest_configure", "pytest_unconfigure"]
@@ -42,7 +43,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--consumes asks for --consumer NAME==VERSION.")
     path, consumer = Path(str(file)), Consumer(name, version, ())
     if not hasattr(config, "workerinput"):
-        write_consumer(path, consumer, anew=True)
+        try:
+            write_consumer(path, consumer, anew=True)
+        except SwitchgearError as error:
+            raise pytest.UsageError(f"{error}") from None
     stack = ExitStack()
     config.stash[_KEY] = (path, consumer, stack.enter_context(consuming()), stack)
 

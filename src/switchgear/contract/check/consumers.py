@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ import msgspec
 
 from switchgear.contract.check.finding import Finding, Severity
 from switchgear.contract.check.tables import read_tables
+from switchgear.contract.files import writing
 from switchgear.errors import UnreadableContract
 
 __all__ = ["Consumer", "concerning", "read_consumers", "write_consumer"]
@@ -75,23 +77,40 @@ def read_consumers(path: Path) -> list[Consumer]:
 def write_consumer(path: Path, consumer: Consumer, *, anew: bool = False) -> None:
     """Add what a consumer at a version consumes to a file; `anew` forgets what it said of it.
 
-    Several processes may write at once. Raises `UnreadableContract` for a file of another form.
+    Several processes may write at once. Raises `UnreadableContract` for a file of another form, and
+    `OperationError` for one that cannot be written: it then holds what it held.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        with suppress(ImportError):
-            import fcntl  # noqa: PLC0415 - not on Windows
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            with suppress(ImportError):
+                import fcntl  # noqa: PLC0415 - not on Windows
 
-            fcntl.flock(file, fcntl.LOCK_EX)
-        known = read_consumers(path) if path.stat().st_size else []
-        who = (consumer.name, consumer.version)
-        mine = [one for one in known if (one.name, one.version) == who and not anew]
-        consumes = {name for one in (*mine, consumer) for name in one.consumes}
-        rest = [one for one in known if (one.name, one.version) != who]
-        found = [*rest, replace(consumer, consumes=tuple(consumes))] if consumes else rest
-        text = "\n".join(map(_table, sorted(found, key=lambda one: (one.name, one.version))))
-        file.truncate(0)
-        file.write(text.encode())
+                fcntl.flock(file, fcntl.LOCK_EX)
+            _write(file, path, consumer, anew=anew)
+
+
+def _write(file: FileIO, path: Path, consumer: Consumer, *, anew: bool) -> None:
+    known = read_consumers(path) if path.stat().st_size else []
+    who = (consumer.name, consumer.version)
+    mine = [one for one in known if (one.name, one.version) == who and not anew]
+    consumes = {name for one in (*mine, consumer) for name in one.consumes}
+    rest = [one for one in known if (one.name, one.version) != who]
+    found = [*rest, replace(consumer, consumes=tuple(consumes))] if consumes else rest
+    text = "\n".join(map(_table, sorted(found, key=lambda one: (one.name, one.version))))
+    before = path.read_bytes()
+    try:
+        _replace(file, text.encode())
+    except OSError:  # the disk is full: what was there has fitted
+        with suppress(OSError):
+            _replace(file, before)
+        raise
+
+
+def _replace(file: FileIO, data: bytes) -> None:
+    file.truncate(0)
+    while data:  # without a buffer, a write may be of a part
+        data = data[file.write(data) :]
 
 
 def _table(consumer: Consumer) -> str:
