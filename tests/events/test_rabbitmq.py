@@ -455,20 +455,28 @@ async def test_records_of_a_new_ownership_come_after_it_was_told(url, opening):
     subscription = await broker.subscribe("g", [TOPIC])
     await receive(subscription, 1)
     member = subscription._ledger
-    tell, found = member._tell_all, member._owned[0]
+    found, read, changed = member._owned[0], member._read, member._changed
 
-    async def tell_late():
-        async with asyncio.timeout(5):
-            while not all(one.received for one in member._owned.values()):
+    async def read_ahead(claimed):
+        member._changed = lambda: None  # no beat is asked for
+        await read(claimed)
+        async with asyncio.timeout(20):
+            while not claimed.received:
                 await asyncio.sleep(0.01)
-        await tell()
+        member._changed = changed
+        changed()
 
-    member._tell_all = tell_late
-    polling = asyncio.create_task(subscription.poll(10, 10.0))
+    member._read = read_ahead
     await found.channel.close()
-    polled = await polling
-    assert polled.lost == polled.assigned.keys() == {Partition(TOPIC, 0)}
-    member._tell_all = tell
+    lost, assigned, deliveries = set(), {}, []
+    async with asyncio.timeout(30):
+        while not deliveries:
+            polled = await subscription.poll(10, 10.0)
+            lost |= polled.lost
+            assigned.update(polled.assigned)
+            deliveries += polled.deliveries
+    assert lost == assigned.keys() == {Partition(TOPIC, 0)}
+    assert [one.offset for one in deliveries] == list(assigned.values())
 
 
 async def test_a_subscribe_that_is_cancelled_leaves_no_member(url, opening, monkeypatch):

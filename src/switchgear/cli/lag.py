@@ -123,6 +123,8 @@ async def _subscription(broker: Broker, database: Database | None, group: _Group
         "parked": waiting.held,
         "parked_keys": waiting.held_keys,
     }
+    if found.silent:
+        row["silent"] = sorted(map(str, found.silent))
     if not broker.capabilities.exact_lag:
         row["estimate"] = True
     if progress.fresh_within is not None:
@@ -149,6 +151,8 @@ async def _has(database: Database, name: str) -> bool:
 
 def _remark(row: Mapping[str, Any]) -> str:
     said = ["about, as the broker says"] if row.get("estimate") else []
+    if row.get("silent"):
+        said.append(f"the broker does not answer for {', '.join(row['silent'])}")
     if row.get("stale"):
         said.append(f"stale: should be within {_age(row['fresh_within'])}")
     if row.get("stuck"):

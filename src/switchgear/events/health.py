@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from switchgear.database.port import DatabaseUnavailable
-from switchgear.events.brokers.port import Broker, BrokerUnavailable
+from switchgear.events.brokers.port import Broker, BrokerUnavailable, Partition
 from switchgear.events.consumer import Consumer
 from switchgear.events.parked import Parked
 from switchgear.events.progress import Progress, Seen, Verdict
@@ -148,7 +148,7 @@ class HealthCheck:
             parked_keys=parked.held_keys,
             blocked_keys=consumer.blocked(),
             running=consumer.running(),
-            error=consumer.error,
+            error=consumer.error or _unread(lag.silent),
             broken=consumer.broken,
             stuck=verdict.stuck,
             stale=verdict.stale,
@@ -183,3 +183,9 @@ class HealthCheck:
             "oldest": health.unpublished_age or 0.0,
         }
         emit(Signal(SignalKind.OUTBOX_BACKLOG, self._source, outbox))
+
+
+def _unread(silent: Collection[Partition]) -> str | None:
+    if not silent:
+        return None
+    return f"the broker does not answer for {', '.join(sorted(map(str, silent)))}"

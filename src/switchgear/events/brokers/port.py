@@ -132,6 +132,9 @@ class Lag:
     oldest: float | None
     """Age in seconds of the oldest event that is not committed; None if there is none, or if the
     broker does not know (`Capabilities.exact_lag`)."""
+    silent: frozenset[Partition] = frozenset()
+    """Partitions of which the broker tells nothing at present: they are not in the numbers, and
+    nobody can read them."""
 
 
 @dataclass(frozen=True, slots=True)

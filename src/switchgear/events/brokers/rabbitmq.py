@@ -30,6 +30,7 @@ from switchgear.events.brokers.port import (
     Partition,
     Record,
 )
+from switchgear.events.brokers.rabbitmq_asking import unanswered
 from switchgear.events.brokers.rabbitmq_client import (
     LOGGER,
     RabbitSettings,
@@ -39,11 +40,11 @@ from switchgear.events.brokers.rabbitmq_client import (
 )
 from switchgear.events.brokers.rabbitmq_group import (
     EVERYBODY,
-    PREFETCH,
     Asked,
     Counted,
     RabbitMember,
 )
+from switchgear.events.brokers.rabbitmq_owned import PREFETCH
 from switchgear.events.brokers.rabbitmq_publisher import Link, RabbitPublisher
 from switchgear.model.outcome import Reason, Unknown
 
@@ -170,7 +171,8 @@ class RabbitBroker:
     async def lag(self, group: str, topics: Sequence[str]) -> Lag:
         """Return how far `group` is behind; nothing, if it was never declared.
 
-        A queue tells what waits in it, and the owner of a partition what it has not committed.
+        A queue tells what waits in it, and the owner of a partition what it has not committed. One
+        without a leader tells nothing: its partition is `silent`.
         """
         if not topics:
             await self._link.connection()
@@ -182,7 +184,7 @@ class RabbitBroker:
         ]
         until = time.monotonic() + _ASK_MOST
         while True:
-            found, missing = await self._count(group, partitions)
+            found, missing, empty = await self._count(group, partitions)
             if not missing:
                 break
             if time.monotonic() > until:
@@ -190,7 +192,8 @@ class RabbitBroker:
                 raise BrokerUnavailable(f"{group}: the owner of {names} does not tell its lag")
         events = sum(count for count, _ in found)
         oldest = min((at for _, at in found if at is not None), default=None)
-        return Lag(events, None if oldest is None or not events else max(0.0, time.time() - oldest))
+        age = None if oldest is None or not events else max(0.0, time.time() - oldest)
+        return Lag(events, age, await self._silent(group, empty))
 
     async def close(self) -> None:
         """Leave every group and close the connections. Closing twice is allowed."""
@@ -281,10 +284,14 @@ class RabbitBroker:
 
     async def _count(
         self, group: str, partitions: Sequence[Partition]
-    ) -> tuple[list[tuple[int, float | None]], Collection[Partition]]:
-        """Return events and first publish of each partition, and the partitions nobody told of."""
+    ) -> tuple[list[tuple[int, float | None]], Collection[Partition], Sequence[Partition]]:
+        """Return events and first publish of each partition, and the partitions nobody told of.
+
+        With those that nobody reads and that have no events, as far as RabbitMQ says.
+        """
         found: list[tuple[int, float | None]] = []
         owned: set[Partition] = set()
+        empty: list[Partition] = []
         for partition, (events, consumers) in (await self._waiting(group, partitions)).items():
             if consumers:
                 owned.add(partition)
@@ -295,12 +302,22 @@ class RabbitBroker:
                     owned.add(partition)  # somebody has it by now
                 else:
                     found.append((events, at))
+            else:
+                empty.append(partition)
         if owned:
             for partition, events, at in await self._ask(group, owned):
                 if partition in owned:
                     owned.discard(partition)
                     found.append((events, at))
-        return found, owned
+        return found, owned, empty
+
+    async def _silent(self, group: str, empty: Sequence[Partition]) -> frozenset[Partition]:
+        """Return those of which RabbitMQ says the same because their queue does not answer."""
+        if not empty:
+            return frozenset()
+        queues = {self._settings.queue(group, partition): partition for partition in empty}
+        silent = await unanswered(self._settings, list(queues), within=_PEEK)
+        return frozenset(queues[one] for one in silent)
 
     async def _waiting(
         self, group: str, partitions: Sequence[Partition]

@@ -16,6 +16,8 @@ RabbitMQ knows nothing of partitions, so the rules of `group.py` decide and Rabb
 - Whoever reads a queue takes `PREFETCH` records, always. What a reader gives back, RabbitMQ puts
   behind what others gave back before, so one that took fewer would turn the two around (seen on
   3.10); nobody leaves anything behind who takes as many as the one before.
+- What is owned is read once its queue answers (`rabbitmq_asking.py`), beside the beats. One that
+  does not stays its owner's, counts in his share, and is asked again now and then.
 """
 
 from __future__ import annotations
@@ -23,10 +25,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -35,32 +35,35 @@ from switchgear.errors import BrokerError
 from switchgear.events.brokers.group import Beat, Lease, Member, plan
 from switchgear.events.brokers.leased import LeasedSubscription
 from switchgear.events.brokers.port import BrokerUnavailable, Delivery, Partition
+from switchgear.events.brokers.rabbitmq_asking import unanswered
 from switchgear.events.brokers.rabbitmq_client import (
     LOGGER,
     RabbitSettings,
     connect,
-    delivery_of,
     import_aiormq,
     open_channel,
     talking,
 )
+from switchgear.events.brokers.rabbitmq_owned import Owned
 from switchgear.events.brokers.rabbitmq_publisher import Link
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractConnection, DeliveredMessage
     from aiormq.channel import Channel
 
-__all__ = ["EVERYBODY", "PREFETCH", "Asked", "Counted", "Here", "Left", "RabbitMember", "heartbeat"]
+__all__ = ["EVERYBODY", "Asked", "Counted", "Here", "Left", "RabbitMember", "heartbeat"]
 
 T = TypeVar("T")
 
-PREFETCH: Final = 500
-"""Records of a partition that its owner holds at most and has not acknowledged. Never to become
-less: see above."""
 EVERYBODY: Final = "everybody"
 """The routing key on a group's exchange of what is for all members; another one is a queue."""
 _ALIVE: Final = float("inf")
 _CLOSE: Final = 5.0
+_PATIENCE: Final = 5.0
+"""Seconds within which a queue has to answer before it is read."""
+_AGAIN: Final = 1.0
+_AGAIN_MOST: Final = 30.0
+"""Seconds after which one that did not is asked again."""
 _PAUSE: Final = 0.05
 _PAUSE_MOST: Final = 2.0
 _TELL: Final = 0.3
@@ -95,23 +98,6 @@ class Counted(msgspec.Struct, tag="counted", frozen=True):
 
 
 _NEWS: Final = msgspec.json.Decoder(Here | Left | Asked)
-
-
-@dataclass(slots=True, eq=False)
-class _Owned:
-    partition: Partition
-    generation: int
-    channel: Channel
-    base: int
-    """The offset of the first delivery; their tags count from 1."""
-    told: bool = False
-    """Whether a beat has told the subscription of it. Before that it may still know the former
-    ownership of this partition, and would take these records for that one's."""
-    received: int = 0
-    acknowledged: int = 0
-    waiting: deque[Delivery] = field(default_factory=deque)
-    published: deque[float] = field(default_factory=deque)
-    """Of what is not acknowledged."""
 
 
 def heartbeat(lease: float) -> int:
@@ -152,13 +138,16 @@ class RabbitMember:
         self._voice: Channel | None = None
         self._me = ""
         self._others: dict[str, Here] = {}
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, Owned] = {}
         self._generation = 0
         self._epoch = 0
         self._lost = False
         self._joined = False
         self._failures = 0
         self._waking = False
+        self._trouble: BrokerUnavailable | None = None
+        """What went wrong when a partition was to be read."""
+        self._beginning: set[asyncio.Task[None]] = set()
         self._background: set[asyncio.Task[Any]] = set()
 
     # the view
@@ -205,24 +194,22 @@ class RabbitMember:
             # heard by RabbitMQ now, so it does not end this connection within two heartbeats
             async with talking(f"beating as {self.group}", within=2.0 * self._beat):
                 await control.queue_declare(self._me, passive=True)
+            if self._trouble is not None:
+                raise self._trouble
             self._failures = 0
             await self._tell_all()
             return await self._claim_due()
         except (BrokerUnavailable, BrokerError) as error:
             had = bool(self._owned) or self._lost
             await self._disconnect()
-            self._lost = False
+            self._lost, self._trouble = False, None
             if had:
                 return self._nothing()  # that is told first
             self._failures += 1
             if not self._joined:
                 raise
             # what was refused later, say while RabbitMQ starts, is tried again for ever
-            away = (
-                error
-                if isinstance(error, BrokerUnavailable)
-                else BrokerUnavailable(str(error), cause=error)
-            )
+            away = _away(error)
             self.subscription.fail(away)
             raise away from error
 
@@ -232,10 +219,7 @@ class RabbitMember:
         """Acknowledge everything below the positions; return the partitions that are lost."""
         # the driver closes a channel whose question is cancelled, and all would be read again
         done = await asyncio.gather(
-            *(
-                asyncio.shield(self._do(self._acknowledge(self._owned.get(part), *place)))
-                for part, *place in positions.values()
-            )
+            *(asyncio.shield(self._do(self._acknowledge(*place))) for place in positions.values())
         )
         return [partition for partition, kept in zip(positions, done, strict=True) if not kept]
 
@@ -308,6 +292,9 @@ class RabbitMember:
         connection, self._connection = self._connection, None
         self._control = None
         self._owned.clear()
+        for task in self._beginning:
+            task.cancel()
+        await asyncio.gather(*self._beginning, return_exceptions=True)
         if connection is not None and not connection.is_closed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE):
@@ -320,7 +307,7 @@ class RabbitMember:
             self._lost = True
             self._changed()
 
-    def _on_channel_lost(self, part: int, found: _Owned) -> None:
+    def _on_channel_lost(self, part: int, found: Owned) -> None:
         if self._owned.get(part) is found:
             del self._owned[part]
             self._changed()
@@ -406,18 +393,29 @@ class RabbitMember:
         members = [Member(one.member, one.topics, _ALIVE) for one in self._others.values()]
         due = plan(members, leases, self._me, self._topics, now=0.0, lease=_ALIVE)
         claims = [part for part in due.leases if part not in self._owned]
-        claimed = [await self._claim(part) for part in claims]
-        if any(claimed):
+        claimed = [one for part in claims if (one := await self._claim(part)) is not None]
+        if claimed:
             await self._tell_all()
+            self._begin(claimed)
+        # nothing was read of these: nobody has anything to finish
+        unread = [
+            part
+            for part, found in self._owned.items()
+            if found.partition in due.excess and not found.reading
+        ]
+        if unread:
+            await self.leave(unread)
         owned = {}
         for part, found in self._owned.items():
-            found.told = True
-            owned[found.partition] = part, found.generation, found.base
-        settled = due.settled and all(claimed) and len(owned) == len(due.owned)
+            if found.reading:
+                found.told = True
+                owned[found.partition] = part, found.generation, found.base
+        kept = len(self._owned) == len(due.owned) - len(unread)
+        settled = due.settled and len(claimed) == len(claims) and kept
         return Beat(owned, due.excess & owned.keys(), settled, epoch)
 
-    async def _claim(self, part: int) -> bool:
-        """Try to become the owner of a partition, and begin to read it."""
+    async def _claim(self, part: int) -> Owned | None:
+        """Try to become the owner of a partition."""
         if self._connection is None:
             raise BrokerUnavailable(f"{self.group}: the connection to RabbitMQ was lost")
         partition = self._partitions[part]
@@ -430,33 +428,82 @@ class RabbitMember:
                 )
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, known.ChannelLockedResource):
-                return False  # another's, who has not told yet, or whose end is not noticed yet
+                return None  # another's, who has not told yet, or whose end is not noticed yet
             raise
         self._generation += 1
         base = int(time.time() * 1000) << _PER_MILLISECOND
-        found = self._owned[part] = _Owned(partition, self._generation, channel, base)
+        queue = self._settings.queue(self.group, partition)
+        found = self._owned[part] = Owned(partition, queue, self._generation, channel, base)
         channel.closing.add_done_callback(lambda _: self._on_channel_lost(part, found))
         # its queue was deleted; not awaited, because the answer comes through who calls this
         channel.on_consumer_cancel_callbacks.add(lambda _: self._do(channel.close()))
+        return found
 
-        async def arrived(message: DeliveredMessage) -> None:
-            offset = base + found.received
-            found.received += 1
-            delivery = delivery_of(partition, offset, message)
-            found.waiting.append(delivery)
-            found.published.append(delivery.published)
-            self._wake_soon()
+    # reading
 
+    def _begin(self, claimed: Sequence[Owned]) -> None:
+        task = asyncio.create_task(self._read_all(claimed), name=f"begin {self.group}")
+        self._beginning.add(task)
+        task.add_done_callback(self._begun)
+
+    def _begun(self, task: asyncio.Task[None]) -> None:
+        self._beginning.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self.subscription.fail(error)  # a bug: say so there
+
+    async def _read_all(self, claimed: Sequence[Owned]) -> None:
+        """Begin to read what was claimed, each partition once its queue answers.
+
+        Beside the beats: a queue that does not answer costs nobody the others.
+        """
+        pause = _AGAIN
+        while claimed := [one for one in claimed if one in self._owned.values()]:
+            try:
+                silent = await unanswered(
+                    self._settings, [one.queue for one in claimed], within=_PATIENCE
+                )
+            except (BrokerUnavailable, BrokerError) as error:
+                self.subscription.fail(_away(error))
+            else:
+                for one in claimed:
+                    self._tell_silence(one, silent=one.queue in silent)
+                    if one.queue not in silent:
+                        await self._read(one)
+            claimed = [one for one in claimed if not one.reading]
+            if claimed:
+                await asyncio.sleep(pause)
+                pause = min(2.0 * pause, _AGAIN_MOST)
+
+    async def _read(self, found: Owned) -> None:
         try:
-            async with talking(f"reading {partition} as {self.group}"):
-                await channel.basic_qos(prefetch_count=PREFETCH)
-                await channel.basic_consume(self._settings.queue(self.group, partition), arrived)
+            await found.read(self.group, self._wake_soon)
+        except BrokerUnavailable as error:
+            # without its channel it is claimed again
+            LOGGER.info("%s: %s is read later: %s", self.group, found.partition, error)
         except BrokerError as error:
-            if isinstance(error.__cause__, known.ChannelNotFoundEntity):
-                # deleted: the next beat connects and declares it again
-                raise BrokerUnavailable(str(error), cause=error) from error
-            raise
-        return True
+            # say the queue was deleted: the next beat connects and declares it again
+            self._trouble = _away(error)
+        self._changed()
+
+    def _tell_silence(self, found: Owned, *, silent: bool) -> None:
+        if silent == found.silent:
+            return
+        found.silent = silent
+        if silent:
+            LOGGER.warning(
+                "%s: the queue %s does not answer, so nobody reads %s; other partitions go on",
+                self.group,
+                found.queue,
+                found.partition,
+            )
+        else:
+            LOGGER.warning("%s: the queue %s answers again", self.group, found.queue)
+
+    async def _acknowledge(self, part: int, generation: int, position: int) -> bool:
+        found = self._owned.get(part)
+        if found is None or found.generation != generation:
+            return False
+        return await found.acknowledge(self.group, position)
 
     def _wake_soon(self) -> None:
         """Wake whoever polls, once for all that arrived in this turn of the loop."""
@@ -468,28 +515,6 @@ class RabbitMember:
         self._waking = False
         self.subscription.notice()
 
-    async def _acknowledge(self, found: _Owned | None, generation: int, position: int) -> bool:
-        """Acknowledge what is below `position`; False if the partition is lost."""
-        if found is None or found.generation != generation:
-            return False
-        tag = min(position - found.base, found.received)
-        if tag <= found.acknowledged:
-            return True
-        channel = found.channel
-        try:
-            async with talking(f"committing {found.partition} as {self.group}"):
-                await channel.basic_ack(tag, multiple=True, wait=False)
-                # answered after the acknowledgement was carried out, or not at all
-                await channel.basic_qos(prefetch_count=PREFETCH)
-        except BrokerUnavailable:
-            if channel.is_closed:
-                return False
-            raise
-        while found.acknowledged < tag:
-            found.acknowledged += 1
-            found.published.popleft()
-        return True
-
     # lag
 
     async def _answer(self, to: str, number: str | None) -> None:
@@ -498,7 +523,9 @@ class RabbitMember:
 
         # whoever asked asks again
         with suppress(BrokerUnavailable, BrokerError):
-            counted = await asyncio.gather(*(self._count(one) for one in self._owned.values()))
+            counted = await asyncio.gather(
+                *(one.count() for one in self._owned.values() if one.reading)
+            )
             async with talking(f"telling the lag of {self.group}"):
                 voice = await self._speaking()
                 await voice.basic_publish(
@@ -508,14 +535,9 @@ class RabbitMember:
                     properties=Basic.Properties(correlation_id=number),
                 )
 
-    async def _count(self, found: _Owned) -> tuple[Partition, int, float | None]:
-        """Return how many events wait in the queue or are not acknowledged: never too few."""
-        async with talking(f"counting {found.partition}"):
-            waiting = await found.channel.queue_declare(
-                self._settings.queue(self.group, found.partition), passive=True
-            )
-            # what had left the queue when it was counted has arrived before this answer
-            await found.channel.basic_qos(prefetch_count=PREFETCH)
-        events = (waiting.message_count or 0) + found.received - found.acknowledged
-        oldest = found.published[0] if found.published else (time.time() if events else None)
-        return found.partition, events, oldest
+
+def _away(error: BrokerUnavailable | BrokerError) -> BrokerUnavailable:
+    """Return what is raised for an error after the start: what was refused is tried again."""
+    if isinstance(error, BrokerUnavailable):
+        return error
+    return BrokerUnavailable(str(error), cause=error)
