@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -51,9 +52,10 @@ from switchgear.app.callee import ServiceNotRunning
 from switchgear.app.resources import InjectionError
 from switchgear.app.runtime import Runtime
 from switchgear.config import Config, load, without_file
-from switchgear.errors import ConfigError, OperationError
+from switchgear.errors import BrokerError, ConfigError, OperationError
 from switchgear.events.brokers.port import BrokerUnavailable
 from switchgear.events.bus import Health as EventHealth
+from switchgear.model.outcome import Reason, Unknown
 from switchgear.testing import testing
 
 
@@ -649,6 +651,10 @@ async def test_a_database_that_is_gone_is_not_ready(
     await runtime.stop()
 
 
+async def _raise(error: Exception) -> EventHealth:
+    raise error
+
+
 async def test_a_service_whose_events_meet_a_bug_is_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,6 +677,20 @@ async def test_a_service_whose_events_meet_a_bug_is_not_ready(
         monkeypatch.setattr(runtime.bus, "health", away)
         assert "sesame" not in (await client.get("/readyz")).text
         assert runtime.health.details == {"broker": "db://u:***@h is away"}
+
+        for error, says in (
+            (BrokerError("you may not."), "you may not"),
+            (Unknown("perhaps", reason=Reason.TIMEOUT), "perhaps"),
+        ):
+            monkeypatch.setattr(runtime.bus, "health", partial(_raise, error))
+            assert (await client.get("/readyz")).json()["parts"] == {"database": "ok"}
+            assert says in str(runtime.health.details["broker"])
+        monkeypatch.setattr(runtime.bus, "health", partial(_raise, LookupError("a bug")))
+        answer = await client.get("/readyz")
+        assert answer.json()["parts"] == {"database": "ok", "events": "LookupError: a bug"}
+        assert answer.status_code == 503
+        monkeypatch.setattr(runtime.bus, "health", partial(_raise, DatabaseUnavailable("gone")))
+        assert "gone" in (await client.get("/readyz")).json()["parts"]["database"]
         monkeypatch.undo()
         assert (await client.get("/readyz")).json()["parts"] == {"database": "ok"}
     await runtime.stop()

@@ -9,7 +9,8 @@ import pytest
 from botocore import exceptions
 from botocore.awsrequest import AWSResponse
 
-from switchgear.events.brokers.port import BrokerUnavailable
+from switchgear.events.brokers.port import BrokerUnavailable, Record
+from switchgear.events.brokers.sqs import SqsBroker
 from switchgear.events.brokers.sqs_client import SqsClient, SqsSettings
 from switchgear.events.brokers.sqs_group import SqsSubscription
 from switchgear.events.brokers.sqs_queues import Queue
@@ -166,6 +167,51 @@ class Handing:
     async def call(self, operation, **arguments):
         self.back.append((operation, arguments["QueueUrl"], arguments["Entries"]))
         return {}
+
+
+class Silent:
+    """Answers without a word on some of what it was given."""
+
+    def __init__(self, *named):
+        self.named = named
+
+    async def call(self, operation, **arguments):
+        if operation == "list_queues":
+            return {"QueueUrls": [f"{URL}/t--g.fifo"]}
+        if operation == "get_queue_attributes":
+            return {"Attributes": {}}
+        return {"Successful": [{"Id": one} for one in self.named]}
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("named", ["", "02", "1"])
+async def test_what_the_answer_does_not_name_is_not_sent_for_certain(named):
+    broker = SqsBroker(SqsSettings("eu-west-1"))
+    broker._client = broker._queues._client = Silent(*named)
+    batch = [Record("t", key, {}, b"x") for key in "abc"]
+    with pytest.raises(Unknown, match="does not say whether it has an event"):
+        await broker.publish(batch)
+    broker._client.named = "012"
+    await broker.publish(batch)
+
+
+async def test_what_the_answer_does_not_name_is_not_deleted_for_certain():
+    handing = Handing()
+    queues = [Queue("full", "t", 1_000, 1.0)]
+    subscription = SqsSubscription(handing, "g", queues, lease=60.0, wait=0, closed=lambda _: None)
+    await subscription.start()
+    ((partition, position),) = (await subscription.poll(10, 1.0)).assigned.items()
+    subscription._client = Silent()
+    with pytest.raises(BrokerUnavailable, match="does not say what became of it"):
+        await subscription.commit({partition: position + 1})
+    assert subscription.owns(partition)
+    subscription._client = Silent("0")
+    await subscription.commit({partition: position + 1})
+    assert not subscription.owns(partition)
+    subscription._client = handing
+    await subscription.close()
 
 
 async def test_a_subscription_that_is_cancelled_gives_back_what_it_has_received():

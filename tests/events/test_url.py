@@ -87,6 +87,13 @@ def test_what_is_not_ours_in_the_url_is_the_drivers():
     assert broker._options["command_timeout"] == 5.0
 
 
+@pytest.mark.parametrize(("url", "patience"), [("sqs://a", 5), ("sqs://a?wait=20", 20.0)])
+def test_sqs_waits_for_no_longer_than_its_driver(url, patience):
+    with pytest.raises(UnsupportedBroker, match="no request would outlast a quiet moment"):
+        broker_of(url, {"read_timeout": patience})
+    broker_of(url, {"read_timeout": patience + 1})
+
+
 def test_options_are_in_the_query():
     broker = broker_of("sqlite:///a.db?partitions=3&retention=3600&synchronous=normal")
     assert not broker.capabilities.durable

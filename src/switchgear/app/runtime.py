@@ -30,10 +30,11 @@ from switchgear.app.transaction import Transaction
 from switchgear.config import Config, ServiceConfig, load, masked
 from switchgear.contract.message import Message
 from switchgear.database.joined import database_of, is_database, joined
-from switchgear.database.port import Database
+from switchgear.database.port import Database, DatabaseUnavailable
 from switchgear.database.port import Transaction as DatabaseTransaction
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import (
+    BrokerError,
     ConfigError,
     DeclarationError,
     MissingExtra,
@@ -42,6 +43,7 @@ from switchgear.errors import (
 from switchgear.events.brokers.port import BrokerUnavailable
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
+from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 from switchgear.policy.admission import Admission
 from switchgear.serve.cors import Cors
@@ -344,37 +346,53 @@ class Runtime:
         The database decides, and whether events are handled at all: a consumer that a defect keeps
         from working is no place to send work to. A broker that is away is none: events wait. Nor is
         a subscription that is stuck or stale: it is told, and shutting the doors would not help it.
+        What a broker refuses to tell, or does not tell in time, is told as well.
         """
         health = self.health
         try:
             async with asyncio.timeout(_PROBE):
                 await self._probe()
-                health.parts["database"] = "ok"
-                bus = await self.bus.health()
-                health.parts.pop("events", None)
-                if bus.broken:
-                    health.parts["events"] = masked(bus.broken)
-                health.details = {
-                    "unpublished": bus.unpublished,
-                    "unpublished_age": bus.unpublished_age,
-                    "relay": masked(bus.error or "ok"),
-                    "subscriptions": {
-                        name: {
-                            "lag": one.lag,
-                            "oldest": one.oldest,
-                            "parked": one.parked,
-                            "parked_keys": one.parked_keys,
-                            "stuck": one.stuck,
-                            "stale": one.stale,
-                            "error": one.error and masked(one.error),
-                        }
-                        for name, one in bus.subscriptions.items()
-                    },
-                }
-        except BrokerUnavailable as error:
-            health.details = {"broker": masked(error.what)}
         except Exception as error:  # noqa: BLE001  whatever it is: the database does not answer
             health.parts["database"] = masked(f"{type(error).__name__}: {error}")
+            return
+        health.parts["database"] = "ok"
+        try:
+            async with asyncio.timeout(_PROBE):
+                await self._look_at_events()
+        except DatabaseUnavailable as error:
+            health.parts["database"] = masked(f"{type(error).__name__}: {error}")
+        except (BrokerUnavailable, Unknown) as error:
+            health.details = {"broker": masked(error.what)}
+        except BrokerError as error:
+            health.details = {"broker": masked(str(error))}
+        except TimeoutError:
+            health.details = {"events": f"not told within {_PROBE:g} s"}
+        except Exception as error:  # noqa: BLE001  a defect: it is told as one
+            health.parts["events"] = masked(f"{type(error).__name__}: {error}")
+
+    async def _look_at_events(self) -> None:
+        health = self.health
+        bus = await self.bus.health()
+        health.parts.pop("events", None)
+        if bus.broken:
+            health.parts["events"] = masked(bus.broken)
+        health.details = {
+            "unpublished": bus.unpublished,
+            "unpublished_age": bus.unpublished_age,
+            "relay": masked(bus.error or "ok"),
+            "subscriptions": {
+                name: {
+                    "lag": one.lag,
+                    "oldest": one.oldest,
+                    "parked": one.parked,
+                    "parked_keys": one.parked_keys,
+                    "stuck": one.stuck,
+                    "stale": one.stale,
+                    "error": one.error and masked(one.error),
+                }
+                for name, one in bus.subscriptions.items()
+            },
+        }
 
     async def _probe(self) -> None:
         """Ask the database something."""

@@ -1,20 +1,31 @@
-"""Publishes that wait at the same time share one commit of the log."""
+"""Publishes that wait at the same time share one commit of the log.
+
+A commit is all or nothing, and so one record that is refused would fail everybody's. Whose it is
+shows when the calls are tried again in halves, in their order: that call is refused, and the others
+are done. What may pass is given to all who come after as well: a broker that is away, or does not
+say whether it has what it was given. Whoever repeats is then overtaken by nobody.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
-from switchgear.events.brokers.port import Record, RecordTooLarge
+from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
+from switchgear.model.outcome import Unavailable, Unknown
 
 __all__ = ["Batching", "check_size"]
 
 _GROUP: Final = 2_000
+_Calls: TypeAlias = Sequence[tuple[Sequence[Record], asyncio.Future[None]]]
 
 
 class Batching:
-    """Calls `append` with the records of whoever waits; one call runs at a time."""
+    """Calls `append` with the records of whoever waits; one call runs at a time.
+
+    `append` does all or nothing, unless it raises `Unknown`.
+    """
 
     def __init__(self, append: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
         self._append = append
@@ -37,22 +48,44 @@ class Batching:
     async def _work(self) -> None:
         while self._pending:
             batch: list[tuple[Sequence[Record], asyncio.Future[None]]] = []
-            records: list[Record] = []
-            while self._pending and len(records) < _GROUP:
-                some, done = self._pending.pop(0)
-                batch.append((some, done))
-                records += some
-            try:
-                await self._append(records)
-            except Exception as error:  # noqa: BLE001  each publisher gets it
-                for _, done in batch:
-                    if not done.done():
-                        done.set_exception(error)
-                continue
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None)
+            size = 0
+            while self._pending and size < _GROUP:
+                batch.append(self._pending.pop(0))
+                size += len(batch[-1][0])
+            await self._serve(batch)
         self._publishing = None
+
+    async def _serve(self, batch: _Calls) -> None:
+        """Append for all of `batch`, and tell each call how it ended."""
+        waiting = [batch]
+        while waiting:
+            calls = waiting.pop(0)
+            try:
+                await self._append([record for records, _ in calls for record in records])
+            except (Unavailable, Unknown) as error:
+                _end(calls, error)
+                first = BrokerUnavailable(f"not tried, after {error.what}", cause=error)
+                for rest in waiting:
+                    _end(rest, first)
+                return
+            except Exception as error:  # noqa: BLE001  whoever asked for it gets it
+                if len(calls) == 1:
+                    _end(calls, error)
+                else:
+                    middle = len(calls) // 2
+                    waiting[:0] = [calls[:middle], calls[middle:]]
+            else:
+                _end(calls, None)
+
+
+def _end(calls: _Calls, error: Exception | None) -> None:
+    for _, done in calls:
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
 
 def check_size(records: Sequence[Record], limit: int) -> None:

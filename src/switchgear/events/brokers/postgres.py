@@ -115,6 +115,13 @@ class PostgresBroker:
     async def publish(self, records: Sequence[Record]) -> None:
         """Append `records`; those of concurrent calls share a commit."""
         check_size(records, self._max_bytes)
+        for record in records:
+            if record.key is not None and "\0" in record.key:
+                raise BrokerError(
+                    f"an event for {record.topic} has a key with the character NUL, which "
+                    "PostgreSQL does not take.",
+                    fix="Use a key without it.",
+                )
         if records:
             await self._batching.publish(records)
 

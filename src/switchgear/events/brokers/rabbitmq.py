@@ -67,6 +67,7 @@ _CURRENT: Final = re.compile(r"current is .*switchgear\.unheard-of-(\d+)'")
 _ASK: Final = 1.0
 _ASK_MOST: Final = 10.0
 _PEEK: Final = 2.0
+_ASKED: Final = 30.0
 
 
 class RabbitBroker:
@@ -107,6 +108,8 @@ class RabbitBroker:
         self._peeking = asyncio.Lock()
         self._next = itertools.count()
         self._warned: set[str] = set()
+        self._asking: dict[str, tuple[float, asyncio.Task[frozenset[str]]]] = {}
+        """By group: which queues do not answer, and until when that is not asked again."""
         self._subscriptions: set[LeasedSubscription] = set()
 
     async def publish(self, records: Sequence[Record]) -> None:
@@ -197,6 +200,10 @@ class RabbitBroker:
 
     async def close(self) -> None:
         """Leave every group and close the connections. Closing twice is allowed."""
+        asking = [task for _, task in self._asking.values()]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
         async with AsyncExitStack() as ending:  # each of them, whatever fails
             ending.push_async_callback(self._link.close)
             ending.push_async_callback(self._publisher.close)
@@ -312,12 +319,24 @@ class RabbitBroker:
         return found, owned, empty
 
     async def _silent(self, group: str, empty: Sequence[Partition]) -> frozenset[Partition]:
-        """Return those of which RabbitMQ says the same because their queue does not answer."""
+        """Return those of which RabbitMQ says the same because their queue does not answer.
+
+        As of half a minute ago at most. Who does not wait for the answer finds it the next time.
+        """
         if not empty:
             return frozenset()
         queues = {self._settings.queue(group, partition): partition for partition in empty}
-        silent = await unanswered(self._settings, list(queues), within=_PEEK)
-        return frozenset(queues[one] for one in silent)
+        until, task = self._asking.get(group, (0.0, None))
+        if task is None or time.monotonic() > until:
+            work = unanswered(self._settings, list(queues), within=_PEEK)
+            task = asyncio.create_task(work, name=f"asking the queues of {group}")
+            self._asking[group] = time.monotonic() + _ASKED, task
+        try:
+            silent = await asyncio.shield(task)
+        except (BrokerUnavailable, BrokerError):
+            self._asking.pop(group, None)
+            raise
+        return frozenset(queues[one] for one in silent & queues.keys())
 
     async def _waiting(
         self, group: str, partitions: Sequence[Partition]

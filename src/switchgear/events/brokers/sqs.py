@@ -13,8 +13,8 @@ SQS has no topics, no partitions and no log. So:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.batching import check_size
@@ -31,8 +31,10 @@ from switchgear.events.brokers.sqs_queues import KEPT, Queue, SqsQueues
 from switchgear.events.brokers.sqs_wire import Message, message_of, waves
 from switchgear.model.outcome import Reason, Unknown
 
-__all__ = ["SqsBroker"]
+__all__ = ["WAIT", "SqsBroker"]
 
+WAIT: Final = 5
+"""Seconds for which a request waits for messages, unless the URL says otherwise."""
 _BATCH_BYTES: Final = 1_048_576
 _SIDE_BY_SIDE: Final = 8
 
@@ -52,7 +54,7 @@ class SqsBroker:
         *,
         create: bool = False,
         discover: float = 5.0,
-        wait: int = 5,
+        wait: int = WAIT,
         max_bytes: int = 250_000,
     ) -> None:
         self.capabilities = Capabilities(
@@ -155,8 +157,20 @@ class SqsBroker:
                 QueueUrl=queue.url,
                 Entries=[message.entry(number) for number, message in enumerate(messages)],
             )
-        failed = [failed_entry(entry, "send an event") for entry in answer.get("Failed", [])]
-        _raise([*failed, *[None] * (len(messages) - len(failed))])
+        taken = {entry["Id"] for entry in answer.get("Successful", [])}
+        failed = {entry["Id"]: entry for entry in answer.get("Failed", [])}
+        _raise(
+            [
+                None if number in taken else _not_taken(failed.get(number))
+                for number in map(str, range(len(messages)))
+            ]
+        )
+
+
+def _not_taken(entry: Mapping[str, Any] | None) -> Exception | None:
+    if entry is not None:
+        return failed_entry(entry, "send an event")
+    return Unknown("SQS does not say whether it has an event", reason=Reason.SERVER_ERROR)
 
 
 def _raise(done: Sequence[BaseException | None]) -> None:

@@ -44,6 +44,7 @@ __all__ = ["SqsSubscription"]
 
 _CERTAIN: Final = 0.8
 """The part of a lease during which its owner acts on it without asking again."""
+_UNNAMED: Final = {"Code": "no answer", "Message": "SQS does not say what became of it"}
 _REQUESTS: Final = 4
 """Requests for messages of one queue that run side by side, while they come back full."""
 
@@ -367,7 +368,10 @@ class SqsSubscription:
     async def _each(
         self, operation: str, batch: Sequence[_Out], visibility: int | None = None
     ) -> dict[_Out, Mapping[str, Any]]:
-        """Do one thing to messages of one queue; return those for which it failed, and how."""
+        """Do one thing to messages of one queue; return those for which it failed, and how.
+
+        What the answer does not name has failed too.
+        """
         more = {} if visibility is None else {"VisibilityTimeout": visibility}
         answer = await self._client.call(
             operation,
@@ -377,7 +381,13 @@ class SqsSubscription:
                 for number, one in enumerate(batch)
             ],
         )
-        return {batch[int(entry["Id"])]: entry for entry in answer.get("Failed", [])}
+        failed = {entry["Id"]: entry for entry in answer.get("Failed", [])}
+        done = {entry["Id"] for entry in answer.get("Successful", [])}
+        return {
+            one: failed.get(number, _UNNAMED)
+            for number, one in zip(map(str, range(len(batch))), batch, strict=True)
+            if number not in done
+        }
 
 
 def _out(queue: Queue, message: Mapping[str, Any], certain: float, gone: float) -> _Out:

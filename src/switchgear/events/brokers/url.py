@@ -259,7 +259,7 @@ def _rabbitmq(url: str, native: Options) -> Broker:
 
 
 def _sqs(url: str, native: Options) -> Broker:
-    from switchgear.events.brokers.sqs import SqsBroker  # noqa: PLC0415  as above
+    from switchgear.events.brokers.sqs import WAIT, SqsBroker  # noqa: PLC0415  as above
     from switchgear.events.brokers.sqs_client import SqsSettings  # noqa: PLC0415
 
     known: Known = {
@@ -278,6 +278,13 @@ def _sqs(url: str, native: Options) -> Broker:
     if not region:
         raise UnsupportedBroker("the broker's URL names no region.", fix="Write sqs://eu-west-1.")
     reach: Options = {name: options.pop(name) for name in _SQS_REACH & options.keys()}
+    patience, wait = native.get("read_timeout"), options.get("wait", WAIT)
+    if isinstance(patience, int | float) and patience <= wait:
+        raise UnsupportedBroker(
+            f"read_timeout gives SQS {patience:g} seconds to answer, and it waits {wait} for "
+            "messages: no request would outlast a quiet moment.",
+            fix="Raise read_timeout in [broker.options], or lower `wait` in the broker's URL.",
+        )
     if login:
         host = urlsplit(reach.get("endpoint", "")).hostname or ""
         if host != "localhost" and not host.startswith("127.") and host != "::1":
