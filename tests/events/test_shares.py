@@ -1,10 +1,13 @@
 """Keys are leased to one relay at a time: relays of one database share them, and hand them over."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
 from collections import defaultdict
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import asyncpg
 import msgspec
@@ -119,6 +122,68 @@ async def test_a_late_commit_is_found_below_where_reads_begin(pool, monkeypatch)
     assert reads.serial > 40
     assert broker.numbers("a") == list(range(70))
     await relay.stop()
+
+
+class Explained(Postgres):
+    """Notes how many rows of the outbox each read passes over."""
+
+    def __init__(self, pool):
+        super().__init__(pool)
+        self.passed = []
+
+    @asynccontextmanager
+    async def reading(self):
+        async with super().reading() as tx:
+            run = tx.run
+
+            async def explained(sql, *args):
+                if sql.startswith("SELECT id, topic"):
+                    [(plan,)] = await run(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *args)
+                    self.passed.append(passed_over(json.loads(plan)[0]["Plan"]))
+                return await run(sql, *args)
+
+            yield SimpleNamespace(run=explained, dialect=tx.dialect)
+
+
+def passed_over(plan):
+    """Return how many rows the scans of a plan have looked at."""
+    inner = [passed_over(one) for one in plan.get("Plans", [])]
+    if inner:
+        return sum(inner)
+    return plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+
+
+async def test_a_relay_with_few_keys_does_not_read_over_anothers_again_and_again(pool, monkeypatch):
+    monkeypatch.setattr(floor, "LOOK", 0.0)
+    monkeypatch.setattr(floor, "FRONT", float("inf"))
+    await pool.execute(
+        "INSERT INTO switchgear_outbox (topic, key, event, headers, data, created) "
+        "SELECT 't', 'busy', n::text, '{}', '', 0 FROM generate_series(1, 20000) AS n"
+    )
+    busy = await pool.fetchval("SELECT hashtext('busy') & 15")
+    quiet = await pool.fetchval(
+        "SELECT min(k) FROM (SELECT 'k-' || generate_series(1, 100) AS k) AS keys "
+        "WHERE hashtext(k) & 15 <> $1",
+        busy,
+    )
+    database = Explained(pool)
+    pending, mine = Pending(database), [part for part in ALL if part != busy]
+    for _ in range(4):
+        assert await pending.read(mine, 1000) == []
+    assert database.passed == [20_000, 20_000, 20_000, 0]
+    outbox = Outbox("orders")
+    async with pool.acquire() as late, late.transaction():
+        await outbox.publish(late, placed(1, quiet))
+        await write(pool, outbox, [2], "busy")
+        for _ in range(3):
+            assert await pending.read(mine, 1000) == [], "it is not committed"
+    rows = await pending.read(mine, 1000)
+    assert [row[2] for row in rows] == [quiet]
+    assert max(database.passed[4:]) < 5
+    await pending.delete(rows)
+    await write(pool, outbox, [3], quiet)
+    assert len(await pending.read(mine, 1000)) == 1
+    assert max(database.passed[4:]) < 5
 
 
 RELAY = """

@@ -30,6 +30,7 @@ _HOLDERS: Final = (
     "AND relation = CAST('switchgear_outbox' AS regclass) AND mode = 'RowExclusiveLock' "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+_LAST: Final = "SELECT max(id) FROM switchgear_outbox"
 _LONG: Final = 0.25
 """Seconds of counting that are many."""
 _TIMES: Final = 10
@@ -51,6 +52,7 @@ class Pending:
         self._database = database
         self._postgres = database.dialect == "postgres"
         self._floor = Floor()
+        self._ended = False
         self._counted: Backlog | None = None
         self._counted_until = 0.0
 
@@ -64,9 +66,11 @@ class Pending:
 
         A row is id, topic, key, headers and data.
         """
+        began, start = time.monotonic(), 0
         wanted, args = "", list[Value]()
         if self._postgres:
-            wanted, args = "WHERE id >= ? ", [self._floor.begin(time.monotonic())]
+            start = self._floor.begin(began)
+            wanted, args = "WHERE id >= ? ", [start]
             if parts is not None:
                 wanted, args = f"{wanted} AND {_PART} ", [*args, list(parts)]
         sql = (
@@ -74,7 +78,15 @@ class Pending:
             f"{wanted}ORDER BY id LIMIT ?"
         )
         async with self._database.reading() as tx:
-            return await tx.run(sql, *args, limit)
+            rows = await tx.run(sql, *args, limit)
+        if self._postgres:
+            now = time.monotonic()
+            self._floor.took(start, now - began, now)
+            self._ended = len(rows) < limit
+            if not rows:
+                self._floor.done(None)
+                await self._raise_floor()
+        return rows
 
     async def delete(self, rows: Sequence[Row]) -> None:
         """Delete what was read last, and is published now."""
@@ -85,7 +97,7 @@ class Pending:
             await self._database.alone(sql, first, last)
             return
         await self._database.alone(_DELETE, [row[0] for row in rows])
-        self._floor.done(last)
+        self._floor.done(None if self._ended else last)
         await self._raise_floor()
 
     def front(self) -> None:
@@ -111,7 +123,11 @@ class Pending:
         return self._counted
 
     async def _raise_floor(self) -> None:
-        if self._floor.wants_holders(time.monotonic()):
-            async with self._database.reading() as tx:
-                holders = await tx.run(_HOLDERS)
-            self._floor.held_by({row[0] for row in holders}, time.monotonic())
+        if not self._floor.wants_holders(time.monotonic()):
+            return
+        last = 0
+        async with self._database.reading() as tx:
+            if self._floor.wants_last:
+                last = (await tx.run(_LAST))[0][0] or 0
+            holders = await tx.run(_HOLDERS)
+        self._floor.held_by({row[0] for row in holders}, time.monotonic(), last=last)
