@@ -1,0 +1,153 @@
+"""Another key, or more partitions, where a broker's own tools do it: the documented steps.
+
+See "More partitions, or another key" in the docs. The steps for more partitions on RabbitMQ and
+NATS are in their own tests; SQS has no partitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from switchgear.contract.event import event
+from switchgear.contract.message import Message, field
+from switchgear.database.sqlite import Sqlite
+from switchgear.events.brokers.hashing import partition_of
+from switchgear.events.brokers.port import Broker, Record
+from switchgear.events.brokers.url import broker_of
+from switchgear.events.bus import Bus
+from tests.events.world import until
+from tests.servers import address
+
+TOPIC = "test.sales"
+URLS: dict[str, Callable[[], str]] = {
+    "kafka": lambda: f"{address('kafka')}?partitions=3&prefix=t{secrets.token_hex(6)}.",
+    "rabbitmq": lambda: f"{address('rabbitmq')}?partitions=3&prefix=t{secrets.token_hex(6)}.",
+    "nats": lambda: f"{address('nats')}?partitions=3&prefix=t{secrets.token_hex(6)}.",
+    "sqs": lambda: (
+        f"{address('sqs')}&prefix=t{secrets.token_hex(6)}-&create=true&discover=0.05&wait=1"
+    ),
+}
+
+
+@pytest.fixture
+async def opening() -> AsyncIterator[Callable[[str], Broker]]:
+    opened: list[Broker] = []
+
+    def make(url: str) -> Broker:
+        opened.append(broker_of(url))
+        return opened[-1]
+
+    yield make
+    for broker in opened:
+        await broker.close()
+
+
+def _sold(**key: Any) -> type[Message]:
+    """The event as one version of the code declares it."""
+
+    @event(TOPIC, **key)
+    class Sold(Message):
+        order: int = field(1)
+        customer: str = field(2)
+
+    return Sold
+
+
+@pytest.mark.parametrize("before", [{"key": "order"}, {"unordered": True}])
+@pytest.mark.parametrize("name", URLS)
+async def test_another_key_by_the_documented_steps(
+    name: str, before: Any, opening: Callable[[str], Broker], tmp_path: Path
+) -> None:
+    url, customers = URLS[name](), ["ann", "bob", "cid"]
+    shop, desk = Sqlite(tmp_path / "shop.db"), Sqlite(tmp_path / "desk.db")
+    seen: list[tuple[str, int]] = []
+
+    async def note(event: Any, tx: Any) -> None:
+        tx.after_commit(lambda: seen.append((event.customer, event.order)))
+
+    async def running(sold: type[Message]) -> tuple[Bus, Bus]:
+        """Start both services, as one version of the code has them."""
+        consumer, producer = Bus(opening(url), desk, "desk"), Bus(opening(url), shop, "shop")
+        consumer.on(sold, name="x", on_failure="block_key", handler=note)
+        await consumer.start()
+        await producer.start()
+        return consumer, producer
+
+    async def publish(bus: Bus, sold: type[Message], orders: range) -> None:
+        for order in orders:
+            async with shop.transaction() as tx:
+                one: Any = sold
+                await bus.publish(tx, *(one(order=order, customer=who) for who in customers))
+
+    old, new = _sold(**before), _sold(key="customer")
+    consumer, producer = await running(old)
+    await publish(producer, old, range(20))
+    await producer.stop(30.0)  # the doors are closed, and the relay finishes
+    assert not (await producer.health()).unpublished
+
+    async def at_rest() -> bool:
+        health = (await consumer.health()).subscriptions["desk.x"]
+        return not (health.lag or health.parked)
+
+    await until(at_rest, within=60)
+    await consumer.stop()
+    consumer, producer = await running(new)
+    await publish(producer, new, range(20, 40))
+    await until(lambda: len(seen) >= 120, within=60)
+    for bus in (producer, consumer):
+        await bus.stop()
+    assert sorted(seen[:60]) == [(who, order) for who in customers for order in range(20)]
+    for customer in customers:
+        orders = [order for who, order in seen[60:] if who == customer]
+        assert orders == list(range(20, 40))
+    for database in (shop, desk):
+        await database.close()
+
+
+async def test_more_partitions_on_kafka_by_the_documented_steps(
+    opening: Callable[[str], Broker],
+) -> None:
+    """Who reads goes on; who publishes is stopped."""
+    from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
+
+    url = f"{address('kafka')}?prefix=t{secrets.token_hex(6)}."
+    keys = [str(number) for number in range(30)]
+    before, reading = opening(f"{url}&partitions=2"), opening(url)
+    await before.publish([Record(TOPIC, key, {}, b"1") for key in keys])
+    member = await reading.subscribe("g", [TOPIC])
+    found: list[Any] = []
+    owned: set[int] = set()
+
+    async def read(count: int, partitions: set[int]) -> None:
+        async with asyncio.timeout(120):
+            while len(found) < count or owned != partitions:
+                polled = await member.poll(100, 1.0)
+                owned.update(one.number for one in polled.assigned)
+                owned.difference_update(one.number for one in polled.revoking | polled.lost)
+                await member.release(polled.revoking)
+                found.extend(polled.deliveries)
+                for one in polled.deliveries:
+                    await member.commit({one.partition: one.offset + 1})
+
+    await read(30, {0, 1})
+    await before.close()
+    assert (await reading.lag("g", [TOPIC])).events == 0
+    # what `kafka-topics --alter --partitions 5` asks for
+    admin = AdminClient({"bootstrap.servers": address("kafka").removeprefix("kafka://")})
+    name = url.partition("prefix=")[2] + TOPIC
+    admin.create_partitions([NewPartitions(name, 5)])[name].result(30)
+    after = opening(f"{url}&partitions=5")
+    await after.publish([Record(TOPIC, key, {}, b"2") for key in keys])
+    await after.publish([Record(TOPIC, key, {}, b"3") for key in keys])
+    await read(90, set(range(5)))
+    assert len(found) == 90, "nothing is read again"
+    for key in keys:
+        assert [one.value for one in found if one.key == key] == [b"1", b"2", b"3"]
+    places = {(one.key, one.partition.number) for one in found if one.value != b"1"}
+    assert places == {(key, partition_of(key, 5)) for key in keys}
