@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from services import SERVERS, Missing, Server, Shared, address_of
+from services import SERVERS, Missing, Server, ServerError, Shared, address_of
 
-__all__ = ["PostgresDatabase", "address", "emptied", "own"]
+__all__ = ["PostgresDatabase", "address", "emptied", "own", "without"]
 
 _FOLDER = "SWITCHGEAR_TEST_RUN"
+_TRIES = 3
+"""A port that was free may be somebody's a moment later."""
 
 
 def begin_run() -> None:
@@ -71,7 +73,7 @@ def address(name: str) -> str:
     try:
         return Shared(Path(os.environ[_FOLDER])).url(name)
     except Missing as error:
-        _without(name, error)
+        without(name, error)
 
 
 @contextmanager
@@ -79,20 +81,33 @@ def own(name: str, kind: type[Server] | None = None) -> Iterator[Server]:
     """Give a server that nobody else uses, to be stopped and killed; `kind` sets it up its way."""
     _chosen(name)
     _soon(name)
-    data = Path(tempfile.mkdtemp(prefix=f"switchgear-{name}-"))
-    server = None
+    server = _started(name, kind or SERVERS[name])
     try:
-        try:
-            server = (kind or SERVERS[name])(data)
-        except Missing as error:
-            _without(name, error)
-        server.create()
-        server.start()
         yield server
     finally:
-        if server is not None:
-            server.kill()
-        shutil.rmtree(data, ignore_errors=True)
+        server.kill()
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+def _started(name: str, kind: type[Server]) -> Server:
+    for left in reversed(range(_TRIES)):
+        data = Path(tempfile.mkdtemp(prefix=f"switchgear-{name}-"))
+        server = None
+        try:
+            server = kind(data)
+            server.create()
+            server.start()
+        except BaseException as error:
+            if server is not None:
+                server.kill()
+            shutil.rmtree(data, ignore_errors=True)
+            if isinstance(error, Missing):
+                without(name, error)
+            if left and isinstance(error, ServerError):
+                continue
+            raise
+        return server
+    raise AssertionError("the last try returns or raises")
 
 
 class PostgresDatabase:
@@ -151,7 +166,8 @@ def _soon(name: str) -> None:
         pytest.skip(f"{name}: it takes minutes to build; `make services NAMES={name}` does it.")
 
 
-def _without(name: str, error: Missing) -> NoReturn:
+def without(name: str, error: Missing) -> NoReturn:
+    """Skip the test that needs a server whose program is missing; in CI, let it fail."""
     message = f"{name}: {error}"
     if os.environ.get("CI"):
         pytest.fail(message)

@@ -15,8 +15,8 @@ from typing import Final
 
 __all__ = ["Process", "ServerError", "answers", "born", "end", "free_port"]
 
-_START: Final = 60.0
-_STOP: Final = 20.0
+_START: Final = 180.0
+_STOP: Final = 60.0
 _LISTEN: Final = "0A"
 
 

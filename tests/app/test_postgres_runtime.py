@@ -125,11 +125,11 @@ def files(folder: Path) -> list[Path]:
 
 async def test_all_of_a_service_is_kept_in_postgresql(tmp_path: Path, postgres_url: str) -> None:
     key = {"idempotency-key": "monday"}
-    async with system(tmp_path, postgres_url) as up, httpx.AsyncClient(timeout=10) as http:
+    async with system(tmp_path, postgres_url) as up, httpx.AsyncClient(timeout=60) as http:
         kiosk = up["kiosk"]
 
         async def until(*wanted: str) -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while True:
                     answer = await http.get(f"http://{kiosk.http}/v1/orders/a")
                     if answer.json()["done"] == list(wanted):

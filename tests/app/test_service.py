@@ -540,8 +540,8 @@ async def test_sagas_are_worked_off_as_the_settings_say(tmp_path: Path) -> None:
     await runtime.start()
     async with runtime.transaction() as tx:
         run = await tx.start(sale, Order(loaf="rye"), id="1")
-    await run.result(within=10)
-    async with asyncio.timeout(10):  # a sweep comes with each renewal of the lease
+    await run.result(within=60)
+    async with asyncio.timeout(60):  # a sweep comes with each renewal of the lease
         while not archived():
             await asyncio.sleep(0.02)
     await runtime.stop()

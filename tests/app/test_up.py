@@ -51,7 +51,7 @@ def system(folder: Path, toml: str, **options: object) -> Supervisor:
 
 
 async def get(address: str | None, path: str = "/") -> bytes:
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         return (await client.get(f"http://{address}{path}")).content
 
 

@@ -113,7 +113,7 @@ class HttpCallee(_Listening):
         super().__init__()
 
     def serve(self, connection):
-        connection.settimeout(5)
+        connection.settimeout(60)
         self.moment(self, connection)
 
     def read_head(self, connection):

@@ -60,7 +60,7 @@ class Server:
             except OSError:
                 return
             with connection:
-                connection.settimeout(5)
+                connection.settimeout(60)
                 act = self.script.pop(0) if self.script else answer(200, body=b"well")
                 if act.__name__.startswith("before"):
                     act(connection)
@@ -452,7 +452,7 @@ async def test_a_request_that_is_late_gets_a_rival(client):
             headers = {"Idempotency-Key": "order-7"}
             url = f"http://127.0.0.1:{callee.port}/"
             assert await send("PUT", url, content=b"{}", headers=headers) == (200, b"{}")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while g.machine.gate.in_flight:  # the loser is cancelled, and not waited for
                     await asyncio.sleep(0)
     finally:

@@ -115,7 +115,7 @@ async def test_the_callee_stops_when_the_time_is_over(world, inventory):
     with pytest.raises(Unknown) as caught:
         await ask(inventory.do, Do(what="wait"), deadline=0.1)
     assert caught.value.reason is Reason.TIMEOUT
-    await asyncio.wait_for(world.handler.cancelled.wait(), 2)
+    await asyncio.wait_for(world.handler.cancelled.wait(), 60)
 
 
 async def test_keys_are_given_derived_or_fresh(inventory):
@@ -150,7 +150,7 @@ async def test_a_stream_that_is_left_is_given_up(world, inventory):
     async for _ in stream:
         break
     await stream.aclose()
-    await asyncio.wait_for(world.handler.cancelled.wait(), 2)
+    await asyncio.wait_for(world.handler.cancelled.wait(), 60)
 
 
 async def test_a_stream_keeps_the_deadline_of_the_context(world, inventory):

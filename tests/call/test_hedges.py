@@ -30,7 +30,7 @@ def machine(**parts):
 
 async def settled(m):
     """Let losers end."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while m.gate.in_flight:
             await asyncio.sleep(0.001)
 
@@ -154,7 +154,7 @@ async def test_cancelling_the_call_cancels_both():
     with pytest.raises(asyncio.CancelledError):
         await task
     await settled(m)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(ended) < 2:
             await asyncio.sleep(0)
 

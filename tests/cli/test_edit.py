@@ -60,7 +60,7 @@ async def weigh() -> int:
 
 async def booked() -> object:
     async with testing(app(), config=load()) as t:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await t.runtime.bus.parked.list():
                 await asyncio.sleep(0)
         return load_target("scale_house:booked")

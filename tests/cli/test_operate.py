@@ -188,7 +188,7 @@ def test_an_event_waits_and_is_redriven(
 
     async def carried_on() -> None:
         async with testing(office.app, config=config) as t:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while len(office.stamped) < 2:
                     await asyncio.sleep(0.01)
             await t.settle()

@@ -4,4 +4,4 @@ import pytest
 
 from switchgear.testing.conformance.restart import *  # noqa: F403  the tests
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(900)]

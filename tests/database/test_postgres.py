@@ -115,7 +115,7 @@ async def test_a_connection_lost_during_the_commit_is_unknown(pool, postgres_ser
 
     task = asyncio.ensure_future(work())
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await killer.fetchval(waiting):
             await asyncio.sleep(0.01)
     await killer.execute(TERMINATE)
@@ -139,7 +139,7 @@ async def held(pool, killer):
 async def waiting(killer):
     """Return once somebody waits for lock 7."""
     sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await killer.fetchval(sql):
             await asyncio.sleep(0.01)
 
@@ -290,7 +290,7 @@ async def test_who_was_cancelled_does_not_wait_for_an_answer_without_end(pool, m
     waiting = asyncio.create_task(database.alone("SELECT pg_sleep(60)"))
     await asyncio.sleep(0.05)
     waiting.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert await database.alone("SELECT 1") == [(1,)]

@@ -193,7 +193,7 @@ async def test_nobody_waits_for_a_lock_beyond_the_time_that_the_work_has(db):
         async with patient.transaction():
             pytest.fail("it is locked")
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         # the second waits behind the first, in the queue
         for attempt in (session, session, lambda: patient.write(insert(1))):
             with bind(Context(deadline=monotonic() + 0.1)):

@@ -344,7 +344,7 @@ async def test_a_lazy_transaction_begins_with_the_first_statement(bus):
     bus._consumers["orders.x"]._pace._mean = 1.0  # known to be slow
     await publish(bus, placed())
     await waiting.wait()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         await bus.database.write(lambda one: one.execute("CREATE TABLE free (a)").close())
     go_on.set()
     await until(lambda: _settled(bus))

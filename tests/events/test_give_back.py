@@ -37,7 +37,7 @@ async def waiting(folder: Path, events: list[Noted]) -> AsyncIterator[Bus]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.01)
 

@@ -99,7 +99,7 @@ async def test_the_classic_protocol_works_too(url, opening):
     broker = opening(f"{url}&partitions=2&protocol=classic")
     await broker.publish([Record(TOPIC, "k", {}, b"x")])
     subscription = await broker.subscribe("g", [TOPIC])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (polled := await subscription.poll(10, 1.0)).deliveries:
             pass
     (found,) = polled.deliveries
@@ -122,7 +122,7 @@ async def test_a_broker_without_the_new_protocol_gets_the_classic_one(opening):
             broker = opening(f"{server.url}?partitions=2")
             await broker.publish([Record(TOPIC, "k", {}, b"x")])
             subscription = await broker.subscribe("g", [TOPIC])
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not (await subscription.poll(10, 1.0)).deliveries:
                     pass
             await broker.close()

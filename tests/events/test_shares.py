@@ -256,18 +256,18 @@ async def test_two_relays_share_the_keys_and_one_is_gone(pool, postgres_url, rel
         return number
 
     writing = asyncio.gather(*(writer(key) for key in keys))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await pool.fetchval(holders) != 2:
             await asyncio.sleep(0.01)
     relays[0].send_signal(fate)
     if fate is signal.SIGSTOP:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await pool.fetchval(holders) != 1:
                 await asyncio.sleep(0.01)
         relays[0].send_signal(signal.SIGCONT)
     gone.set()
     written = await writing
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await pool.fetchval("SELECT count(*) FROM switchgear_outbox"):
             await asyncio.sleep(0.02)
     for relay in relays:

@@ -123,7 +123,7 @@ async def test_requests_that_wait_keep_nothing_else_waiting(client):
 
     client._receiving._client, client._asking._client = Waiting(), Answering()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             requests = [
                 asyncio.create_task(
                     client.receive("q", wait=20, visibility=30, wanted=lambda: True)

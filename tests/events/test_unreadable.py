@@ -29,7 +29,7 @@ async def test_a_record_with_unreadable_headers_is_parked(broker, database, tmp_
     await bus.start()
     async with database.transaction() as tx:
         await bus.publish(tx, Noted(order_id="a", number=1), Noted(order_id="b", number=2))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(seen) < 2:
             await asyncio.sleep(0.01)
     await bus.stop()
@@ -38,7 +38,7 @@ async def test_a_record_with_unreadable_headers_is_parked(broker, database, tmp_
     await other.start()
     async with database.transaction() as tx:
         await other.publish(tx, Noted(order_id="a", number=2), Noted(order_id="c", number=3))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await other.health()).unpublished:
             await asyncio.sleep(0.01)
     await other.stop()
@@ -50,7 +50,7 @@ async def test_a_record_with_unreadable_headers_is_parked(broker, database, tmp_
     again = Bus(broker, database, "reader")
     again.on(Noted, name="note", on_failure="park_key", handler=note)
     await again.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await done.wait()
         while not (parked := await Parked(database).list()):
             await asyncio.sleep(0.01)

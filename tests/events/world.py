@@ -31,7 +31,7 @@ class Picture(Message):
     pixels: str = field(2)
 
 
-async def until(true: Callable[[], object] | Callable[[], Awaitable[object]], within: float = 45.0):
+async def until(true: Callable[[], object] | Callable[[], Awaitable[object]], within: float = 90.0):
     """Wait until `true()` is; what these tests wait for happens in other processes or threads."""
     end = time.monotonic() + within
     while True:

@@ -144,7 +144,7 @@ def checkout(book: Book, **settings: Any) -> Saga:
 async def eventually(holds: Callable[[], bool | Awaitable[bool]]) -> None:
     """Wait until `holds()`; real threads, files and servers are at work."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             held = holds()
             if held if isinstance(held, bool) else await held:

@@ -41,7 +41,7 @@ def engine_on(database: Database, *sagas: Saga, **settings: float) -> Engine:
 async def test_done(any_database: Database, book: Book) -> None:
     saga = checkout(book)
     async with engine_on(any_database, saga) as engine:
-        done = await (await begin(engine, any_database, saga)).result(within=10)
+        done = await (await begin(engine, any_database, saga)).result(within=60)
     ship: Step[..., Shipment] = saga.steps["ship"]
     assert done.result(ship) == Shipment(3)
     assert book.names == ["reserve", "debit", "ship", "confirm"]
@@ -52,7 +52,7 @@ async def test_undone(any_database: Database, book: Book) -> None:
     saga = checkout(book)
     async with engine_on(any_database, saga) as engine:
         with pytest.raises(SagaUndone):
-            await (await begin(engine, any_database, saga)).result(within=10)
+            await (await begin(engine, any_database, saga)).result(within=60)
     assert book.names == ["reserve", "debit", "debit", "refund", "release"]
 
 
@@ -63,14 +63,14 @@ async def test_queued_and_retried(any_database: Database, book: Book) -> None:
     async with engine_on(any_database, saga) as engine:
         run = await begin(engine, any_database, saga)
         with pytest.raises(SagaUnfinished):
-            await run.result(within=10)
+            await run.result(within=60)
         [item] = await runbook.list_items(any_database)
         assert item.id == "o-1/refund"
         assert (await runbook.show(any_database, item.id)).status == "queued"
         await runbook.retry(any_database, item.id, "ann", "it is back")
         await runbook.retry(any_database, item.id, "ann", "it is back")
         with pytest.raises(SagaUndone):
-            await run.result(within=10)
+            await run.result(within=60)
     assert book.names[-2:] == ["refund", "release"]
 
 
@@ -87,7 +87,7 @@ async def test_a_line_and_the_turn_that_it_is_stand_or_fall_together(
     monkeypatch.setattr(any_database, "alone", single)
     async with engine_on(any_database, saga) as engine:
         run = await begin(engine, any_database, saga)
-        await run.result(within=10)
+        await run.result(within=60)
 
 
 async def test_it_starts_only_with_its_transaction(any_database: Database, book: Book) -> None:
@@ -104,7 +104,7 @@ async def test_it_starts_only_with_its_transaction(any_database: Database, book:
         with pytest.raises(NotCommitted):
             await engine.get("o-1").result(within=1)
         run = await begin(engine, any_database, saga)
-        await run.result(within=10)
+        await run.result(within=60)
         async with any_database.transaction() as tx:
             await engine.start(tx, saga, Order("o-1"), id="o-1")
             with pytest.raises(SagaConflict):
@@ -124,14 +124,14 @@ async def test_many_by_two_workers_each_effect_once(any_database: Database) -> N
         engine_on(any_database, sagas[1], concurrency=4) as second,
     ):
         for number in range(30):
-            await first.get(f"o-{number}").result(within=20)
+            await first.get(f"o-{number}").result(within=60)
         more = [
             begin(engine, any_database, saga, f"p-{number}")
             for number in range(10)
             for engine, saga in [(first, sagas[0]), (second, sagas[1])][number % 2 :][:1]
         ]
         for run in await asyncio.gather(*more):
-            await run.result(within=20)
+            await run.result(within=60)
     keys = [call.ctx.key for each in books for call in each.calls]
     assert len(keys) == len(set(keys)) == 160
 
@@ -150,7 +150,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(
         go.set()
         await eventually(lambda: "held by another worker" in caplog.text)
         # it is taken up under the next fence, and the step is asked again with the same key
-        await run.result(within=10)
+        await run.result(within=60)
     assert [call.ctx.attempt for call in book.of("debit")] == [1, 2]
     evidence = await runbook.show(any_database, "o-1")
     assert [len(step.attempts) for step in evidence.steps] == [1, 1, 1, 1]
@@ -170,7 +170,7 @@ async def test_in_a_transaction_that_the_team_opened_itself(
                 run = await engine.start(tx.connection, saga, Order("o-1"), id="o-1")
             [(owner,)] = await tx.run("SELECT owner FROM switchgear_sagas")
             assert owner is None
-        await run.result(within=10)
+        await run.result(within=60)
 
 
 async def begin_by_hand(tx: Transaction, engine: Engine, saga: Saga) -> Run:
@@ -188,7 +188,7 @@ async def test_a_saga_whose_start_nobody_was_told_of(any_database: Database, boo
             run = await engine.start(tx, saga, Order("o-1"), id="o-1")
             assert isinstance(tx, SqliteTransaction | PostgresTransaction | SqlAlchemyTransaction)
             tx._callbacks.clear()
-        await run.result(within=10)
+        await run.result(within=60)
     assert book.names == ["reserve", "debit", "ship", "confirm"]
 
 
@@ -200,7 +200,7 @@ async def test_stopped_and_taken_up(any_database: Database, book: Book) -> None:
         await book.until("debit")
         await engine.stop(within=0.01)
     async with engine_on(any_database, saga) as second:
-        await second.get(run.id).result(within=10)
+        await second.get(run.id).result(within=60)
 
 
 async def test_two_processes_prepare_at_once(any_database: Database, book: Book) -> None:
@@ -234,9 +234,9 @@ class TestBegin:
         async with Engine(any_database, [saga]) as engine:
             begun = [engine.begin(saga, Order(f"o-{n}"), id=f"o-{n}") for n in range(40)]
             for run in await asyncio.gather(*begun):
-                await run.result(within=20)
+                await run.result(within=60)
             again = await engine.begin(saga, Order("o-3"), id="o-3")
-            await again.result(within=5)
+            await again.result(within=60)
             with pytest.raises(SagaConflict, match="another input"):
                 await engine.begin(saga, Order("o-3", amount=99), id="o-3")
         assert len(book.of("reserve")) == 40
@@ -250,7 +250,7 @@ class TestBegin:
             assert isinstance(refused, SagaConflict)
             for run in runs:
                 assert isinstance(run, Run)
-                await run.result(within=5)
+                await run.result(within=60)
         assert len(book.of("reserve")) == 1
 
     async def test_one_that_is_refused_takes_no_other_with_it(
@@ -278,4 +278,4 @@ class TestBegin:
             hold.set()
             for run in (first, other):
                 assert isinstance(run, Run)
-                await run.result(within=5)
+                await run.result(within=60)

@@ -58,7 +58,7 @@ async def test_done(database: Sqlite, book: Book) -> None:
     saga = checkout(book)
     async with Engine(database, [saga]) as engine:
         run = await begin(engine, database, saga)
-        done = await run.result(within=5)
+        done = await run.result(within=60)
         assert done.result(saga.steps["ship"]) == Shipment(3)
         assert book.names == ["reserve", "debit", "ship", "confirm"]
         assert book.of("ship")[0].done == Payment(10)
@@ -76,7 +76,7 @@ async def test_n_steps_cost_n_plus_one_commits(database: Sqlite, book: Book) -> 
         await database.write(lambda connection: connection.set_trace_callback(said.append))
         said.clear()
         run = await begin(engine, database, saga)
-        await run.result(within=5)
+        await run.result(within=60)
         await database.write(lambda connection: connection.set_trace_callback(None))
     commits = said.count("COMMIT")
     # the team's own, one for each of four steps, and the one that removes the callback
@@ -91,14 +91,14 @@ async def test_it_starts_only_with_its_transaction(database: Sqlite, book: Book)
             async with database.transaction() as tx:
                 run = await engine.start(tx, saga, Order("o-1"), id="o-1")
                 with pytest.raises(NotCommitted, match="Ask after the transaction"):
-                    await run.result(within=5)
+                    await run.result(within=60)
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             await fail()
         run = engine.get("o-1")
         with pytest.raises(NotCommitted):
-            await run.result(within=5)
+            await run.result(within=60)
         with pytest.raises(NotCommitted):
             await run.state()
     assert not book.calls
@@ -109,7 +109,7 @@ async def test_the_same_start_twice_is_one_saga(database: Sqlite, book: Book) ->
     async with Engine(database, [saga, other]) as engine:
         for _ in range(2):
             run = await begin(engine, database, saga)
-            await run.result(within=5)
+            await run.result(within=60)
         assert book.names.count("reserve") == 1
         async with database.transaction() as tx:
             with pytest.raises(SagaConflict, match="started with another input"):
@@ -125,7 +125,7 @@ class TestUndone:
         async with Engine(database, [saga]) as engine:
             run = await begin(engine, database, saga)
             with pytest.raises(SagaUndone) as caught:
-                await run.result(within=5)
+                await run.result(within=60)
             assert book.names == ["reserve", "debit", "ship", "refund", "release"]
             assert book.of("refund")[0].done == Payment(10)
             assert book.of("release")[0].done == Reservation(1)
@@ -145,7 +145,7 @@ class TestUndone:
         saga = checkout(book)
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUndone, match="unavailable: nobody is there"):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
         assert book.names == ["reserve", "debit", "debit", "release"]
 
     async def test_by_an_unknown_outcome(self, database: Sqlite, book: Book) -> None:
@@ -153,7 +153,7 @@ class TestUndone:
         saga = checkout(book)
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUndone):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
         assert book.names == ["reserve", "debit", "debit", "refund", "release"]
         first, second = book.of("debit")
         assert first.ctx.key == second.ctx.key == "saga/o-1/debit/do"
@@ -173,7 +173,7 @@ class TestUndone:
         saga = checkout(book)
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUndone, match="a bug"):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
         assert book.names == ["reserve", "reserve", "release"]
         evidence = await runbook.show(database, "o-1")
         attempt = evidence.steps[0].attempts[0]
@@ -200,7 +200,7 @@ class TestUndone:
         saga.path(open_)
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUndone, match=r"Handle cannot be recorded as Handle"):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
         assert book.names == ["open", "close"]
         assert isinstance(book.calls[1].done, Unknown)
 
@@ -209,7 +209,7 @@ class TestUndone:
         saga = checkout(book, deadline=timedelta(seconds=0.3))
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUndone, match="took longer"):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
         assert book.names == ["reserve", "debit", "refund", "release"]
         assert isinstance(book.of("refund")[0].done, Unknown)
 
@@ -223,7 +223,7 @@ class TestUndone:
         saga = checkout(book)
         async with Engine(database, [saga], clock=clock) as engine:
             with pytest.raises(SagaUndone, match="done after the deadline"):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
         assert book.names == ["reserve", "release"]
 
 
@@ -240,7 +240,7 @@ class TestPartial:
         saga = checkout(book, retry=Backoff(attempts=1))
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUndone):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
         return book.names
 
     @pytest.mark.parametrize("error", [UNAVAILABLE, Refused("no"), Rejected("not so")])
@@ -264,7 +264,7 @@ class TestPartial:
         saga = checkout(book, retry=Backoff(attempts=1))
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUndone):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
         assert book.names == ["reserve", "debit", "refund", "release"]
         await own.close()
 
@@ -288,7 +288,7 @@ class TestContext:
         async with Engine(database, [saga]) as engine:
             with bind(request):
                 run = await begin(engine, database, saga)
-            await run.result(within=5)
+            await run.result(within=60)
         bound = book.of("reserve")[0].bound
         assert bound.key == "saga/o-1/reserve/do"
         assert bound.attempt == 1
@@ -310,7 +310,7 @@ class TestContext:
         saga = checkout(book, deadline=timedelta(seconds=20))
         clock = Clock()
         async with Engine(database, [saga], clock=clock) as engine:
-            await (await begin(engine, database, saga)).result(within=5)
+            await (await begin(engine, database, saga)).result(within=60)
         until = datetime.fromtimestamp(clock.now + 20, UTC)
         told = {call.name: call.ctx.deadline for call in book.calls}
         assert told == {"reserve": until, "debit": until, "ship": None, "confirm": None}
@@ -325,7 +325,7 @@ class TestContext:
     ) -> None:
         saga = checkout(book)
         async with Engine(database, [saga]) as engine:
-            await (await begin(engine, database, saga)).result(within=5)
+            await (await begin(engine, database, saga)).result(within=60)
         assert book.calls[0].bound.correlation == "o-1"
 
     async def test_an_id_with_a_slash_cannot_be_taken_for_another_key(
@@ -334,7 +334,7 @@ class TestContext:
         saga = checkout(book)
         async with Engine(database, [saga]) as engine:
             run = await begin(engine, database, saga, "eu/1 2")
-            await run.result(within=5)
+            await run.result(within=60)
         assert book.calls[0].ctx.key == "saga/eu%2F1%202/reserve/do"
         assert book.calls[0].ctx.id == "eu/1 2"
 
@@ -379,7 +379,7 @@ class TestBranches:
         book.will("flight", wait_for_hotel)
         saga = self.saga(book)
         async with Engine(database, [saga]) as engine:
-            done = await (await begin(engine, database, saga)).result(within=5)
+            done = await (await begin(engine, database, saga)).result(within=60)
         assert done.result(saga.steps["look"]) == 3
 
     async def test_a_sibling_is_awaited_before_undoing_starts(
@@ -406,7 +406,7 @@ class TestBranches:
             assert book.names == ["hotel", "flight"]
             done.set()
             with pytest.raises(SagaUndone):
-                await run.result(within=5)
+                await run.result(within=60)
         assert book.names == ["hotel", "flight", "walk"]
         assert book.of("walk")[0].done == Payment(2)
 
@@ -420,7 +420,7 @@ class TestBranches:
         book.will("flight", UNAVAILABLE, None)
         saga = self.saga(book)
         async with Engine(database, [saga]) as engine:
-            await (await begin(engine, database, saga)).result(within=5)
+            await (await begin(engine, database, saga)).result(within=60)
         assert sorted(book.names) == ["flight", "flight", "hotel"]
 
     async def test_a_stopped_worker_leaves_both_in_doubt(
@@ -438,7 +438,7 @@ class TestBranches:
         await engine.stop(within=0.01)
         await working
         async with Engine(database, [saga]) as second:
-            await second.get(run.id).result(within=5)
+            await second.get(run.id).result(within=60)
         assert sorted(book.names) == ["flight", "flight", "hotel", "hotel"]
         assert [call.ctx.attempt for call in book.of("hotel")] == [1, 2]
 
@@ -462,7 +462,7 @@ class TestBranches:
         await working
         async with Engine(database, [saga]) as second:
             with pytest.raises(SagaUndone):
-                await second.get(run.id).result(within=5)
+                await second.get(run.id).result(within=60)
         # in doubt, though its second and third attempt were certainly not carried out
         assert sorted(book.names) == ["flight", "hotel", "hotel", "hotel", "leave", "walk"]
 
@@ -487,7 +487,7 @@ class TestStop:
         await working
         assert book.names == ["reserve", "debit"]
         async with Engine(database, [saga]) as second:  # at once: the lease was released
-            await second.get(run.id).result(within=5)
+            await second.get(run.id).result(within=60)
         assert book.names == ["reserve", "debit", "ship", "confirm"]
         assert not (await runbook.show(database, "o-1")).interruptions
 
@@ -506,7 +506,7 @@ class TestStop:
         await working
         async with Engine(database, [saga]) as second:
             with pytest.raises(SagaUndone):
-                await second.get(run.id).result(within=5)
+                await second.get(run.id).result(within=60)
         # in doubt, though its second attempt was certainly not carried out
         assert book.names == ["reserve", "debit", "debit", "refund", "release"]
         assert len((await runbook.show(database, "o-1")).interruptions) == 1
@@ -524,7 +524,7 @@ class TestStop:
         with pytest.raises(asyncio.CancelledError):
             await working
         async with Engine(database, [saga]) as second:
-            await second.get(run.id).result(within=5)
+            await second.get(run.id).result(within=60)
 
     async def test_an_undo_is_resumed(self, database: Sqlite, book: Book) -> None:
         book.will("ship", Refused("no"))
@@ -540,7 +540,7 @@ class TestStop:
         await working
         async with Engine(database, [saga]) as second:
             with pytest.raises(SagaUndone):
-                await second.get(run.id).result(within=5)
+                await second.get(run.id).result(within=60)
         assert book.names[-3:] == ["refund", "refund", "release"]
         assert book.of("refund")[1].ctx.attempt == 2
 
@@ -571,7 +571,7 @@ class TestSharing:
         async with Engine(database, [saga]) as second:
             with pytest.raises(SagaUnfinished, match="has not ended yet; it is running"):
                 await second.get("o-1").result(within=0.05)
-            await second.get("o-1").result(within=5)
+            await second.get("o-1").result(within=60)
         assert len((await runbook.show(database, "o-1")).interruptions) == 1
 
     async def test_a_dead_process_of_this_machine_is_not_waited_for(
@@ -595,7 +595,7 @@ class TestSharing:
             )
         )
         async with Engine(database, [saga]) as second:
-            await second.get("o-1").result(within=5)
+            await second.get("o-1").result(within=60)
 
     async def test_a_worker_that_lost_its_lease_writes_nothing(
         self, database: Sqlite, book: Book, caplog: pytest.LogCaptureFixture
@@ -635,7 +635,7 @@ class TestSharing:
             Engine(other, sagas[1:], concurrency=4),
         ):
             for number in range(40):
-                await first.get(f"o-{number}").result(within=10)
+                await first.get(f"o-{number}").result(within=60)
         keys = [call.ctx.key for book in books for call in book.calls]
         assert len(keys) == len(set(keys)) == 160
         await other.close()
@@ -645,7 +645,7 @@ class TestSharing:
         async with Engine(database, [saga], concurrency=2) as engine:
             runs = [await begin(engine, database, saga, f"o-{number}") for number in range(9)]
             for run in runs:
-                await run.result(within=5)
+                await run.result(within=60)
         assert len(book.calls) == 36
 
     async def test_another_version_is_left_alone_and_named(
@@ -656,14 +656,14 @@ class TestSharing:
         await starter.prepare()
         await begin(starter, database, old)
         async with Engine(database, [new]) as engine:
-            await (await begin(engine, database, new, "o-2")).result(within=5)
+            await (await begin(engine, database, new, "o-2")).result(within=60)
             await eventually(lambda: "left alone" in caplog.text)
             assert "1 unfinished saga(s) checkout version 1 are left alone" in caplog.text
             # a run can be asked for its state without the definition: the plan is stored
             assert (await engine.get("o-1").state()).status == "running"
         assert {call.ctx.id for call in book.calls} == {"o-2"}
         async with Engine(database, [old, new]) as engine:
-            await engine.get("o-1").result(within=5)
+            await engine.get("o-1").result(within=60)
 
     async def test_a_saga_that_waits_holds_no_lease(self, database: Sqlite, book: Book) -> None:
         clock = Clock()
@@ -677,7 +677,7 @@ class TestSharing:
             await database.write(
                 lambda connection: connection.execute("UPDATE switchgear_sagas SET wake = 0")
             )
-            await run.result(within=5)
+            await run.result(within=60)
 
 
 def _is_free(connection: sqlite3.Connection) -> bool:
@@ -702,7 +702,7 @@ class TestStartingElsewhere:
                 return run
 
             run = await asyncio.to_thread(work)
-            await run.result(within=5)
+            await run.result(within=60)
             with pytest.raises(SagaError, match="not a connection that does not await"):
                 engine.start_sync(object(), saga, Order("o-2"), id="o-2")
 
@@ -713,7 +713,7 @@ class TestStartingElsewhere:
                 lambda connection: engine.start_sync(connection, saga, Order("o-1"), id="o-1")
             )
             engine.wake()
-            await run.result(within=5)
+            await run.result(within=60)
 
 
 class TestMisuse:
@@ -772,7 +772,7 @@ async def test_a_locked_database_is_waited_for(
         await eventually(lambda: "cannot be used now" in caplog.text)
         other.execute("ROLLBACK")
         other.close()
-        await run.result(within=5)
+        await run.result(within=60)
     assert book.names == ["reserve", "debit", "ship", "confirm"]
     await database.close()
 
@@ -785,12 +785,12 @@ async def test_signals(database: Sqlite, book: Book) -> None:
     with subscribe(heard.append):
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUnfinished):
-                await (await begin(engine, database, saga)).result(within=5)
+                await (await begin(engine, database, saga)).result(within=60)
             await runbook.resolve(database, "o-1", "ann", "by hand")
             with pytest.raises(SagaUndone):
-                await engine.get("o-1").result(within=5)
+                await engine.get("o-1").result(within=60)
             book.will("ship", None)
-            await (await begin(engine, database, saga, "o-2")).result(within=5)
+            await (await begin(engine, database, saga, "o-2")).result(within=60)
     heard = [signal for signal in heard if signal.kind is not SignalKind.SAGA_WAITING]
     mine = [signal for signal in heard if signal.detail["id"] == "o-1"]
     attempts = {SignalKind.SAGA_STEP_BEGAN, SignalKind.SAGA_STEP_ENDED}
@@ -842,7 +842,7 @@ class TestChangedDefinitions:
         with pytest.raises(SagaDefinitionError, match=r"1 saga\(s\) of version 1.*version 2"):
             await Engine(database, [self.changed(book)]).prepare()
         async with Engine(database, [saga, self.changed(book, 2)]) as engine:
-            await engine.get("o-1").result(within=5)
+            await engine.get("o-1").result(within=60)
         # once they have ended, nobody minds
         await Engine(database, [self.changed(book)]).prepare()
 
@@ -856,7 +856,7 @@ async def test_what_a_step_raises_is_kept_whatever_it_says(database: Sqlite, boo
     saga = checkout(book)
     async with Engine(database, [saga]) as engine:
         with pytest.raises(SagaUndone):
-            await (await begin(engine, database, saga)).result(within=5)
+            await (await begin(engine, database, saga)).result(within=60)
     failure = (await runbook.show(database, "o-1")).steps[1].attempts[0].failure
     assert failure is not None
     assert len(failure.what) == 4000
@@ -866,5 +866,5 @@ async def test_a_step_that_cancels_itself_may_have_been_done(database: Sqlite, b
     book.will("debit", asyncio.CancelledError(), None)
     saga = checkout(book)
     async with Engine(database, [saga]) as engine:
-        await (await begin(engine, database, saga)).result(within=5)
+        await (await begin(engine, database, saga)).result(within=60)
     assert book.names.count("debit") == 2

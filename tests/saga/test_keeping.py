@@ -31,7 +31,7 @@ async def ended(database: Database, engine: Engine, saga: Saga, names: list[str]
     for name in names:
         async with database.transaction() as tx:
             run = await engine.start(tx, saga, Order(name), id=name)
-        await run.result(within=5)
+        await run.result(within=60)
 
 
 async def count(database: Database, table: str) -> int:

@@ -63,7 +63,7 @@ async def test_the_next_waits_for_its_turn(any_database: Database, book: Book) -
         runs = [await start(engine, any_database, saga, name) for name in "abc"]
         again = await start(engine, any_database, saga, "b")
         other = await start(engine, any_database, saga, "d", of="another")
-        await other.result(within=5)
+        await other.result(within=60)
         assert (await again.state()).status == "waiting"
         shown = await runbook.show(any_database, "c")
         assert (shown.status, shown.waits_for) == ("waiting", (("order/o", "a"),))
@@ -71,7 +71,7 @@ async def test_the_next_waits_for_its_turn(any_database: Database, book: Book) -
             await runs[1].result(within=0)
         ends.set()
         for run in runs:
-            await run.result(within=5)
+            await run.result(within=60)
     mine = [name for name in book.names if "d" not in name]
     assert mine == ["a", "look a", "b", "look b", "c", "look c"]
 
@@ -89,8 +89,8 @@ async def test_or_is_refused(any_database: Database, book: Book) -> None:
                 await engine.start(tx, saga, Order("o"), id="b")
         await start(engine, any_database, saga, "a")  # the same saga is the same saga
         ends.set()
-        await run.result(within=5)
-        await (await start(engine, any_database, saga, "b")).result(within=5)
+        await run.result(within=60)
+        await (await start(engine, any_database, saga, "b")).result(within=60)
 
 
 async def test_it_is_kept_while_a_person_is_waited_for(database: Sqlite, book: Book) -> None:
@@ -100,12 +100,12 @@ async def test_it_is_kept_while_a_person_is_waited_for(database: Sqlite, book: B
     async with Engine(database, [saga]) as engine:
         first = await start(engine, database, saga, "a")
         with pytest.raises(SagaUnfinished, match="waits for a person"):
-            await first.result(within=5)
+            await first.result(within=60)
         second = await start(engine, database, saga, "b")
         assert (await second.state()).status == "waiting"
         # it ends here, by the database alone, and hands the lock on
         assert (await runbook.resolve(database, "a", "ann", "by hand")).status == "undone"
-        await second.result(within=5)
+        await second.result(within=60)
 
 
 async def test_it_survives_its_worker(database: Sqlite, book: Book) -> None:
@@ -117,7 +117,7 @@ async def test_it_survives_its_worker(database: Sqlite, book: Book) -> None:
         await start(engine, database, saga, "b")
         await engine.stop(within=0)
     async with Engine(database, [saga]) as engine:
-        await engine.get("b").result(within=5)
+        await engine.get("b").result(within=60)
     assert book.names.index("look a") < book.names.index("b")
 
 
@@ -151,7 +151,7 @@ async def test_many_at_once_never_meet_and_never_wait_in_a_circle(any_database: 
 
         runs = await asyncio.gather(*(one(n, given) for n, given in enumerate(pairs)))
         for run in runs:
-            await run.result(within=10)
+            await run.result(within=60)
     assert not +inside
 
 
@@ -168,7 +168,7 @@ async def test_the_deadline_counts_while_it_waits(database: Sqlite, book: Book) 
         clock.now += 120
         ends.set()
         with pytest.raises(SagaUndone, match="deadline"):
-            await second.result(within=5)
+            await second.result(within=60)
     assert "b" not in book.names
 
 

@@ -76,7 +76,7 @@ async def run(database: Sqlite, saga: Saga) -> None:
     async with Engine(database, [saga]) as engine:
         async with database.transaction() as tx:
             run = await engine.start(tx, saga, Order("o-1"), id="o-1")
-        await run.result(within=5)
+        await run.result(within=60)
 
 
 async def test_its_steps_see_their_own_input_and_results(database: Sqlite, book: Book) -> None:
@@ -161,7 +161,7 @@ async def test_what_makes_the_input_of_a_saga_in_a_saga(database: Sqlite, book: 
     async with Engine(database, [saga]) as engine:
         async with database.transaction() as tx:
             run = await engine.start(tx, saga, "o-1", id="o-1")
-        await run.result(within=5)
+        await run.result(within=60)
     assert book.of("pack")[0].done == Parcel("o-1!", 7)
 
 

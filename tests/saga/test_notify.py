@@ -24,7 +24,7 @@ async def queued(engine: Engine, database: Database, saga, name: str) -> None:
     async with database.transaction() as tx:
         run = await engine.start(tx, saga, Order(name), id=name)
     with pytest.raises(SagaUnfinished, match="waits for a person"):
-        await run.result(within=5)
+        await run.result(within=60)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ async def queued(engine: Engine, database: Sqlite, saga, name: str = "o-1") -> N
     async with database.transaction() as tx:
         run = await engine.start(tx, saga, Order(name), id=name)
     with pytest.raises(SagaUnfinished, match="waits for a person"):
-        await run.result(within=5)
+        await run.result(within=60)
 
 
 async def test_an_undo_that_fails_waits_with_its_runbook_and_goes_on_when_told(
@@ -86,7 +86,7 @@ async def test_an_undo_that_fails_waits_with_its_runbook_and_goes_on_when_told(
         closed = await runbook.retry(database, "o-1", "ann", "the API is back")
         assert (closed.action, closed.actor, closed.reason) == ("retry", "ann", "the API is back")
         with pytest.raises(SagaUndone):
-            await engine.get("o-1").result(within=5)
+            await engine.get("o-1").result(within=60)
         assert book.names[-2:] == ["refund", "release"]
         assert book.of("refund")[-1].ctx.attempt == 3
         assert await runbook.list_items(database) == []
@@ -135,7 +135,7 @@ async def test_actions_are_idempotent_and_refused_when_the_saga_has_moved(
         await runbook.retry(database, "o-1", "ann", "paid back by hand")
     async with Engine(database, [saga]) as engine:
         with pytest.raises(SagaUndone):
-            await engine.get("o-1").result(within=5)
+            await engine.get("o-1").result(within=60)
     assert book.names == ["reserve", "debit", "ship", "refund", "release"]
 
 
@@ -147,7 +147,7 @@ async def test_skip_goes_on_and_says_so(database: Sqlite, book: Book) -> None:
         await queued(engine, database, saga)
         await runbook.skip(database, "o-1", "ann", "written off")
         with pytest.raises(SagaUndone):
-            await engine.get("o-1").result(within=5)
+            await engine.get("o-1").result(within=60)
     evidence = await runbook.show(database, "o-1")
     assert evidence.named(Fate.SKIPPED) == ("debit",)
     assert evidence.status == "undone"
@@ -176,7 +176,7 @@ class TestPivot:
                 await runbook.skip(database, "o-1", "ann", "no")
             book.will("ship", None)
             await runbook.retry(database, "o-1", "ann", "it answers again")
-            done = await engine.get("o-1").result(within=5)
+            done = await engine.get("o-1").result(within=60)
         assert done.result(saga.steps["ship"]) == Shipment(3)
 
     async def test_it_can_be_aborted(self, database: Sqlite, book: Book, saga) -> None:
@@ -184,7 +184,7 @@ class TestPivot:
             await queued(engine, database, saga)
             await runbook.abort(database, "o-1", "ann", "no parcel left the house")
             with pytest.raises(SagaUndone, match="aborted by a person"):
-                await engine.get("o-1").result(within=5)
+                await engine.get("o-1").result(within=60)
         assert book.names[-2:] == ["refund", "release"]
 
     async def test_it_can_be_resolved_with_its_result(
@@ -195,7 +195,7 @@ class TestPivot:
             with pytest.raises(SagaError, match="not JSON"):
                 await runbook.resolve(database, "o-1", "ann", "by hand", "{")
             await runbook.resolve(database, "o-1", "ann", "by hand", '{"number": 7}')
-            done = await engine.get("o-1").result(within=5)
+            done = await engine.get("o-1").result(within=60)
         assert done.result(saga.steps["ship"]) == Shipment(7)
         assert book.of("confirm")[0].done == Shipment(7)
 
@@ -208,7 +208,7 @@ async def test_a_retriable_step_can_be_skipped(database: Sqlite, book: Book) -> 
         with pytest.raises(StateMoved, match="only a pivot"):
             await runbook.abort(database, "o-1", "ann", "no")
         await runbook.skip(database, "o-1", "ann", "told them by phone")
-        done = await engine.get("o-1").result(within=5)
+        done = await engine.get("o-1").result(within=60)
     with pytest.raises(LookupError):
         done.result(saga.steps["confirm"])
 
@@ -236,7 +236,7 @@ async def test_a_result_that_is_needed_must_be_given(database: Sqlite, book: Boo
         with pytest.raises(SagaError, match=r"second needs the result.*--result"):
             await runbook.resolve(database, "o-1", "ann", "by hand")
         await runbook.resolve(database, "o-1", "ann", "by hand", '{"number": 5}')
-        await engine.get("o-1").result(within=5)
+        await engine.get("o-1").result(within=60)
     assert book.of("second")[0].done == Shipment(5)
 
 
@@ -261,7 +261,7 @@ class TestRefused:
         async with Engine(database, [saga]) as engine:
             async with database.transaction() as tx:
                 run = await engine.start(tx, saga, Order("o-1"), id="o-1")
-            await run.result(within=5)
+            await run.result(within=60)
             with pytest.raises(NoSuchSaga, match="no saga and no work item o-2"):
                 await runbook.retry(database, "o-2", "ann", "why")
             with pytest.raises(NoSuchSaga):
@@ -296,7 +296,7 @@ class TestRefused:
                 await runbook.skip(database, "o-1", "ann", "why")
             await runbook.skip(database, "o-1/left", "ann", "why")
             await runbook.skip(database, "o-1/right", "ann", "why")
-            await engine.get("o-1").result(within=5)
+            await engine.get("o-1").result(within=60)
 
     async def test_while_a_worker_is_at_work(self, database: Sqlite, book: Book) -> None:
         from switchgear.saga import Context, Saga
@@ -368,7 +368,7 @@ class TestRefuted:
     async def shipped(self, database: Database, engine: Engine, saga) -> None:
         async with database.transaction() as tx:
             run = await engine.start(tx, saga, Order("o-1"), id="o-1")
-        await run.result(within=5)
+        await run.result(within=60)
 
     async def test_what_it_settles_waits_for_nobody(
         self, any_database: Database, book: Book
@@ -379,7 +379,7 @@ class TestRefuted:
         async with Engine(any_database, [saga]) as engine:
             run = await engine.begin(saga, Order("o-1"), id="o-1")
             with pytest.raises(SagaUnfinished, match="waits for a person"):
-                await run.result(within=5)
+                await run.result(within=60)
             await runbook.refute(any_database, "o-1", "ship", "ann", "the parcel came back")
 
             async def refund_waits() -> bool:
@@ -392,7 +392,7 @@ class TestRefuted:
             # the saga has one item, so its id is enough
             await runbook.resolve(any_database, "o-1", "ann", "by hand")
             with pytest.raises(SagaUndone):
-                await run.result(within=5)
+                await run.result(within=60)
 
     async def test_after_the_end(self, any_database: Database, book: Book) -> None:
         saga = checkout(book)
@@ -423,7 +423,7 @@ class TestRefuted:
             back = await runbook.resolve(any_database, "o-1/ship", "ann", "the parcel is back")
             assert back.status == "undoing"
             with pytest.raises(SagaUndone, match="refuted by bank: cheque 7 bounced"):
-                await engine.get("o-1").result(within=5)
+                await engine.get("o-1").result(within=60)
         assert book.names == ["reserve", "debit", "ship", "confirm", "release"]
 
     async def test_by_an_event_in_its_transaction(self, database: Sqlite, book: Book) -> None:
@@ -445,10 +445,10 @@ class TestRefuted:
             with pytest.raises(Held):
                 await runbook.refute(database, "o-1", "debit", "bank", "bounced", within=0.1)
             held.set()
-            await run.result(within=5)
+            await run.result(within=60)
             assert await bounced() == "undoing"
             with pytest.raises(SagaUnfinished):
-                await run.result(within=5)
+                await run.result(within=60)
 
     async def test_bad_input(self, database: Sqlite, book: Book) -> None:
         saga = checkout(book)

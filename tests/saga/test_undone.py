@@ -72,7 +72,7 @@ async def start(world, order):
 async def test_it_runs_last_and_is_told_why(world):
     run = await start(world, Order("a", 50))
     with pytest.raises(SagaUndone):
-        await run.result(within=10)
+        await run.result(within=60)
     assert world.shop.seen == [
         "reserve",
         "ship",
@@ -83,7 +83,7 @@ async def test_it_runs_last_and_is_told_why(world):
 
 async def test_a_saga_that_goes_through_never_runs_it(world):
     run = await start(world, Order("a"))
-    await run.result(within=10)
+    await run.result(within=60)
     assert world.shop.seen == ["reserve", "ship"]
 
 
@@ -91,12 +91,12 @@ async def test_it_becomes_a_work_item_when_it_fails(world):
     world.shop.shut = True
     run = await start(world, Order("a", 50))
     with pytest.raises(SagaUnfinished, match=r"queued|person"):
-        await run.result(within=3)
+        await run.result(within=60)
     [item] = await list_items(world.database)
     world.shop.shut = False
     await retry(world.database, item.id, actor="ada", reason="open again")
     with pytest.raises(SagaUndone):
-        await run.result(within=10)
+        await run.result(within=60)
 
 
 def test_explain_shows_it_last():

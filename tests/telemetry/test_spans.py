@@ -258,7 +258,7 @@ async def test_one_trace_goes_through_a_saga(spans, tmp_path):
         with trace.get_tracer("team").start_as_current_span("page") as page:
             async with database.transaction() as tx:
                 run = await engine.start(tx, saga, 1, id="o-1")
-        await run.result(within=10)
+        await run.result(within=60)
     await database.close()
     page_span, attempt, call, step = spans()
     assert (step.name, step.attributes["switchgear.side"]) == ("checkout look", "do")

@@ -176,7 +176,7 @@ async def test_what_never_comes_to_rest_is_said() -> None:
 
     async with testing(app) as t:
         with pytest.raises(NotQuiet, match=r"not quiet after 0\.3 s: ear\.listen has 1 event"):
-            await asyncio.wait_for(t.deliver(Heard(word="hey"), within=0.3), 5)
+            await asyncio.wait_for(t.deliver(Heard(word="hey"), within=0.3), 60)
 
 
 async def test_an_event_leads_to_another() -> None:

@@ -179,7 +179,7 @@ async def test_a_key_that_is_blocked(tmp_path: Path) -> None:
         async with services["orders"].transaction() as tx:
             tx.publish(*(OrderPlaced(order_id=point.order) for point in cases))
         expected = sum(len(one.told.before) - 1 + len(one.told.beside) for one in cases)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sum(map(len, (await done(services)).values())) < expected:
                 await asyncio.sleep(0)
             while True:

