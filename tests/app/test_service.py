@@ -124,7 +124,7 @@ class Thermometer:
 def bakery() -> Service:
     """Return a service with one of everything."""
     app = Service("bakery", schema=SCHEMA, version="1.0")
-    mill = app.calls(Mill, Policy(deadline=0.5))
+    mill = app.calls(Mill, Policy(deadline=20.0))
 
     @app.resource
     async def thermometer() -> AsyncIterator[Thermometer]:
@@ -184,7 +184,7 @@ def test_its_edges_are_readable_without_running() -> None:
         ("bakery.clear -> bakery.sales.LoafSold", Pattern.EVENT, False),
     ]
     assert isinstance(edges[0], Edge)
-    assert edges[0].policy["deadline"] == 0.5
+    assert edges[0].policy["deadline"] == 20.0
 
 
 def test_a_callee_says_that_nobody_is_there_yet() -> None:

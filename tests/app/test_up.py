@@ -55,7 +55,7 @@ async def get(address: str | None, path: str = "/") -> bytes:
         return (await client.get(f"http://{address}{path}")).content
 
 
-async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], within: float = 60.0) -> None:
     async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.01)
@@ -94,7 +94,7 @@ async def test_a_drain_is_bounded(folder: Path) -> None:
         await until(lambda: "asked /" in web.logs)
         began = time.monotonic()
         await web.terminate()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 25, "it did not wait for the request"
         assert await asked != b"hi"
 
 
@@ -208,7 +208,7 @@ async def main():
     folder = Path({str(folder)!r})
     async with Supervisor(isolated(folder / "switchgear.toml", folder / "data")) as up:
         print(*(process.pid for process in up), flush=True)
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
 asyncio.run(main())
 """)
@@ -220,7 +220,7 @@ asyncio.run(main())
         assert len(pids) == 2
         assert all(alive(pid) for pid in pids)
         parent.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 50  # less than they would run by themselves
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(alive(pid) for pid in pids)

@@ -122,16 +122,22 @@ def cut_in_the_body(connection):
 
 
 def slow(connection):
-    """Answer when nobody waits any more."""
-    time.sleep(0.25)
+    """Answer nothing for as long as anybody waits."""
     with suppress(OSError):
-        answer(200)(connection)
+        while connection.recv(65_536):
+            pass
+
+
+def in_a_while(connection):
+    """Answer later than a rival would be sent."""
+    time.sleep(0.1)
+    answer(200)(connection)
 
 
 def trickle(connection):
     """Send the head at once and the body forever."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    for _ in range(60):
+    for _ in range(6_000):
         try:
             connection.sendall(b"x")
         except OSError:
@@ -276,11 +282,9 @@ async def test_a_request_with_an_idempotency_key_is_repeated_under_it(client, se
 async def test_an_answer_that_is_too_slow_is_unknown(client, errors, serve):
     server = serve(slow)
     async with client(guard(deadline=0.1)) as send:
-        began = time.monotonic()
         with pytest.raises(Unknown) as raised:
             await send("GET", server.url)
         assert (raised.value.reason, isinstance(raised.value, errors[2])) == (Reason.TIMEOUT, True)
-        assert time.monotonic() - began < 0.24
 
 
 async def test_a_body_that_trickles_is_bounded_by_the_deadline_too(client, serve):
@@ -465,8 +469,8 @@ async def test_where_the_body_is_left_unread_an_attempt_gets_no_rival(client, se
     # its body would be nobody's to close
     heard = []
     with subscribe(heard.append):
-        async with client(guard(deadline=5, hedge=Hedge(after=0.01)), stream=True) as send:
-            assert (await send("GET", serve(slow).url))[0] == 200
+        async with client(guard(deadline=60, hedge=Hedge(after=0.01)), stream=True) as send:
+            assert (await send("GET", serve(in_a_while).url))[0] == 200
     assert SignalKind.HEDGE_SENT not in [signal.kind for signal in heard]
 
 
@@ -476,7 +480,7 @@ async def test_the_callers_cancellation_reaches_the_socket(client, serve):
     server = serve(slow)
     async with client(g) as send:
         task = asyncio.create_task(send("GET", server.url))
-        await asyncio.to_thread(server.asked.wait, 5)
+        await asyncio.to_thread(server.asked.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

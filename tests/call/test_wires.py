@@ -39,7 +39,7 @@ from switchgear.serve.grpc import Grpc
 from switchgear.serve.rest import Rest
 from switchgear.serve.tls import Certificate
 
-ONCE = Policy(deadline=1.0, retry=None, breaker=None)
+ONCE = Policy(deadline=30.0, retry=None, breaker=None)
 REPLY = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 27\r\n\r\n"
     b'{"sku":"tea","available":1}'

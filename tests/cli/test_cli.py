@@ -56,7 +56,7 @@ def typed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=240,
         check=False,
     )
 
@@ -89,7 +89,7 @@ def line_with(process: subprocess.Popen[str], text: str) -> str:
 
 def get(port: int, path: str = "/") -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -113,7 +113,7 @@ def test_run_drains_on_sigterm_and_finishes_what_is_in_flight(folder: Path) -> N
                 answer += chunk
         assert answer.startswith(b"HTTP/1.1 200")
         assert answer.endswith(b"hi\r\n0\r\n\r\n")
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_up_runs_a_system_and_ctrl_c_stops_it(folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_up_runs_a_system_and_ctrl_c_stops_it(folder: Path) -> None:
         assert get(two, "/livez")[0] == 200
         process.send_signal(signal.SIGINT)
         line_with(process, '"draining"')
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     with pytest.raises(urllib.error.URLError):
         get(one)
 
@@ -150,7 +150,7 @@ def test_a_second_ctrl_c_kills_and_is_no_success(folder: Path) -> None:
             line_with(process, '"draining"')
             process.send_signal(signal.SIGINT)
             line_with(process, "killing what is left")
-            assert process.wait(20) == 130
+            assert process.wait(120) == 130
         assert process.stdout is not None
         assert "after the bound" not in process.stdout.read()
 
@@ -209,7 +209,7 @@ def test_up_restarts_what_is_killed(folder: Path) -> None:
         line_with(process, "is ready again")
         assert get(port) == (200, b"hi")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 @pytest.fixture

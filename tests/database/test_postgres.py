@@ -114,10 +114,7 @@ async def test_a_connection_lost_during_the_commit_is_unknown(pool, postgres_ser
             await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
 
     task = asyncio.ensure_future(work())
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    async with asyncio.timeout(60):
-        while not await killer.fetchval(waiting):
-            await asyncio.sleep(0.01)
+    await waiting(killer)
     await killer.execute(TERMINATE)
     with pytest.raises(Unknown, match="during the commit"):
         await task
@@ -138,7 +135,11 @@ async def held(pool, killer):
 
 async def waiting(killer):
     """Return once somebody waits for lock 7."""
-    sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    # other tests have locks of their own on the same server
+    sql = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+        "WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+    )
     async with asyncio.timeout(60):
         while not await killer.fetchval(sql):
             await asyncio.sleep(0.01)
@@ -218,7 +219,9 @@ async def test_a_kept_connection_that_was_lost_is_not_used(pool, postgres_server
     killer = await asyncpg.connect(postgres_server.url)
     await database.alone("INSERT INTO t VALUES (?, ?)", 1, "x")
     await killer.execute(TERMINATE)
-    await asyncio.sleep(0.005)  # the end of the connection arrives
+    async with asyncio.timeout(60):  # the end of the connection arrives
+        while not all(one.is_closed() for one in database._kept):
+            await asyncio.sleep(0.005)
     await database.alone("INSERT INTO t VALUES (?, ?)", 2, "x")
     assert await rows(pool) == [(1, "x"), (2, "x")]
     await killer.close()
@@ -243,7 +246,7 @@ async def test_statements_alone_hand_their_connection_on_and_then_back(postgres_
         assert len(sessions) == 1
         assert pool.get_idle_size() == 0
         # a team that asks the pool itself gets its only connection all the same
-        assert await pool.fetchval("SELECT 1", timeout=5) == 1
+        assert await pool.fetchval("SELECT 1", timeout=60) == 1
         async with database.transaction() as tx:
             await tx.execute("SET statement_timeout = 12345")
         # what a transaction left in its session is not there any more
@@ -262,7 +265,7 @@ async def test_our_statements_do_not_keep_the_pools_last_connection_from_others(
         busy = asyncio.create_task(busily())
         await asyncio.sleep(0)
         for _ in range(3):
-            assert await pool.fetchval("SELECT 1", timeout=5) == 1
+            assert await pool.fetchval("SELECT 1", timeout=60) == 1
             async with database.transaction() as tx:
                 assert await tx.run("SELECT 1") == [(1,)]
         ended.set()

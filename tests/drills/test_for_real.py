@@ -34,7 +34,7 @@ def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_refused_shipment_for_real(tmp_path):
     file = tmp_path / "drills.jsonl"
     with started(tmp_path, "refused-shipment", "--json", str(file)) as process:
@@ -50,7 +50,7 @@ def test_a_refused_shipment_for_real(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_payment_that_bounces_later_for_real(tmp_path):
     with started(tmp_path, "shipped-then-bounced") as process:
         printed, _ = process.communicate()
@@ -59,7 +59,7 @@ def test_a_payment_that_bounces_later_for_real(tmp_path):
     assert "✓ stays: what the parcel stands on stays with it" in printed
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not PROC.is_dir(), reason="needs /proc to see other processes")
 def test_ctrl_c_ends_every_process_that_the_drill_started(tmp_path):
     with started(tmp_path, "consumer-down") as process:

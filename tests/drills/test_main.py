@@ -139,7 +139,7 @@ def test_a_signal_ends_what_the_drill_started_and_removes_its_folder(tmp_path, n
         from switchgear.drills.main import run
 
         async def endless(stand):
-            child = await asyncio.create_subprocess_exec("sleep", "60")
+            child = await asyncio.create_subprocess_exec("sleep", "600")
             try:
                 print(child.pid, stand.folder, flush=True)
                 await child.wait()
@@ -155,7 +155,7 @@ def test_a_signal_ends_what_the_drill_started_and_removes_its_folder(tmp_path, n
     try:
         pid, folder = process.stdout.readline().split()
         process.send_signal(number)
-        assert process.wait(timeout=20) == 130
+        assert process.wait(timeout=120) == 130
     finally:
         process.kill()
         process.wait()

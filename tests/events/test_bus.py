@@ -134,17 +134,19 @@ async def test_another_number_of_partitions_is_refused_at_the_start(bus, broker)
 
 
 async def test_health_tells_lag_and_parked_and_blocked_and_unpublished(bus):
-    ends = asyncio.Event()
+    began, ends = asyncio.Event(), asyncio.Event()
 
     @bus.on(OrderPlaced, name="x", on_failure="park_key", attempts=1)
     async def handler(event, tx):
         if event.order_id == "parked":
             raise ValueError("no")
+        began.set()
         await ends.wait()
 
     await bus.start()
     await publish(bus, placed("parked"), placed("parked", 2), placed("slow"))
     await until(lambda: _parked(bus, 2))
+    await began.wait()
     health = await bus.health()
     found = health.subscriptions["orders.x"]
     assert (found.parked, found.parked_keys, found.blocked_keys) == (2, 1, 0)

@@ -164,13 +164,17 @@ async def test_what_a_handler_publishes_is_published_if_it_commits(bus):
 
 async def test_slow_handlers_of_different_keys_run_beside_each_other(bus):
     running, most = 0, 0
+    four = asyncio.Event()
 
     @bus.on(OrderPlaced, name="react", on_failure="block_key", concurrency=4)
     async def react(event):
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0.1)
+        if running == 4:
+            four.set()
+        await four.wait()
+        await asyncio.sleep(0.01)
         running -= 1
 
     await bus.start()

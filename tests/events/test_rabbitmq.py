@@ -469,7 +469,7 @@ async def test_records_of_a_new_ownership_come_after_it_was_told(url, opening):
     member._read = read_ahead
     await found.channel.close()
     lost, assigned, deliveries = set(), {}, []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not deliveries:
             polled = await subscription.poll(10, 10.0)
             lost |= polled.lost

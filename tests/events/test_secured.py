@@ -165,7 +165,7 @@ async def refused(url):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(kafka, "_ANSWER", 3.0)
+    monkeypatch.setattr(kafka, "_ANSWER", 10.0)
 
 
 async def test_a_wrong_password_is_refused_and_not_taken_for_an_outage(server, trusting):

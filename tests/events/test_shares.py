@@ -216,7 +216,7 @@ def relay_process(url):
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "ready\n"
+    assert process.stdout.readline() == "ready\n", f"it ended with {process.wait()}"
     return process
 
 
@@ -271,7 +271,7 @@ async def test_two_relays_share_the_keys_and_one_is_gone(pool, postgres_url, rel
         while await pool.fetchval("SELECT count(*) FROM switchgear_outbox"):
             await asyncio.sleep(0.02)
     for relay in relays:
-        relay.communicate("")
+        await asyncio.to_thread(relay.communicate, "", timeout=120)
     assert [relay.returncode for relay in relays] == [
         0 if fate is signal.SIGSTOP else -signal.SIGKILL,
         0,

@@ -206,11 +206,11 @@ async def test_what_none_was_taken_of_is_not_done(url, opening):
 
 async def test_a_handler_that_takes_longer_than_the_lease_keeps_its_key(url, opening):
     broker = opening(f"{url}&{QUICK}")
-    one = await broker.subscribe("g", [TOPIC], lease=1.0)
-    two = await broker.subscribe("g", [TOPIC], lease=1.0)
+    one = await broker.subscribe("g", [TOPIC], lease=3.0)
+    two = await broker.subscribe("g", [TOPIC], lease=3.0)
     await broker.publish(records("a", "a"))
     (found, *_) = await polled(one, 1)
-    for _ in range(4):
+    for _ in range(5):
         assert not (await two.poll(10, 1.0)).deliveries
         assert one.owns(found.partition)
     await one.commit({found.partition: found.offset + 1})

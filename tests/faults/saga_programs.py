@@ -106,7 +106,11 @@ async def serve(database: Database, port: int) -> None:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    server = None
+    while server is None:  # the one before it is gone, and its port may not be yet
+        with suppress(OSError):
+            server = await asyncio.start_server(answer, "127.0.0.1", port)
+        await asyncio.sleep(0.01)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await server.serve_forever()

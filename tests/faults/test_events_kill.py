@@ -102,14 +102,18 @@ class Processes:
         """Wait until a process has done the first of its work."""
         process = self._running[index]
         if process not in self._working:
-            async with asyncio.timeout(60):
-                assert await process.stdout.readline(), f"{ROLES[index]} ended by itself"
+            async with asyncio.timeout(120):
+                assert await process.stdout.readline(), await self._ended(index)
             self._working.add(process)
 
+    async def _ended(self, index):
+        """What is said of a process that ended by itself; its errors are in the captured output."""
+        return f"{ROLES[index]} ended by itself, with {await self._running[index].wait()}"
+
     async def kill(self, index):
+        assert self._running[index].returncode is None, await self._ended(index)
         process = self._running.pop(index)
         self._working.discard(process)
-        assert process.returncode is None, f"{ROLES[index]} ended by itself"
         process.send_signal(signal.SIGKILL)
         await process.wait()
         self.kills += 1
@@ -118,8 +122,16 @@ class Processes:
         for index in [one for one in self._running if ROLES[one] in roles]:
             await self.kill(index)
 
+    async def end(self):
+        """End whatever still runs."""
+        for process in self._running.values():
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+        self._running.clear()
 
-@pytest.mark.timeout(SECONDS + 300)
+
+@pytest.mark.timeout(SECONDS + 1_500)  # of which it needs a minute, with the server's start
 async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
     dice = random.Random(7)
     url, interrupt = broker
@@ -139,7 +151,7 @@ async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
             await processes.work(index)
         end = time.monotonic() + SECONDS
         broker_at = time.monotonic() + SECONDS / 3
-        while time.monotonic() < end or processes.kills <= SECONDS:
+        while time.monotonic() < end or processes.kills <= SECONDS or await _little(databases[0]):
             await asyncio.sleep(dice.uniform(0.05, 0.4))
             if interrupt is not None and time.monotonic() > broker_at:
                 await interrupt()
@@ -152,18 +164,22 @@ async def test_the_difference_is_empty_whoever_is_killed(databases, broker):
             await processes.start(index)
         await processes.kill_all({"producer"})
         async with opened(databases[0]) as source, opened(databases[1]) as sink:
-            await until(lambda: _finished(source, looking, sink), within=120)
+            await until(lambda: _finished(source, looking, sink), within=600)
             await processes.kill_all({"relay", "consumer"})
             committed = await _committed(source)
             effects = await _effects(sink)
         await looking.close()
     finally:
-        await processes.kill_all(set(ROLES))
+        await processes.end()
     told = f"{sum(committed.values())} events, {processes.kills} processes killed\n"
     sys.stdout.write(f"{url.partition(':')[0]}, {databases[0].partition(':')[0]}: {told}")
-    assert processes.kills > SECONDS
-    assert sum(committed.values()) > 100, "nothing much was going on"
     assert _differences(committed, effects) == {}
+
+
+async def _little(url):
+    """Whether not much was going on so far: a slow machine is given the time."""
+    async with opened(url) as source:
+        return sum((await _committed(source)).values()) <= 100
 
 
 async def _finished(source, broker, sink):

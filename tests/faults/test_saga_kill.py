@@ -27,12 +27,15 @@ from switchgear.database.port import Transaction
 from switchgear.database.sqlite import Sqlite
 from switchgear.model.context import bind, current, derived_key
 from switchgear.model.outcome import Reason, Refused, Unavailable, Unknown
+from switchgear.policy.breaker import Breaker
 from switchgear.saga import Backoff, Context, Engine, Saga, runbook
 from switchgear.saga.barrier import Barrier
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = str(ROOT / "tests/saga/runbooks/refund.md")
 QUICK = Backoff(attempts=4, first=0.005, factor=2.0, most=0.05)
+BREAKER = Breaker(open=0.3, longest=1.0, ramp=0.5)
+"""It opens while a participant is away. By default it would keep the undos waiting for minutes."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def checkout(participant: Called, undo_retry: Backoff = UNDO) -> Saga:
         runbook=RUNBOOK,
         retry=QUICK,
         undo_retry=undo_retry,
+        undo_breaker=BREAKER,
     )
 
     @saga.undo()
@@ -170,7 +174,8 @@ def spawn(folder: Path, first: int | None) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, str(folder), *([] if first is None else [str(first)])]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    # what it wrote of an error is in the captured output
+    assert process.stdout.readline() == "ready\n", f"it ended with {process.wait()}"
     return process
 
 
@@ -184,9 +189,10 @@ def kill_at_work(process: subprocess.Popen[str], folder: Path) -> None:
 
     It is stopped before anybody looks, so that what was seen is still so when it is killed.
     """
-    patience = time.monotonic() + 60
+    patience = time.monotonic() + 240
     while True:
         time.sleep(random.uniform(0.02, 0.3))
+        assert process.poll() is None, "the worker ended by itself"
         process.send_signal(signal.SIGSTOP)
         if held(folder, process.pid):
             break
@@ -245,9 +251,10 @@ def test_killed_midway(tmp_path: Path, workers: int) -> None:
         while running:
             kill(running.pop())
         running.append(spawn(tmp_path, None))
-        patience = time.monotonic() + 60
-        while unfinished(tmp_path):
-            assert time.monotonic() < patience, "sagas did not end"
+        patience = time.monotonic() + 600
+        while left := unfinished(tmp_path):
+            assert running[0].poll() is None, "the worker ended by itself"
+            assert time.monotonic() < patience, f"{left} sagas did not end"
             time.sleep(0.05)
     finally:
         for process in running:

@@ -31,6 +31,7 @@ from tests.faults.test_saga_kill import check_effects, checkout
 from tests.servers import own
 
 ROOT = Path(__file__).parents[2]
+HELD = "SELECT COUNT(*) FROM switchgear_sagas WHERE ended IS NULL AND owner IS NOT NULL"
 SECONDS = float(os.environ.get("SOAK", "0"))
 """Below what it takes to do each harm once: just that."""
 
@@ -74,8 +75,13 @@ class System:
     def worker(self, first: int | None = None) -> subprocess.Popen[str]:
         process = self.spawn("work", self.port, next(self.firsts) if first is None else first)
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        # what it wrote of an error is in the captured output
+        assert process.stdout.readline() == "ready\n", f"it ended with {process.wait()}"
         return process
+
+    def check(self) -> None:
+        """Check that none has ended by itself."""
+        assert [one.args for one in self.running if one.poll() is not None] == []
 
     def kill(self, process: subprocess.Popen[str]) -> None:
         process.send_signal(signal.SIGKILL)
@@ -84,6 +90,22 @@ class System:
 
     def workers(self) -> list[subprocess.Popen[str]]:
         return [each for each in self.running if each is not self.participant]
+
+    def kill_workers_at_work(self) -> None:
+        """Kill all at a moment at which one certainly holds a saga: they are stopped before."""
+        patience = time.monotonic() + 240
+        while True:
+            for worker in self.workers():
+                worker.send_signal(signal.SIGSTOP)
+            if asyncio.run(rows(self.server.url, "sagas", HELD)) != [(0,)]:
+                break
+            for worker in self.workers():
+                worker.send_signal(signal.SIGCONT)
+            self.check()
+            assert time.monotonic() < patience, "no worker holds a saga"
+            time.sleep(random.uniform(0.02, 0.3))
+        for worker in self.workers():
+            self.kill(worker)
 
     def kill_worker(self) -> None:
         self.kill(random.choice(self.workers()))
@@ -122,11 +144,11 @@ def test_the_books_balance_whatever_dies() -> None:
         system = System(server)
         try:
             disturb(system)
-            while workers := system.workers():
-                system.kill(workers[0])
+            system.kill_workers_at_work()
             system.worker(first=0)
-            patience = time.monotonic() + 90
+            patience = time.monotonic() + 600
             while (left := asyncio.run(rows(server.url, "sagas", OPEN))) != [(0,)]:
+                system.check()
                 assert time.monotonic() < patience, f"{left} sagas did not end"
                 time.sleep(0.1)
         finally:
@@ -150,10 +172,10 @@ def disturb(system: System) -> None:
         random.shuffle(acts)
         for act in acts:
             time.sleep(random.uniform(0.2, 0.6))
+            system.check()
             act()
         if time.monotonic() > until:
             break
-    time.sleep(0.3)
 
 
 async def check(url: str) -> None:

@@ -183,7 +183,7 @@ async def begin_by_hand(tx: Transaction, engine: Engine, saga: Saga) -> Run:
 async def test_a_saga_whose_start_nobody_was_told_of(any_database: Database, book: Book) -> None:
     """It is held by this worker, which finds out when it extends its leases."""
     saga = checkout(book)
-    async with engine_on(any_database, saga, lease=0.3) as engine:
+    async with engine_on(any_database, saga, lease=2.0) as engine:
         async with any_database.transaction() as tx:
             run = await engine.start(tx, saga, Order("o-1"), id="o-1")
             assert isinstance(tx, SqliteTransaction | PostgresTransaction | SqlAlchemyTransaction)

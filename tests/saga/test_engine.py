@@ -206,7 +206,7 @@ class TestUndone:
 
     async def test_by_the_deadline(self, database: Sqlite, book: Book) -> None:
         book.will("debit", asyncio.Event())
-        saga = checkout(book, deadline=timedelta(seconds=0.3))
+        saga = checkout(book, deadline=timedelta(seconds=2))
         async with Engine(database, [saga]) as engine:
             with pytest.raises(SagaUndone, match="took longer"):
                 await (await begin(engine, database, saga)).result(within=60)
@@ -564,13 +564,16 @@ class TestSharing:
         # a worker of another machine claimed it, and was never seen again
         await database.write(
             lambda connection: connection.execute(
-                "UPDATE switchgear_sagas SET owner = 'elsewhere/1/1/a', fence = 1, "
-                "wake = (julianday('now') - 2440587.5) * 86400.0 + 0.2"
+                "UPDATE switchgear_sagas SET owner = 'elsewhere/1/1/a', fence = 1, wake = 1e12"
             )
         )
         async with Engine(database, [saga]) as second:
             with pytest.raises(SagaUnfinished, match="has not ended yet; it is running"):
                 await second.get("o-1").result(within=0.05)
+            # its lease runs out
+            await database.write(
+                lambda connection: connection.execute("UPDATE switchgear_sagas SET wake = 0")
+            )
             await second.get("o-1").result(within=60)
         assert len((await runbook.show(database, "o-1")).interruptions) == 1
 

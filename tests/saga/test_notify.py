@@ -68,7 +68,7 @@ async def test_who_cannot_be_told_is_told_later(
             raise OSError("nobody listens")
         told.append(item.id)
 
-    async with Engine(database, [stuck], notify=page, lease=0.1) as engine:
+    async with Engine(database, [stuck], notify=page, lease=0.3) as engine:
         await queued(engine, database, stuck, "o-1")
         await eventually(lambda: "nobody could be told that o-1/refund waits" in caplog.text)
         away = False
@@ -80,7 +80,7 @@ async def test_a_hook_that_hangs_does_not_hold_up_the_work(database: Sqlite, stu
     async def page(item: WorkItem) -> None:
         await asyncio.Event().wait()
 
-    async with Engine(database, [stuck], notify=page, lease=0.1) as engine:
+    async with Engine(database, [stuck], notify=page, lease=0.3) as engine:
         await queued(engine, database, stuck, "o-1")
         await queued(engine, database, stuck, "o-2")
 
@@ -100,7 +100,7 @@ async def test_a_webhook(database: Sqlite, stuck) -> None:
     await site.start()
     port = runner.addresses[0][1]
     hook = webhook(f"http://127.0.0.1:{port}/hook", headers={"Authorization": "Bearer t"})
-    async with Engine(database, [stuck], notify=hook, lease=0.1) as engine:
+    async with Engine(database, [stuck], notify=hook, lease=0.3) as engine:
         await queued(engine, database, stuck, "o-1")
         await eventually(lambda: len(posts) == 2)
     await runner.cleanup()
@@ -115,7 +115,7 @@ async def test_a_webhook(database: Sqlite, stuck) -> None:
 async def test_the_age_of_the_oldest_is_a_signal(database: Sqlite, stuck) -> None:
     heard: list[Signal] = []
     with subscribe(heard.append):
-        async with Engine(database, [stuck], lease=0.1) as engine:
+        async with Engine(database, [stuck], lease=0.3) as engine:
             await queued(engine, database, stuck, "o-1")
             await eventually(
                 lambda: any(

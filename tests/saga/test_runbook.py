@@ -161,7 +161,7 @@ class TestPivot:
     @pytest.fixture
     def saga(self, book: Book):
         book.will("ship", UNKNOWN)
-        return checkout(book, give_up=timedelta(seconds=0.05))
+        return checkout(book, give_up=timedelta(seconds=0.5))
 
     async def test_it_is_asked_again_until_it_gives_up(
         self, database: Sqlite, book: Book, saga

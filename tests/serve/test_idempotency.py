@@ -190,7 +190,7 @@ async def test_the_next_one_takes_over_when_the_first_fails(database, idempotenc
 
 async def test_a_duplicate_elsewhere_meets_the_claim(database, kind, place):
     async with opened(kind, place) as other:
-        here, there = Idempotency(database, wait=2), Idempotency(other, wait=2)
+        here, there = Idempotency(database, wait=60), Idempotency(other, wait=60)
         await here.migrate()
 
         def work(where):

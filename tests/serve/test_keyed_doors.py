@@ -235,7 +235,7 @@ async def test_a_lock_that_outlasts_the_caller_is_told_before_his_deadline(tmp_p
     await with_a_table(database)
     async for doors in both(database, wait=60.0):
         assert (await doors.rest(key="first", what="tea")).status_code == 200
-        policy = Policy(deadline=1.0, retry=None)
+        policy = Policy(deadline=3.0, retry=None)
         async with connect(Shop, doors.served.url(scheme), policy) as shop:
             with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")

@@ -172,14 +172,15 @@ async def test_a_stream_is_sent_once(uploads: Uploads, port: int, handler: Handl
 
 
 async def test_a_deadline_ends_the_handler(port: int, handler: Handler) -> None:
-    async with connect(Uploads, f"grpc://127.0.0.1:{port}", Policy(deadline=0.2)) as hasty:
+    async with connect(Uploads, f"grpc://127.0.0.1:{port}", Policy(deadline=1.0)) as hasty:
+        await hasty.upload(pieces(1))  # it is connected
+        handler.ended.clear()
         with pytest.raises(Unknown) as late:
             await hasty.upload(pieces(50))
         assert late.value.reason is Reason.TIMEOUT
-    for _ in range(100):
-        if handler.ended:
-            break
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while not handler.ended:
+            await asyncio.sleep(0.01)
     assert handler.ended == ["CancelledError"]
 
 
@@ -195,7 +196,7 @@ async def test_a_sender_is_held_back_by_a_slow_handler(uploads: Uploads, handler
 
     asked = asyncio.ensure_future(uploads.upload(flood()))
     before = -1
-    while before != sent:  # until nothing more is taken
+    while before != sent or not sent:  # until nothing more is taken
         before = sent
         await asyncio.sleep(0.1)
         if asked.done():

@@ -61,7 +61,7 @@ class Row:
 
     async def ask(self, what, **headers):
         return await self.client.post(
-            f"{self.edge.http}/v1/do", json={"what": what}, headers=headers, timeout=5
+            f"{self.edge.http}/v1/do", json={"what": what}, headers=headers, timeout=60
         )
 
 

@@ -36,7 +36,7 @@ class Service:
         self.name = cluster.service
 
     def make(self, *sagas: Saga, **settings: Any) -> TemporalEngine:
-        settings = {"service": self.name, "lease": 2.0, **settings}
+        settings = {"service": self.name, "lease": 5.0, **settings}
         return TemporalEngine(self.database, self.place, sagas, **settings)
 
     async def replay(self, at_least: int = 0) -> int:

@@ -62,7 +62,7 @@ async def work(url: str, service: str, folder: Path, *stuck: str) -> None:
             raise Refused("no")
 
     database = Sqlite(folder / "service.db")
-    engine = TemporalEngine(database, Place.of(url), [transfer(call)], service=service, lease=1.0)
+    engine = TemporalEngine(database, Place.of(url), [transfer(call)], service=service, lease=5.0)
     await engine.run()
 
 

@@ -32,13 +32,13 @@ REFUSED = OutOfStock(sku="A-1")
 
 async def done(engine: TemporalEngine, cluster: Cluster, saga_id: str) -> None:
     """All of it, with branches."""
-    await engine.get(saga_id).result(within=60)
+    await engine.get(saga_id).result(within=120)
 
 
 async def undone(engine: TemporalEngine, cluster: Cluster, saga_id: str) -> None:
     """Undone, whatever for."""
     try:
-        await engine.get(saga_id).result(within=60)
+        await engine.get(saga_id).result(within=120)
     except SagaUndone:
         return
 
@@ -46,7 +46,7 @@ async def undone(engine: TemporalEngine, cluster: Cluster, saga_id: str) -> None
 async def retried(engine: TemporalEngine, cluster: Cluster, saga_id: str) -> None:
     """An undo that gave up, and a person who has it tried again."""
     try:
-        await engine.get(saga_id).result(within=60)
+        await engine.get(saga_id).result(within=120)
     except SagaUnfinished:
         await asyncio.sleep(0.5)  # the runbook's text is fetched
         decision = Decision("me", "the bank is back")

@@ -43,9 +43,9 @@ async def test_a_killed_worker(service: Service, place: Place, tmp_path: Path) -
         first.wait()
     second = worker()
     try:
-        await asking.get("on").result(within=60)
+        await asking.get("on").result(within=120)
         with pytest.raises(SagaUndone):
-            await asking.get("back").result(within=60)
+            await asking.get("back").result(within=120)
     finally:
         second.kill()
         second.wait()

@@ -29,7 +29,7 @@ async def test_the_server_is_killed(tmp_path: Path, book: Book) -> None:
             held.set()
             await asyncio.to_thread(server.start)
             for run in (first, second):
-                await run.result(within=60)
+                await run.result(within=120)
         await replay_all(Cluster(await connect(place), "shop"))
     await database.close()
     names = [f"{call.ctx.id} {call.name}" for call in book.calls]

@@ -25,7 +25,7 @@ async def trail(engine: Sagas, desk: Desk, saga: Saga, world: World, point: str)
     """Let one saga fail at `point`, and return what there is to compare."""
     run = await engine.begin(saga, Order(point), id=point)
     try:
-        await run.result(within=60)
+        await run.result(within=120)
         raised = "done"
     except (SagaUndone, SagaUnfinished) as error:
         raised = f"{type(error).__name__} {error.what}"

@@ -78,8 +78,8 @@ async def troubled(office: Office, config: Config, place: Place) -> None:
             run = await tx.start(office.trip, Trip(town="Ulm"), id="t-1")
             other = await tx.start(office.trip, Trip(town="Bonn"), id="t-2")
         with pytest.raises(SagaUnfinished, match="waits for a person"):
-            await run.result(within=60)
-        await other.result(within=60)
+            await run.result(within=120)
+        await other.result(within=120)
         desk = TemporalDesk(Cluster(await connect(place), office.app.name))
 
         async def has_its_text() -> bool:
@@ -92,9 +92,9 @@ async def mended(office: Office, config: Config) -> None:
     office.closed = False
     async with office.app.lifespan(config=config):
         with pytest.raises(SagaUndone):
-            await office.app.sagas.get("t-1").result(within=60)
+            await office.app.sagas.get("t-1").result(within=120)
         with pytest.raises(SagaUndone, match="refuted by me: it bounced"):
-            await office.app.sagas.get("t-2").result(within=60)
+            await office.app.sagas.get("t-2").result(within=120)
 
 
 async def replayed(place: Place, name: str) -> None:
