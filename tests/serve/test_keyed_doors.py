@@ -292,7 +292,8 @@ async def test_a_connection_lost_during_the_commit_is_500(postgres):
             asked = asyncio.create_task(doors.rest(what="tea"))
             kill = (
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE query LIKE 'COMMIT%' AND wait_event = 'PgSleep'"
+                "WHERE query LIKE 'COMMIT%' AND wait_event = 'PgSleep' "
+                "AND datname = current_database()"
             )
             while not await admin.fetch(kill):
                 await asyncio.sleep(0.005)
