@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from tests.saga.choreography.shop import OrderPlaced, Shop
+from tests.servers import address
 
 from switchgear.app.target import load_target
 from switchgear.cli.main import main
 from switchgear.config import load
-from switchgear.testing import testing
+from switchgear.testing import Testing, testing
 
 NAMES = ("orders", "inventory", "payments", "shipping", "notifications")
 MODULE = f"""
@@ -42,6 +45,15 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 async def played(shop: Shop, order: str) -> str:
     """Place an order, let it come to rest, and return the id of the event that began it."""
+    async with running(shop, order) as started:
+        broker = started[0].runtime.broker
+        records = await broker.search(order.encode(), [], 100)  # type: ignore[attr-defined]
+        return next(one.headers["ce-id"] for one in records if one.partition.topic == "shop.orders")
+
+
+@asynccontextmanager
+async def running(shop: Shop, order: str) -> AsyncIterator[list[Testing]]:
+    """Place an order, let it come to rest, and give the services."""
     config = load()
     async with AsyncExitStack() as stack:
         started = [
@@ -53,9 +65,7 @@ async def played(shop: Shop, order: str) -> str:
         for _ in range(8):  # the longest chain has seven events
             for one in started:
                 await one.settle()
-        broker = started[0].runtime.broker
-        records = await broker.search(order.encode(), [], 100)  # type: ignore[attr-defined]
-        return next(one.headers["ce-id"] for one in records if one.partition.topic == "shop.orders")
+        yield started
 
 
 def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -123,3 +133,57 @@ def test_of_what_nothing_is_found(shop: Shop, capsys: pytest.CaptureFixture[str]
     assert "nothing is found of '00000000" in said
     # an event's key is no correlation
     assert "nothing is found of 'other-order'" in typed(capsys, "trace", "other-order")
+
+
+def _rabbitmq() -> str:
+    return f"{address('rabbitmq')}?partitions=1&prefix=t{secrets.token_hex(6)}."
+
+
+def _sqs() -> str:
+    quick = "create=true&discover=0.05&wait=1"
+    return f"{address('sqs')}&prefix=t{secrets.token_hex(6)}-&{quick}"
+
+
+@pytest.mark.parametrize(("scheme", "url"), [("amqp", _rabbitmq), ("sqs", _sqs)])
+def test_a_broker_that_is_not_searched(
+    shop: Shop,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    url: Callable[[], str],
+) -> None:
+    """Told is what the databases hold, what was looked at, and what was not."""
+    monkeypatch.setenv("SWITCHGEAR_SYSTEM_BROKER", url())
+    shop.breaks["parked-order"] = "payments.charge"
+
+    async def play() -> None:
+        async with running(shop, "parked-order"):
+            pass
+
+    asyncio.run(play())
+    headers = json.loads(typed(capsys, "parked", "--json"))["headers"]
+    first = headers["ce-correlationid"]
+    # by the correlation, and by the id of the event that waits
+    for given in (first, headers["ce-id"]):
+        story = json.loads(typed(capsys, "trace", given, "--json"))
+        assert story["status"] == "waits for a person"
+        assert story["missing"] == [first]
+        assert story["unread"].startswith(f"a broker at {scheme}:// is not searched")
+        assert not story["looked_at"]["log"]
+        held = ["outbox", "parked events and their audit", "inbox"]
+        assert story["looked_at"]["databases"]["payments"] == held
+        lines = [(one["step"], one["kind"], one["state"]) for one in story["lines"]]
+        assert lines == [
+            (first, "event", "not found"),
+            ("inventory.reserve", "handler", "done"),
+            ("notifications.thank", "handler", "done"),
+            ("StockReserved", "event", "published"),
+            ("payments.charge", "handler", "parked"),
+        ]
+    shown = " ".join(typed(capsys, "trace", first).split())
+    assert "Looked at: " in shown
+    assert "payments (outbox, parked events and their audit, inbox)" in shown
+    assert f"Incomplete: a broker at {scheme}:// is not searched" in shown
+    said = typed(capsys, "trace", "0" * 32)
+    assert "nothing is found of" in said
+    assert "is not searched" in said

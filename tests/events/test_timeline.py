@@ -96,3 +96,21 @@ def test_a_replaced_event_goes_on_under_its_new_identity() -> None:
 def test_events_that_name_each_other_do_not_hang() -> None:
     story = timeline("1", [told(1, "t.Placed", 2), told(2, "t.Placed", 1)], [], {})
     assert story.lines == ()
+
+
+def test_of_an_event_that_is_not_found_stands_who_has_handled_it() -> None:
+    heard = [
+        Heard("stock.reserve", "s/1", "done", 1.5),
+        Heard("mail.thank", "s/1", "done", 1.2),
+        Heard("elsewhere.x", "s/9", "done", 9.5),
+    ]
+    story = timeline("1", [], heard, LISTENERS, gone=["s/1", "s/2"])
+    assert lines(story) == [
+        (0, "1", "event", "not found"),
+        (1, "mail.thank", "handler", "done"),
+        (1, "stock.reserve", "handler", "done"),
+    ]
+    assert (story.status, story.began) == ("at rest", 1.2)
+    story = timeline("1", [told(1, "t.Placed")], heard, LISTENERS, gone=["s/1"])
+    assert (0, "1", "event", "not found") not in lines(story)
+    assert (1, "mail.thank", "handler", "done") in lines(story)

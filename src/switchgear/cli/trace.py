@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from switchgear.cli.databases import Opened, databases, has_table
 from switchgear.cli.explain_event import in_sight
@@ -21,7 +22,11 @@ from switchgear.saga.choreography.chain import Chain
 
 __all__ = ["trace"]
 
-_TABLES = ("switchgear_outbox", "switchgear_parked", "switchgear_inbox")
+_TABLES: Final = {
+    "switchgear_outbox": "outbox",
+    "switchgear_parked": "parked events and their audit",
+    "switchgear_inbox": "inbox",
+}
 
 
 async def trace(
@@ -34,26 +39,59 @@ async def trace(
         opened = await stack.enter_async_context(databases(config))
         broker = broker_of(system.broker.absolute(config.folder), native=system.broker_options)
         stack.push_async_callback(broker.close)
-        log, unread = await _log(broker, broker)
+        log, unread = await _log(broker, broker, system.broker.scheme)
         told, heard = await _look(opened, log, chain, given)
-        correlation = _correlation(given, told)
+        # of what nothing else is left, an inbox has source and id
+        handled = [] if told else await _received(opened, _identities(chain, [given]))
+        correlation = _correlation(given, told, handled, unread)
         if correlation != given:
             told, heard = await _look(opened, log, chain, correlation)
-        heard += await _received(opened, [one.identity for one in told])
-    story = timeline(correlation, told, _settled(heard), _listeners(chain))
+        causes = {one.causation for one in told if one.causation}
+        gone = _identities(chain, {given, correlation, *causes})
+        heard += await _received(opened, [*gone, *(one.identity for one in told)])
+        looked = {one.service: await _tables(one) for one in opened}
+    story = timeline(correlation, told, _settled(heard), _listeners(chain), gone=gone)
+    places = _Places(log is not None, looked, unread)
     if as_json:
-        print(json.dumps(story.as_dict() | {"unread": unread}))
+        print(json.dumps(story.as_dict() | places.as_dict()))
         return
-    _print(story, unread)
+    _print(story, places)
 
 
-async def _log(broker: Broker, log: object) -> tuple[Searchable | None, str | None]:
+class _Places(NamedTuple):
+    """What was looked at."""
+
+    log: bool
+    databases: Mapping[str, Sequence[str]]
+    """The tables of each service."""
+    unread: str | None
+    """What could not be looked at, and why."""
+
+    def as_dict(self) -> dict[str, object]:
+        databases = {
+            service: [_TABLES[name] for name in tables]
+            for service, tables in self.databases.items()
+        }
+        return {"looked_at": {"log": self.log, "databases": databases}, "unread": self.unread}
+
+    def told(self) -> str:
+        """Return it as one sentence."""
+        found = ["the broker's log"] if self.log else []
+        for service, tables in self.databases.items():
+            if tables:
+                found.append(f"{service} ({', '.join(_TABLES[name] for name in tables)})")
+        return f"Looked at: {'; '.join(found) or 'nothing, for no service has run yet'}."
+
+
+async def _log(broker: Broker, log: object, scheme: str) -> tuple[Searchable | None, str | None]:
     """Return the broker as what can be searched, or None and why it cannot."""
     if not isinstance(log, Searchable):
-        return (
-            None,
-            "what this broker holds is not read after the fact",
+        unread = (
+            f"a broker at {scheme}:// is not searched, because who reads its queues takes events "
+            "away from their consumers. An event is found while it is in an outbox or parked; of "
+            "one that was handled there is what the inboxes say, by its own id"
         )
+        return None, unread
     try:
         await broker.lag("switchgear", [])
     except BrokerUnavailable as error:
@@ -89,12 +127,26 @@ async def _received(opened: Sequence[Opened], events: Sequence[str]) -> list[Hea
     return found
 
 
-def _correlation(given: str, told: Sequence[Told]) -> str:
+def _identities(chain: Chain, ids: Iterable[str]) -> list[str]:
+    """Return what may be the sources and ids of events of which an id is known."""
+    return [
+        place
+        for one in ids
+        for place in (one, *(f"{service.service}/{one}" for service in chain.services))
+    ]
+
+
+def _correlation(
+    given: str, told: Sequence[Told], handled: Sequence[Heard], unread: str | None
+) -> str:
+    if not told and handled:
+        return given
     if not told:
+        gone = "what is older than the broker's retention is gone"
         raise OperationError(
             f"nothing is found of {given!r}.",
-            fix="Name the correlation or the id of an event, as headers and logs have it; what is "
-            "older than the broker's retention is gone.",
+            fix="Name the correlation or the id of an event, as headers and logs have it; "
+            f"{unread or gone}.",
         )
     if any(one.correlation == given for one in told):
         return given
@@ -120,7 +172,7 @@ def _listeners(chain: Chain) -> Mapping[str, Sequence[Listener]]:
     }
 
 
-def _print(story: Timeline, unread: str | None) -> None:
+def _print(story: Timeline, places: _Places) -> None:
     console = screen()
     began = datetime.fromtimestamp(story.began, UTC).astimezone().strftime("%d %b %H:%M:%S")
     console.print(
@@ -141,8 +193,9 @@ def _print(story: Timeline, unread: str | None) -> None:
     if story.missing:
         listed = ", ".join(story.missing)
         console.print(f"Not found any more, and named as causes: {listed}", markup=False)
-    if unread:
-        console.print(f"Incomplete: {unread}.", markup=False)
+    console.print(places.told(), markup=False)
+    if places.unread:
+        console.print(f"Incomplete: {places.unread}.", markup=False)
 
 
 def _clock(stamp: float) -> str:

@@ -95,10 +95,13 @@ def timeline(
     told: Collection[Told],
     heard: Collection[Heard],
     listeners: Mapping[str, Sequence[Listener]],
+    *,
+    gone: Collection[str] = (),
 ) -> Timeline:
     """Tell the story of `correlation`; `listeners` are who hears each type of event.
 
-    `told` may hold an event twice, as the log and an outbox do: it was published then.
+    `told` may hold an event twice, as the log and an outbox do: it was published then. `gone` are
+    events, by source and id, of which nothing may be left but that somebody has handled them.
     """
     events: dict[str, Told] = {}
     for one in told:
@@ -113,12 +116,13 @@ def timeline(
     for each in heard:
         receptions.setdefault(each.identity, []).append(each)
     story = _Story(follows, receptions, listeners)
-    lines = tuple(story.tell(None, 0))
+    left = [one for one in heard if one.identity in gone and one.identity not in events]
+    lines = (*_gone(left), *story.tell(None, 0))
     causes = {one.causation for one in events.values() if one.causation and one.causation != one.id}
     return Timeline(
         correlation,
         _status(lines),
-        min((one.time for one in events.values()), default=0.0),
+        min([one.time for one in events.values()] or [one.at or 0.0 for one in left], default=0.0),
         lines,
         tuple(sorted(cause for cause in causes if cause not in by_id)),
     )
@@ -150,6 +154,15 @@ class _Story(NamedTuple):
                 continue
             kind: Literal["handler", "undo"] = "undo" if listener.undo else "handler"
             yield Line(depth, listener.name, kind, found.state, found.at, found.known)
+
+
+def _gone(left: Sequence[Heard]) -> Iterator[Line]:
+    """Tell of events that are not found any more who has handled them."""
+    for identity in sorted({one.identity for one in left}):
+        yield Line(0, identity.rpartition("/")[2], "event", "not found", None, identity)
+        for one in sorted(left, key=lambda each: each.consumer):
+            if one.identity == identity:
+                yield Line(1, one.consumer, "handler", one.state, one.at, one.known)
 
 
 def _status(lines: Sequence[Line]) -> Literal["waits for a person", "going on", "at rest"]:

@@ -9,8 +9,9 @@
 | a service's inbox          | which subscription has handled which event  | longer than the log   |
 
 A log is searched by reading all of it: there is no index by correlation, which every publish would
-pay for. An adapter that can be searched has `search`; where it has not, only what the databases
-hold is found.
+pay for. An adapter that can be searched has `search`. Where it has not, because a queue gives up
+what it shows, only what the databases hold is found: of an event that was handled that is a row of
+an inbox, by its source and id.
 """
 
 from __future__ import annotations
