@@ -9,10 +9,11 @@ import pytest
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.database.postgres import Postgres
 from switchgear.database.sqlite import Sqlite
-from switchgear.events.brokers.port import BrokerUnavailable
+from switchgear.events import refused
+from switchgear.events.brokers.port import BrokerUnavailable, RecordTooLarge
 from switchgear.events.outbox import Outbox
 from switchgear.events.relay import Relay
-from tests.events.world import OrderPlaced, until
+from tests.events.world import OrderPlaced, Picture, until
 
 
 class Recorder:
@@ -163,7 +164,7 @@ async def test_an_event_that_was_published_but_not_deleted_is_published_again(
     """A crash in between: the same event, with the same id."""
     broker = Recorder()
 
-    async def crash(_):
+    async def crash(*_, **__):
         raise asyncio.CancelledError
 
     async with database.transaction() as tx:
@@ -306,3 +307,104 @@ async def test_on_postgresql_it_survives_a_lost_connection(pool, relaying):
     await until(published)
     await until(lambda: broker.records)
     await relay.stop()
+
+
+class Limited(Recorder):
+    """A broker that takes no more bytes than `limit`."""
+
+    limit = 100
+
+    async def publish(self, records):
+        for record in records:
+            if len(record.value) > self.limit:
+                raise RecordTooLarge(record.topic, len(record.value), self.limit)
+        await super().publish(records)
+
+    def names(self):
+        return [msgspec.json.decode(record.value)["name"] for record in self.records]
+
+
+def picture(name, size=1):
+    return Picture(name=name, pixels="x" * size)
+
+
+async def test_an_event_that_is_too_large_holds_back_its_key_and_no_other(database, box, relaying):
+    broker = Limited()
+    async with database.transaction() as tx:
+        for number in range(40):
+            await box.publish(tx, picture(f"p{number % 4}", 200 if number == 13 else 1))
+    relay = await relaying(database, broker, box)
+    await until(lambda: len(broker.records) == 33)
+    assert broker.names().count("p1") == 3, "what came before it is published"
+    await until(lambda: relay.error)
+    assert "bytes, and the broker takes 100." in relay.error
+    assert "In the outbox the key p1 waits." in relay.error
+    await until(lambda: _left(relay, 7))
+    async with database.transaction() as tx:
+        await box.publish(tx, picture("p1"), picture("p2"), picture("p1", 200))
+    await until(lambda: len(broker.records) == 34)
+    assert broker.names()[-1] == "p2"
+    await until(lambda: _left(relay, 9))
+    await relay.stop()
+
+
+async def test_what_was_too_large_is_published_in_order_once_there_is_room(
+    database, box, relaying, monkeypatch
+):
+    monkeypatch.setattr(refused, "_AGAIN", 0.05)
+    broker = Limited()
+    relay = await relaying(database, broker, box)
+    async with database.transaction() as tx:
+        await box.publish(tx, picture("a", 200), picture("a", 2), picture("b"), picture("a", 3))
+    await until(lambda: relay.error)
+    await until(lambda: broker.names() == ["b"])
+    broker.limit = 1_000
+    await until(lambda: _left(relay, 0))
+    pixels = [msgspec.json.decode(record.value)["pixels"] for record in broker.records]
+    assert [len(one) for one in pixels] == [1, 200, 2, 3]
+    await until(lambda: relay.error is None)
+    await relay.stop()
+
+
+async def _left(relay, events):
+    return (await relay.backlog()).events == events
+
+
+async def test_on_postgresql_an_event_that_is_too_large_holds_back_its_key(
+    pool, relaying, monkeypatch
+):
+    monkeypatch.setattr(refused, "_AGAIN", 0.05)
+    database, box, broker = Postgres(pool), Outbox("orders"), Limited()
+    await box.migrate(database)
+    relay = await relaying(database, broker, box)
+    for number in range(5):
+        async with database.transaction() as tx:
+            await box.publish(tx, picture("a", 1 if number else 200), picture(f"b{number}"))
+    await until(lambda: len(broker.records) == 5)
+    await until(lambda: _left(relay, 5))
+    assert "a" not in broker.names()
+    broker.limit = 1_000
+    await until(lambda: _left(relay, 0))
+    assert broker.names()[5:] == ["a"] * 5
+    await relay.stop()
+
+
+def test_what_is_held_back_is_bounded_and_tried_again_now_and_then():
+    held = refused.Refused()
+    error = RecordTooLarge("t", 200, 100)
+    assert not held.any
+    assert not held.again(1e9)
+    held.add((1, "t", "a"), error, 100.0)
+    held.add((2, "t", None), error, 109.0)
+    assert held.holds((3, "u", "a"))
+    assert held.holds((2, "t", None))
+    assert not held.holds((4, "t", None))
+    assert held.why.endswith("the key a waits. So do 1 more.")
+    for number in range(98):
+        held.add((number + 10, "t", f"k{number}"), error, 110.0)
+    with pytest.raises(RecordTooLarge):
+        held.add((200, "t", "z"), error, 110.0)
+    assert not held.again(114.9)
+    assert held.again(115.0)
+    assert held.why is None
+    assert not held.holds((3, "u", "a"))

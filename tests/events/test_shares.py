@@ -20,6 +20,7 @@ from switchgear.events import floor
 from switchgear.events.brokers.postgres import PostgresBroker
 from switchgear.events.outbox import Outbox
 from switchgear.events.pending import Pending
+from switchgear.events.refused import Refused
 from switchgear.events.relay import Relay
 from switchgear.events.shares import PARTS, Shares
 from tests.events.test_relay import Recorder, placed
@@ -86,13 +87,13 @@ async def test_parts_split_the_keys_whatever_the_driver(pool, postgres_url):
     engine = create_async_engine(postgres_url.replace("postgresql", "postgresql+asyncpg"))
     for database in (Postgres(pool), SqlAlchemy(engine)):
         pending = Pending(database)
-        halves = [await pending.read(parts, 1000) for parts in (ALL[:8], ALL[8:])]
+        halves = [await pending.read(parts, 1000, Refused()) for parts in (ALL[:8], ALL[8:])]
         assert all(60 < len(half) < 140 for half in halves)
         assert {row[2] for half in halves for row in half} == {f"k-{n}" for n in range(200)}
-    await pending.delete(halves[0])
-    assert await pending.read(None, 1000) == halves[1]
+    await pending.delete(halves[0], gaps=False)
+    assert await pending.read(None, 1000, Refused()) == halves[1]
     await pool.execute("UPDATE switchgear_outbox SET key = NULL")
-    some, others = [await pending.read(parts, 1000) for parts in (ALL[:8], ALL[8:])]
+    some, others = [await pending.read(parts, 1000, Refused()) for parts in (ALL[:8], ALL[8:])]
     assert some
     assert others
     assert len(some) + len(others) == len(halves[1])
@@ -169,20 +170,20 @@ async def test_a_relay_with_few_keys_does_not_read_over_anothers_again_and_again
     database = Explained(pool)
     pending, mine = Pending(database), [part for part in ALL if part != busy]
     for _ in range(4):
-        assert await pending.read(mine, 1000) == []
+        assert await pending.read(mine, 1000, Refused()) == []
     assert database.passed == [20_000, 20_000, 20_000, 0]
     outbox = Outbox("orders")
     async with pool.acquire() as late, late.transaction():
         await outbox.publish(late, placed(1, quiet))
         await write(pool, outbox, [2], "busy")
         for _ in range(3):
-            assert await pending.read(mine, 1000) == [], "it is not committed"
-    rows = await pending.read(mine, 1000)
+            assert await pending.read(mine, 1000, Refused()) == [], "it is not committed"
+    rows = await pending.read(mine, 1000, Refused())
     assert [row[2] for row in rows] == [quiet]
     assert max(database.passed[4:]) < 5
-    await pending.delete(rows)
+    await pending.delete(rows, gaps=False)
     await write(pool, outbox, [3], quiet)
-    assert len(await pending.read(mine, 1000)) == 1
+    assert len(await pending.read(mine, 1000, Refused())) == 1
     assert max(database.passed[4:]) < 5
 
 

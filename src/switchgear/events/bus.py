@@ -29,7 +29,7 @@ from switchgear.contract.message import Message
 from switchgear.database.port import Database, DatabaseUnavailable, Transaction
 from switchgear.errors import EventDeclarationError
 from switchgear.events.asked import Asked, check
-from switchgear.events.brokers.port import Broker, BrokerUnavailable
+from switchgear.events.brokers.port import Broker, BrokerUnavailable, Limiting
 from switchgear.events.consumer import Consumer, Subscribed
 from switchgear.events.handling import HandlerTransaction
 from switchgear.events.health import Health, HealthCheck, SubscriptionHealth
@@ -99,6 +99,7 @@ class Bus:
             format=format,
             mode=mode,
             max_bytes=broker.capabilities.max_bytes,
+            room=broker.room if isinstance(broker, Limiting) else None,
             publishes=None if publishes is None else frozenset(event_of(e).type for e in publishes),
         )
         self.parked = Parked(database)
@@ -109,6 +110,8 @@ class Bus:
         self._wanted = keep
         self._keep: float | None = None
         _keep(broker.capabilities.retention, keep)
+        self._topics = {event_of(one).topic for one in publishes or ()}
+        """Of what is declared to be published."""
         self._groups: dict[str, _Group] = {}
         self._consumers: dict[str, Consumer] = {}
         self._background: list[asyncio.Task[None]] = []
@@ -230,6 +233,7 @@ class Bus:
                     fix="Leave out inbox=False, or the handler's second parameter.",
                 )
             self._register(group, reaction)
+            self._topics.update(event_of(one).topic for one in emits or ())
             return function
 
         return register if handler is None else register(handler)
@@ -245,8 +249,9 @@ class Bus:
     async def start(self) -> None:
         """Create the library's tables, then start the relay and every subscription.
 
-        Raises `EventDeclarationError` if the inbox would forget before the broker does, and
-        `AsksTooMuch` for a subscription that asks for what the broker does not guarantee.
+        Raises `EventDeclarationError` if the inbox would forget before the broker does,
+        `AsksTooMuch` for a subscription that asks for what the broker does not guarantee, and
+        `BrokerError` where it refuses a topic that is subscribed to or declared to be published.
         """
         self._started = True
         check([group.asked() for group in self._groups.values()], self.broker.capabilities)
@@ -257,6 +262,9 @@ class Bus:
             with suppress(BrokerUnavailable):  # away: nothing is forgotten before it has answered
                 self._keep = await self._kept()
             self._begin(self._clean(), f"inbox {self.source}")
+        if isinstance(self.broker, Limiting):
+            with suppress(BrokerUnavailable):  # away: what a topic takes is learnt as it publishes
+                await self.broker.learn(self._topics)
         await self.relay.start()
         self._begin(self._health.run(), f"health {self.source}")
         for name, group in self._groups.items():

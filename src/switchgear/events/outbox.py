@@ -108,8 +108,9 @@ class Outbox:
 
     `format` is the encoding of the data. `mode` is that of CloudEvents: `binary` puts the
     attributes into headers, `structured` the whole event into one JSON document. `max_bytes`
-    refuses a larger event at the call; a `Bus` sets it to what its broker takes. `publishes` are
-    the types of events that may be published outside of handlers of events; None: any.
+    refuses a larger event at the call, and so does `room`, which says what a topic takes of an
+    event with a key, where that is known; a `Bus` sets both to what its broker takes. `publishes`
+    are the types of events that may be published outside of handlers of events; None: any.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Outbox:
         format: Literal["json", "protobuf"] = "json",  # noqa: A002  the word that users expect
         mode: Mode = "binary",
         max_bytes: int | None = None,
+        room: Callable[[str, str | None], int | None] | None = None,
         publishes: frozenset[str] | None = None,
         ids: Callable[[], str] | None = None,
         clock: Callable[[], float] = time.time,
@@ -135,6 +137,7 @@ class Outbox:
         self._binary = format == "protobuf"
         self._structured = mode == "structured"
         self._max_bytes = max_bytes
+        self._room = room
         self._publishes = None if publishes is None else Emits(source, publishes)
         self._ids = ids or Ids(time.time_ns, random.SystemRandom().getrandbits)
         self._clock = clock
@@ -191,9 +194,9 @@ class Outbox:
         if self._structured:
             found, data = packed(found, data)
         headers = msgspec.json.encode(found)
-        size = len(headers) + len(data)
-        if self._max_bytes is not None and size > self._max_bytes:
-            raise RecordTooLarge(contract.topic, size, self._max_bytes)
+        size, most = len(headers) + len(data), self._most(contract.topic, key)
+        if most is not None and size > most:
+            raise RecordTooLarge(contract.topic, size, most)
         return Prepared(contract.topic, key, identity, headers, data, now)
 
     async def publish(
@@ -240,6 +243,11 @@ class Outbox:
         """Tell that a transaction with events has committed. Polling notices it otherwise."""
         for wake in self._wakes:
             wake()
+
+    def _most(self, topic: str, key: str | None) -> int | None:
+        """Return how many bytes an event may have."""
+        room = None if self._room is None else self._room(topic, key)
+        return min((one for one in (self._max_bytes, room) if one is not None), default=None)
 
     def _encode(self, event: Message, where: str) -> bytes:
         # a constructor trusts its arguments, so what would not be readable is found by reading it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from typing import Final
 
 from switchgear.database.port import Database, Row, Value
 from switchgear.events.floor import Floor
+from switchgear.events.refused import Refused
 from switchgear.events.shares import PARTS
-from switchgear.events.sql import now
+from switchgear.events.sql import marks, now
 
 __all__ = ["Backlog", "Pending"]
 
@@ -61,21 +63,29 @@ class Pending:
         async with self._database.reading() as tx:
             return bool(await tx.run("SELECT 1 FROM switchgear_outbox ORDER BY id LIMIT 1"))
 
-    async def read(self, parts: Sequence[int] | None, limit: int) -> Sequence[Row]:
+    async def read(
+        self, parts: Sequence[int] | None, limit: int, refused: Refused
+    ) -> Sequence[Row]:
         """Return the first rows of some parts of the keys, None of all, in order.
 
-        A row is id, topic, key, headers and data.
+        A row is id, topic, key, headers and data. Those that are held back are passed over.
         """
         began, start = time.monotonic(), 0
-        wanted, args = "", list[Value]()
+        wanted, args = list[str](), list[Value]()
         if self._postgres:
             start = self._floor.begin(began)
-            wanted, args = "WHERE id >= ? ", [start]
+            wanted, args = ["id >= ?"], [start]
             if parts is not None:
-                wanted, args = f"{wanted} AND {_PART} ", [*args, list(parts)]
+                wanted, args = [*wanted, _PART], [*args, list(parts)]
+        if refused.keys:
+            wanted.append(f"(key IS NULL OR key NOT IN ({marks(len(refused.keys))}))")
+            args += refused.keys
+        if refused.rows:
+            wanted.append(f"id NOT IN ({marks(len(refused.rows))})")
+            args += refused.rows
         sql = (
-            "SELECT id, topic, key, headers, data FROM switchgear_outbox "  # noqa: S608  constants
-            f"{wanted}ORDER BY id LIMIT ?"
+            "SELECT id, topic, key, headers, data FROM switchgear_outbox "  # noqa: S608  marks
+            f"{'WHERE ' if wanted else ''}{' AND '.join(wanted)} ORDER BY id LIMIT ?"
         )
         async with self._database.reading() as tx:
             rows = await tx.run(sql, *args, limit)
@@ -88,9 +98,13 @@ class Pending:
                 await self._raise_floor()
         return rows
 
-    async def delete(self, rows: Sequence[Row]) -> None:
-        """Delete what was read last, and is published now."""
+    async def delete(self, rows: Sequence[Row], *, gaps: bool) -> None:
+        """Delete what was read last, and is published now; with `gaps`, not all in between is."""
         first, last = rows[0][0], rows[-1][0]
+        if not self._postgres and gaps:
+            sql = "DELETE FROM switchgear_outbox WHERE id IN (SELECT value FROM json_each(?))"
+            await self._database.alone(sql, json.dumps([row[0] for row in rows]))
+            return
         if not self._postgres:
             # serials are in the order of the commits here: nothing unread is in between
             sql = "DELETE FROM switchgear_outbox WHERE id BETWEEN ? AND ?"

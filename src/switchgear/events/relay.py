@@ -14,6 +14,7 @@ The rules:
   recognise. So does a relay that was paused, lost its lease and wakes up: it repeats, in order,
   what its successor publishes, and the first copy of each event still stands in order.
 - While the broker is down the relay waits, with growing pauses, and reads nothing.
+- An event that is too large for its topic holds back its key, and no other (`refused.py`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ import msgspec
 from switchgear.database.port import Database, Row
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
-from switchgear.events.brokers.port import Broker, Record
+from switchgear.events.brokers.port import Broker, Record, RecordTooLarge
 from switchgear.events.pending import Backlog, Pending
+from switchgear.events.refused import Refused
 from switchgear.events.shares import Shares
 from switchgear.events.structured import unpacked
 from switchgear.events.watch import Watch
@@ -78,6 +80,7 @@ class Relay:
         self._batch = batch
         self._draw = draw
         self._pending = Pending(database)
+        self._refused = Refused()
         self._shares = Shares(database, f"{os.getpid()}-{secrets.token_hex(6)}", lease)
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,7 +150,7 @@ class Relay:
             try:
                 published = await self._turn()
                 self._failures = 0
-                self.error = None
+                self.error = self._refused.why
                 self.broken = False
             except (Unavailable, Unknown, BrokerError) as error:
                 published = 0
@@ -176,6 +179,8 @@ class Relay:
     async def _turn(self) -> int:
         """Publish one batch of what is ours; return how many events that was."""
         self._full = False
+        if self._refused.again(time.monotonic()):
+            self._pending.front()
         rows = await self._read()
         if time.monotonic() >= self._beat_at and (rows or await self._others_wait()):
             await self._beat()
@@ -183,22 +188,48 @@ class Relay:
         if not rows or time.monotonic() >= self._held_until:
             return 0
         self._full = len(rows) >= self._size
-        await self._broker.publish(
-            [Record(row[1], row[2], _HEADERS.decode(row[3]), row[4]) for row in rows]
-        )
-        await self._pending.delete(rows)
         size = sum(len(row[4]) for row in rows)
         self._size = max(1, min(self._batch, _MEMORY * len(rows) // max(size, 1)))
+        published = await self._publish(rows)
+        if published:
+            await self._pending.delete(published, gaps=self._refused.any)
         if listening():
-            for row in rows:
+            for row in published:
                 _tell(row)
-        return len(rows)
+        return len(published)
+
+    async def _publish(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Publish in order what the broker takes, and return it.
+
+        A batch is refused before any of it is sent, so whose event it is shows in its halves.
+        """
+        published: list[Row] = []
+        waiting = [rows]
+        while waiting:
+            some = waiting.pop(0)
+            if self._refused.any:
+                some = [row for row in some if not self._refused.holds(row)]
+            if not some:
+                continue
+            try:
+                await self._broker.publish(
+                    [Record(row[1], row[2], _HEADERS.decode(row[3]), row[4]) for row in some]
+                )
+            except RecordTooLarge as error:
+                if len(some) == 1:
+                    self._refused.add(some[0], error, time.monotonic())
+                else:
+                    middle = len(some) // 2
+                    waiting[:0] = [some[:middle], some[middle:]]
+            else:
+                published += some
+        return published
 
     async def _read(self) -> Sequence[Row]:
         if not self._shares.parts or time.monotonic() >= self._held_until:
             return []
         parts = None if self._shares.all else self._shares.parts
-        return await self._pending.read(parts, self._size)
+        return await self._pending.read(parts, self._size, self._refused)
 
     async def _others_wait(self) -> bool:
         """Tell whether events wait that are not ours: whoever has them may be gone."""

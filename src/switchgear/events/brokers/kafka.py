@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.errors import BrokerError
@@ -24,9 +24,11 @@ from switchgear.events.brokers.kafka_client import (
     import_kafka,
 )
 from switchgear.events.brokers.kafka_group import KafkaSubscription
+from switchgear.events.brokers.kafka_limits import Limits
 from switchgear.events.brokers.kafka_publisher import KafkaPublisher
 from switchgear.events.brokers.kafka_search import search
 from switchgear.events.brokers.port import BrokerUnavailable, Capabilities, Delivery, Lag, Record
+from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -72,8 +74,11 @@ class KafkaBroker:
         client = {"bootstrap.servers": servers, "client.id": "switchgear"} | dict(options or {})
         self._settings = KafkaSettings(client, prefix, protocol)
         self._partitions = partitions
+        self._within = within
         self._max_bytes = max_bytes
-        self._publisher = KafkaPublisher(self._settings, within=within, max_bytes=max_bytes)
+        self._limits = Limits(self._settings)
+        self._publishers: dict[int, KafkaPublisher] = {}
+        """By the size of their batches: see `kafka_limits.py`."""
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._subscriptions: set[KafkaSubscription] = set()
@@ -87,9 +92,38 @@ class KafkaBroker:
     async def publish(self, records: Sequence[Record]) -> None:
         """Publish `records` in order; return once the replicas in sync have them."""
         check_size(records, self._max_bytes)
-        if records:
-            await self._ensure({record.topic for record in records})
-            await self._publisher.publish(records)
+        topics = {record.topic for record in records}
+        await self.learn(topics)
+        over = self._limits.over(records)
+        if over is not None and self._limits.stale(over.topic):  # it may have been raised
+            self._limits.forget({over.topic})
+            await self.learn({over.topic})
+            over = self._limits.over(records)
+        if over is not None:
+            raise over
+        taken = 0
+        for batch, some in self._limits.parted(records).items():
+            try:
+                await self._publisher(batch).publish(some)
+            except (BrokerError, BrokerUnavailable) as error:
+                if isinstance(error, BrokerError):
+                    self._limits.forget(topics)  # if it was the size, that has been lowered
+                if taken:
+                    raise Unknown(str(error), reason=Reason.RESET, cause=error) from error
+                raise
+            taken += len(some)
+
+    async def learn(self, topics: Collection[str]) -> None:
+        """Ask what these topics take; see `Limiting`."""
+        await self._ensure(topics)
+        unknown = self._limits.unknown(topics)
+        if unknown:
+            admin = self._administration()
+            await asyncio.to_thread(self._limits.ask, admin, unknown)
+
+    def room(self, topic: str, key: str | None) -> int | None:
+        """Return how many bytes an event may have there; see `Limiting`."""
+        return self._limits.room(topic, key)
 
     async def subscribe(
         self, group: str, topics: Sequence[str], *, lease: float = 5.0
@@ -147,13 +181,22 @@ class KafkaBroker:
         """Leave every group and close the connections. Closing twice is allowed."""
         for subscription in list(self._subscriptions):
             await subscription.close()
-        await self._publisher.close()
+        for publisher in self._publishers.values():
+            await publisher.close()
         self._admin = None
         await asyncio.to_thread(self._look_away)
 
     # topics
 
-    async def _ensure(self, topics: Sequence[str] | set[str]) -> None:
+    def _publisher(self, batch: int) -> KafkaPublisher:
+        found = self._publishers.get(batch)
+        if found is None:
+            found = self._publishers[batch] = KafkaPublisher(
+                self._settings, within=self._within, max_bytes=self._max_bytes, batch=batch
+            )
+        return found
+
+    async def _ensure(self, topics: Collection[str]) -> None:
         if self._known.issuperset(topics):
             return
         async with self._ensuring:

@@ -61,12 +61,18 @@ class _Batch:
 
 
 class KafkaPublisher:
-    """One producer, replaced when it has failed for good. `within` bounds a publish in seconds."""
+    """One producer, replaced when it has failed for good.
 
-    def __init__(self, settings: KafkaSettings, *, within: float, max_bytes: int) -> None:
+    `within` bounds a publish in seconds, and `batch` the bytes that are sent together.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, *, within: float, max_bytes: int, batch: int
+    ) -> None:
         self._settings = settings
         self._within = within
         self._max_bytes = max_bytes
+        self._batch = batch
         self._producer: Producer | None = None
         self._stop = threading.Event()
         self._serving: threading.Thread | None = None
@@ -131,6 +137,7 @@ class KafkaPublisher:
             "partitioner": "murmur2_random",
             "message.max.bytes": self._max_bytes + 100_000,  # the key and the framing come on top
             **self._settings.client,
+            "batch.size": self._batch,
             "enable.idempotence": True,
             "message.timeout.ms": 0,
         }

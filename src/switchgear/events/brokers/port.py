@@ -30,6 +30,7 @@ __all__ = [
     "Delivery",
     "Lag",
     "LeaseLost",
+    "Limiting",
     "Partition",
     "Polled",
     "Record",
@@ -71,6 +72,7 @@ class RecordTooLarge(BrokerError):
             f"an event for {topic} has {size} bytes, and the broker takes {limit}.",
             fix="Put the bulk elsewhere and publish a reference to it.",
         )
+        self.topic = topic
 
 
 class UnsupportedBroker(BrokerError):
@@ -249,4 +251,20 @@ class Declaring(Protocol):
 
     async def declare(self, group: str, topics: Sequence[str]) -> None:
         """Let `group` get what is published to `topics` from now on."""
+        ...
+
+
+@runtime_checkable
+class Limiting(Protocol):
+    """A broker whose topics may each take less than `Capabilities.max_bytes`."""
+
+    async def learn(self, topics: Collection[str]) -> None:
+        """Ask what `topics` take. Raises what `publish` raises for a topic that is not there."""
+        ...
+
+    def room(self, topic: str, key: str | None) -> int | None:
+        """Return how many bytes headers and value of an event with `key` may have in `topic`.
+
+        As far as that is known; None: it is not. Does not wait.
+        """
         ...

@@ -1,0 +1,114 @@
+"""How large a record the topics of Kafka take: `max.message.bytes`, less what is put around it.
+
+Kafka measures a batch of records, as it is sent, and refuses all of it. librdkafka fills batches up
+to one size for the whole producer. So a topic that takes less than that size gets a producer whose
+batches fit, and a record that does not fit alone is refused before it is sent, with both sizes.
+
+Where the producer compresses, what a record will have is not known beforehand: then only the size
+that holds for every topic is looked at, and the broker has the last word.
+
+The source of the framing: the record batch of Kafka's message format, version 2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from switchgear.events.brokers.kafka_client import KafkaSettings, failure, import_kafka
+from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+__all__ = ["Limits"]
+
+_ANSWER: Final = 10.0
+_USUAL_BATCH: Final = 1_000_000
+"""librdkafka's own `batch.size`."""
+_BATCH: Final = 61
+_RECORD: Final = 39
+"""Lengths, times and attributes: seven numbers of at most five bytes, and what they add up to."""
+_HEADER: Final = 4
+"""Two lengths, of a name under 64 bytes and a value under 8 KB."""
+_FRESH: Final = 10.0
+"""Seconds after which a limit that turns something away is asked for again."""
+
+
+class Limits:
+    """What the topics of one cluster take, as far as that was asked for."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._prefix = settings.prefix
+        self._batch = int(settings.client.get("batch.size", _USUAL_BATCH))
+        compressed = {"compression.type", "compression.codec"} & settings.client.keys()
+        self._counts = all(settings.client[one] == "none" for one in compressed)
+        self._topics: dict[str, int] = {}
+        self._asked_at: dict[str, float] = {}
+
+    def unknown(self, topics: Collection[str]) -> set[str]:
+        """Return those that are to be asked for."""
+        return set(topics) - self._asked_at.keys()
+
+    def forget(self, topics: Collection[str]) -> None:
+        """Ask for these again: the broker has refused what should have passed."""
+        for topic in topics:
+            self._asked_at.pop(topic, None)
+
+    def room(self, topic: str, key: str | None) -> int | None:
+        """Return how many bytes headers and value may have; None: that is not known."""
+        most = self._topics.get(topic)
+        return None if most is None or not self._counts else most - _framing(key, {})
+
+    def over(self, records: Sequence[Record]) -> RecordTooLarge | None:
+        """Return what is wrong with the first record that its topic would not take."""
+        for record in records if self._counts else ():
+            most = self._topics.get(record.topic)
+            if most is not None:
+                size = len(record.value) + sum(
+                    len(name.encode()) + len(value.encode())
+                    for name, value in record.headers.items()
+                )
+                limit = most - _framing(record.key, record.headers)
+                if size > limit:
+                    return RecordTooLarge(record.topic, size, limit)
+        return None
+
+    def stale(self, topic: str) -> bool:
+        """Tell whether the limit may have been raised since it was asked for."""
+        return time.monotonic() - self._asked_at.get(topic, 0.0) > _FRESH
+
+    def parted(self, records: Sequence[Record]) -> Mapping[int, Sequence[Record]]:
+        """Return the records by the size of batches that their topics take; order is kept."""
+        found: dict[int, list[Record]] = {}
+        for record in records:
+            size = min(self._batch, self._topics.get(record.topic, self._batch))
+            found.setdefault(size, []).append(record)
+        return found
+
+    def ask(self, admin: AdminClient, topics: Collection[str]) -> None:
+        """Ask the cluster. Whoever may not ask learns nothing, and the broker has the last word."""
+        kafka = import_kafka()
+        kind = kafka.admin.ConfigResource.Type.TOPIC
+        named = {kafka.admin.ConfigResource(kind, self._prefix + one): one for one in topics}
+        for resource, asked in admin.describe_configs(list(named)).items():
+            topic = named[resource]
+            try:
+                self._topics[topic] = int(asked.result(_ANSWER)["max.message.bytes"].value)
+            except kafka.KafkaException as error:
+                code = error.args[0].code()
+                if code not in {
+                    kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED,
+                    kafka.KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+                }:
+                    raise failure(error.args[0], "asking what topics take") from error
+                self._topics.pop(topic, None)
+            except TimeoutError as error:
+                raise BrokerUnavailable("Kafka does not answer", cause=error) from error
+            self._asked_at[topic] = time.monotonic()
+
+
+def _framing(key: str | None, headers: Mapping[str, str]) -> int:
+    """Return the bytes that a batch of one such record has beside its headers and value."""
+    return _BATCH + _RECORD + len((key or "").encode()) + _HEADER * len(headers)
