@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from switchgear.contract.empty import Empty
     from switchgear.contract.enums import Enum, member
     from switchgear.contract.event import event
+    from switchgear.contract.extension import extended, extensions_of
     from switchgear.contract.file import ProtoFile
     from switchgear.contract.kinds import (
         BoolValue,
@@ -126,6 +127,7 @@ _PLACES: Final = {
     "contract.empty": ("Empty",),
     "contract.enums": ("Enum", "member"),
     "contract.event": ("event",),
+    "contract.extension": ("extended", "extensions_of"),
     "contract.file": ("ProtoFile",),
     "contract.kinds": (
         "BoolValue",
@@ -337,6 +339,8 @@ __all__ = [
     "database_of",
     "edges_of",
     "event",
+    "extended",
+    "extensions_of",
     "field",
     "keyed",
     "member",

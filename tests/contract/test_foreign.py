@@ -252,3 +252,24 @@ def test_two_files_of_one_path_have_to_agree(tmp_path: Path) -> None:
 
     with pytest.raises(ContractError, match="different things of their file"):
         file_descriptors(A, B)
+
+
+def test_text_that_is_not_unicode_is_refused_where_protobuf_lets_it_pass() -> None:
+    class Named(Message, package=ProtoFile("acme/named.proto", "acme.named", syntax="proto2")):
+        name: str | None = field(1, default=None)
+        names: list[str] = field(2, default_factory=list)
+        by_name: dict[str, str] = field(3, default_factory=dict)
+        other: Named | None = field(4, default=None)
+
+    good = Named(name="a", names=["b"], by_name={"c": "d"}, other=Named(name="e"))
+    assert from_proto(Named, to_proto(good)) == good
+    for data, pointer in (
+        (b"\x0a\x01\xff", "/name"),
+        (b"\x12\x01a\x12\x01\xff", "/names/1"),
+        (b"\x1a\x06\x0a\x01a\x12\x01\xff", "/by_name/a"),
+        (b"\x1a\x06\x0a\x01\xff\x12\x01a", ""),
+        (b"\x22\x03\x0a\x01\xff", "/other/name"),
+    ):
+        with pytest.raises(InvalidMessage) as caught:
+            from_proto(Named, data)
+        assert caught.value.pointer == pointer

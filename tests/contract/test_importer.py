@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 
 from switchgear.cli.main import _main
 from switchgear.contract.codec import from_json, from_proto, to_json, to_proto
-from switchgear.contract.descriptors import descriptor_pool, file_descriptors, register
+from switchgear.contract.descriptors import descriptor_pool, file_descriptors
 from switchgear.contract.export import proto_files
 from switchgear.contract.importer import import_proto, module_of
 from switchgear.contract.library import Library, library_of
+from switchgear.contract.options import register
 from switchgear.contract.protoc import Tree, compile_trees
 from switchgear.errors import SwitchgearError, UnreadableContract
 from tests.contract.normal import normal
-from tests.contract.schemas import schemas
+from tests.contract.schemas import schemas, shared
 
 ROOT = Path(__file__).parent / "protos"
 IMPORTED = Path(__file__).parents[1] / "typing" / "imported.py"
@@ -40,12 +41,16 @@ def loaded(source: str, name: str = "imported_contracts") -> Library:
 
 def compiled(tree: Tree) -> FileDescriptorSet:
     register()
-    return FileDescriptorSet.FromString(compile_trees(tree)[0])
+    return FileDescriptorSet.FromString(compile_trees(tree, retain_options=True)[0])
+
+
+def _declares(file: FileDescriptorProto) -> bool:
+    return bool(file.message_type or file.enum_type or file.extension)
 
 
 def agree(ours: Iterable[FileDescriptorProto], theirs: Iterable[FileDescriptorProto]) -> None:
     first, second = normal(ours), normal(theirs)
-    empty = [name for name, one in second.items() if not (one.message_type or one.enum_type)]
+    empty = [name for name, one in second.items() if not _declares(one)]
     assert first == {
         name: one for name, one in second.items() if name in first or name not in empty
     }
@@ -125,8 +130,9 @@ def test_messages_of_an_imported_module_cross_both_wires(library: Library) -> No
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(schemas())
 def test_export_after_import_gives_the_same_descriptors_of_any_file(
-    files: FileDescriptorSet,
+    own: FileDescriptorSet,
 ) -> None:
+    files = FileDescriptorSet(file=[*shared(), *own.file])
     assume(is_valid(files))  # now and then two names meet
     made = loaded(module_of(files), "made_up")
     agree(file_descriptors(*made.roots).file, files.file)

@@ -5,14 +5,11 @@
 - acme/api.proto
 - acme/e2023.proto
 - acme/e2024.proto
+- acme/marks.proto
+- acme/extended.proto
 - bare.proto
 
 Written by `switchgear contract import`; the owners of the files change them.
-
-Left out, because no contract has it:
-- the extension acme.old.extra = 100 of acme.old.Old
-- the extension acme.api.v1.mine = 50001 of google.protobuf.FieldOptions
-- the custom option 50001 of acme.api.v1.Book.secret
 """
 
 from __future__ import annotations
@@ -74,6 +71,14 @@ E2023 = ProtoFile(
     camel=True,
 )
 E2024 = ProtoFile("acme/e2024.proto", "acme.e24", syntax="2024", camel=True)
+MARKS = ProtoFile("acme/marks.proto", "acme.marks", camel=True)
+EXTENDED = ProtoFile(
+    "acme/extended.proto",
+    "acme.extended",
+    syntax="2024",
+    options='features { [pb.cpp] { string_type: VIEW } } [acme.marks.owner]: "team \\"a\\"\\n"',
+    camel=True,
+)
 BARE = ProtoFile("bare.proto", "", camel=True)
 
 
@@ -201,6 +206,10 @@ class Old(
     third: Float32 = field(30, default=3.14159, presence=True)
 
 
+class OldExtensions(Message, package=OLD, extends=Old):
+    extra: str | None = field(100, default=None)
+
+
 @service(OLD)
 class Archive(Protocol):
     @command()
@@ -235,7 +244,7 @@ class Book(Message, package=API):
     wrapped: StringValue | None = field(12, default=None)
     numbers: list[Int64Value] = field(13, default_factory=list)
     status: Status | None = field(14, default=None)
-    secret: str = field(15, default="")
+    secret: str = field(15, default="", options='[acme.api.v1.mine]: "x"')
     shared: SharedStatus | None = field(16, default=None)
     big: int = field(17, default=0, options="jstype: JS_STRING")
     expanded: list[SInt32] = field(18, default_factory=list, options="packed: false")
@@ -257,6 +266,10 @@ class GetBook(Message, package=API):
 class Nested(Message, package=API):
     book: Book | None = field(1, default=None)
     name: str = field(2, default="")
+
+
+class FieldOptionsExtensions(Message, package=API, extends="google.protobuf.FieldOptions"):
+    mine: str | None = field(50001, default=None)
 
 
 @service(API, options='[google.api.default_host]: "library.acme.com"')
@@ -346,6 +359,184 @@ class E24New(Message, package=E2024, wire_name="New"):
     explicit_name: str | None = field(1, default=None)
     number: int = field(2, default=0, options="features { field_presence: IMPLICIT }")
     inner: E24New | None = field(3, default=None)
+
+
+class Secrecy(Enum, package=MARKS, prefix="SECRECY_"):
+    """How secret something is."""
+
+    OPEN = 0
+    SECRET = 1
+
+
+class Rule(Message, package=MARKS):
+    """What is held to a value."""
+
+    at_least: Int32 = field(1, default=0)
+    told: dict[str, str] = field(2, default_factory=dict)
+    of: list[Secrecy] = field(3, default_factory=list)
+
+
+class FieldOptionsExtensions_(
+    Message,
+    package=MARKS,
+    extends="google.protobuf.FieldOptions",
+):
+    sensitive: bool | None = field(51001, default=None, presence=True)
+    """Whether logs leave it out."""
+    secrecy: Secrecy | None = field(51002, default=None)
+    rule: Rule | None = field(51003, default=None)
+    tags: list[str] = field(51004, default_factory=list)
+    seal: bytes | None = field(51005, default=None)
+    weight: float | None = field(51006, default=None)
+
+
+class FileOptionsExtensions(Message, package=MARKS, extends="google.protobuf.FileOptions"):
+    owner: str | None = field(51001, default=None)
+
+
+class MessageOptionsExtensions(
+    Message,
+    package=MARKS,
+    extends="google.protobuf.MessageOptions",
+):
+    table: str | None = field(51001, default=None)
+
+
+class EnumOptionsExtensions(Message, package=MARKS, extends="google.protobuf.EnumOptions"):
+    theme: str | None = field(51001, default=None)
+
+
+class EnumValueOptionsExtensions(
+    Message,
+    package=MARKS,
+    extends="google.protobuf.EnumValueOptions",
+):
+    label: str | None = field(51001, default=None)
+
+
+class ServiceOptionsExtensions(
+    Message,
+    package=MARKS,
+    extends="google.protobuf.ServiceOptions",
+):
+    host: str | None = field(51001, default=None)
+
+
+class MethodOptionsExtensions(
+    Message,
+    package=MARKS,
+    extends="google.protobuf.MethodOptions",
+):
+    cost: UInt64 | None = field(51001, default=None)
+
+
+class OneofOptionsExtensions(
+    Message,
+    package=MARKS,
+    extends="google.protobuf.OneofOptions",
+):
+    needed: bool | None = field(51001, default=None)
+
+
+class ExtensionRangeOptionsExtensions(
+    Message,
+    package=MARKS,
+    extends="google.protobuf.ExtensionRangeOptions",
+):
+    purpose: str | None = field(51001, default=None)
+
+
+class Order(
+    Message,
+    package=EXTENDED,
+    extensions={range(100, 200): 'declaration { number: 126 full_name: ".acme.extended.priority" type: "int32" } verification: DECLARATION [acme.marks.purpose]: "teams"', range(1000, 536870912): ""},
+    oneof_options={"way": "[acme.marks.needed]: true"},
+    visibility="export",
+    options='[acme.marks.table]: "orders"',
+):
+    """An order that others add to."""
+
+    class State(
+        Enum,
+        prefix="STATE_",
+        visibility="local",
+        options='[acme.marks.theme]: "dark"',
+    ):
+        UNKNOWN = 0
+        OFF = member(1, options='[acme.marks.label]: "Off"')
+
+    class Extra(Message, package=EXTENDED):
+        class OrderExtensions(Message, package=EXTENDED, extends="Order"):
+            extra: Order.Extra | None = field(1000, default=None)
+            """How it came in."""
+            before: list[Order] = field(1001, default_factory=list)
+
+        text: str | None = field(1, default=None)
+
+    order_id: str | None = field(
+        1,
+        default=None,
+        options='[acme.marks.sensitive]: true [acme.marks.seal]: "\\000\\377\\""',
+    )
+    cents: int | None = field(
+        2,
+        default=None,
+        deprecated=True,
+        options='[acme.marks.secrecy]: SECRECY_SECRET [acme.marks.rule] { at_least: 1 told { key: "a" value: "b" } of: SECRECY_SECRET } [acme.marks.weight]: inf',
+    )
+    note: str | None = field(
+        3,
+        default=None,
+        options='[acme.marks.rule] { at_least: 3 } [acme.marks.tags]: "a" [acme.marks.tags]: "b"',
+    )
+    number: Int32 | None = field(4, default=None, oneof="way", wire_default="7")
+    text: str | None = field(5, default=None, oneof="way", wire_default='say "hi"\n')
+    blob: bytes | None = field(6, default=None, oneof="way", wire_default='\\000\\377')
+    state: Order.State | None = field(7, default=None, oneof="way", wire_default="STATE_OFF")
+    ratio: float | None = field(8, default=None, oneof="way", wire_default="nan")
+    other: Order | None = field(9, default=None, oneof="way")
+
+
+class Seen(Message, package=EXTENDED, extensions=(range(10, 11),), visibility="local"):
+    pass
+
+
+class OrderExtensions(Message, package=EXTENDED):
+    pass
+
+
+class OrderExtensions_(Message, package=EXTENDED, extends=Order):
+    priority: Int32 = field(
+        126,
+        default=5,
+        presence=True,
+        options="[acme.marks.sensitive]: true",
+    )
+    """How soon."""
+
+
+class SeenExtensions(Message, package=EXTENDED, extends=Seen):
+    at: datetime | None = field(
+        10,
+        default=None,
+        options="features { message_encoding: DELIMITED }",
+    )
+
+
+class OrderExtensions__(Message, package=EXTENDED, extends=Order):
+    tags: list[str] = field(1002, default_factory=list)
+    numbers: list[Int32] = field(
+        1003,
+        default_factory=list,
+        options="features { repeated_field_encoding: EXPANDED }",
+    )
+    from_: Order.State | None = field(1004, default=None, name="from")
+
+
+@service(EXTENDED, options='[acme.marks.host]: "orders.acme.com"')
+class Orders(Protocol):
+    @query(options="[acme.marks.cost]: 18446744073709551615")
+    async def get(self, request: Order) -> Order: ...
 
 
 class Bare_(Message, package=BARE, wire_name="Bare"):

@@ -8,13 +8,14 @@ also keeps unknown fields; it is used where the bytes have any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from keyword import iskeyword
 from typing import Any, Final, TypeAlias
 
-from switchgear.contract.declaration import Field, fields_of, reach
+from switchgear.contract.declaration import Field, declaration_of, fields_of, reach
 from switchgear.contract.descriptors import message_class
 from switchgear.contract.enums import Enum, numbers_of, open_member
 from switchgear.contract.kinds import Kind, Shape
@@ -156,6 +157,7 @@ class _Generator:
         self.namespace: dict[str, Any] = {
             "Decimal": Decimal,
             "absent": _absent,
+            "text": _text,
             "keep": _keep,
             **READERS,
             **{f"write_{name}": write for name, write in WRITERS.items()},
@@ -186,8 +188,9 @@ class _Generator:
 
     def read(self, index: int, field: Field, holder: str, verb: str) -> str:
         name, source = field.name, _member(holder, field)
+        loose = declaration_of(self.messages[index]).file.syntax != "proto3"
         if field.type.shape is Shape.ONE:
-            value = self.read_one(field.kind, source, verb)
+            value = self.read_one(field.kind, source, verb, loose)
             if not field.has_presence:
                 return value
             default = "None"
@@ -197,7 +200,7 @@ class _Generator:
                 default = f"Default_{index}_{name}()"
                 self.namespace[f"Default_{index}_{name}"] = field.absent
             return f"({value} if {holder}.HasField({field.wire!r}) else {default})"
-        item = self.read_one(field.kind, "i", verb)
+        item = self.read_one(field.kind, "i", verb, loose)
         if field.kind.name == "message" and verb == "read" and _is_flat(field.kind.python):
             # A call for each element of a list is what costs most: do without.
             inner = self.messages.index(field.kind.python)
@@ -208,13 +211,16 @@ class _Generator:
             return f"{{k: {item} for k, i in {source}.items()}}"
         return f"list({source})" if item == "i" else f"[{item} for i in {source}]"
 
-    def read_one(self, kind: Kind, source: str, verb: str) -> str:
+    def read_one(self, kind: Kind, source: str, verb: str, loose: bool) -> str:  # noqa: FBT001
+        """Return the expression for one value; `loose`: protobuf may not have looked at text."""
         if kind.name == "message":
             return f"{verb}_{self.messages.index(kind.python)}({source})"
         if kind.name == "enum":
             return f"{self.enum(kind.python)}[{source}]"
         if kind.name == "decimal":
             return f"Decimal({source} or '0')"
+        if kind.name == "string" and loose:
+            return f"text({source})"
         return f"{kind.name}({source})" if kind.is_submessage else source
 
     def enum(self, cls: type[Enum]) -> str:
@@ -282,6 +288,13 @@ def _absent() -> Any:
     raise _Absent("is missing")
 
 
+def _text(value: str | bytes) -> str:
+    """Return text; protobuf gives bytes for what is not UTF-8, where a file lets that pass."""
+    if isinstance(value, str):
+        return value
+    raise ValueError("is not UTF-8")
+
+
 def _explained(
     cls: type[Message], proto: Any, readers: _Readers, error: Exception
 ) -> InvalidMessage:
@@ -318,8 +331,9 @@ def _items(field: Field, value: Any, here: str) -> Iterator[tuple[str, Any]]:
     if field.type.shape is Shape.ONE:
         yield here, value
     elif field.type.key is not None:
-        for key, item in value.items():
-            yield f"{here}/{escaped(key)}", item
+        with suppress(UnicodeDecodeError):  # a key, for which there is no pointer
+            for key, item in value.items():
+                yield f"{here}/{escaped(key)}", item
     else:
         for index, item in enumerate(value):
             yield f"{here}/{index}", item
@@ -333,4 +347,8 @@ def _read_decimal(text: str) -> Decimal:
     return Decimal(text or "0")
 
 
-_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {"decimal": _read_decimal, **READERS}
+_CONVERSIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "decimal": _read_decimal,
+    "string": _text,
+    **READERS,
+}

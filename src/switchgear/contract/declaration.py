@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 from msgspec import NODEFAULT
 
 from switchgear.contract.enums import Enum, labels_of
-from switchgear.contract.file import ProtoFile
+from switchgear.contract.file import ProtoFile, Visibility
 from switchgear.contract.kinds import Kind, Shape, Type, resolve, wire_type
 from switchgear.errors import ContractError
 
@@ -41,6 +41,7 @@ __all__ = [
     "check_oneofs",
     "check_reserved",
     "declaration_of",
+    "field_name",
     "fields_of",
     "file_of_type",
     "full_name",
@@ -58,6 +59,7 @@ MAX_NUMBER: Final = 536_870_911
 IMPLEMENTATION: Final = range(19_000, 20_000)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PROTOBUF: Final = "google.protobuf."
 _CLASSVAR: Final = re.compile(r"(\w+\.)*ClassVar\b")
 _OPTIONAL: Final = re.compile(r"\|\s*None\s*$|^\s*None\s*\||^(typing\.)?Optional\[")
 
@@ -80,6 +82,7 @@ class Spec:
     name: str | None = None
     json: str | None = None
     oneof: str | None = None
+    wire_default: str | None = None
     required: bool = False
     delimited: bool = False
     options: str = ""
@@ -179,7 +182,15 @@ class Declaration:
     wire_name: str
     """The name in protobuf, without what it stands in."""
     serial: int
-    extensions: tuple[range, ...] = ()
+    extensions: Mapping[range, str] = attribute(default_factory=dict)
+    """The numbers that others may extend the message with, and the options of each range."""
+    extends: type[Message] | str | None = None
+    """What the fields extend: a message, or one of protobuf's own by its full name.
+
+    A name in Python is replaced by the class that it means once that exists.
+    """
+    visibility: Visibility | None = None
+    oneof_options: Mapping[str, str] = attribute(default_factory=dict)
     options: str = ""
     cls: type[Message] = attribute(init=False)
     owner: type[Message] | None = None
@@ -225,6 +236,17 @@ def full_name(cls: type[Message | Enum]) -> str:
     return declaration_of(cls).full_name
 
 
+def field_name(cls: type[Message], field: Field) -> str:
+    """Return the full name of a field on the wire; an extension is named where it is declared."""
+    declaration = declaration_of(cls)
+    if declaration.extends is None:
+        return f"{declaration.full_name}.{field.wire}"
+    scope = (
+        declaration_of(declaration.owner).full_name if declaration.owner else declaration.package
+    )
+    return f"{scope}.{field.wire}" if scope else field.wire
+
+
 def file_of_type(cls: type[Message | Enum]) -> ProtoFile:
     """Return the file that a message or enumeration stands in."""
     if not issubclass(cls, Enum):
@@ -258,6 +280,9 @@ def settle(declaration: Declaration) -> Mapping[str, Field]:
     Raises `NameError`, and changes nothing, while a type is named that does not exist yet.
     """
     fields: dict[str, Field] = {}
+    extends = declaration.extends
+    if isinstance(extends, str) and not extends.startswith(_PROTOBUF):
+        extends = declaration.scope.evaluate(extends)
     for name, annotation in declaration.pending.items():
         where = f"{declaration.where}.{name}"
         try:
@@ -265,7 +290,12 @@ def settle(declaration: Declaration) -> Mapping[str, Field]:
         except TypeError as error:
             raise ContractError(f"{error}", where=where) from None
         fields[name] = _field(declaration, name, found)
-        _check_field(fields[name], where)
+        _check_field(fields[name], where, says_nothing=extends is not None)
+        _check_wire_default(fields[name], where)
+        _check_held(fields[name], where)
+        if extends is not None:
+            _check_extension(fields[name], extends, where)
+    declaration.extends = extends
     for name, one in fields.items():
         wire = wire_type(one.type, strings=one.spec.strings)
         declaration.cls.__annotations__[name] = wire
@@ -319,8 +349,9 @@ def _parts(cls: type[Message | Enum]) -> list[type[Message | Enum]]:
     parts: list[type[Message | Enum]] = [
         one.kind.python for one in fields_of(cls).values() if one.kind.name in {"message", "enum"}
     ]
-    owner = declaration_of(cls).owner
-    return [*parts, owner] if owner else parts
+    declaration = declaration_of(cls)
+    around = (declaration.owner, declaration.extends)
+    return [*parts, *(one for one in around if isinstance(one, type))]
 
 
 def _claim_values(cls: type[Enum], name: str, values: dict[str, str]) -> None:
@@ -476,7 +507,48 @@ def allows_none(scope: Scope, annotation: object) -> bool:
         return _OPTIONAL.search(str(annotation)) is not None
 
 
-def _check_field(one: Field, where: str) -> None:
+def _check_extension(one: Field, extends: object, where: str) -> None:
+    """Refuse what an extension cannot be; `extends` is what somebody has written."""
+    if not isinstance(extends, str):
+        declared = vars(extends).get("__declaration__") if isinstance(extends, type) else None
+        if not isinstance(declared, Declaration):
+            raise ContractError(
+                f"{extends!r} is not a message.", where=where, fix="Extend a message."
+            )
+        if not any(one.number in numbers for numbers in declared.extensions):
+            raise ContractError(
+                f"{declared.name} does not offer the number {one.number}.",
+                where=where,
+                fix="Use a number from its extensions=.",
+            )
+    if one.type.key is not None or one.spec.required or one.spec.oneof or one.spec.json:
+        raise ContractError(
+            "An extension is no map, never required, in no oneof, and in JSON called as it is.",
+            where=where,
+            fix="Put it into a message, and extend with that.",
+        )
+
+
+def _check_held(one: Field, where: str) -> None:
+    if one.kind.name == "message" and declaration_of(one.kind.python).extends is not None:
+        raise ContractError(
+            f"{one.kind.python.__name__} holds extensions, and is no message on the wire.",
+            where=where,
+            fix="Use what it extends; `extensions_of` gives its extensions.",
+        )
+
+
+def _check_wire_default(one: Field, where: str) -> None:
+    if one.spec.wire_default is not None and (one.spec.oneof is None or one.kind.is_submessage):
+        raise ContractError(
+            "wire_default= is for the scalar members of a oneof.",
+            where=where,
+            fix="Say default= and presence=True.",
+        )
+
+
+def _check_field(one: Field, where: str, *, says_nothing: bool) -> None:
+    """Refuse what contradicts itself. `says_nothing`: presence=True of an optional field may."""
     spec, given = one.spec, one.spec.default
     if one.type.optional and (spec.factory is not NODEFAULT or given not in (None, NODEFAULT)):
         raise ContractError(
@@ -498,9 +570,8 @@ def _check_field(one: Field, where: str) -> None:
         )
     if spec.delimited and one.kind.name != "message":
         raise ContractError("delimited=True is for messages.", where=where, fix="Remove it.")
-    if spec.presence and (
-        one.type.shape is not Shape.ONE or one.type.optional is not one.kind.is_submessage
-    ):
+    fitting = one.type.optional is one.kind.is_submessage or (says_nothing and one.type.optional)
+    if spec.presence and (one.type.shape is not Shape.ONE or not fitting):
         raise ContractError(
             "presence=True is for a scalar that is not optional.",
             where=where,

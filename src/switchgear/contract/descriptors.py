@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +24,7 @@ from switchgear.contract.declaration import (
     Declaration,
     Field,
     declaration_of,
+    field_name,
     fields_of,
     file_of_type,
     full_name,
@@ -35,6 +35,7 @@ from switchgear.contract.enums import Enum, labels_of
 from switchgear.contract.file import ProtoFile
 from switchgear.contract.kinds import SHARED, Kind, Shape, is_message
 from switchgear.contract.message import Message
+from switchgear.contract.options import Texts, option_files, pool_of
 from switchgear.contract.service import Operation, ServiceContract, contract_of
 from switchgear.errors import ContractError, MissingExtra
 
@@ -56,16 +57,13 @@ __all__ = [
     "descriptor_pool",
     "file_descriptors",
     "message_class",
-    "register",
     "sorted_roots",
 ]
 
-_GOOGLE_OPTIONS: Final = (
-    *("annotations", "client", "field_behavior", "field_info"),
-    *("launch_stage", "resource", "routing", "visibility"),
-)
 HTTP_FILE: Final = "google/api/annotations.proto"
+OPTIONS_FILE: Final = "google/protobuf/descriptor.proto"
 
+_WITHOUT_VISIBILITY: Final = ("proto2", "proto3", "2023")
 _EXACT: Final = 1e16
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -74,7 +72,7 @@ def descriptor(cls: type[Message]) -> Descriptor:
     """Return the protobuf descriptor of a message class."""
     declaration = declaration_of(cls)
     if declaration.descriptor is None:
-        pool = descriptor_pool(cls)
+        pool = _pool((cls,), as_messages=True)
         declaration.descriptor = pool.FindMessageTypeByName(declaration.full_name)
     found: Descriptor = declaration.descriptor
     return found
@@ -91,24 +89,25 @@ def message_class(cls: type[Message]) -> type[ProtoMessage]:
 
 def descriptor_pool(*roots: type[Any] | ServiceContract) -> DescriptorPool:
     """Return a new pool that holds services and messages: what gRPC reflection answers from."""
-    files = file_descriptors(*roots)
-    from google.protobuf.descriptor_pool import DescriptorPool  # noqa: PLC0415 - an extra
+    return _pool(roots)
 
-    pool = DescriptorPool()
-    for file in files.file:
-        try:
-            pool.AddSerializedFile(file.SerializeToString())
-        except TypeError as error:
-            raise ContractError(
-                f"protobuf refuses the file: {' '.join(str(error).split())}", where=file.name
-            ) from None
+
+def _pool(
+    roots: tuple[type[Any] | ServiceContract, ...], *, as_messages: bool = False
+) -> DescriptorPool:
+    """Return a pool that is what the Python types say; `as_messages`: extensions are messages."""
+    pool = pool_of(_described(roots, _Files(strict=False, as_messages=as_messages)))
     _, messages = sorted_roots(roots)
     for cls in reach(*messages):
-        _compare(pool, cls)
+        _compare(pool, cls, as_messages)
     return pool
 
 
-def _compare(pool: DescriptorPool, cls: type[Message | Enum]) -> None:
+def _compare(
+    pool: DescriptorPool,
+    cls: type[Message | Enum],
+    as_messages: bool,  # noqa: FBT001 - one caller
+) -> None:
     """Refuse a declaration that protobuf reads otherwise than Python."""
     name = full_name(cls)
     if issubclass(cls, Enum):
@@ -119,14 +118,18 @@ def _compare(pool: DescriptorPool, cls: type[Message | Enum]) -> None:
                 fix="Say closed=True, or leave it out; or declare a feature in options=.",
             )
         return
-    fields = pool.FindMessageTypeByName(name).fields_by_name
+    extends = declaration_of(cls).extends is not None and not as_messages
     for field in fields_of(cls).values():
-        if fields[field.wire].has_presence is not field.has_presence:
+        if extends:
+            found = pool.FindExtensionByName(field_name(cls, field))
+        else:
+            found = pool.FindMessageTypeByName(name).fields_by_name[field.wire]
+        if found.has_presence is not field.has_presence:
             raise ContractError(
                 "Its file tells absence from zero, and its type does not."
-                if fields[field.wire].has_presence
+                if found.has_presence
                 else "Its type tells absence from zero, and its file does not.",
-                where=f"{name}.{field.wire}",
+                where=field_name(cls, field),
                 fix="Use `| None`, presence=True, or neither; or declare a feature in options=.",
             )
 
@@ -143,13 +146,18 @@ def file_descriptors(*roots: type[Any] | ServiceContract) -> FileDescriptorSet:
         from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 - an extra
     except ImportError:
         raise MissingExtra("protobuf", "grpc") from None
+    return FileDescriptorSet(file=_described(roots, _Files(strict=True)))
+
+
+def _described(
+    roots: tuple[type[Any] | ServiceContract, ...], files: _Files
+) -> list[FileDescriptorProto]:
     services, messages = sorted_roots(roots)
-    files = _Files()
     for cls in sorted(reach(*messages), key=_serial):
         files.add_type(cls)
     for contract in services:
         files.add_service(contract)
-    return FileDescriptorSet(file=files.finish())
+    return files.finish()
 
 
 def sorted_roots(
@@ -181,7 +189,10 @@ def _is_enum(root: object) -> bool:
 class _Files:
     """The files under construction."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool, as_messages: bool = False) -> None:
+        self.strict = strict
+        self.as_messages = as_messages
+        self.options = Texts()
         self.files: dict[str, FileDescriptorProto] = {}
         self.imports: dict[str, set[str]] = defaultdict(set)
         self.stated: dict[str, ProtoFile] = {}
@@ -208,7 +219,7 @@ class _Files:
                 made.edition = Edition.Value(f"EDITION_{stated.syntax}")
             elif stated.syntax == "proto2":
                 made.ClearField("syntax")
-            _fill_options(made, stated.options, name)
+            self.options.fill(made, stated.options, name, name)
             self.files[name] = made
         return self.files[name]
 
@@ -221,9 +232,12 @@ class _Files:
             owner: type[Message] | None = getattr(cls, "__owner__", None)
             into = self.add_type(owner) if owner else self.file(cls.__file__)
             if into is not None:
-                _fill_enum(into.enum_type.add(), cls)
+                _fill_enum(into.enum_type.add(), cls, self.options)
             return None
         declaration = declaration_of(cls)
+        if declaration.extends is not None and not self.as_messages:
+            self.add_extensions(cls, declaration)
+            return None
         _check_identifier(declaration.wire_name, declaration.full_name)
         parent = self.add_type(declaration.owner) if declaration.owner else None
         made = (
@@ -233,15 +247,31 @@ class _Files:
         )
         self.owned[declaration.full_name] = made
         file = declaration.file.path
-        self.imports[file].update(_fill_message(made, cls) - {file})
+        self.imports[file].update(_fill_message(made, cls, self.options) - {file})
         return made
+
+    def add_extensions(self, cls: type[Message], declaration: Declaration) -> None:
+        """Add the fields of a message with `extends=` as extensions, where the message stands."""
+        parent = self.add_type(declaration.owner) if declaration.owner else None
+        into = self.file(declaration.file) if parent is None else parent
+        file, extended = declaration.file.path, declaration.extends
+        if isinstance(extended, type):
+            extendee, needed = full_name(extended), {file_of_type(extended).path}
+        else:
+            extendee, needed = str(extended), {OPTIONS_FILE}
+        for field in fields_of(cls).values():
+            one = into.extension.add(extendee=f".{extendee}")
+            needed |= _fill_field(one, field, cls, self.options)
+            if field.spec.presence and field.type.optional and declaration.file.syntax == "proto3":
+                one.proto3_optional = True
+        self.imports[file].update(needed - {file})
 
     def add_service(self, contract: ServiceContract) -> None:
         file = self.file(contract.file)
         made = file.service.add(name=contract.name)
-        _fill_options(made, contract.options, contract.full_name)
+        self.options.fill(made, contract.options, contract.full_name, file.name)
         for operation in contract.operations.values():
-            _fill_method(made.method.add(), operation)
+            _fill_method(made.method.add(), operation, self.options, file.name)
             used = {file_of_type(one).path for one in (operation.request, operation.reply)}
             if operation.http:
                 used.add(HTTP_FILE)
@@ -253,9 +283,19 @@ class _Files:
             # protoc meets the entries of maps where it meets the fields, after nested messages.
             message.nested_type.sort(key=lambda one: one.options.map_entry)
         for name, file in self.files.items():
-            self.imports[name].update(set(_option_files(file)) - {name})
-            file.dependency.extend(sorted(self.imports[name]))
+            self.imports[name].update(set(option_files(file)) - {name})
             _check_names(file)
+        if self.strict:  # a codec has no use for them
+            for name, needed in self.options.of_languages():
+                self.imports[name].add(needed)
+        for name, needed in self.options.settle(self._placed, strict=self.strict):
+            self.imports[name].update({needed} - {name})
+        return self._placed()
+
+    def _placed(self) -> list[FileDescriptorProto]:
+        for name, file in self.files.items():
+            file.ClearField("dependency")
+            file.dependency.extend(sorted(self.imports[name]))
         done: dict[str, FileDescriptorProto] = {}
         for name in self.files:
             self._place(name, done, ())
@@ -278,95 +318,104 @@ class _Files:
         done[name] = file
 
 
-def _option_files(file: FileDescriptorProto) -> Iterator[str]:
-    """Yield the files that declare the extensions among the options of a file."""
-    waiting: list[Any] = [file]
-    while waiting:
-        one = waiting.pop()
-        for field, value in one.ListFields():
-            if field.is_extension:
-                yield field.file.name
-            elif field.message_type is not None and field.name != "source_code_info":
-                waiting.extend(value if field.is_repeated else [value])
-
-
-def register() -> None:
-    """Let protobuf know the options of googleapis, before anything that has them is parsed."""
-    for name in _GOOGLE_OPTIONS:
-        with suppress(ImportError):
-            import_module(f"google.api.{name}_pb2")
-
-
 def _shared_file(name: str) -> FileDescriptorProto:
     """Return a file that is protobuf's own or Google's, which every language has."""
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto  # noqa: PLC0415
+    from google.protobuf.descriptor_pb2 import (  # noqa: PLC0415 - an extra
+        FileDescriptorProto,
+        FileDescriptorSet,
+    )
 
     module = f"{name.removesuffix('.proto').replace('/', '.')}_pb2"
     try:
         known = import_module(module).DESCRIPTOR
     except ImportError:
-        raise MissingExtra("googleapis-common-protos", "grpc") from None
+        if not name.startswith("google/protobuf/"):
+            raise MissingExtra("googleapis-common-protos", "grpc") from None
+        from switchgear.contract.protoc import (  # noqa: PLC0415  for exports alone
+            Tree,
+            compile_trees,
+            includes,
+        )
+
+        # features of one language come with protoc, and with no module
+        (compiled,) = compile_trees(Tree(includes()[0], (name,)), source_info=False)
+        return FileDescriptorSet.FromString(compiled).file[-1]
     return FileDescriptorProto.FromString(known.serialized_pb)
 
 
-def _fill_options(made: Any, text: str, where: str) -> None:
-    """Read further options, which are in protobuf's text format."""
-    if not text:
-        return
-    from google.protobuf import text_format  # noqa: PLC0415 - an extra
-
-    register()
-    try:
-        text_format.Parse(text, made.options)
-    except text_format.ParseError as error:
-        raise ContractError(
-            f"Its options cannot be read: {error}.",
-            where=where,
-            fix='Write them in protobuf\'s text format: `go_package: "acme.com/pay"`.',
-        ) from None
-
-
-def _fill_message(made: DescriptorProto, cls: type[Message]) -> set[str]:
+def _fill_message(made: DescriptorProto, cls: type[Message], options: Texts) -> set[str]:
     """Describe `cls` in `made`; return the files that its fields need."""
     declaration = declaration_of(cls)
     made.name = declaration.wire_name
     needed: set[str] = set()
-    prefix = f".{full_name(cls)}"
+    file, name = declaration.file.path, full_name(cls)
     oneofs = list(oneofs_of(declaration.specs))
     for oneof in oneofs:
-        made.oneof_decl.add(name=oneof)
+        stated = declaration.oneof_options.get(oneof, "")
+        options.fill(made.oneof_decl.add(name=oneof), stated, f"{name}.{oneof}", file)
     for field in fields_of(cls).values():
-        spec = field.spec
-        one = made.field.add(name=field.wire, number=field.number)
-        one.label = one.LABEL_OPTIONAL
-        one.json_name = field.json  # other languages then write the names that we read
-        if spec.deprecated:
-            one.options.deprecated = True
-        _fill_options(one, spec.options, f"{full_name(cls)}.{field.wire}")
-        if field.type.key is None:
-            needed |= _fill_type(one, field.kind)
-        else:
-            needed |= _fill_map(made, one, field, prefix)
-        if field.type.shape is not Shape.ONE:
-            one.label = one.LABEL_REPEATED
-        if spec.oneof is not None:
-            one.oneof_index = oneofs.index(spec.oneof)
-        _fill_syntax(one, field, cls)
+        one = made.field.add()
+        needed |= _fill_field(one, field, cls, options)
+        if field.type.key is not None:
+            needed |= _fill_map(made, one, field, f".{name}")
+        if field.spec.oneof is not None:
+            one.oneof_index = oneofs.index(field.spec.oneof)
     if declaration.file.syntax == "proto3":
         _fill_optional(made, cls)
-    _fill_options(made, declaration.options, full_name(cls))
-    _fill_ranges(made, declaration)
+    options.fill(made, declaration.options, name, file)
+    if declaration.visibility:
+        made.visibility = _visibility(declaration.visibility, declaration.file, name)
+    _fill_ranges(made, declaration, options)
     return needed
 
 
+def _fill_field(
+    one: FieldDescriptorProto, field: Field, cls: type[Message], options: Texts
+) -> set[str]:
+    """Describe a field, less the oneof that it is in; return the files that its type needs."""
+    needed: set[str] = set()
+    one.name, one.number = field.wire, field.number
+    one.label = one.LABEL_OPTIONAL
+    one.json_name = field.json  # other languages then write the names that we read
+    if field.spec.deprecated:
+        one.options.deprecated = True
+    options.fill(one, field.spec.options, field_name(cls, field), file_of_type(cls).path)
+    if field.type.key is None:
+        needed = _fill_type(one, field.kind)
+    if field.type.shape is not Shape.ONE:
+        one.label = one.LABEL_REPEATED
+    _fill_syntax(one, field, cls)
+    return needed
+
+
+def _visibility(stated: str, file: ProtoFile, where: str) -> Any:
+    from google.protobuf.descriptor_pb2 import SymbolVisibility  # noqa: PLC0415 - an extra
+
+    if file.syntax in _WITHOUT_VISIBILITY:
+        raise ContractError(
+            f"A {file.syntax} file does not say who may see it.",
+            where=where,
+            fix='Remove visibility=, or use a ProtoFile with syntax="2024".',
+        )
+    return SymbolVisibility.Value(f"VISIBILITY_{stated.upper()}")
+
+
 def _fill_optional(made: DescriptorProto, cls: type[Message]) -> None:
-    """Put each optional scalar into a oneof of its own, as proto3 tells presence."""
+    """Put each optional scalar into a oneof of its own, as proto3 tells presence.
+
+    Its name is what protoc would choose.
+    """
+    taken = {one.name for one in made.field} | {one.name for one in made.oneof_decl}
     for one, field in zip(made.field, fields_of(cls).values(), strict=True):
         scalar = not field.kind.is_submessage
         if field.has_presence and (scalar or field.spec.presence) and field.spec.oneof is None:
             one.proto3_optional = True
             one.oneof_index = len(made.oneof_decl)
-            made.oneof_decl.add(name=f"_{one.name}")
+            name = one.name if one.name.startswith("_") else f"_{one.name}"
+            while name in taken:
+                name = f"X{name}"
+            taken.add(name)
+            made.oneof_decl.add(name=name)
 
 
 def _fill_syntax(one: FieldDescriptorProto, field: Field, cls: type[Message]) -> None:
@@ -389,8 +438,9 @@ def _fill_syntax(one: FieldDescriptorProto, field: Field, cls: type[Message]) ->
         if file.is_edition:
             one.options.features.message_encoding = one.options.features.DELIMITED
         else:
-            inner = declaration_of(field.kind.python)
-            if inner.owner is not cls or inner.wire_name.lower() != field.wire:
+            inner, declared = declaration_of(field.kind.python), declaration_of(cls)
+            scope = cls if declared.extends is None else declared.owner
+            if inner.owner is not scope or inner.wire_name.lower() != field.wire:
                 raise ContractError(
                     "In proto2 a group declares a message of its own.",
                     where=f"{full_name(cls)}.{field.wire}",
@@ -398,7 +448,9 @@ def _fill_syntax(one: FieldDescriptorProto, field: Field, cls: type[Message]) ->
                 )
             one.type = one.TYPE_GROUP
     scalar = field.type.shape is Shape.ONE and not field.kind.is_submessage
-    if (spec.presence or spec.required) and scalar and field.has_default:
+    if spec.wire_default is not None:
+        one.default_value = spec.wire_default
+    elif (spec.presence or spec.required) and scalar and field.has_default:
         one.default_value = _default(field.absent())
 
 
@@ -447,9 +499,11 @@ def _fill_map(
     return _fill_type(value, field.kind)
 
 
-def _fill_ranges(made: DescriptorProto, declaration: Declaration) -> None:
-    for one in declaration.extensions:
-        made.extension_range.add(start=one.start, end=one.stop)
+def _fill_ranges(made: DescriptorProto, declaration: Declaration, options: Texts) -> None:
+    for one, stated in declaration.extensions.items():
+        added = made.extension_range.add(start=one.start, end=one.stop)
+        where = f"{declaration.full_name}, {one}"
+        options.fill(added, stated, where, declaration.file.path)
     names, ranges = _split(declaration.reserved)
     made.reserved_name.extend(names)
     for start, end in ranges:
@@ -478,25 +532,30 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return ranges if len(joined) == len(ranges) else joined
 
 
-def _fill_enum(made: EnumDescriptorProto, cls: type[Enum]) -> None:
+def _fill_enum(made: EnumDescriptorProto, cls: type[Enum], options: Texts) -> None:
     made.name = cls.__wire_name__
+    stated, file = full_name(cls), file_of_type(cls)
+    if cls.__visibility__:
+        made.visibility = _visibility(cls.__visibility__, file, stated)
     labels = labels_of(cls).items()
     # an open enumeration begins with what protobuf means by absence
     for name, label in labels if cls.__closed__ else sorted(labels, key=lambda item: item[1] != 0):
         one = made.value.add(name=name, number=int(label))
         if label.deprecated:
             one.options.deprecated = True
-        _fill_options(one, label.options, f"{full_name(cls)}.{name}")
+        options.fill(one, label.options, f"{stated}.{name}", file.path)
     if cls.__aliases__:
         made.options.allow_alias = True
-    _fill_options(made, cls.__options__, full_name(cls))
+    options.fill(made, cls.__options__, stated, file.path)
     names, ranges = _split(cls.__reserved__)
     made.reserved_name.extend(names)
     for start, end in ranges:
         made.reserved_range.add(start=start, end=end - 1)  # inclusive here, unlike in messages
 
 
-def _fill_method(made: MethodDescriptorProto, operation: Operation) -> None:
+def _fill_method(
+    made: MethodDescriptorProto, operation: Operation, options: Texts, file: str
+) -> None:
     made.name = operation.rpc_name
     made.input_type = f".{full_name(operation.request)}"
     made.output_type = f".{full_name(operation.reply)}"
@@ -506,7 +565,7 @@ def _fill_method(made: MethodDescriptorProto, operation: Operation) -> None:
         made.server_streaming = True
     if operation.level:
         made.options.idempotency_level = made.options.IdempotencyLevel.Value(operation.level)
-    _fill_options(made, operation.options, operation.full_name)
+    options.fill(made, operation.options, operation.full_name, file)
     if operation.http:
         try:
             from google.api import annotations_pb2  # type: ignore[import-untyped]  # noqa: PLC0415

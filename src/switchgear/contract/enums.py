@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from typing_extensions import override
 
-from switchgear.contract.file import Package, ProtoFile, file_of
+from switchgear.contract.file import Package, ProtoFile, Visibility, file_of
 from switchgear.errors import ContractError
 
 __all__ = [
@@ -98,7 +98,7 @@ class Enum(enum.Enum, metaclass=_Type):
     message. `package` is as for messages, and so is `reserved`. `closed=True` is proto2's kind of
     enumeration: an unknown number is no member, and none has to be 0. `aliases=True` lets members
     share a number. `options` are in protobuf's text format. `wire_name` is its name in
-    protobuf, where the class is called otherwise.
+    protobuf, where the class is called otherwise. `visibility` is what edition 2024 says.
     """
 
     if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Enum(enum.Enum, metaclass=_Type):
         __aliases__: ClassVar[bool]
         __options__: ClassVar[str]
         __wire_name__: ClassVar[str]
+        __visibility__: ClassVar[Visibility | None]
         __stated__: ClassVar[Mapping[str, object]]
         _number_: int | None
     else:  # checkers know the literal type of each member's value without help
@@ -141,6 +142,7 @@ class Enum(enum.Enum, metaclass=_Type):
         aliases: bool = False,
         options: str = "",
         wire_name: str | None = None,
+        visibility: Visibility | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
@@ -152,6 +154,7 @@ class Enum(enum.Enum, metaclass=_Type):
         cls.__aliases__ = aliases
         cls.__options__ = options
         cls.__wire_name__ = wire_name or cls.__name__
+        cls.__visibility__ = visibility
         _Reading(cls, prefix).settle()
 
     @classmethod

@@ -12,10 +12,13 @@ from typing import Final, Literal, TypeAlias
 
 from switchgear.errors import ContractError
 
-__all__ = ["Package", "ProtoFile", "Syntax", "file_of", "is_shared"]
+__all__ = ["Package", "ProtoFile", "Syntax", "Visibility", "file_of", "is_shared"]
 
 Syntax: TypeAlias = Literal["proto2", "proto3", "2023", "2024"]
 """What the first line of a `.proto` file says: a syntax, or an edition."""
+
+Visibility: TypeAlias = Literal["export", "local"]
+"""Who may see a declaration, in edition 2024: everybody, or its own file alone."""
 
 _SYNTAXES: Final = ("proto2", "proto3", "2023", "2024")
 

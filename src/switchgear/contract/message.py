@@ -7,8 +7,9 @@ checked by `switchgear.contract.codec`. `switchgear.contract.declaration` holds 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -41,7 +42,7 @@ from switchgear.contract.declaration import (
     settle,
 )
 from switchgear.contract.enums import Enum, serial
-from switchgear.contract.file import Package, ProtoFile, file_of
+from switchgear.contract.file import Package, ProtoFile, Visibility, file_of
 from switchgear.contract.kinds import is_message
 from switchgear.errors import ContractError
 
@@ -65,6 +66,7 @@ class Said(TypedDict, total=False):
     name: str | None
     json: str | None
     oneof: str | None
+    wire_default: str | None
     required: bool
     delimited: bool
     options: str
@@ -104,7 +106,9 @@ def field(
 
     For contracts of others: `name` is the field's name in protobuf, where Python does not allow
     that name or another is wanted; `json` is its name in JSON. `required=True` is proto2's, and
-    `delimited=True` is its group. `options` are further options in protobuf's text format.
+    `delimited=True` is its group. `wire_default` is the default of a member of a oneof, as a
+    descriptor writes it: here an absent member is None. `options` are further options
+    in protobuf's text format.
     """
     return Spec(number, default, default_factory, **said)
 
@@ -125,8 +129,11 @@ class MessageMeta(type):
         *,
         package: Package | None = None,
         reserved: Reserved = (),
-        extensions: Iterable[range] = (),
+        extensions: Iterable[range] | Mapping[range, str] = (),
+        extends: type[Message] | str | None = None,
+        oneof_options: Mapping[str, str] = MappingProxyType({}),
         options: str = "",
+        visibility: Visibility | None = None,
         wire_name: str | None = None,
         scope: Scope | None = None,
     ) -> MessageMeta:
@@ -141,12 +148,23 @@ class MessageMeta(type):
         annotations = namespace.setdefault("__annotations__", {})
         specs = own_specs(namespace, where)
         gone = tuple(reserved)
+        offered = (
+            dict(extensions)
+            if isinstance(extensions, Mapping)
+            else dict.fromkeys(tuple(extensions), "")
+        )
         file = file_of(package or module)
         check_numbers(specs, where, foreign=isinstance(package, ProtoFile))
-        check_reserved(specs, (*gone, *extensions), where)
+        check_reserved(specs, (*gone, *offered), where)
         check_oneofs(specs, where)
 
         nested = [value for value in namespace.values() if isinstance(value, type)]
+        if extends is not None and (nested or gone or offered or options or visibility):
+            raise ContractError(
+                "What extends a message declares fields, and nothing else.",
+                where=where,
+                fix="Declare the rest beside it.",
+            )
         strict = False
         for key, spec in specs.items():
             wire = spec.name or key
@@ -181,7 +199,10 @@ class MessageMeta(type):
             pending={key: annotations[key] for key in specs},
             wire_name=wire_name or name,
             serial=serial(),
-            extensions=tuple(extensions),
+            extensions=offered,
+            extends=extends,
+            visibility=visibility,
+            oneof_options=oneof_options,
             options=options,
         )
         namespace["__codec__"] = None
@@ -292,8 +313,11 @@ if TYPE_CHECKING:
             *,
             package: Package | None = ...,
             reserved: Reserved = ...,
-            extensions: Iterable[range] = ...,
+            extensions: Iterable[range] | Mapping[range, str] = ...,
+            extends: type[Message] | str | None = ...,
+            oneof_options: Mapping[str, str] = ...,
             options: str = ...,
+            visibility: Visibility | None = ...,
             wire_name: str | None = ...,
         ) -> None: ...
 
@@ -310,8 +334,15 @@ class Message(_Base):
     Class keywords: `package="shop.inventory.v1"` is the protobuf package (default: the name of
     the module), or a `ProtoFile`; `reserved=(4, "old_name", range(10, 20))` keeps the numbers and
     names of removed fields from being used again. For contracts of others: `extensions=` are the
-    numbers that others may extend the message with, `wire_name` is its name in protobuf where the
-    class is called otherwise, and `options` are in protobuf's text format.
+    numbers that others may extend the message with, or those with the options of each range;
+    `wire_name` is its name in protobuf where the class is called otherwise, `visibility` is what
+    edition 2024 says, and `options` are in protobuf's text format, as are those of its oneofs in
+    `oneof_options`.
+
+    With `extends=Order` (or `"Order"`, where that does not exist yet) the fields are extensions
+    of that message, or of one of protobuf's own: `extends="google.protobuf.FieldOptions"` declares
+    options. The class is a message of those fields alone, and no field can hold it: of an order
+    that came as protobuf, `extensions_of(order, Extras)` gives it.
 
     Raises `ContractError` while the class is created if a rule is broken.
     """

@@ -96,27 +96,34 @@ def _proto_files(root: Path) -> Iterator[str]:
                 yield name
 
 
-def compile_trees(*trees: Tree, source_info: bool = True) -> tuple[bytes, ...]:
+def compile_trees(
+    *trees: Tree, source_info: bool = True, retain_options: bool = False
+) -> tuple[bytes, ...]:
     """Return the serialized `FileDescriptorSet` of each tree, with all that it imports.
 
     The files that come with protoc (`google/protobuf`) and googleapis (`google/api`,
     `google/type`) need not be in the trees. Each file stands after those that it imports.
-    `source_info` keeps positions and comments.
+    `source_info` keeps positions and comments, `retain_options` those options too that are for
+    who reads the source alone.
 
     Raises `UnreadableContract` with protoc's diagnostics, or for a tree without files or with one
     that is too long, and `MissingExtra` without grpcio-tools.
     """
-    with compiling(*trees, source_info=source_info) as compiled:
+    with compiling(*trees, source_info=source_info, retain_options=retain_options) as compiled:
         return compiled()
 
 
 @contextmanager
-def compiling(*trees: Tree, source_info: bool = True) -> Iterator[Callable[[], tuple[bytes, ...]]]:
+def compiling(
+    *trees: Tree, source_info: bool = True, retain_options: bool = False
+) -> Iterator[Callable[[], tuple[bytes, ...]]]:
     """Let protoc begin; what is yielded waits for it, and returns and raises as `compile_trees`."""
     for tree in trees:
         _check(tree)
     with ExitStack() as running:
-        begun = [running.enter_context(_Compilation(one, source_info)) for one in trees]
+        flags = ["--include_source_info"] if source_info else []
+        flags += ["--retain_options"] if retain_options else []
+        begun = [running.enter_context(_Compilation(one, flags)) for one in trees]
         yield lambda: tuple(one.result() for one in begun)
 
 
@@ -132,7 +139,7 @@ def _size(tree: Tree, name: str) -> int:
 class _Compilation:
     """protoc at work on one tree."""
 
-    def __init__(self, tree: Tree, source_info: bool) -> None:  # noqa: FBT001 - one caller
+    def __init__(self, tree: Tree, flags: Sequence[str]) -> None:
         self._tree = tree
         self._folder = tempfile.TemporaryDirectory(prefix="switchgear-protoc-")
         self._out = Path(self._folder.name) / "descriptors"
@@ -144,7 +151,7 @@ class _Compilation:
             *(f"--proto_path={one}" for one in self._given),
             f"--descriptor_set_out={self._out}",
             "--include_imports",
-            *(["--include_source_info"] if source_info else []),
+            *flags,
             *tree.names,
         ]
         child = _CHILD.format(seconds=MAX_SECONDS, memory=MAX_MEMORY, output=MAX_OUTPUT)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from switchgear.contract.declaration import fields_of, full_name, json_name, reach
+from switchgear.contract.declaration import field_name, fields_of, full_name, json_name, reach
 from switchgear.contract.descriptors import file_descriptors, sorted_roots
 from switchgear.contract.docs import field_doc, member_docs, type_doc
 from switchgear.contract.event import EventContract
 from switchgear.contract.file import is_shared
 from switchgear.contract.history import Past
 from switchgear.contract.message import Message
+from switchgear.contract.options import Known, pool_of
 from switchgear.contract.reserve import reserve
 from switchgear.contract.service import Operation, ServiceContract
 from switchgear.model.wire import IDEMPOTENCY_KEY
@@ -57,7 +59,7 @@ def proto_files(*roots: type[Any] | ServiceContract, past: Sequence[Past] = ()) 
         docs[name] = type_doc(cls)
         if issubclass(cls, Message):
             docs[name] += _event_doc(cls, docs[name])
-            docs |= {f"{name}.{one.wire}": field_doc(cls, one) for one in fields_of(cls).values()}
+            docs |= {field_name(cls, one): field_doc(cls, one) for one in fields_of(cls).values()}
         else:
             docs |= {f"{name}.{key}": doc for key, doc in member_docs(cls).items()}
     for refusal in {
@@ -67,8 +69,9 @@ def proto_files(*roots: type[Any] | ServiceContract, past: Sequence[Past] = ()) 
         docs[refusal.full_name] = f"{told}{chr(10) if told else ''}Refused as: {refusal.status}."
     files = file_descriptors(*roots)
     own = [file for file in files.file if not is_shared(file.name)]
+    known = Known(pool_of(files.file))
     reserve(own, past)
-    return {file.name: "\n".join(_Writer(file, docs).file()) + "\n" for file in own}
+    return {file.name: "\n".join(_Writer(file, docs, known).file()) + "\n" for file in own}
 
 
 def _operation_doc(operation: Operation) -> str:
@@ -91,9 +94,10 @@ def _event_doc(cls: type[Message], doc: str) -> str:
 
 
 class _Writer:
-    def __init__(self, file: FileDescriptorProto, docs: Mapping[str, str]) -> None:
+    def __init__(self, file: FileDescriptorProto, docs: Mapping[str, str], known: Known) -> None:
         self._file = file
         self._docs = docs
+        self._known = known
 
     def file(self) -> Iterator[str]:
         file = self._file
@@ -109,7 +113,7 @@ class _Writer:
         if file.dependency:
             yield ""
             yield from (f'import "{name}";' for name in file.dependency)
-        options = list(_options(file))
+        options = list(self.options(file))
         if options:
             yield ""
             yield from (f"option {one};" for one in options)
@@ -125,6 +129,22 @@ class _Writer:
         for enum in file.enum_type:
             yield ""
             yield from self.enum(enum, f"{prefix}{enum.name}")
+        for block in self.extensions(file.extension, groups, file.package):
+            yield ""
+            yield from block
+
+    def extensions(
+        self,
+        fields: Iterable[FieldDescriptorProto],
+        groups: Mapping[str, DescriptorProto],
+        scope: str,
+    ) -> Iterator[list[str]]:
+        """Yield a block for each run of extensions of one message."""
+        for extendee, run in groupby(fields, key=lambda one: one.extendee):
+            lines = [f"extend {self.reference(extendee, scope)} {{"]
+            for one in run:
+                lines += _indented(self.field_lines(one, groups, scope, inside=False))
+            yield [*lines, "}"]
 
     def comment(self, name: str) -> Iterator[str]:
         for line in self._docs.get(name, "").splitlines():
@@ -133,7 +153,7 @@ class _Writer:
     def service(self, service: ServiceDescriptorProto, name: str) -> Iterator[str]:
         yield from self.comment(name)
         yield f"service {service.name} {{"
-        yield from (f"  option {one};" for one in _options(service))
+        yield from (f"  option {one};" for one in self.options(service))
         for index, method in enumerate(service.method):
             if index:
                 yield ""
@@ -147,7 +167,7 @@ class _Writer:
         request = self.reference(method.input_type, service)
         reply = self.reference(method.output_type, service)
         signature = f"rpc {method.name}({taken}{request}) returns ({given}{reply})"
-        options = list(_options(method))
+        options = list(self.options(method))
         if not options:
             yield f"{signature};"
             return
@@ -159,38 +179,43 @@ class _Writer:
         yield from self.comment(name)
         lines = list(self.inside(message, name))
         if not lines:
-            yield f"message {message.name} {{}}"
+            yield f"{_seen(message)}message {message.name} {{}}"
             return
-        yield f"message {message.name} {{"
+        yield f"{_seen(message)}message {message.name} {{"
         yield from _indented(lines)
         yield "}"
 
     def inside(self, message: DescriptorProto, name: str) -> Iterator[str]:
-        yield from (f"option {one};" for one in _options(message))
+        yield from (f"option {one};" for one in self.options(message))
         ranges = [(one.start, one.end) for one in message.reserved_range]
         yield from self.reserved(ranges, list(message.reserved_name), _MAX)
         for one in message.extension_range:
-            yield f"extensions {_range(one.start, one.end, _MAX)};"
+            stated = _listed(list(self.options(one)))
+            yield f"extensions {_range(one.start, one.end, _MAX)}{stated};"
         entries = {one.name: one for one in message.nested_type if one.options.map_entry}
-        groups = _groups(message.nested_type, message.field)
+        groups = _groups(message.nested_type, (*message.field, *message.extension))
         for nested in message.nested_type:
             if nested.name not in {**entries, **groups}:
                 yield from self.message(nested, f"{name}.{nested.name}")
         for enum in message.enum_type:
             yield from self.enum(enum, f"{name}.{enum.name}")
-        open_oneof = None
-        for field in message.field:
-            oneof = None
-            if field.HasField("oneof_index") and not field.proto3_optional:
-                oneof = message.oneof_decl[field.oneof_index].name
-            if open_oneof is not None and oneof != open_oneof:
-                yield "}"
-            if oneof is not None and oneof != open_oneof:
-                yield f"oneof {oneof} {{"
-            open_oneof = oneof
-            lines = self.field_lines(field, {**entries, **groups}, name, inside=oneof is not None)
-            yield from _indented(lines) if oneof is not None else lines
-        if open_oneof is not None:
+        for block in self.extensions(message.extension, groups, name):
+            yield from block
+        yield from self.fields(message, {**entries, **groups}, name)
+
+    def fields(
+        self, message: DescriptorProto, inner: Mapping[str, DescriptorProto], name: str
+    ) -> Iterator[str]:
+        for oneof, run in groupby(message.field, key=_oneof):
+            if oneof is None:
+                for field in run:
+                    yield from self.field_lines(field, inner, name, inside=False)
+                continue
+            declared = message.oneof_decl[oneof]
+            yield f"oneof {declared.name} {{"
+            yield from (f"  option {one};" for one in self.options(declared))
+            for field in run:
+                yield from _indented(self.field_lines(field, inner, name, inside=True))
             yield "}"
 
     def reserved(self, ranges: list[tuple[int, int]], names: list[str], end: int) -> Iterator[str]:
@@ -208,13 +233,13 @@ class _Writer:
         *,
         inside: bool,
     ) -> Iterator[str]:
-        yield from self.comment(f"{message}.{field.name}")
+        yield from self.comment(f"{message}.{field.name}" if message else field.name)
         label = "" if inside else self.label(field)
         options = self.field_options(field)
-        listed = f" [{', '.join(options)}]" if options else ""
+        listed = _listed(options)
         found = inner.get(field.type_name.rpartition(".")[2])
         if found is not None and (
-            field.type_name != f".{message}.{found.name}"
+            field.type_name != (f".{message}.{found.name}" if message else f".{found.name}")
             or not (found.options.map_entry or field.type == field.TYPE_GROUP)
         ):
             found = None
@@ -249,7 +274,7 @@ class _Writer:
             options.append(f"default = {written}")
         if field.json_name != json_name(field.name):
             options.append(f'json_name = "{field.json_name}"')
-        return [*options, *_options(field)]
+        return [*options, *self.options(field)]
 
     def type(self, field: FieldDescriptorProto, message: str) -> str:
         if field.type_name:
@@ -297,17 +322,40 @@ class _Writer:
 
     def enum(self, enum: EnumDescriptorProto, name: str) -> Iterator[str]:
         yield from self.comment(name)
-        yield f"enum {enum.name} {{"
-        yield from (f"  option {one};" for one in _options(enum))
+        yield f"{_seen(enum)}enum {enum.name} {{"
+        yield from (f"  option {one};" for one in self.options(enum))
         # both ends belong to it, unlike in messages
         ranges = [(one.start, one.end + 1) for one in enum.reserved_range]
         yield from _indented(self.reserved(ranges, list(enum.reserved_name), _MAX_ENUM + 1))
         for one in enum.value:
             yield from _indented(self.comment(f"{name}.{one.name}"))
-            options = list(_options(one))
-            listed = f" [{', '.join(options)}]" if options else ""
-            yield f"  {one.name} = {one.number}{listed};"
+            options = list(self.options(one))
+            yield f"  {one.name} = {one.number}{_listed(options)};"
         yield "}"
+
+    def options(self, holder: Any) -> Iterator[str]:
+        """Return the options of a descriptor as assignments."""
+        if not holder.HasField("options"):
+            return
+        for field, value in self._known.read(holder.options).ListFields():
+            name = f"({field.full_name})" if field.is_extension else field.name
+            for one in value if field.is_repeated else [value]:
+                yield from _assigned(name, field, one)
+
+
+def _oneof(field: FieldDescriptorProto) -> int | None:
+    """Return the oneof that a field is in, as people wrote it."""
+    stated = field.HasField("oneof_index") and not field.proto3_optional
+    return field.oneof_index if stated else None
+
+
+def _seen(declared: DescriptorProto | EnumDescriptorProto) -> str:
+    """Return what edition 2024 says of who may see a declaration."""
+    return ("", "local ", "export ")[declared.visibility]
+
+
+def _listed(options: list[str]) -> str:
+    return f" [{', '.join(options)}]" if options else ""
 
 
 def _groups(
@@ -324,23 +372,13 @@ def _range(start: int, stop: int, end: int) -> str:
     return f"{start} to {'max' if stop == end else stop - 1}"
 
 
-def _options(holder: Any) -> Iterator[str]:
-    """Return the options of a descriptor as assignments."""
-    if not holder.HasField("options"):
-        return
-    for field, value in holder.options.ListFields():
-        name = f"({field.full_name})" if field.is_extension else field.name
-        values = value if field.is_repeated else [value]
-        for one in values:
-            yield from _assigned(name, field, one)
-
-
 def _assigned(name: str, field: Any, value: Any) -> Iterator[str]:
     if field.message_type is None:
         yield f"{name} = {_literal(field, value)}"
     elif name == "features":
         for inner, one in value.ListFields():
-            yield from _assigned(f"features.{inner.name}", inner, one)
+            inner_name = f"({inner.full_name})" if inner.is_extension else inner.name
+            yield from _assigned(f"features.{inner_name}", inner, one)
     elif name == "(google.api.http)":
         yield f"{name} = {_rule(value)}"
     else:
@@ -361,10 +399,14 @@ def _rule(rule: Any) -> str:
 
 
 def _literal(field: Any, value: Any) -> str:
+    from google.protobuf.text_encoding import CEscape  # noqa: PLC0415 - an extra
+
     if field.enum_type is not None:
         return str(field.enum_type.values_by_number[value].name)
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, bytes):
+        return f'"{CEscape(value, as_utf8=False)}"'
     return _quoted(value) if isinstance(value, str) else str(value)
 
 

@@ -3,6 +3,7 @@
 - A message, an enumeration or a service keeps its name, unless Python or the module needs that
   name, or another file has it; then the last part of the package comes before it, or `_` after.
 - A nested declaration keeps its name, unless something in the same message means the other one.
+- Extensions of an order are `OrderExtensions`: the name is of this class alone.
 - A field keeps its name, with `_` after it where Python does not allow it.
 - Members of an enumeration lose the prefix that all of them have: protobuf's style guide asks for
   it because there they live beside each other.
@@ -13,16 +14,20 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from keyword import iskeyword
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = [
+    "Extended",
     "Names",
     "attribute",
     "camel",
     "constant",
+    "extended",
     "members_of",
+    "mentioned",
     "prefix_of",
     "referenced",
     "snake",
@@ -80,17 +85,24 @@ class Names:
         self._paths[full_name] = self.take(wanted.lstrip("_") or "_")
         return full_name
 
-    def add_nested(self, owner: str, found: Iterable[str], meant: Iterable[str]) -> None:
-        """Name the declarations inside a message whose fields mention `meant`."""
+    def add_extensions(self, run: Extended) -> None:
+        """Name a class of extensions that stands on the top of its file."""
+        self._paths[run.key] = self.take(run.wanted)
+
+    def add_nested(self, owner: str, found: Mapping[str, str], meant: Iterable[str]) -> None:
+        """Name the declarations inside a message whose fields mention `meant`.
+
+        `found` are the names that they should have, by their full names.
+        """
         paths = [self._paths[owner], *(self._paths[one] for one in meant if one in self._paths)]
         heads = {path.partition(".")[0] for path in paths}  # what annotations begin with
         inside: set[str] = set()
-        for name in found:
+        for full_name, name in found.items():
             python = name.lstrip("_") or "_"
             while iskeyword(python) or python in heads | inside | _TAKEN:
                 python += "_"
             inside.add(python)
-            self._paths[f"{owner}.{name}"] = f"{self._paths[owner]}.{python}"
+            self._paths[full_name] = f"{self._paths[owner]}.{python}"
 
 
 def attribute(name: str, taken: Iterable[str]) -> str:
@@ -150,10 +162,36 @@ def constant(path: str) -> str:
     return re.sub("[^A-Za-z0-9]", "_", stem).upper().lstrip("_0123456789") or "FILE"
 
 
+class Extended(NamedTuple):
+    """Extensions of one message that stand side by side."""
+
+    key: str
+    """What `Names` knows their class by."""
+    scope: str
+    extendee: str
+    fields: list[tuple[int, Any]]
+    """Where each stands among the extensions of its scope, and what it is."""
+
+    @property
+    def wanted(self) -> str:
+        """What their class should be called."""
+        return f"{self.extendee.rpartition('.')[2]}Extensions"
+
+
+def extended(holder: Any, scope: str) -> Iterator[Extended]:
+    """Yield the extensions that a file or a message declares, whose name is `scope`."""
+    for extendee, run in groupby(enumerate(holder.extension), key=lambda one: one[1].extendee):
+        fields = list(run)
+        yield Extended(f"{scope}@{fields[0][0]}", scope, extendee.removeprefix("."), fields)
+
+
 def referenced(message: Any) -> Iterator[str]:
     """Yield the full names of all types that the fields in a message mention, nested ones too."""
-    for one in message.field:
-        if one.type_name:
-            yield one.type_name.removeprefix(".")
+    yield from mentioned((*message.field, *message.extension))
     for inner in message.nested_type:
         yield from referenced(inner)
+
+
+def mentioned(fields: Iterable[Any]) -> Iterator[str]:
+    """Yield the full names of the types that fields mention."""
+    return (one.type_name.removeprefix(".") for one in fields if one.type_name)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from switchgear.contract.descriptors import register
 from switchgear.contract.file import is_shared
-from switchgear.contract.importer.names import Names, referenced
+from switchgear.contract.importer.names import Names, extended, mentioned, referenced
 from switchgear.contract.importer.types import WELL_KNOWN
 from switchgear.contract.importer.writer import Writer
+from switchgear.contract.options import register
 from switchgear.contract.protoc import Tree, compile_trees
 from switchgear.errors import UnreadableContract
 
@@ -37,7 +37,7 @@ def import_proto(*files: Path, search: tuple[Path, ...] = ()) -> str:
                 fix="Give the folder that its imports begin at with -I.",
             )
         names.append(file.resolve().relative_to(inside.resolve()).as_posix())
-    (compiled,) = compile_trees(Tree(roots[0], tuple(names), roots[1:]))
+    (compiled,) = compile_trees(Tree(roots[0], tuple(names), roots[1:]), retain_options=True)
     register()
     from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 - an extra
 
@@ -66,6 +66,8 @@ def module_of(compiled: FileDescriptorSet) -> str:
         tops: list[Any] = [*file.message_type, *file.enum_type, *file.service]
         for one in tops:
             names.add(one.name, file.package)
+        for run in extended(file, file.package):
+            names.add_extensions(run)
     for file in kept:
         for message in file.message_type:
             _name_nested(names, message, _joined(file.package, message.name))
@@ -89,12 +91,22 @@ def _check_text(file: FileDescriptorProto) -> None:
 
 
 def _name_nested(names: Names, message: Any, full_name: str) -> None:
-    inner = [one.name for one in message.nested_type if not one.options.map_entry]
-    inner += [one.name for one in message.enum_type]
-    names.add_nested(full_name, inner, (_top(one, names) for one in referenced(message)))
+    nested = [one.name for one in message.nested_type if not one.options.map_entry]
+    nested += [one.name for one in message.enum_type]
+    inner = {f"{full_name}.{one}": one for one in nested}
+    inner |= {run.key: run.wanted for run in extended(message, full_name)}
+    meant = (*referenced(message), *_extendees(message))
+    names.add_nested(full_name, inner, (_top(one, names) for one in meant))
     for one in message.nested_type:
         if not one.options.map_entry:
             _name_nested(names, one, f"{full_name}.{one.name}")
+
+
+def _extendees(message: Any) -> Iterator[str]:
+    """Yield the full names of what the extensions in a message extend."""
+    yield from (one.extendee.removeprefix(".") for one in message.extension)
+    for inner in message.nested_type:
+        yield from _extendees(inner)
 
 
 def _needed(files: Any, own: list[FileDescriptorProto]) -> list[FileDescriptorProto]:
@@ -105,6 +117,7 @@ def _needed(files: Any, own: list[FileDescriptorProto]) -> list[FileDescriptorPr
             for one in (*file.message_type, *file.enum_type):
                 found[_joined(file.package, one.name)] = (file, one)
     fields = [one for file in own for message in file.message_type for one in referenced(message)]
+    fields += [one for file in own for one in mentioned(file.extension)]
     methods = [
         name.removeprefix(".")
         for file in own

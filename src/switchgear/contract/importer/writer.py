@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 from switchgear.contract.declaration import json_name
 from switchgear.contract.importer.names import (
     IMPORTED,
+    Extended,
     Names,
     attribute,
     camel,
     constant,
+    extended,
     members_of,
     prefix_of,
     snake,
 )
-from switchgear.contract.importer.options import Left, options_text
+from switchgear.contract.importer.options import Left, Options
 from switchgear.contract.importer.routes import Declared
 from switchgear.contract.importer.types import WELL_KNOWN, annotation, default_of, text, zero_of
 from switchgear.contract.protoc import legible
@@ -37,7 +39,8 @@ _STDLIB: Final = {
     "Protocol": "typing",
 }
 _WIDTH: Final = 100
-_MESSAGE, _ENUM, _SERVICE = 4, 5, 6
+_VISIBILITY: Final = ("", "local", "export")
+_MESSAGE, _ENUM, _SERVICE, _EXTENSION = 4, 5, 6, 7
 """The numbers of these in a file's descriptor: they begin the path of a comment."""
 
 
@@ -57,6 +60,7 @@ class Writer:
         self._own = own
         self._left = Left()
         self._unserved = Left()
+        self._options = Options(pool, self._left)
         self._constants = {one.name: names.take(constant(one.name)) for one in self._files}
         self._members: dict[str, dict[int, str]] = {}
 
@@ -102,13 +106,11 @@ class Writer:
                 arguments.append(f'syntax="{_edition(file)}"')
             elif file.syntax != "proto3":
                 arguments.append('syntax="proto2"')
-            said = options_text(file, (), file.name, self._left)
+            said = self._options.text(file, (), file.name)
             if said:
                 arguments.append(f"options={text(said)}")
             arguments.append("camel=True")
             yield from _call(f"{self._constants[file.name]} = ProtoFile", arguments)
-            for extension in file.extension:
-                self._left.add(_extension(extension, file.package))
 
     def _file(self, file: FileDescriptorProto) -> Iterator[str]:
         comments = _Comments(file)
@@ -122,6 +124,10 @@ class Writer:
             yield from ("", "")
             where = (_MESSAGE, index)
             yield from self._message(message, prefix + message.name, stands_in, comments, where)
+        for run in extended(file, file.package):
+            lines = list(self._extensions(run, stands_in, comments, (_EXTENSION,)))
+            if lines:
+                yield from ("", "", *lines)
         for index, service in enumerate(file.service):
             yield from ("", "")
             where = (_SERVICE, index)
@@ -161,7 +167,7 @@ class Writer:
             said = [f'name="{wire}"'] if wire else []
             if one.options.deprecated:
                 said.append("deprecated=True")
-            rest = options_text(one, ("deprecated",), f"{full_name}.{one.name}", self._left)
+            rest = self._options.text(one, ("deprecated",), f"{full_name}.{one.name}")
             if rest:
                 said.append(f"options={text(rest)}")
             number = f"member({', '.join([str(one.number), *said])})" if said else one.number
@@ -176,16 +182,58 @@ class Writer:
         arguments = ["Message", f"package={file}"]
         ranges = [(one.start, one.end) for one in message.reserved_range]
         arguments += self._reserved(ranges, message.reserved_name)
-        extensions = [f"range({one.start}, {one.end})" for one in message.extension_range]
-        if message.options.message_set_wire_format:
-            extensions = []
-            self._left.add(f"the message set of {full_name}")
-        if extensions:
-            arguments.append(f"extensions={_tuple(extensions)}")
+        arguments += self._offered(message, full_name)
+        arguments += self._of_oneofs(message, full_name)
         arguments += self._rest(message, ("map_entry", "message_set_wire_format"), full_name, own)
         yield from _call(f"class {own}", arguments, ":")
         lines = list(self._inside(message, full_name, file, comments, where))
         yield from _indented(lines or ["pass"])
+
+    def _offered(self, message: Any, full_name: str) -> list[str]:
+        """Return the argument that says which numbers others may use for extensions."""
+        if message.options.message_set_wire_format:
+            self._left.add(f"the message set of {full_name}")
+            return []
+        ranges = [f"range({one.start}, {one.end})" for one in message.extension_range]
+        said = [self._options.text(one, (), full_name) for one in message.extension_range]
+        if any(said):
+            pairs = (f"{one}: {text(about)}" for one, about in zip(ranges, said, strict=True))
+            return [f"extensions={{{', '.join(pairs)}}}"]
+        return [f"extensions={_tuple(ranges)}"] if ranges else []
+
+    def _of_oneofs(self, message: Any, full_name: str) -> list[str]:
+        found = {
+            one.name: self._options.text(one, (), f"{full_name}.{one.name}")
+            for one in message.oneof_decl
+        }
+        said = [f'"{name}": {text(about)}' for name, about in found.items() if about]
+        return [f"oneof_options={{{', '.join(said)}}}"] if said else []
+
+    def _extensions(
+        self, run: Extended, file: str, comments: _Comments, where: _Path
+    ) -> Iterator[str]:
+        """Yield the class of some extensions; inside a message what they extend is a string."""
+        if self._pool.FindMessageTypeByName(run.extendee).GetOptions().message_set_wire_format:
+            for _, one in run.fields:
+                told = f"the extension {_joined(run.scope, one.name)} = {one.number}"
+                self._left.add(f"{told} of the message set {run.extendee}")
+            return
+        path = self._names[run.key]
+        extends = f'"{run.extendee}"'
+        if run.extendee in self._names:
+            extends = self._names[run.extendee]
+            extends = f'"{extends}"' if "." in path else extends
+        arguments = ["Message", f"package={file}", f"extends={extends}"]
+        yield from _call(f"class {path.rpartition('.')[2]}", arguments, ":")
+        lines: list[str] = []
+        taken: set[str] = set()
+        for index, one in run.fields:
+            name = attribute(one.name, taken)
+            taken.add(name)
+            found = self._pool.FindExtensionByName(_joined(run.scope, one.name))
+            lines += self._field(one, found, name)
+            lines += _docstring(comments[(*where, index)])
+        yield from _indented(lines)
 
     def _inside(
         self, message: Any, full_name: str, file: str, comments: _Comments, where: _Path
@@ -198,14 +246,16 @@ class Writer:
             if not inner.options.map_entry:
                 at, name = (*where, 3, index), f"{full_name}.{inner.name}"
                 parts.append(list(self._message(inner, name, file, comments, at)))
-        for extension in message.extension:
-            self._left.add(_extension(extension, full_name))
+        parts += [
+            list(self._extensions(run, file, comments, (*where, 6)))
+            for run in extended(message, full_name)
+        ]
         descriptor = self._pool.FindMessageTypeByName(full_name)
-        taken = {
-            self._names[f"{full_name}.{one.name}"].rpartition(".")[2]
-            for one in (*message.nested_type, *message.enum_type)
-            if f"{full_name}.{one.name}" in self._names
-        }
+        inner_names = [
+            f"{full_name}.{one.name}" for one in (*message.nested_type, *message.enum_type)
+        ]
+        inner_names += [run.key for run in extended(message, full_name)]
+        taken = {self._names[one].rpartition(".")[2] for one in inner_names if one in self._names}
         fields: list[str] = []
         for index, one in enumerate(message.field):
             name = attribute(one.name, taken)
@@ -232,7 +282,7 @@ class Writer:
             said.append("delimited=True")
         if proto.options.deprecated:
             said.append("deprecated=True")
-        rest = options_text(proto, ("deprecated",), field.full_name, self._left)
+        rest = self._options.text(proto, ("deprecated",), field.full_name)
         if rest:
             said.append(f"options={text(rest)}")
         yield from _call(f"{name}: {kind} = field", [str(proto.number), *said])
@@ -244,7 +294,7 @@ class Writer:
         if oneof is not None and not proto.proto3_optional:
             said += ["default=None", f'oneof="{oneof.name}"']
             if proto.HasField("default_value"):
-                self._left.add(f"the default of {field.full_name}, which is in a oneof")
+                said.append(f"wire_default={text(proto.default_value)}")
         elif field.is_required:
             if field.has_default_value:
                 said.append(default_of(field, self._names, self._members))
@@ -255,7 +305,7 @@ class Writer:
             said += [default_of(field, self._names, self._members), "presence=True"]
         else:
             said.append("default=None")
-            if proto.proto3_optional and field.message_type is not None:
+            if proto.proto3_optional and (field.message_type is not None or field.is_extension):
                 said.append("presence=True")  # it says nothing, and it is said
         return said
 
@@ -266,7 +316,7 @@ class Writer:
         said = [file]
         if own != service.name:
             said.append(f'name="{service.name}"')
-        rest = options_text(service, (), full_name, self._left)
+        rest = self._options.text(service, (), full_name)
         if rest:
             said.append(f"options={text(rest)}")
         yield from _call("@service", said)
@@ -284,7 +334,7 @@ class Writer:
             if camel(python) != method.name:
                 arguments.append(f'name="{method.name}"')
             handled = ("idempotency_level",)
-            rest = options_text(method, handled, f"{full_name}.{method.name}", self._left)
+            rest = self._options.text(method, handled, f"{full_name}.{method.name}")
             if rest:
                 arguments.append(f"options={text(rest)}")
             lines += _call(f"@{pattern}", arguments)
@@ -315,11 +365,11 @@ class Writer:
 
     def _rest(self, holder: Any, handled: tuple[str, ...], full_name: str, own: str) -> list[str]:
         """Return the arguments that say the name, where it is another, and further options."""
-        if holder.visibility:
-            self._left.add(f"the visibility of {full_name}")
         name = full_name.rpartition(".")[2]
         said = [] if own == name else [f'wire_name="{name}"']
-        rest = options_text(holder, handled, full_name, self._left)
+        if holder.visibility:
+            said.append(f'visibility="{_VISIBILITY[holder.visibility]}"')
+        rest = self._options.text(holder, handled, full_name)
         return [*said, f"options={text(rest)}"] if rest else said
 
 
@@ -424,9 +474,8 @@ def _edition(file: FileDescriptorProto) -> str:
     return Edition.Name(file.edition).removeprefix("EDITION_")
 
 
-def _extension(extension: Any, scope: str) -> str:
-    full_name = f"{scope}.{extension.name}" if scope else extension.name
-    return f"the extension {full_name} = {extension.number} of {extension.extendee[1:]}"
+def _joined(scope: str, name: str) -> str:
+    return f"{scope}.{name}" if scope else name
 
 
 def _enums(file: Any) -> Iterator[tuple[Any, str]]:
