@@ -21,7 +21,7 @@ from switchgear.contract.export import proto_files
 from switchgear.contract.importer import import_proto, module_of
 from switchgear.contract.library import Library, library_of
 from switchgear.contract.options import register
-from switchgear.contract.protoc import Tree, compile_trees
+from switchgear.contract.protoc import Tree, compile_trees, language_file
 from switchgear.errors import SwitchgearError, UnreadableContract
 from tests.contract.normal import normal
 from tests.contract.schemas import schemas, shared
@@ -79,7 +79,7 @@ def library(theirs: FileDescriptorSet) -> Library:
 def test_export_after_import_gives_the_same_descriptors(
     theirs: FileDescriptorSet, library: Library
 ) -> None:
-    agree(file_descriptors(*library.roots).file, theirs.file)
+    agree(file_descriptors(*library.roots, languages=language_file).file, theirs.file)
     descriptor_pool(*library.roots)  # and protobuf reads them as the Python types say
 
 

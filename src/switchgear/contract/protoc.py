@@ -24,11 +24,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from switchgear.errors import Diagnostic, MissingExtra, UnreadableContract
 
-__all__ = ["Tree", "compile_trees", "compiling", "includes", "legible"]
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+__all__ = ["Tree", "compile_trees", "compiling", "includes", "language_file", "legible"]
 
 MAX_SECONDS: Final = 120
 MAX_MEMORY: Final = 4 << 30
@@ -258,6 +261,14 @@ def _check(tree: Tree) -> None:
             raise UnreadableContract(
                 f"The file has {size >> 20} MB; at most {MAX_FILE >> 20} MB are read.", where=name
             )
+
+
+def language_file(name: str) -> FileDescriptorProto:
+    """Return a file that comes with protoc, as `google/protobuf/cpp_features.proto`."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 - an extra
+
+    (compiled,) = compile_trees(Tree(includes()[0], (name,)), source_info=False)
+    return FileDescriptorSet.FromString(compiled).file[-1]
 
 
 def legible(text: str | bytes) -> str:

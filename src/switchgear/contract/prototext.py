@@ -18,6 +18,7 @@ from switchgear.contract.file import is_shared
 from switchgear.contract.history import Past
 from switchgear.contract.message import Message
 from switchgear.contract.options import Known, pool_of
+from switchgear.contract.protoc import language_file
 from switchgear.contract.reserve import reserve
 from switchgear.contract.service import Operation, ServiceContract
 from switchgear.model.wire import IDEMPOTENCY_KEY
@@ -67,7 +68,7 @@ def proto_files(*roots: type[Any] | ServiceContract, past: Sequence[Past] = ()) 
     }:
         told = docs.get(refusal.full_name, "")
         docs[refusal.full_name] = f"{told}{chr(10) if told else ''}Refused as: {refusal.status}."
-    files = file_descriptors(*roots)
+    files = file_descriptors(*roots, languages=language_file)
     own = [file for file in files.file if not is_shared(file.name)]
     known = Known(pool_of(files.file))
     reserve(own, past)

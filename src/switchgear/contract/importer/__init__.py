@@ -3,7 +3,7 @@
 `protoc` compiles; what it gives is written down as declarations: `names` decides what everything is
 called in Python, `types` what a field is, `options` what is said of something besides, and `writer`
 puts the lines together. Exporting the module gives the same descriptors again, but for what is told
-at the top of the module: extensions and custom options belong to no contract and are left out.
+at the top of the module: the message sets of proto1.
 """
 
 from switchgear.contract.importer.read import import_proto, module_of
