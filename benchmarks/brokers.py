@@ -3,6 +3,7 @@
     python benchmarks/brokers.py --broker nats [--rounds 15] [--events 4000] [--url nats://...]
     python benchmarks/brokers.py --broker kafka --rounds 4 [--consume 100000]
     python benchmarks/brokers.py --broker rabbitmq
+    python benchmarks/brokers.py --broker sqs --events 2000          # ElasticMQ, a stand-in
 
 Without a URL the server is started on loopback, and it flushes to the disk before it confirms.
 Every event has 200 bytes and the six headers of a CloudEvent, and over 100 keys go to 8 partitions.
@@ -37,10 +38,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from broker_peers.kafka import kafka_subjects
 from broker_peers.nats import nats_subjects
 from broker_peers.rabbitmq import rabbitmq_subjects
+from broker_peers.sqs import sqs_subjects
 from services import make
 
 BOUND = 120.0
-BROKERS = {"nats": nats_subjects, "kafka": kafka_subjects, "rabbitmq": rabbitmq_subjects}
+BROKERS = {
+    "nats": nats_subjects,
+    "kafka": kafka_subjects,
+    "rabbitmq": rabbitmq_subjects,
+    "sqs": sqs_subjects,
+}
 
 
 def spread(values: list[float], form: str) -> str:

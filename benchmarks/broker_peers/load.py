@@ -108,6 +108,7 @@ async def fill(broker: Broker, count: int) -> None:
 
 async def publish_ours(connect: Callable[[], Broker], count: int) -> float:
     broker = connect()
+    await declared(broker, "bench")
     await broker.publish(records(1))
     took = await by_publishers(count, lambda record: broker.publish([record]))
     await broker.close()
