@@ -11,11 +11,11 @@ from switchgear.errors import OperationError, PolicyError
 from switchgear.policy.adaptive import Vegas
 from switchgear.policy.breaker import Breaker, Evidence
 from switchgear.policy.budget import TokenBucket
+from switchgear.policy.defaults import policy_of
 from switchgear.policy.fallback import Fallback, Stale
 from switchgear.policy.hedge import Hedge
 from switchgear.policy.limit import Limit
 from switchgear.policy.policy import Policy
-from switchgear.topology.simulate.predict import policy_of
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,13 @@ from switchgear.topology.simulate.predict import policy_of
 )
 def test_a_policy_is_what_its_description_says(policy):
     assert policy_of(policy.describe()) == policy
+
+
+def test_a_setting_that_there_is_not_is_refused():
+    with pytest.raises(PolicyError, match="colour is no setting of Retry"):
+        policy_of({"retry": {"colour": "red"}})
+    with pytest.raises(PolicyError, match="kind is 'x'; it has to be one of"):
+        policy_of({"budget": {"kind": "x"}})
 
 
 def test_a_fallback_that_is_code_cannot_be_read():

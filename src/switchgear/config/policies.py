@@ -169,14 +169,10 @@ def _whole(value: Value) -> int:
 
 
 def _evidence(value: Value) -> tuple[Evidence, ...]:
-    expected = "pairs of seconds and calls, such as [[1, 20], [10, 10]]"
-    raw = value.raw
-    if not isinstance(raw, list) or not all(isinstance(pair, list) for pair in raw):
-        value.fail(expected)
     try:
-        return tuple(Evidence(*pair) for pair in raw)
+        return Evidence.read(value.raw)
     except TypeError:
-        return value.fail(expected)
+        return value.fail("pairs of seconds and calls, such as [[1, 20], [10, 10]]")
     except PolicyError as error:
         raise ConfigError(error.what, where=value.where, fix=error.fix) from error
 

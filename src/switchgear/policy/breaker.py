@@ -88,6 +88,21 @@ class Evidence:
         """Return the settings as plain values."""
         return described(self)
 
+    @classmethod
+    def read(cls, plain: object) -> tuple[Evidence, ...]:
+        """Return the windows that plain values say: pairs, or tables of the settings by name.
+
+        Raises TypeError for what is neither, and PolicyError for a value out of range.
+        """
+        if not isinstance(plain, list | tuple):
+            raise TypeError("not a list")
+        found = []
+        for one in plain:
+            if not isinstance(one, Mapping | list | tuple):
+                raise TypeError("neither a pair nor a table")
+            found.append(cls(**one) if isinstance(one, Mapping) else cls(*one))
+        return tuple(found)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breaker(Settings):

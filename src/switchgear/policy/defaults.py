@@ -31,7 +31,7 @@ from typing import Any, Final
 from switchgear.errors import PolicyError
 from switchgear.model.edge import Pattern
 from switchgear.policy.adaptive import Aimd, Gradient, Vegas
-from switchgear.policy.breaker import Breaker
+from switchgear.policy.breaker import Breaker, Evidence
 from switchgear.policy.budget import Budget, GrpcThrottling, TokenBucket
 from switchgear.policy.fallback import Fallback, Stale
 from switchgear.policy.hedge import Hedge
@@ -41,7 +41,7 @@ from switchgear.policy.retry import Retry
 from switchgear.policy.settings import Settings
 from switchgear.policy.throttle import Throttle
 
-__all__ = ["PARTS", "Defaults", "Given", "Layer", "Scope", "Switch", "layer_of"]
+__all__ = ["PARTS", "Defaults", "Given", "Layer", "Scope", "Switch", "layer_of", "policy_of"]
 
 PARTS: Final[Mapping[str, tuple[type[Settings], ...]]] = {
     "retry": (Retry,),
@@ -57,6 +57,7 @@ PARTS: Final[Mapping[str, tuple[type[Settings], ...]]] = {
 """What may stand for each part of a policy, by path; the first is meant where no `kind` is said."""
 
 _CODE: Final = "the code"
+_CODE_ALONE: Final = frozenset({"fallback.value", "fallback.function"})
 
 
 class Switch(Enum):
@@ -169,6 +170,42 @@ def _given(settings: Settings, prefix: str) -> Iterable[tuple[str, object]]:
             yield from _given(value, f"{path}.")
         else:
             yield path, Switch.OFF if value is None and path in PARTS else value
+
+
+def policy_of(description: Mapping[str, object]) -> Policy:
+    """Return the policy that `Policy.describe()` has described.
+
+    Raises PolicyError for a fallback to a value or a function: those are code, and cannot be
+    described.
+    """
+    tree = Tree()
+    for path, value in _told(description, ""):
+        _put(tree, path, value)
+    return _built("", Policy, tree, {})  # type: ignore[return-value]
+
+
+def _told(description: Mapping[str, object], path: str) -> Iterable[tuple[str, object]]:
+    """Yield what a description says, as a layer would; of a part first that it is there."""
+    for name, value in description.items():
+        inner = f"{path}.{name}".lstrip(".")
+        if inner == "sources" or name == "kind":
+            continue
+        if inner in _CODE_ALONE:
+            if value is not None:
+                raise PolicyError(
+                    "a fallback to a value or a function is code, and cannot be read from a "
+                    "description.",
+                    where="Fallback",
+                )
+        elif inner == "breaker.evidence":
+            yield inner, Evidence.read(value)
+        elif inner in PARTS and isinstance(value, Mapping):
+            yield inner, Switch.ON
+            if value.get("kind") is not None:
+                yield f"{inner}.kind", value["kind"]
+            yield from _told(value, inner)
+        else:
+            yield inner, Switch.OFF if value is None and inner in PARTS else value
 
 
 class Tree(dict[str, Any]):
