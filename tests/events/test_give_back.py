@@ -1,7 +1,7 @@
 """Events that a transaction claims and does not get to are handled later, not lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from switchgear.database.sqlite import Sqlite
 from switchgear.events.brokers.sqlite import SqliteBroker
 from switchgear.events.bus import Bus
 from switchgear.events.handling import HandlerTransaction
+from tests.events.world import until
 
 
 @event("test.given-back", key="key")
@@ -34,12 +35,6 @@ async def waiting(folder: Path, events: list[Noted]) -> AsyncIterator[Bus]:
         await producer.database.close()
         await database.close()
         await broker.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def test_events_behind_slow_ones_in_a_batch_are_handled(tmp_path):

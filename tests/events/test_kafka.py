@@ -22,19 +22,6 @@ def url():
     return f"{address('kafka')}?prefix=t{secrets.token_hex(6)}."
 
 
-@pytest.fixture
-async def opening():
-    opened = []
-
-    def make(url, native=None):
-        opened.append(broker_of(url, native))
-        return opened[-1]
-
-    yield make
-    for broker in opened:
-        await broker.close()
-
-
 async def test_an_unknown_topic_is_refused_and_says_how_it_is_created(url, opening):
     broker = opening(url)
     for attempt in (

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import secrets
 from pathlib import Path
 from types import SimpleNamespace as Fake
 
@@ -37,26 +36,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
-def prefix():
-    return f"t{secrets.token_hex(6)}."
-
-
-@pytest.fixture
 def url(prefix):
     return f"{address('nats')}?prefix={prefix}"
-
-
-@pytest.fixture
-async def opening():
-    opened = []
-
-    def make(url, native=None):
-        opened.append(broker_of(url, native))
-        return opened[-1]
-
-    yield make
-    for broker in opened:
-        await broker.close()
 
 
 @pytest.fixture

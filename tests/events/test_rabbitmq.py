@@ -27,26 +27,8 @@ TOPIC = "test.orders"
 
 
 @pytest.fixture
-def prefix():
-    return f"t{secrets.token_hex(6)}."
-
-
-@pytest.fixture
 def url(prefix):
     return f"{address('rabbitmq')}?prefix={prefix}"
-
-
-@pytest.fixture
-async def opening():
-    opened = []
-
-    def make(url, native=None):
-        opened.append(broker_of(url, native))
-        return opened[-1]
-
-    yield make
-    for broker in opened:
-        await broker.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from switchgear.contract.message import Message, field
 from switchgear.database.sqlite import Sqlite
 from switchgear.events.brokers.hashing import partition_of
 from switchgear.events.brokers.port import Broker, Record
-from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
 from tests.events.world import until
 from tests.servers import address
@@ -33,19 +32,6 @@ URLS: dict[str, Callable[[], str]] = {
         f"{address('sqs')}&prefix=t{secrets.token_hex(6)}-&create=true&discover=0.05&wait=1"
     ),
 }
-
-
-@pytest.fixture
-async def opening() -> AsyncIterator[Callable[[str], Broker]]:
-    opened: list[Broker] = []
-
-    def make(url: str) -> Broker:
-        opened.append(broker_of(url))
-        return opened[-1]
-
-    yield make
-    for broker in opened:
-        await broker.close()
 
 
 def _sold(**key: Any) -> type[Message]:

@@ -36,19 +36,6 @@ def prefix(url):
 
 
 @pytest.fixture
-async def opening():
-    opened = []
-
-    def make(url, native=None):
-        opened.append(broker_of(url, native))
-        return opened[-1]
-
-    yield make
-    for broker in opened:
-        await broker.close()
-
-
-@pytest.fixture
 def client(url):
     """SQS without us in between."""
     endpoint = url.partition("endpoint=")[2].partition("&")[0]

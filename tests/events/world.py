@@ -1,11 +1,10 @@
-"""Events and small helpers that the tests of this package share."""
-
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
+"""Events that the tests of this package share, and how they wait."""
 
 from switchgear.contract.event import event
 from switchgear.contract.message import Message, field
+from switchgear.testing.conformance.world import until
+
+__all__ = ["News", "OrderCancelled", "OrderPlaced", "Picture", "until"]
 
 
 @event("test.orders", key="order_id")
@@ -29,16 +28,3 @@ class News(Message):
 class Picture(Message):
     name: str = field(1)
     pixels: str = field(2)
-
-
-async def until(true: Callable[[], object] | Callable[[], Awaitable[object]], within: float = 90.0):
-    """Wait until `true()` is; what these tests wait for happens in other processes or threads."""
-    end = time.monotonic() + within
-    while True:
-        found = true()
-        if isinstance(found, Awaitable):
-            found = await found
-        if found:
-            return found
-        assert time.monotonic() < end, "it did not happen in time"
-        await asyncio.sleep(0.01)

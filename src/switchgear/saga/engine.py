@@ -33,7 +33,7 @@ from switchgear.saga.errors import (
 from switchgear.saga.notify import Hook
 from switchgear.saga.run import Done, Run, RunState, end_of
 from switchgear.saga.runbook import refutation
-from switchgear.saga.starting import by_definition, check_same, new_saga
+from switchgear.saga.starting import by_definition, check_ready, check_same, new_saga
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.group import Group
 from switchgear.saga.stores.port import NewSaga, SagaRow, Started, drive, drive_sync
@@ -219,17 +219,7 @@ class Engine:
         return Run(self, id)
 
     def _new(self, saga: Saga, given: object, saga_id: str) -> NewSaga:
-        if not self._prepared:
-            raise SagaError(
-                "the engine's tables have not been prepared.",
-                where=f"start of saga {saga.name}",
-                fix="Call `await engine.prepare()` when the service starts.",
-            )
-        if saga.plan.id not in self._sagas:
-            raise SagaError(
-                f"version {saga.version} of saga {saga.name} is not one of this engine's.",
-                fix="List it in Engine(database, sagas=[...]).",
-            )
+        check_ready(saga, self._sagas, prepared=self._prepared, engine="Engine")
         return new_saga(saga, given, saga_id, self._clock())
 
     def _check_started(self, saga: Saga, new: NewSaga, started: Started) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
@@ -15,7 +15,7 @@ from switchgear.saga.errors import SagaConflict, UnrecordableResult
 from switchgear.saga.rules import MOST_ID
 from switchgear.saga.stores.port import NewSaga
 
-__all__ = ["by_definition", "check_same", "new_saga"]
+__all__ = ["by_definition", "check_ready", "check_same", "new_saga"]
 
 
 def by_definition(sagas: Iterable[Saga]) -> dict[str, Saga]:
@@ -30,6 +30,21 @@ def by_definition(sagas: Iterable[Saga]) -> dict[str, Saga]:
                 fix="List each version once; give a changed definition the next version.",
             )
     return {saga.plan.id: saga for saga in known.values()}
+
+
+def check_ready(saga: Saga, sagas: Container[str], *, prepared: bool, engine: str) -> None:
+    """Refuse a start on an engine that is not prepared, or of what is not one of its sagas."""
+    if not prepared:
+        raise SagaError(
+            "the engine's tables have not been prepared.",
+            where=f"start of saga {saga.name}",
+            fix="Call `await engine.prepare()` when the service starts.",
+        )
+    if saga.plan.id not in sagas:
+        raise SagaError(
+            f"version {saga.version} of saga {saga.name} is not one of this engine's.",
+            fix=f"List it in {engine}(..., sagas=[...]).",
+        )
 
 
 def new_saga(saga: Saga, given: object, saga_id: str, now: float) -> NewSaga:

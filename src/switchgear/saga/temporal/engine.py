@@ -40,7 +40,7 @@ from switchgear.saga.errors import (
 from switchgear.saga.notify import Hook
 from switchgear.saga.outage import Outage
 from switchgear.saga.run import Done, Run, RunState, end_of
-from switchgear.saga.starting import by_definition, new_saga
+from switchgear.saga.starting import by_definition, check_ready, new_saga
 from switchgear.saga.state import What
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.port import drive, drive_sync
@@ -212,17 +212,7 @@ class TemporalEngine:
         return Run(self, id)
 
     def _new(self, saga: Saga, given: object, saga_id: str) -> Start:
-        if not self._prepared:
-            raise SagaError(
-                "the engine's tables have not been prepared.",
-                where=f"start of saga {saga.name}",
-                fix="Call `await engine.prepare()` when the service starts.",
-            )
-        if saga.plan.id not in self._sagas:
-            raise SagaError(
-                f"version {saga.version} of saga {saga.name} is not one of this engine's.",
-                fix="List it in TemporalEngine(..., sagas=[...]).",
-            )
+        check_ready(saga, self._sagas, prepared=self._prepared, engine="TemporalEngine")
         new = new_saga(saga, given, saga_id, 0.0)
         if len(new.input) > MOST:
             raise SagaError(

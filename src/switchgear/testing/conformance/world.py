@@ -126,12 +126,18 @@ async def world(folder: Path, connect: Callable[[], Broker]) -> AsyncIterator[Wo
         await made.database.close()
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], within: float = 90.0) -> None:
-    """Wait until `true()` is; it depends on other tasks, threads and processes."""
+async def until(true: Callable[[], Any], within: float = 90.0) -> Any:
+    """Wait until `true()` is, and return what it returned; it may return an awaitable.
+
+    What is waited for depends on other tasks, threads and processes: the time is a bound that is
+    never reached where all is well. (`Any`: whatever is true.)
+    """
     end = time.monotonic() + within
     while True:
         found = true()
-        if await found if isinstance(found, Awaitable) else found:
-            return
+        if isinstance(found, Awaitable):
+            found = await found
+        if found:
+            return found
         assert time.monotonic() < end, "it did not happen in time"
         await asyncio.sleep(0.01)
