@@ -65,6 +65,9 @@ _WAIT: Final = 5.0
 _COMMIT_EVERY: Final = 0.1
 _STORE_EVERY: Final = 1.0
 _STORE_IN_FULL: Final = 60.0
+_COMMIT_SHARE: Final = 10
+"""Then a commit takes a tenth of the time at most: on Kafka nothing is read meanwhile."""
+_COMMIT_MOST: Final = 0.5
 _COMMIT_KEYS_EVERY: Final = 0.02
 """Where a commit is what lets a key go on."""
 _ADOPTED: Final = 1_000
@@ -477,9 +480,11 @@ class Consumer:
     # committing
 
     async def _commit_watermarks(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._moved.wait()
             self._moved.clear()
+            began = loop.time()
             try:
                 await self._commit()
                 await self._hand_over()
@@ -489,7 +494,10 @@ class Consumer:
             except BrokerUnavailable as error:
                 await asyncio.sleep(self._troubles.met("committing", str(error)))
                 self._moved.set()
-            await asyncio.sleep(self._commit_every)
+            pause = self._commit_every
+            if self._keeper is None:
+                pause = max(pause, min(_COMMIT_SHARE * (loop.time() - began), _COMMIT_MOST))
+            await asyncio.sleep(pause)
             if self._leaving:
                 self._moved.set()
 

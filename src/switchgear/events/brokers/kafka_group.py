@@ -234,7 +234,7 @@ class KafkaSubscription:
             taken += [waiting.popleft() for _ in range(min(share, len(waiting)))]
         self._ahead -= len(taken)
         self._ahead_bytes -= sum(len(one.value) for one in taken)
-        if self._full_since is not None:
+        if self._full_since is not None and self._has_room():
             with self._lock:
                 self._lock.notify()
         return taken
