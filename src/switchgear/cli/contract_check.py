@@ -12,6 +12,7 @@ from pathlib import Path
 from switchgear.contract.check.check import check
 from switchgear.contract.check.consumers import concerning, read_consumers
 from switchgear.contract.check.finding import Severity
+from switchgear.contract.check.gathering import gathered
 from switchgear.contract.check.report import FORMATS, summary
 from switchgear.contract.check.waivers import read_waivers, waived
 from switchgear.errors import ConfigError, UnreadableContract
@@ -56,6 +57,7 @@ def run(
         for one in error.diagnostics:
             print(f"{one.path}:{one.line}:{one.column}: {one.what}", file=sys.stderr)
         raise
+    findings = gathered(findings)
     for line in FORMATS[form](findings):
         print(line)
     if form == "text":

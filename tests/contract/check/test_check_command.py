@@ -39,6 +39,8 @@ def test_a_finding_says_where_what_and_what_to_do(shop, run):
             "against": "old",
             "witness": findings[0]["witness"],
             "also": [],
+            "shared": "",
+            "reaches": [],
         }
     ]
 

@@ -80,6 +80,51 @@ def test_what_is_shown_is_so(old, new, direction):
         assert found.witness[end:].strip()
 
 
+values = st.recursive(
+    st.sampled_from([None, True, 0, 1, 2, 3, 1.5, "", "a", "aa", "b", "x", "aaaaa", "2024-02-29"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+
+
+def closed(schema):
+    """The schema of those who send nothing that they have not declared."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(one) for key, one in schema.items()}
+    if schema.get("type") == "object" and made.get("additionalProperties") in (None, True):
+        made["additionalProperties"] = False
+    return made
+
+
+def loose(schema):
+    """The schema in which what fits more than one alternative is taken: that is told by example."""
+    if isinstance(schema, list):
+        return [loose(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {"anyOf" if key == "oneOf" else key: loose(one) for key, one in schema.items()}
+
+
+@settings(max_examples=300, deadline=None)
+@given(schemas, schemas, st.sampled_from(Direction), st.lists(values, min_size=5, max_size=10))
+def test_nothing_that_breaks_is_passed_over(old, new, direction, given):
+    writer, reader = (old, new) if direction is Direction.TAKEN else (new, old)
+    one, other = Draft202012Validator(closed(writer)), Draft202012Validator(loose(reader))
+    made = [sample(node(one)) for one in (old, new)]
+    broken = [
+        value
+        for value in (*given, *(one for one in made if one is not NOTHING))
+        if one.is_valid(value) and not other.is_valid(value)
+    ]
+    if broken:
+        assert list(SchemaDiff(direction, "X").compare(node(old), node(new), "it")), broken
+
+
 @settings(max_examples=300, deadline=None)
 @given(schemas, schemas)
 def test_what_is_known_of_a_value_is_so(schema, other):

@@ -175,4 +175,6 @@ def _finding(rule: str, one: Found, against: str) -> Finding:
         subject=one.subject,
         against=against,
         witness=one.witness,
+        shared=one.shared,
+        reaches=(one.reaches,) if one.shared else (),
     )

@@ -53,6 +53,16 @@ class Document:
     """What its references may lead to; nothing but itself without them."""
     others: dict[str, Document] = field(default_factory=dict)
     """The documents that were read because one of them refers to another."""
+    first: Document | None = None
+    """The document that referred to it first, which says what it is a part of."""
+
+    @cached_property
+    def siblings_count(self) -> bool:
+        """Whether what stands beside a `$ref` counts: in OpenAPI 3.1 and later."""
+        version = self.value.get("openapi") if isinstance(self.value, dict) else None
+        if not isinstance(version, str):
+            return self.first is not None and self.first.siblings_count
+        return not version.startswith(("3.0", "2."))
 
     def other(self, ref: str, where: str) -> Document:
         """Return the document that a reference without its fragment leads to.
@@ -71,7 +81,7 @@ class Document:
             name = self.references.called(target)
             text = _decoded(data, name)
             self.others[target] = Document(
-                name, parse(text, name), text, target, self.references, self.others
+                name, parse(text, name), text, target, self.references, self.others, self
             )
         return self.others[target]
 

@@ -46,6 +46,10 @@ class Found:
     """Other names that the change goes by: what a field is called now, or was called before."""
     also: tuple[str, ...] = ()
     """Other rules that say the same of the same change (see `once`)."""
+    shared: str = ""
+    """The name in a schema that operations may share: `Money.amount`."""
+    reaches: str = ""
+    """What leads to that schema: `GET /orders response 200.lines[]`."""
     was: tuple[Field, str, str] | None = None
     """A field that has the number of an earlier one, with the name and type of that."""
 
@@ -73,6 +77,15 @@ class Finding:
     witness: str = ""
     also: tuple[str, ...] = ()
     """Other rules that say the same of the same change."""
+    shared: str = ""
+    """The name in a schema that operations may share: `Money.amount`."""
+    reaches: tuple[str, ...] = ()
+    """What leads to that schema; see `gathering`."""
+
+    @property
+    def told(self) -> str:
+        """The message without the name of what it is about, if it begins with that."""
+        return self.message.removeprefix(self.subject)
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from switchgear.contract.check.jsonvalues import (
     is_number,
     limit_of,
+    merged,
     refuses_all,
     required_of,
     types_of,
@@ -31,7 +32,7 @@ _LONG: Final = 2000
 _UNKNOWN: Final = frozenset(
     {"pattern", "if", "contains", "patternProperties", "propertyNames", "dependentRequired"}
     | {"dependentSchemas", "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "not"}
-    | {"contentEncoding", "contentMediaType", "uniqueItems", "dependencies", "additionalItems"}
+    | {"contentEncoding", "contentMediaType", "dependencies", "additionalItems"}
 )
 _FORMATS: Final = {
     "date": "2024-02-29",
@@ -76,6 +77,7 @@ def _sample(schema: Node, kind: str, steps: _Steps) -> Any:
 
 
 def _one(schema: Node, kind: str, steps: _Steps) -> Any:
+    schema = merged(schema)
     told = schema.value
     if refuses_all(schema):
         return NOTHING
@@ -88,7 +90,7 @@ def _one(schema: Node, kind: str, steps: _Steps) -> Any:
         return next((one for one in values if not kind or _is(one, kind)), NOTHING)
     types = types_of(schema)
     if not kind and not types:
-        for key in ("oneOf", "anyOf", "allOf"):
+        for key in ("oneOf", "anyOf"):
             for one in schema[key].elements():
                 return _sample(one, kind, steps)
     first = kind or next((one for one in types if one != "null"), "null" if types else "")
@@ -198,6 +200,7 @@ def _told_of_parts(
 ) -> Iterator[bool | None]:
     if isinstance(value, list):
         yield from _within(schema, len(value), "Items")
+        yield not schema["uniqueItems"].value or len(value) <= 1 or None
         prefix = list(schema["prefixItems"].elements())
         for index, one in enumerate(value):
             yield _holds(prefix[index] if index < len(prefix) else schema["items"], one, steps)

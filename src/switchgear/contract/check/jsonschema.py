@@ -13,7 +13,7 @@
 | types, formats, constraints | an error if narrower or other | an error if wider or other |
 | a value of an enumeration | an error if it is gone | a warning if it is new |
 | null | an error if it is gone | an error if it is new |
-| an alternative of `oneOf` or `anyOf` | an error if it is gone | an error if it is new |
+| an alternative of `oneOf` or `anyOf` | an error if no other takes it | an error if it is in none |
 | a default | an error | safe |
 | further properties | an error if they are refused now | safe |
 
@@ -30,16 +30,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from switchgear.contract.check.alternatives import KEYS, Piece, has_alternatives, pieces_of
 from switchgear.contract.check.bodies import Way, first_shown, of_kind, with_property
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.instances import sample
 from switchgear.contract.check.jsonvalues import (
-    alternatives_of,
     covers,
     enum_of,
     limit_of,
     listed,
     merged,
+    open_enum_of,
     refuses_all,
     required_of,
     told,
@@ -58,6 +59,7 @@ _INNER: Final = {
     "propertyNames": " names",
 }
 """Keywords with one schema, and how what is inside is told."""
+_SCHEMAS: Final = ("components", "schemas")
 _MAX_DEPTH: Final = 100
 
 
@@ -82,11 +84,13 @@ class _Pair:
     name: str
     """How it is told."""
     way: Way = ()
+    part: tuple[str, int] = ("", 0)
+    """The shared schema that it is inside of, and how much of the name leads there."""
 
     def under(self, old: Node, new: Node, name: str, *step: str, writer: Node) -> _Pair:
         """Return what is inside."""
         kind, key = step
-        return _Pair(old, new, f"{self.name}{name}", (*self.way, (kind, key, writer)))
+        return _Pair(old, new, f"{self.name}{name}", (*self.way, (kind, key, writer)), self.part)
 
 
 @dataclass(slots=True)
@@ -97,6 +101,8 @@ class SchemaDiff:
     prefix: str
     """What the names of the rules begin with: REQUEST, RESPONSE, EVENT."""
     seen: set[tuple[object, ...]] = field(default_factory=set)
+    tried: dict[tuple[object, ...], list[tuple[str, Found]]] = field(default_factory=dict)
+    """What was found of pairs of alternatives."""
     _whole: tuple[Node, Node] | None = None
 
     @property
@@ -111,7 +117,7 @@ class SchemaDiff:
 
     def _compare(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
         old, new, name = pair.old, pair.new, pair.name
-        key = (old.document.name, old.pointer, new.document.name, new.pointer)
+        key = _key(pair)
         if key in self.seen:
             return
         self.seen.add(key)
@@ -122,6 +128,9 @@ class SchemaDiff:
             )
         if old.value == new.value and not _has_ref(old.value):
             return
+        part = pair.part if new.pointer[:-1] != _SCHEMAS else (new.pointer[-1], len(name))
+        old, new = merged(old), merged(new)
+        pair = replace(pair, old=old, new=new, part=part)
         narrow, wide = (new, old) if self.taken else (old, new)
         if refuses_all(narrow) and not refuses_all(wide):
             message = (
@@ -131,7 +140,10 @@ class SchemaDiff:
             yield self._found("SAME_TYPE", pair, message, "Put its schema back.", shown=shown)
         if refuses_all(old) or refuses_all(new):
             return
-        pair = replace(pair, old=merged(old), new=merged(new))
+        if has_alternatives(pair.old) is not has_alternatives(pair.new):
+            yield from self._pieces(pair)
+            yield from self._default(pair)
+            return
         yield from self._types(pair)
         if _is_another(types_of(pair.old), types_of(pair.new)):
             return
@@ -167,7 +179,17 @@ class SchemaDiff:
                 end = "was not valid and may be given now"
             body = first_shown(writer, reader, pair.way, shown)
             witness = f"{body} {end}" if body else ""
-        found = Found(message, edit, place.place, subject, severity=severity, witness=witness)
+        part, start = pair.part
+        found = Found(
+            message,
+            edit,
+            place.place,
+            subject,
+            severity=severity,
+            witness=witness,
+            shared=f"{part}{subject[start:]}" if part else "",
+            reaches=subject[:start],
+        )
         return f"{self.prefix}_{rule}", found
 
     def _types(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
@@ -195,7 +217,14 @@ class SchemaDiff:
             )
 
     def _values(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
-        before, after = enum_of(pair.old), enum_of(pair.new)
+        """Compare the values that are listed.
+
+        Of `x-extensible-enum`, whoever takes values may refuse others, and whoever gives them may
+        add others: readers have a branch for those.
+        """
+        closed = [enum_of(one) for one in (pair.old, pair.new)]
+        opened = [open_enum_of(one) for one in (pair.old, pair.new)]
+        before, after = (one if one is not None else opened[at] for at, one in enumerate(closed))
         name = pair.name
         if self.taken and after is not None:
             gone = [one for one in before or [] if one not in after]
@@ -204,16 +233,20 @@ class SchemaDiff:
                 message = f"{name} does not take {which} any more."
                 edit = f"Take {which} again, and mark it as deprecated."
                 shown = gone or [sample(pair.old)]
-                yield self._found("ENUM_VALUE_NO_DELETE", pair, message, edit, shown=shown)
-        if not self.taken and before is not None:
-            added = [one for one in after or [] if one not in before]
-            if added or after is None:
-                which = ", ".join(map(told, added)) or "any value"
+                warn = not gone and closed[1] is None
+                rule = "ENUM_VALUE_NO_DELETE"
+                yield self._found(rule, pair, message, edit, warn=warn, shown=shown)
+        if not self.taken and closed[0] is not None:
+            added = [one for one in after or [] if one not in closed[0]]
+            if added or closed[1] is None:
+                free = closed[1] is None
+                which = "any value" if free else ", ".join(map(told, added))
                 message = f"{name} may be {which} now."
                 edit = "Check that every reader has a branch for values that it does not know."
-                warn = after is not None
                 shown = [sample(pair.new)]
-                yield self._found("ENUM_VALUE_ADDED", pair, message, edit, warn=warn, shown=shown)
+                yield self._found(
+                    "ENUM_VALUE_ADDED", pair, message, edit, warn=not free, shown=shown
+                )
 
     def _limits(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
         for key in LIMITS:
@@ -233,6 +266,9 @@ class SchemaDiff:
                 else f"Take {key} out again.",
                 shown=beyond(key, narrow, self._writer(pair)),
             )
+        yield from self._default(pair)
+
+    def _default(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
         before, after = pair.old["default"].value, pair.new["default"].value
         if self.taken and pair.old["default"] and before != after:
             yield self._found(
@@ -243,28 +279,99 @@ class SchemaDiff:
             )
 
     def _alternatives(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
-        for key in ("oneOf", "anyOf"):
-            before, after = alternatives_of(pair.old[key]), alternatives_of(pair.new[key])
-            if not before or not after:
-                continue
-            writer = self._writer(pair)
-            for which in before.keys() & after.keys():
-                inner = (before[which], after[which], f"({which})", key, which)
-                yield from self._compare(pair.under(*inner, writer=writer))
-            lost = [one for one in before if one not in after]
-            added = [one for one in after if one not in before]
-            changed = lost if self.taken else added
-            if changed:
-                verb = "is not taken any more" if self.taken else "is new"
-                sides = before if self.taken else after
-                yield self._found(
-                    "ALTERNATIVE_NO_DELETE" if self.taken else "ALTERNATIVE_ADDED",
-                    pair,
-                    f"{pair.name}: the alternative {', '.join(changed)} {verb}.",
-                    "Put it back." if self.taken else "Answer with it on a path of its own.",
-                    shown=(sample(sides[one]) for one in changed),
-                )
+        if has_alternatives(pair.old):
+            yield from self._pieces(pair)
         yield from self._discriminator(pair)
+
+    def _pieces(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        """Compare what is written, piece by piece, with what is read (see `alternatives`)."""
+        written, read = pieces_of(pair.old), pieces_of(pair.new)
+        if not self.taken:
+            written, read = read, written
+        keys = [[key for key in KEYS if one[key]] for one in (pair.old, pair.new)]
+        both, alike = all(keys), keys[0] == keys[1] and len(keys[0]) == 1
+        said = False
+        for piece in written:
+            same = next((one for one in read if both and one.name == piece.name), None)
+            if same is None and len(written) == len(read) == 1:
+                found = self._compare(self._between(pair, piece.whole, read[0].whole, "", ""))
+            elif same is not None:
+                name = f"({piece.name})"
+                one, other = (piece.node, same.node) if alike else (piece.whole, same.whole)
+                found = self._compare(self._between(pair, one, other, name, piece.key))
+            else:
+                found = self._covered(pair, piece, read)
+            for each in found:
+                said = True
+                yield each
+        reader = pair.new if self.taken else pair.old
+        if said or not reader["oneOf"] or reader["discriminator"]:
+            return
+        shown = [sample(one.whole) for one in written]
+        rule = "ALTERNATIVE_REQUIRED" if self.taken else "ALTERNATIVE_ADDED"
+        verb = "is refused now" if self.taken else "may be given now"
+        message = f"{pair.name}: what fits more than one alternative of `oneOf` {verb}."
+        told = self._found(rule, pair, message, "Let each value fit one of them.", shown=shown)
+        if told[1].witness:  # it may be that nothing fits more than one
+            yield told
+
+    def _between(self, pair: _Pair, written: Node, read: Node, name: str, key: str) -> _Pair:
+        old, new = (written, read) if self.taken else (read, written)
+        return pair.under(old, new, name, key or "anyOf", "", writer=self._writer(pair))
+
+    def _covered(self, pair: _Pair, piece: Piece, read: list[Piece]) -> Iterator[tuple[str, Found]]:
+        """Yield that no piece of those who read takes a piece.
+
+        Beside alternatives of another name only what is the same takes one: an object of any
+        properties would take whatever is new. What only asks for a look is told of the best.
+        """
+        both = has_alternatives(pair.old) and has_alternatives(pair.new)
+        reasons: list[str] = []
+        warn = False
+        for one in read:
+            inner = self._between(pair, piece.whole, one.whole, "", "")
+            found = self._trial(self.direction, inner)
+            if both and not found:
+                found = self._trial(self.direction.other, inner)
+            errors = [told for _, told in found if both or told.severity is Severity.ERROR]
+            if not errors and (self.taken or not found):
+                yield from found
+                return
+            warn = warn or not errors
+            reasons.append((errors or [found[0][1]])[0].message)
+        name, shown = pair.name, [sample(piece.whole)]
+        if piece.is_null:
+            rule = "NULL_NO_DELETE" if self.taken else "NULL_ADDED"
+            message = f"{name} may {'not be null any more' if self.taken else 'be null now'}."
+            edit = "Let it be null again." if self.taken else "Leave null out."
+        elif piece.key:
+            rule = "ALTERNATIVE_NO_DELETE" if self.taken else "ALTERNATIVE_ADDED"
+            verb = "is not taken any more" if self.taken else "is new"
+            message = f"{name}: the alternative {piece.name} {verb}."
+            edit = "Put it back." if self.taken else "Answer with it on a path of its own."
+        else:
+            rule = "ALTERNATIVE_REQUIRED" if self.taken else "ALTERNATIVE_ADDED"
+            names = ", ".join(one.name for one in read)
+            verb = "has to be" if self.taken else "is not"
+            message = f"{name} {verb} one of {names}{' now' if self.taken else ' any more'}."
+            edit = (
+                "Let one of them take what was valid." if self.taken else "Answer with them again."
+            )
+        if len(reasons) == 1 and not piece.is_null:
+            message = f"{message[:-1]}: {reasons[0]}"
+        yield self._found(rule, pair, message, edit, shown=shown, warn=warn)
+
+    def _trial(self, direction: Direction, pair: _Pair) -> list[tuple[str, Found]]:
+        """Return what is found of a pair, each of which is tried once.
+
+        One that is still under way, as schemas that contain themselves have it, finds nothing.
+        """
+        key = (*_key(pair), direction)
+        if key not in self.tried:
+            self.tried[key] = []
+            trial = SchemaDiff(direction, self.prefix, tried=self.tried)
+            self.tried[key] = list(trial._compare(pair))
+        return self.tried[key]
 
     def _discriminator(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
         before, after = pair.old["discriminator"], pair.new["discriminator"]
@@ -318,6 +425,7 @@ class SchemaDiff:
                 shown = [sample(writer)]
                 yield self._found("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
         if not self.taken:
+            yield from self._not_declared(pair)
             return
         for key in needs:
             hides = key in new["properties"] and key not in after
@@ -328,13 +436,24 @@ class SchemaDiff:
             shown = [sample(writer)]
             at = (after.get(key, new), f"{pair.name}.{key}")
             yield self._found("PROPERTY_REQUIRED_ADDED", pair, message, edit, shown=shown, at=at)
-        if closed and not _is_closed(old) and before:
+        if closed and not _is_closed(old):
             message = f"{pair.name} refuses properties that it does not know now."
             edit = "Take `additionalProperties: false` out again."
             rule = "ADDITIONAL_PROPERTIES_REFUSED"
             yield self._found(
                 rule, pair, message, edit, shown=[with_property(writer, "something_else")]
             )
+
+    def _not_declared(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+        """Yield what was always there without being declared, and may be absent now."""
+        declared, needs = pair.old["properties"], required_of(pair.new)
+        for key in required_of(pair.old):
+            if key not in declared and key not in needs:
+                name = f"{pair.name}.{key}"
+                message = f"{name} was always there and may be absent now."
+                edit = f"Put {key} back into `required`."
+                shown, at = [sample(pair.new)], (pair.new, name)
+                yield self._found("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
 
     def _inner(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
         """Compare the schemas inside, of which one that is absent takes anything."""
@@ -376,6 +495,11 @@ class SchemaDiff:
                 message = f"{pair.name}: what `{key}` asks for changed."
                 edit = "Check that what was valid still is, or write it as it was."
                 yield self._found("CONSTRAINT_CHANGED", pair, message, edit, warn=True)
+
+
+def _key(pair: _Pair) -> tuple[object, ...]:
+    old, new = pair.old, pair.new
+    return (old.document.name, old.pointer, new.document.name, new.pointer)
 
 
 def _has_ref(value: Any) -> bool:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from switchgear.contract.check.refs import Node
+from switchgear.errors import UnreadableContract
 
 __all__ = [
-    "alternatives_of",
     "covers",
     "enum_of",
     "is_number",
     "limit_of",
     "listed",
     "merged",
+    "open_enum_of",
     "refuses_all",
     "required_of",
     "told",
     "types_of",
 ]
 
-_MAX_DEPTH: Final = 100
+_MOST_PARTS: Final = 10_000
+_MOST_PAIRS: Final = 100
 _MAX_TOLD: Final = 80
 _EXCLUSIVE: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
@@ -35,24 +37,84 @@ def told(value: Any) -> str:
     return text if len(text) <= _MAX_TOLD else f"{text[: _MAX_TOLD - 1]}…"
 
 
-def merged(node: Node, depth: int = 0) -> Node:
-    """Return a schema with what its `allOf` says put into it."""
-    parts = [one for one in node["allOf"].elements() if isinstance(one.value, dict)]
-    if not parts or not isinstance(node.value, dict) or depth > _MAX_DEPTH:
+def merged(node: Node) -> Node:
+    """Return a schema with what its `allOf` says put into it.
+
+    Raises `UnreadableContract` where that are too many schemas.
+    """
+    return _merged(node, frozenset(), [_MOST_PARTS])
+
+
+def _merged(node: Node, above: frozenset[tuple[str, tuple[str, ...]]], left: list[int]) -> Node:
+    key = (node.document.name, node.pointer)
+    if not isinstance(node.value, dict) or not node["allOf"] or key in above:
         return node
+    inside = list(node["allOf"].elements())
+    left[0] -= len(inside)
+    if left[0] < 0:
+        raise UnreadableContract(
+            f"One schema has more than {_MOST_PARTS} parts in `allOf`, and in those.",
+            where=f"{node.place.path}:{node.place.line}",
+        )
+    parts = [_merged(one, above | {key}, left) for one in inside]
+    if any(refuses_all(one) for one in parts):
+        return Node(node.document, node.pointer, False)
     made: dict[str, Any] = {}
-    for part in (*(merged(one, depth + 1) for one in parts), node):
+    for part in (*(one for one in parts if isinstance(one.value, dict)), node):
         told = part.value
         if part.document is not node.document:
             told = part.document.absolute(told)
         for key, value in told.items():
-            if key == "properties" and isinstance(value, dict):
-                made[key] = {**made.get(key, {}), **value}
-            elif key == "required" and isinstance(value, list):
-                made[key] = [*made.get(key, []), *value]
-            elif key != "allOf":
-                made[key] = value
-    return Node(node.document, node.pointer, made)
+            if key != "allOf":
+                made[key] = _both(key, made[key], value) if key in made else value
+    # no value is of two types
+    return Node(node.document, node.pointer, False if made.get("type") == [] else made)
+
+
+def _both(key: str, one: Any, other: Any) -> Any:
+    """Return what a keyword says where two schemas of one value say something by it."""
+    if key == "type":
+        return _types_of_both(_list(one), _list(other))
+    if key == "additionalProperties":
+        return False if one is False else other
+    if key == "properties" and isinstance(one, dict) and isinstance(other, dict):
+        twice = {name: {"allOf": [one[name], other[name]]} for name in one if name in other}
+        return {
+            **one,
+            **other,
+            **{key: both for key, both in twice.items() if one[key] != other[key]},
+        }
+    if key in _OF_LISTS and isinstance(one, list) and isinstance(other, list):
+        return _OF_LISTS[key](one, other)
+    if key in _OF_NUMBERS and is_number(one) and is_number(other):
+        return _OF_NUMBERS[key](one, other)
+    return other
+
+
+def _types_of_both(one: list[Any], other: list[Any]) -> list[Any]:
+    both = {x for x in one if covers(other, x)} | {x for x in other if covers(one, x)}
+    return sorted(x for x in both if isinstance(x, str))
+
+
+def _pairs(one: list[Any], other: list[Any]) -> list[Any]:
+    several = len(one) * len(other) <= _MOST_PAIRS
+    return [{"allOf": [x, y]} for x in one for y in other] if several else other
+
+
+_OF_LISTS: Final[Mapping[str, Callable[[list[Any], list[Any]], list[Any]]]] = {
+    "required": lambda one, other: [*one, *other],
+    "enum": lambda one, other: [x for x in one if x in other],
+    "oneOf": _pairs,
+    "anyOf": _pairs,
+}
+_OF_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
+    **dict.fromkeys(("minimum", "minLength", "minItems", "minProperties"), max),
+    **dict.fromkeys(("maximum", "maxLength", "maxItems", "maxProperties"), min),
+}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def types_of(node: Node) -> list[str]:
@@ -82,6 +144,12 @@ def enum_of(node: Node) -> list[Any] | None:
     return [one for one in value if one is not None] if isinstance(value, list) else None
 
 
+def open_enum_of(node: Node) -> list[Any] | None:
+    """Return the values of `x-extensible-enum`, to which others may be added; None without it."""
+    value = node["x-extensible-enum"].value
+    return value if isinstance(value, list) else None
+
+
 def is_number(value: Any) -> bool:
     """Whether a value is a number, which a bool is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -105,15 +173,3 @@ def required_of(node: Node) -> list[str]:
 def refuses_all(node: Node) -> bool:
     """Whether a schema is `false`, which no value is valid for."""
     return node.value is False
-
-
-def alternatives_of(node: Node) -> Mapping[str, Node]:
-    """Return alternatives by what identifies them: the name of what they refer to, or a type."""
-    found: dict[str, Node] = {}
-    for index, one in enumerate(node.elements()):
-        raw = node.value[index]
-        ref = raw.get("$ref") if isinstance(raw, dict) else None
-        title = one["title"].value or listed(types_of(one))
-        name = ref.rpartition("/")[2] if isinstance(ref, str) else str(title)
-        found.setdefault(name, one)
-    return found

@@ -1,7 +1,9 @@
 """A place in a document, seen through its `$ref`s.
 
 References inside the document are followed, and those that lead out of it as far as they are
-allowed (see `references`): what any other would mean is up to whoever answers at that address.
+allowed (see `references`): what any other would mean is up to whoever answers at that address. What
+stands beside a `$ref` counts in a schema of OpenAPI 3.1, as JSON Schema has it, and does not in
+OpenAPI 3.0 and AsyncAPI.
 """
 
 from __future__ import annotations
@@ -18,6 +20,16 @@ from switchgear.errors import UnreadableContract
 __all__ = ["Node"]
 
 _MAX_HOPS: Final = 50
+_SIBLINGS: Final = frozenset(
+    {"type", "enum", "const", "properties", "patternProperties", "additionalProperties", "items"}
+    | {"prefixItems", "contains", "propertyNames", "oneOf", "anyOf", "allOf", "not", "format"}
+    | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "pattern"}
+    | {"minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "minProperties"}
+    | {"maxProperties", "required", "default", "readOnly", "writeOnly", "nullable", "if"}
+    | {"unevaluatedProperties", "dependentRequired", "dependentSchemas", "contentEncoding"}
+    | {"x-extensible-enum"}
+)
+"""What makes a reference that of a schema, and says something of its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +86,19 @@ class Node:
             ref = node.value.get("$ref") if isinstance(node.value, dict) else None
             if not isinstance(ref, str):
                 return node
+            if node.document.siblings_count and not _SIBLINGS.isdisjoint(node.value):
+                return node._beside(ref)
             node = node._target(ref)
         raise UnreadableContract(
             "A $ref leads back to itself.", where=_where(self), fix="Let it lead to a schema."
         )
+
+    def _beside(self, ref: str) -> Node:
+        """Return the schema that a reference and what stands beside it are together."""
+        beside = {key: one for key, one in self.value.items() if key != "$ref"}
+        all_of = beside.get("allOf")
+        parts = [*(all_of if isinstance(all_of, list) else ()), {"$ref": ref}]
+        return Node(self.document, self.pointer, {**beside, "allOf": parts})
 
     def _target(self, ref: str) -> Node:
         file, _, fragment = ref.partition("#")

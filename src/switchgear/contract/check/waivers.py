@@ -6,7 +6,8 @@
     reason = "No caller has been released yet."
     expires = 2026-12-31
 
-A waiver is for one finding: that of its rule about its subject. On the day after `expires` the
+A waiver is for one finding: that of its rule about its subject, which may be what operations share
+(`Money.amount`) or one of them. On the day after `expires` the
 finding counts again. A waiver that has expired, and one that nothing is found for, are findings
 themselves, so that the file holds nothing that is not needed.
 """
@@ -68,21 +69,28 @@ def waived(findings: Sequence[Finding], waivers: Sequence[Waiver], today: date) 
     left = list(findings)
     told: list[Finding] = []
     for waiver in waivers:
-        match = next(
-            (one for one in left if (one.rule, one.subject) == (waiver.rule, waiver.subject)),
-            None,
-        )
-        if match is None:
+        matches = _matches(waiver, left)
+        if not matches:
             told.append(
                 _told(waiver, "WAIVER_UNUSED", "is for nothing that is found", "Delete it.")
             )
         elif waiver.expires < today:
             what = f"expired on {waiver.expires}"
-            edit = f"Make the change safe ({match.edit}), or decide anew until when it may stand."
+            edit = (
+                f"Make the change safe ({matches[0].edit}), or decide anew until when it may stand."
+            )
             told.append(_told(waiver, "WAIVER_EXPIRED", what, edit))
         else:
-            left.remove(match)
+            left = [one for one in left if one not in matches]
     return in_order([*left, *told])
+
+
+def _matches(waiver: Waiver, findings: Sequence[Finding]) -> list[Finding]:
+    """Return the one finding that a waiver is for; of a shared schema, wherever that reaches."""
+    of_rule = [one for one in findings if one.rule == waiver.rule]
+    exact = [one for one in of_rule if one.subject == waiver.subject]
+    shared = [one for one in of_rule if one.shared == waiver.subject]
+    return exact[:1] or [one for one in shared if one.told == shared[0].told]
 
 
 def _told(waiver: Waiver, rule: str, what: str, edit: str) -> Finding:

@@ -1,0 +1,202 @@
+"""`oneOf` and `anyOf`, `$ref` and what stands beside it, lists of values; what many share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from switchgear.contract.check.documents import Document
+from switchgear.contract.check.jsonschema import Direction, SchemaDiff
+from switchgear.contract.check.refs import Node
+
+ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
+DRAFT = {"type": "object", "required": ["draft"], "properties": {"draft": {"type": "boolean"}}}
+STRING, INTEGER, NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
+TEXT = {"$ref": "#/components/schemas/Text"}
+
+
+def found(old: Any, new: Any, direction: Direction, version: str = "3.1.0") -> list[str]:
+    """Compare two schemas, each in a document with some others to refer to."""
+    nodes = []
+    for schema in (old, new):
+        shared = {"Text": {"type": "string", "maxLength": 5}, "Order": ORDER, "Draft": DRAFT}
+        shared["Open"] = {"type": "object", "properties": {"id": STRING}}
+        document = Document(
+            "it", {"openapi": version, "components": {"schemas": {**shared, "It": schema}}}, ""
+        )
+        nodes.append(Node.root(document)["components"]["schemas"]["It"])
+    told = SchemaDiff(direction, direction.value).compare(*nodes, "it")
+    return [f"{rule}{' (warning)' if one.severity == 'warning' else ''}" for rule, one in told]
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "taken", "given"),
+    [
+        # one schema becomes one of several, and back
+        (ORDER, {"oneOf": [ref("Order"), ref("Draft")]}, [], ["RESPONSE_ALTERNATIVE_ADDED"]),
+        ({"oneOf": [ORDER, DRAFT]}, ORDER, ["REQUEST_ALTERNATIVE_NO_DELETE"], []),
+        (ORDER, {"anyOf": [DRAFT, STRING]}, ["REQUEST_ALTERNATIVE_REQUIRED"], 2),
+        (ORDER, {"oneOf": [ref("Order")]}, [], []),
+        (ORDER, {"oneOf": [{**ORDER, "required": []}]}, [], ["RESPONSE_PROPERTY_OPTIONAL"]),
+        ({}, {"oneOf": [STRING, INTEGER]}, ["REQUEST_ALTERNATIVE_REQUIRED"], []),
+        # null, as 3.1 has it
+        (ref("Order"), {"anyOf": [ref("Order"), NULL]}, [], ["RESPONSE_NULL_ADDED"]),
+        ({"anyOf": [ref("Order"), NULL]}, ref("Order"), ["REQUEST_NULL_NO_DELETE"], []),
+        ({"type": ["string", "null"]}, {"anyOf": [STRING, NULL]}, [], []),
+        # types and values are alternatives too
+        ({"type": ["string", "integer"]}, {"oneOf": [STRING, INTEGER]}, [], []),
+        ({"oneOf": [INTEGER, STRING]}, {"type": ["integer", "string"]}, [], []),
+        (
+            {"type": ["string", "integer"]},
+            {"oneOf": [STRING]},
+            ["REQUEST_ALTERNATIVE_REQUIRED"],
+            [],
+        ),
+        ({"enum": ["a", "b"]}, {"oneOf": [{"const": "a"}, {"const": "b"}]}, [], []),
+        (
+            {"enum": ["a", "b"]},
+            {"oneOf": [{"const": "a"}, {"const": "c"}]},
+            ["REQUEST_ALTERNATIVE_REQUIRED"],
+            ["RESPONSE_ALTERNATIVE_ADDED (warning)"],
+        ),
+        # alternatives of one key and of the other
+        ({"anyOf": [STRING, INTEGER]}, {"oneOf": [STRING, INTEGER]}, [], []),
+        (
+            {"anyOf": [STRING, {"maxLength": 5}]},
+            {"oneOf": [STRING, {"maxLength": 5}]},
+            ["REQUEST_ALTERNATIVE_REQUIRED"],  # "a" fits both
+            [],
+        ),
+        # another name for the same, and two without names
+        ({"oneOf": [ref("Order"), STRING]}, {"oneOf": [ORDER, STRING]}, [], []),
+        (
+            {"oneOf": [ORDER, DRAFT]},
+            {"oneOf": [ORDER, {**DRAFT, "required": ["draft", "by"]}]},
+            ["REQUEST_PROPERTY_REQUIRED_ADDED"],
+            [],
+        ),
+        # an open object would take anything, and is no reason to pass over what is new
+        (
+            {"oneOf": [ref("Open")]},
+            {"oneOf": [ref("Open"), ref("Draft")]},
+            [],
+            ["RESPONSE_ALTERNATIVE_ADDED"],
+        ),
+        # what stands beside the alternatives counts in each
+        (
+            {**ORDER, "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            ORDER,
+            [],
+            ["RESPONSE_ALTERNATIVE_ADDED"],
+        ),
+        # what stands beside a $ref counts in 3.1
+        (TEXT, {**TEXT, "maxLength": 3}, ["REQUEST_CONSTRAINT_CHANGED"], []),
+        (TEXT, {**TEXT, "maxLength": 9}, [], []),  # both limits hold
+        (TEXT, {**TEXT, "description": "A text."}, [], []),
+        ({**TEXT, "enum": ["a"]}, TEXT, [], ["RESPONSE_ENUM_VALUE_ADDED"]),
+        # lists of values
+        ({"enum": ["a"]}, {"enum": ["a", "b"]}, [], ["RESPONSE_ENUM_VALUE_ADDED (warning)"]),
+        ({"enum": ["a", "b"]}, {"enum": ["a"]}, ["REQUEST_ENUM_VALUE_NO_DELETE"], []),
+        ({"x-extensible-enum": ["a"]}, {"x-extensible-enum": ["a", "b"]}, [], []),
+        (
+            {"x-extensible-enum": ["a", "b"]},
+            {"x-extensible-enum": ["a"]},
+            ["REQUEST_ENUM_VALUE_NO_DELETE"],
+            [],
+        ),
+        ({"x-extensible-enum": ["a"]}, {"enum": ["a", "b"]}, [], []),
+        ({"enum": ["a"]}, {"x-extensible-enum": ["a"]}, [], ["RESPONSE_ENUM_VALUE_ADDED"]),
+        (STRING, {**STRING, "x-extensible-enum": ["a"]}, 1, []),
+        ({**STRING, "x-extensible-enum": ["a"]}, STRING, [], []),
+    ],
+)
+def test_pieces(one: Any, other: Any, taken: Any, given: Any) -> None:
+    for direction, expected in ((Direction.TAKEN, taken), (Direction.GIVEN, given)):
+        told = found(one, other, direction)
+        if isinstance(expected, int):
+            assert len(told) == expected
+        else:
+            assert told == expected, direction
+    assert found(other, other, Direction.TAKEN) == found(one, one, Direction.GIVEN) == []
+
+
+def test_what_stands_beside_a_reference_is_passed_over_in_3_0() -> None:
+    told = (TEXT, {**TEXT, "maxLength": 3}, Direction.TAKEN)
+    assert found(*told, version="3.0.3") == []
+    assert found(*told, version="3.1.0") == ["REQUEST_CONSTRAINT_CHANGED"]
+
+
+def test_schemas_that_contain_themselves_in_alternatives() -> None:
+    one = {"oneOf": [STRING, {"type": "array", "items": ref("It")}]}
+    two = {"oneOf": [STRING, INTEGER, {"type": "array", "items": ref("It")}]}
+    assert found(one, two, Direction.TAKEN) == []
+    assert found(one, two, Direction.GIVEN) == ["RESPONSE_ALTERNATIVE_ADDED"]
+    loop = {"allOf": [ref("It"), ref("It")]}
+    assert found(loop, {**loop, "type": "string"}, Direction.GIVEN) == []
+
+
+@pytest.fixture
+def versions(write: Callable[..., str]) -> Callable[..., None]:
+    """Write two documents in which three answers and one request share a schema."""
+
+    def versions(**changes: Any) -> None:
+        money = {"type": "object", "required": ["amount"], "properties": {"amount": INTEGER}}
+        for name, said in (("old", {}), ("new", changes)):
+            media = {"application/json": {"schema": ref("Order")}}
+            answer = {"responses": {"200": {"description": "", "content": media}}}
+            paths: Any = {f"/{one}": {"get": answer} for one in ("a", "b", "c")}
+            paths["/a"]["put"] = {"requestBody": {"content": media}, "responses": {}}
+            order = {"type": "object", "properties": {"price": ref("Money")}}
+            document = {
+                "openapi": "3.1.0",
+                "info": {"title": "t", "version": "1"},
+                "paths": paths,
+                "components": {"schemas": {"Order": order, "Money": money | said}},
+            }
+            write("docs", **{f"{name}.yaml": json.dumps(document, indent=1)})
+
+    return versions
+
+
+def test_what_many_share_is_told_once(versions, run) -> None:
+    versions(properties={"amount": STRING})
+    _, told, _ = run("docs/new.yaml", "--against", "docs/old.yaml")
+    assert [(one["rule"], one["subject"]) for one in told] == [
+        ("REQUEST_SAME_TYPE", "PUT /a request body.price.amount"),
+        ("RESPONSE_SAME_TYPE", "Money.amount"),
+    ]
+    assert told[1]["message"] == (
+        "Money.amount was integer and is string. It reaches GET /a response 200.price, "
+        "GET /b response 200.price, GET /c response 200.price."
+    )
+    assert told[1]["reaches"] == [f"GET /{one} response 200.price" for one in "abc"]
+    assert told[1]["witness"].startswith('{"price": {"amount": "a"}} was not valid')
+
+
+def test_each_place_that_shares_has_consumers_and_waivers_of_its_own(versions, run, write) -> None:
+    versions(properties={"amount": STRING})
+    write(
+        "docs",
+        **{
+            "consumers.toml": '[[consumer]]\nname = "web"\nversion = "2"\n'
+            'consumes = ["GET /b response 200"]\n',
+            "waivers.toml": '[[waiver]]\nrule = "RESPONSE_SAME_TYPE"\n'
+            'subject = "GET /a response 200.price.amount"\nreason = "x"\nexpires = 2999-01-01\n',
+            "all.toml": '[[waiver]]\nrule = "RESPONSE_SAME_TYPE"\n'
+            'subject = "Money.amount"\nreason = "x"\nexpires = 2999-01-01\n',
+        },
+    )
+    asked = ("docs/new.yaml", "--against", "docs/old.yaml", "--rules", "RESPONSE_SAME_TYPE")
+    _, (one,), _ = run(*asked, "--consumers", "docs/consumers.toml")
+    assert (one["severity"], len(one["reaches"])) == ("error", 3)
+    assert one["breaks"] == "web 2 reads GET /b response 200"
+    _, (one,), _ = run(*asked, "--waivers", "docs/waivers.toml")
+    assert one["reaches"] == [f"GET /{one} response 200.price" for one in "bc"]
+    assert run(*asked, "--waivers", "docs/all.toml")[:2] == (0, [])
