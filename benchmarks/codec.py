@@ -4,7 +4,8 @@
 
 Each contender does the same work in turn, round after round, so that whatever else the machine does
 hits all of them alike. A figure is the median of the rounds; a ratio is the median of the ratios of
-each round, with the 10th and 90th percentile beside it. Times are CPU times of the thread.
+each round, with the 10th and 90th percentile beside it: how many times as long we take as that
+contender. Times are CPU times of the thread.
 """
 
 from __future__ import annotations
@@ -163,12 +164,12 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     print(f"An order of {LINES} lines; {len(to_json(an_order()))} bytes of JSON, ", end="")
     print(f"{len(to_proto(an_order()))} bytes of protobuf; {rounds} rounds.\n")
-    print(f"{'':12}{'':24}{'us':>8}   ratio to switchgear (10th to 90th percentile)")
+    print(f"{'':12}{'':24}{'us':>8}   we take so many times as long (10th to 90th percentile)")
     for task, work in contenders().items():
         times = measure(work, rounds)
         ours = times["switchgear"]
         for name, theirs in times.items():
-            ratios = sorted(t / o for t, o in zip(theirs, ours, strict=True))
+            ratios = sorted(o / t for t, o in zip(theirs, ours, strict=True))
             middle = statistics.median(ratios)
             low, high = ratios[len(ratios) // 10], ratios[-len(ratios) // 10]
             told = "" if name == "switchgear" else f"{middle:8.2f} ({low:.2f} to {high:.2f})"

@@ -1,9 +1,10 @@
 """What JSON over REST and protobuf over gRPC cost for every operation of the shop.
 
-    python benchmarks/wires.py [--calls N] [--rounds N]
+    python benchmarks/wires.py [--calls N] [--rounds N] [--bytes]
 
-One process serves both doors, this one calls them with the library's client, sixteen calls at a
-time. CPU is what both processes used for a call, by the kernel's count, and the two doors take
+First the bytes of every message (with --bytes nothing else), then what a call of each operation
+costs. One process serves both doors, this one calls them with the library's client, sixteen calls
+at a time. CPU is what both processes used for a call, by the kernel's count, and the two doors take
 turns round by round. A figure is the median of the rounds. The last column is the rate of calls at
 which what gRPC saves is one core.
 """
@@ -72,6 +73,20 @@ def contracts() -> list[ServiceContract]:
     from switchgear.contract.service import contract_of
 
     return [contract_of(one) for one in (Inventory, Payments, Shipping, Orders)]
+
+
+def sizes() -> None:
+    """Print the bytes of every message of the shop, those of events and refusals too."""
+    from examples.shop import contracts as shop
+
+    from switchgear.contract.library import library_of
+
+    print("| message | JSON, bytes | protobuf, bytes | smaller |\n| --- | --- | --- | --- |")
+    for cls in library_of(shop).messages:
+        one = example(cls)
+        json, proto = len(to_json(one)), len(to_proto(one))
+        print(f"| `{cls.__name__}` | {json} | {proto} | {1 - proto / json:.0%} |")
+    print(flush=True)
 
 
 def handler_of(contract: ServiceContract) -> object:
@@ -176,7 +191,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--bytes", action="store_true", help="only the bytes of every message")
     given = parser.parse_args()
+    sizes()
+    if given.bytes:
+        return
     here, there = multiprocessing.get_context("spawn").Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,))
     server.start()

@@ -162,7 +162,10 @@ class _File:
         return ", ".join(f'"{one}"' for one in names)
 
     def message(self, name: str, indent: str = "", *, nested: bool = False) -> None:
-        self.lines.append(f"{indent}message {name} {{")
+        seen = ""
+        if self.syntax == "2024" and name in {"B", "C", "N"} and self.chance(0.3):
+            seen = self.random.choice(["local ", "export "])  # the other file uses A alone
+        self.lines.append(f"{indent}{seen}message {name} {{")
         inner = indent + "  "
         if self.syntax == "proto2" and self.chance(0.1):
             self.lines.append(f"{inner}option no_standard_descriptor_accessor = true;")

@@ -195,7 +195,7 @@ def test_a_module_of_another_place_is_not_taken_for_the_one_in_git(
         (
             ('"POST /v1/orders"', '"POST /v2/orders"'),
             "ROUTE_CHANGED",
-            'Write `@command("POST /v1/orders", keyed=True, refuses=[Sold])` again, and give',
+            'Write `@command("POST /v1/orders", keyed=True, refuses=[Sold])` again, and the new',
         ),
         (
             ("keyed=True, ", ""),
