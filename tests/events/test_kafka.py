@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from switchgear.events.brokers.kafka import KafkaBroker
 from switchgear.events.brokers.kafka_client import KafkaSettings
 from switchgear.events.brokers.port import BrokerUnavailable, Record, UnsupportedBroker
 from switchgear.events.brokers.url import broker_of
+from tests.events.world import until
 from tests.servers import address
 
 TOPIC = "test.orders"
@@ -69,6 +71,34 @@ async def test_what_others_wrote_is_read_whatever_bytes_it_has(url, opening):
         found += (await subscription.poll(10, 5.0)).deliveries
     assert (found[1].key, found[1].value) == ("\\xff", b"")
     assert found[1].headers == {"a": "\\xfe", "b": ""}
+
+
+async def test_what_is_read_ahead_is_bounded_and_reading_goes_on_after_a_pause(url, opening):
+    broker = opening(f"{url}&partitions=2")
+    await broker.publish([Record(TOPIC, f"k{n % 50}", {}, b"%d" % n) for n in range(8_000)])
+    subscription = await broker.subscribe("g", [TOPIC])
+    found = []
+    while not found:
+        found += (await subscription.poll(1, 5.0)).deliveries
+    held = threading.Event()
+    pausing = subscription._bound
+
+    def bound(consumer):
+        full = pausing(consumer)
+        if subscription._held:
+            held.set()
+        return full
+
+    subscription._bound = bound
+    assert held.wait(60), "also while the loop is busy, as it is here"
+    await until(lambda: subscription._got == subscription._sent)
+    assert 1_000 <= subscription._ahead < 4_000
+    while len(found) < 8_000:
+        found += (await subscription.poll(500, 5.0)).deliveries
+    await until(lambda: not subscription._held)
+    for key in {one.key for one in found}:
+        numbers = [int(one.value) for one in found if one.key == key]
+        assert numbers == sorted(set(numbers))
 
 
 async def test_the_classic_protocol_works_too(url, opening):

@@ -108,6 +108,9 @@ class KafkaSubscription:
         self._lost: set[Partition] = set()
         self._ahead = 0
         self._ahead_bytes = 0
+        self._sent = self._sent_bytes = 0
+        """What the thread has handed over; the loop counts what it has taken over, and is late."""
+        self._got = self._got_bytes = 0
         self._turn = 0
         self._news = asyncio.Event()
         self._failure: Exception | None = None
@@ -286,7 +289,11 @@ class KafkaSubscription:
                 self._lost.add(partition)
         self._news.set()
 
-    def _arrive(self, arrived: Mapping[Partition, Sequence[Delivery]]) -> None:
+    def _arrive(
+        self, arrived: Mapping[Partition, Sequence[Delivery]], count: int, size: int
+    ) -> None:
+        self._got += count
+        self._got_bytes += size
         for partition, deliveries in arrived.items():
             found = self._owned.get(partition)
             if found is not None:
@@ -404,7 +411,9 @@ class KafkaSubscription:
         return True
 
     def _share(self) -> float:
-        return max(self._ahead / _AHEAD, self._ahead_bytes / _AHEAD_BYTES)
+        count = self._ahead + self._sent - self._got
+        size = self._ahead_bytes + self._sent_bytes - self._got_bytes
+        return max(count / _AHEAD, size / _AHEAD_BYTES)
 
     def _has_room(self) -> bool:
         return self._share() < 0.5  # noqa: PLR2004  half
@@ -421,7 +430,10 @@ class KafkaSubscription:
             elif error.code() != self._kafka.KafkaError._PARTITION_EOF:  # noqa: SLF001  its name
                 self._tell(self._fail, failure(error, f"reading as {self.group}"))
         if arrived:
-            self._tell(self._arrive, arrived)
+            size = sum(len(one.value) for some in arrived.values() for one in some)
+            self._sent += len(messages)
+            self._sent_bytes += size
+            self._tell(self._arrive, arrived, len(messages), size)
 
     def _delivery(self, message: Message) -> Delivery:
         key = message.key()
