@@ -34,7 +34,7 @@ from switchgear.policy.retry import Retry
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-QUICK = Policy(deadline=2.0, retry=Retry(base=0.001, cap=0.001))
+QUICK = Policy(deadline=20.0, retry=Retry(base=0.001, cap=0.001))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -102,18 +102,18 @@ async def test_time_and_the_rest_of_the_context_ride_along(inventory):
     outer = Context(attempt=1, priority=Priority.CRITICAL, traceparent="00-" + "a" * 32)
     with bind(outer):
         seen = await inventory.seen(Empty())
-    assert 1 < seen.left < 2.1
+    assert 10 < seen.left < 20.1
     assert (seen.caller, seen.attempt, seen.priority) == ("tests", 1, "critical")
     assert seen.traceparent == outer.traceparent
-    with bind(Context(deadline=asyncio.get_running_loop().time() + 0.5, attempt=3)):
+    with bind(Context(deadline=asyncio.get_running_loop().time() + 10.0, attempt=3)):
         seen = await inventory.seen(Empty())
-    assert 0 < seen.left < 0.6
+    assert 0 < seen.left < 10.1
     assert seen.attempt == 3
 
 
 async def test_the_callee_stops_when_the_time_is_over(world, inventory):
     with pytest.raises(Unknown) as caught:
-        await ask(inventory.do, Do(what="wait"), deadline=0.1)
+        await ask(inventory.do, Do(what="wait"), deadline=1.0)
     assert caught.value.reason is Reason.TIMEOUT
     await asyncio.wait_for(world.handler.cancelled.wait(), 60)
 
@@ -154,7 +154,7 @@ async def test_a_stream_that_is_left_is_given_up(world, inventory):
 
 
 async def test_a_stream_keeps_the_deadline_of_the_context(world, inventory):
-    with bind(Context(deadline=asyncio.get_running_loop().time() + 0.1)):
+    with bind(Context(deadline=asyncio.get_running_loop().time() + 1.0)):
         with pytest.raises(Unknown) as caught:
             async for _ in inventory.watch(GetStock(sku="endless")):
                 pass

@@ -357,7 +357,7 @@ async def test_a_member_that_others_took_for_gone_changes_nothing_any_more(url, 
     late = await broker.subscribe("g", [TOPIC], lease=1.0)
     await received(late, 5)
     late._beating.cancel()
-    other = await opening(url).subscribe("g", [TOPIC], lease=60.0)
+    other = await opening(url).subscribe("g", [TOPIC], lease=10.0)
     await received(other, 5)
     await other.commit({Partition(TOPIC, 0): 1})
     assert not late.owns(Partition(TOPIC, 0))
@@ -399,7 +399,7 @@ async def test_a_position_beyond_the_end_of_the_stream_begins_again(
 ):
     broker = opening(f"{url}&partitions=1")
     await broker.publish([Record(TOPIC, "k", {}, b"old")] * 3)
-    subscription = await broker.subscribe("g", [TOPIC], lease=60.0)
+    subscription = await broker.subscribe("g", [TOPIC], lease=10.0)
     await received(subscription, 3)
     await subscription.commit({Partition(TOPIC, 0): 3})
     if not running:
@@ -414,7 +414,7 @@ async def test_a_position_beyond_the_end_of_the_stream_begins_again(
         for reader in subscription._view._readers.values():
             reader.lose()
     else:
-        subscription = await broker.subscribe("g", [TOPIC], lease=60.0)
+        subscription = await broker.subscribe("g", [TOPIC], lease=10.0)
     (one,) = await received(subscription, 1)
     assert (one.value, one.offset) == (b"new", 0)
     await subscription.commit({one.partition: 1})

@@ -166,7 +166,7 @@ async def test_a_dependency_that_is_not_available_has_no_mark(stub, pb):
 
 
 async def test_a_deadline_cancels_the_handler(world, stub, pb):
-    error = await failure(stub.Do(pb.Do(what="wait"), timeout=0.05))
+    error = await failure(stub.Do(pb.Do(what="wait"), timeout=1.0))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await asyncio.wait_for(world.handler.cancelled.wait(), 60)
 
@@ -188,7 +188,7 @@ async def test_a_deadline_that_has_passed_runs_nothing(world):
 async def test_the_server_keeps_the_deadline_by_itself(world):
     host, port = world.grpc.removeprefix("grpc://").split(":")
     _, writer = await asyncio.open_connection(host, int(port))
-    writer.write(request_with_timeout("100m", "Do", b"\x0a\x04wait"))
+    writer.write(request_with_timeout("1S", "Do", b"\x0a\x04wait"))
     await world.handler.began.wait()
     # nobody cancels: the client of this test only listens
     await asyncio.wait_for(world.handler.cancelled.wait(), 60)
@@ -230,9 +230,9 @@ async def test_what_rides_along(stub, pb):
         ("switchgear-priority", "sheddable"),
         ("idempotency-key", "k1"),
     )
-    seen = await stub.SeenKeyed(pb.Empty(), metadata=metadata, timeout=5)
+    seen = await stub.SeenKeyed(pb.Empty(), metadata=metadata, timeout=60)
     assert (seen.attempt, seen.caller, seen.priority, seen.key) == (2, "orders", "sheddable", "k1")
-    assert 4 < seen.left < 5.1
+    assert 30 < seen.left < 60.1
     assert not (await stub.Seen(pb.Empty(), metadata=metadata)).HasField("left")
 
 

@@ -241,7 +241,7 @@ async def test_a_deadline_that_has_passed_is_504_and_nothing_runs(world, http):
 
 
 async def test_a_deadline_cancels_the_handler(world, http):
-    headers = {"switchgear-timeout": "50"}
+    headers = {"switchgear-timeout": "1000"}
     answer = await http.post("/v1/do", json={"what": "wait"}, headers=headers)
     assert answer.status_code == 504
     assert "switchgear-outcome" not in answer.headers
@@ -262,7 +262,7 @@ async def test_a_client_that_hangs_up_cancels_the_handler(world):
 
 async def test_what_rides_along(http):
     headers = {
-        "switchgear-timeout": "5000",
+        "switchgear-timeout": "60000",
         "switchgear-attempt": "3",
         "switchgear-priority": "critical",
         "switchgear-caller": "orders",
@@ -271,7 +271,7 @@ async def test_what_rides_along(http):
     }
     seen = (await http.post("/v1/seen", headers=headers)).json()
     left = seen.pop("left")
-    assert 4 < left <= 5
+    assert 30 < left <= 60
     assert seen == {
         "caller": "orders",
         "key": "k1",

@@ -111,7 +111,7 @@ async def test_nothing_is_retried_and_nothing_opens() -> None:
 
 
 async def test_deadline_and_fallback_stay() -> None:
-    app, echo = hall(Policy(deadline=0.2, fallback=Fallback(stale=Stale(max_age=60))))
+    app, echo = hall(Policy(deadline=20.0, fallback=Fallback(stale=Stale(max_age=60))))
     wall = Wall()
     async with testing(app, fakes={Echo: wall}):
         fresh: Answer[Said] = await ask(echo.say, Ask(word="hey"))
