@@ -22,7 +22,7 @@ OPERATION = "acme.inventory.v1.Inventory/do"
 
 class Slow(Handler):
     async def do(self, request: Do) -> Empty:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.7)
         return Empty()
 
 
@@ -57,7 +57,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[Any]:
     return [one for one in caplog.records if "answered late" in one.getMessage()]
 
 
-@pytest.mark.parametrize("latency", [{"": 0.8}, {"": 9, "GET /page/{name}": 0.8}])
+@pytest.mark.parametrize("latency", [{"": 0.5}, {"": 9, "GET /page/{name}": 0.5}])
 async def test_the_line_names_the_route_and_who_took_the_time(
     page: FastAPI, latency: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -143,7 +143,7 @@ async def test_what_the_requests_of_a_conversation_ran_into_is_not_the_callees()
 @pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_deadline_in_the_middle_ends_both_sides(scheme):
     handler = Handler()
-    policy = Policy(breaker=Breaker(consecutive=1))
+    policy = Policy(breaker=Breaker(consecutive=1), deadline=20)
     async with watching(scheme, handler, policy) as (inventory, _):
         seen = []
         with pytest.raises(Unknown) as caught, bind(Context(deadline=monotonic() + 1.5)):
