@@ -9,8 +9,8 @@ from services import sweep
 from tests.servers import PostgresDatabase, address, begin_run, build_ahead, emptied, end_run
 
 # an example takes as long as it takes, and one commit is always tested with the same: a machine's
-# slow moment, or a lucky find, is no failure of whatever was changed. `--hypothesis-profile=default`
-# looks for others
+# slow moment, or a lucky find, is no failure of what was changed (--hypothesis-profile=default
+# looks for others)
 settings.register_profile(
     "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -363,7 +363,7 @@ def test_of_a_hundred_threads_in_half_open_exactly_the_probes_ask():
 
     def attempt(step):
         asked.append(step)
-        go.wait(5)
+        go.wait(60)
         return Ok(1)
 
     def call():
@@ -377,11 +377,11 @@ def test_of_a_hundred_threads_in_half_open_exactly_the_probes_ask():
     for caller in callers:
         caller.start()
     for _ in range(97):
-        assert turned_away.acquire(timeout=5)
+        assert turned_away.acquire(timeout=60)
     assert len(asked) == 3
     go.set()
     for caller in callers:
-        caller.join(5)
+        caller.join(60)
     assert (ends.count(1), ends.count(Reason.BREAKER_OPEN)) == (3, 97)
     assert machine.state is State.CLOSED
 

@@ -66,6 +66,10 @@ class Server:
             await self.held.wait()
         elif act == "late":
             await asyncio.sleep(0.1)
+        elif act == "once it has a rival":
+            before = len(self.seen)
+            while len(self.seen) == before:
+                await asyncio.sleep(0.001)
         elif act is not None:
             status, *trailers = act
             await call.abort(status, "because", tuple(trailers))
@@ -329,14 +333,14 @@ async def test_a_stream_outlives_the_deadline_of_its_beginning(server):
 
 async def test_a_call_is_asked_of_the_attempt_that_won(server):
     # the rival is sent, and the first attempt answers before it
-    g = guard(Pattern.QUERY, hedge=Hedge(after=0.03))
+    g = guard(Pattern.QUERY, hedge=Hedge(after=0.03), deadline=20)
     things = Aio(g, server.port)
-    server.script = ["late", "hold"]
+    server.script = ["once it has a rival", "hold"]
     call = things._one(b"x")
     assert (await call, await call.code(), len(server.seen)) == (b"one:x", CODE.OK, 2)
     await things.close()
     things = Sync(g, server.port)
-    server.script = ["late", "hold"]
+    server.script = ["once it has a rival", "hold"]
     reply, won = await asyncio.to_thread(things._one.with_call, b"x")
     assert (reply, won.code(), len(server.seen)) == (b"one:x", CODE.OK, 4)
     server.held.set()

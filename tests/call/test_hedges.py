@@ -231,7 +231,7 @@ async def overtaken():
 
 
 def idle(m):
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while m.gate.in_flight:
         assert time.monotonic() < end, "a loser kept its place"
         time.sleep(0.001)
@@ -242,7 +242,7 @@ def test_a_slow_thread_is_overtaken_and_keeps_its_place_until_it_ends():
 
     def attempt(step):
         if step.number == 1:
-            go.wait(5)
+            go.wait(60)
         return Ok(step.number)
 
     answer = threads.drive(m, attempt, repeatable=True)
@@ -273,12 +273,13 @@ def test_where_no_thread_can_be_had_the_attempt_goes_on_alone(monkeypatch, allow
 
 
 def test_threads_inherit_the_context():
-    m, seen = machine(), []
+    m, seen, rival = machine(), [], threading.Event()
 
     def attempt(step):
         seen.append(current().correlation)
-        if step.number == 1:
-            time.sleep(0.02)
+        if step.number == 2:
+            rival.set()
+        rival.wait(60)
         return Ok(1)
 
     with bind(Context(correlation="c")):

@@ -1,9 +1,10 @@
 """A process that carries out keyed requests on a database that it shares with another.
 
-    keyed_worker.py KIND PLACE KEYS DIE_AT STAY_AT
+    keyed_worker.py KIND PLACE KEYS DIE_AT STAY_AT FIRST
 
 Each request writes its key and answers with this process's id. In the handler of DIE_AT, after it
-has written, the process kills itself with SIGKILL; in that of STAY_AT it waits for a line.
+has written, the process kills itself with SIGKILL; in that of STAY_AT it waits for a line. If FIRST
+is not negative it begins with that number and the three after it, and then waits for a line too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def main(kind: str, place: str, keys: int, die_at: int, stay_at: int) -> None:
+async def main(kind: str, place: str, keys: int, die_at: int, stay_at: int, first: int) -> None:
     async with opened(kind, place) as database:
         idempotency = Idempotency(database, wait=5)
         await idempotency.migrate()
@@ -53,6 +54,10 @@ async def main(kind: str, place: str, keys: int, die_at: int, stay_at: int) -> N
                     continue
             replies[f"{number}"] = stored.body.decode()
 
+        if first >= 0:
+            await asyncio.gather(*(buy(number) for number in range(first, first + 4)))
+            say("begun")
+            sys.stdin.readline()
         order = random.sample(range(keys), keys)
         for begin in range(0, keys, 4):
             await asyncio.gather(*(buy(number) for number in order[begin : begin + 4]))
@@ -60,6 +65,4 @@ async def main(kind: str, place: str, keys: int, die_at: int, stay_at: int) -> N
 
 
 if __name__ == "__main__":
-    asyncio.run(
-        main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
-    )
+    asyncio.run(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])))

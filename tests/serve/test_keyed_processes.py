@@ -24,8 +24,17 @@ def kind(request):
 
 
 @asynccontextmanager
-async def working(kind, place, keys, die_at=-1, stay_at=-1):
-    words = ["-m", "tests.serve.keyed_worker", kind, place, str(keys), str(die_at), str(stay_at)]
+async def working(kind, place, keys, die_at=-1, stay_at=-1, first=-1):
+    words = [
+        "-m",
+        "tests.serve.keyed_worker",
+        kind,
+        place,
+        str(keys),
+        str(die_at),
+        str(stay_at),
+        str(first),
+    ]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *words,
@@ -56,7 +65,15 @@ async def test_two_processes_do_each_once_and_say_the_same(kind, place):
     async with opened(kind, place) as database:
         async with database.transaction() as tx:
             await tx.run("CREATE TABLE done (what TEXT)")
-        async with working(kind, place, 40) as one, working(kind, place, 40) as two:
+        # each has begun before the other goes on: none is so quick that nothing is left
+        async with (
+            working(kind, place, 40, first=0) as one,
+            working(kind, place, 40, first=20) as two,
+        ):
+            for process in (one, two):
+                process.stdin.write(b"\n")
+            for process in (one, two):
+                assert await process.stdout.readline() == b"begun\n"
             first, second = await asyncio.gather(end(one), end(two))
         assert first == second
         assert set(first.values()) == {str(one.pid), str(two.pid)}
