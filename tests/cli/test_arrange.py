@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import sqlite3
 from pathlib import Path
 
 import pytest
+from tests.servers import address
 
 from switchgear.cli.main import main
 from switchgear.database.sqlite import Sqlite
@@ -94,9 +97,56 @@ def test_bad_input(
     assert said.count("\n") == 1
 
 
-def test_a_broker_that_has_its_own_tools(
-    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def nats(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    url = f"{address('nats')}?partitions=2&prefix=t{secrets.token_hex(6)}."
+    monkeypatch.setenv("SWITCHGEAR_SYSTEM_BROKER", url)
+    return data
+
+
+async def held(data: Path) -> list[str]:
+    database = Sqlite(data / "depot.db")
+    async with database.transaction() as tx:
+        rows = await tx.run("SELECT topic FROM switchgear_outbox_hold")
+    await database.close()
+    return [topic for (topic,) in rows]
+
+
+def test_where_the_outboxes_hold_back(
+    nats: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SWITCHGEAR_SYSTEM_BROKER", "kafka://127.0.0.1:1")
-    said = typed(capsys, "release", "arrange.trips", "--partitions", "5")
-    assert "a broker at kafka:// is not rearranged from here" in said
+    monkeypatch.setattr(arrange, "_SETTLE", 0.0)  # no relay is at work
+    assert "is held back for 60 seconds" in typed(capsys, "hold", "arrange.trips", "--for", "60")
+    assert asyncio.run(held(nats)) == ["arrange.trips"]
+    said = typed(capsys, "release", "arrange.trips", "--rekey")
+    assert "again: 1 waiting events have another key." in said
+    assert asyncio.run(key(nats)) == "7"
+    assert asyncio.run(held(nats)) == []
+    typed(capsys, "hold", "arrange.trips")
+    assert "is published to again" in typed(capsys, "release", "arrange.trips")
+    assert asyncio.run(held(nats)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("hold", "no.topic"), "there is no topic no.topic"),
+        (("release", "arrange.trips", "--partitions", "5"), "own tool changes the number"),
+    ],
+)
+def test_bad_input_where_the_outboxes_hold_back(
+    nats: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    said = typed(capsys, *arguments)
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_an_outbox_of_an_earlier_release_is_refused(
+    nats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sqlite3.connect(nats / "depot.db") as connection:
+        connection.execute("DROP TABLE switchgear_outbox_hold")
+    connection.close()
+    said = typed(capsys, "hold", "arrange.trips")
+    assert "the outbox of depot is of an earlier release" in said

@@ -11,6 +11,9 @@ either changes, a key's next event can be read before one that is still in the o
 4. *Release*, with the new number of partitions, in one transaction that looks again whether all of
    this is so. Publishers notice at their next append, consumers at their next beat.
 
+A broker that holds nothing back has the outboxes do it (`holding.py`), and its own tool changes the
+number of partitions.
+
 A group that is made afterwards and reads from the start reads old and new partitions side by side:
 for it, the order of a key holds among the events before the change, and among those after.
 """

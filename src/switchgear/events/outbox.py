@@ -27,6 +27,7 @@ from switchgear.database.port import Database, Transaction
 from switchgear.errors import BrokerError, DatabaseError, EventDeclarationError, InvalidMessage
 from switchgear.events.brokers.port import RecordTooLarge
 from switchgear.events.envelope import JSON, PROTOBUF, Envelope, Ids
+from switchgear.events.shares import HOLDS
 from switchgear.events.shares import STEP as SHARES
 from switchgear.events.sql import write_many
 from switchgear.events.structured import packed
@@ -54,6 +55,7 @@ STEPS: Final = (
         expires {real} NOT NULL);
     """,
     SHARES,
+    HOLDS,
 )
 """The outbox's tables; `Database.migrate("outbox", STEPS)` creates them."""
 

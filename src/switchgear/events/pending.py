@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,11 +64,16 @@ class Pending:
             return bool(await tx.run("SELECT 1 FROM switchgear_outbox ORDER BY id LIMIT 1"))
 
     async def read(
-        self, parts: Sequence[int] | None, limit: int, refused: Refused
+        self,
+        parts: Sequence[int] | None,
+        limit: int,
+        refused: Refused,
+        held: Collection[str] = (),
     ) -> Sequence[Row]:
         """Return the first rows of some parts of the keys, None of all, in order.
 
-        A row is id, topic, key, headers and data. Those that are held back are passed over.
+        A row is id, topic, key, headers and data. Those that are held back are passed over: by
+        their key, or by their topic.
         """
         began, start = time.monotonic(), 0
         wanted, args = list[str](), list[Value]()
@@ -83,6 +88,9 @@ class Pending:
         if refused.rows:
             wanted.append(f"id NOT IN ({marks(len(refused.rows))})")
             args += refused.rows
+        if held:
+            wanted.append(f"topic NOT IN ({marks(len(held))})")
+            args += held
         sql = (
             "SELECT id, topic, key, headers, data FROM switchgear_outbox "  # noqa: S608  marks
             f"{'WHERE ' if wanted else ''}{' AND '.join(wanted)} ORDER BY id LIMIT ?"

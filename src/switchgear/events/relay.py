@@ -14,7 +14,8 @@ The rules:
   recognise. So does a relay that was paused, lost its lease and wakes up: it repeats, in order,
   what its successor publishes, and the first copy of each event still stands in order.
 - While the broker is down the relay waits, with growing pauses, and reads nothing.
-- An event that is too large for its topic holds back its key, and no other (`refused.py`).
+- An event that is too large for its topic holds back its key, and no other (`refused.py`). A topic
+  that is held back waits, and no other (`holding.py`).
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class Relay:
             try:
                 published = await self._turn()
                 self._failures = 0
-                self.error = self._refused.why
+                self.error = self._refused.why or self._held
                 self.broken = False
             except (Unavailable, Unknown, BrokerError) as error:
                 published = 0
@@ -192,7 +193,8 @@ class Relay:
         self._size = max(1, min(self._batch, _MEMORY * len(rows) // max(size, 1)))
         published = await self._publish(rows)
         if published:
-            await self._pending.delete(published, gaps=self._refused.any)
+            gaps = self._refused.any or bool(self._shares.held)
+            await self._pending.delete(published, gaps=gaps)
         if listening():
             for row in published:
                 _tell(row)
@@ -229,7 +231,13 @@ class Relay:
         if not self._shares.parts or time.monotonic() >= self._held_until:
             return []
         parts = None if self._shares.all else self._shares.parts
-        return await self._pending.read(parts, self._size, self._refused)
+        return await self._pending.read(parts, self._size, self._refused, self._shares.held)
+
+    @property
+    def _held(self) -> str | None:
+        """What is held back, if anything is."""
+        topics = ", ".join(sorted(self._shares.held))
+        return f"held back until it has been rearranged: {topics}" if topics else None
 
     async def _others_wait(self) -> bool:
         """Tell whether events wait that are not ours: whoever has them may be gone."""
@@ -238,8 +246,8 @@ class Relay:
 
     async def _beat(self) -> None:
         """Renew what is held, and take and give what is due."""
-        began = time.monotonic()
-        if await self._shares.beat():
+        began, held = time.monotonic(), self._shares.held
+        if await self._shares.beat() or self._shares.held != held:
             self._pending.front()
         self._held_until = began + self._lease
         self._beat_at = began + (self._lease / 3 if self._shares.settled else _UNSETTLED)

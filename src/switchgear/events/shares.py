@@ -20,7 +20,7 @@ from switchgear.database.port import Database, Dialect, Transaction
 from switchgear.events.brokers.group import Lease, Member, Plan, plan
 from switchgear.events.sql import now, write_many
 
-__all__ = ["PARTS", "STEP", "Shares"]
+__all__ = ["HOLDS", "PARTS", "STEP", "Shares"]
 
 PARTS: Final[Mapping[Dialect, int]] = {"sqlite": 1, "postgres": 16}
 
@@ -31,6 +31,11 @@ STEP: Final = """
         part BIGINT PRIMARY KEY, member TEXT, generation BIGINT NOT NULL, expires {real} NOT NULL);
     """
 """A relay of a release that knows no parts fails without its table, and publishes nothing."""
+
+HOLDS: Final = """
+    CREATE TABLE switchgear_outbox_hold (topic TEXT PRIMARY KEY, expires {real} NOT NULL);
+    """
+"""Topics of which nothing is published for now; see `holding.py`."""
 
 _TOPIC: Final = "outbox"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1398228818)"
@@ -53,6 +58,8 @@ class Shares:
         self._owned: dict[int, int] = {}
         self.settled = False
         """All that is its share is its own; else another has yet to give it up."""
+        self.held: frozenset[str] = frozenset()
+        """Topics that were held back at the last beat."""
 
     @property
     def parts(self) -> list[int]:
@@ -74,9 +81,11 @@ class Shares:
                 if partition not in found.excess
             }
             await self._write(tx, found, kept, clock + self._lease)
+            held = await tx.run("SELECT topic FROM switchgear_outbox_hold WHERE expires > ?", clock)
         gained = not kept.items() <= self._owned.items()
         self._owned = kept
         self.settled = found.settled
+        self.held = frozenset(topic for (topic,) in held)
         return gained
 
     async def leave(self) -> None:
