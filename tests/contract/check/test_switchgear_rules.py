@@ -176,6 +176,15 @@ class TestHistory:
             "message A { string a = 1; reserved 2; }",
             "message A { string a = 1; reserved 2; string note = 3; }",
         ) == [("NAME_REUSED", "A.note")]
+        assert self.findings[0]["witness"] == (
+            '{"note": "abc"} of number 2 now reads note=\'abc\', which is number 3'
+        )
+        over_time(
+            "message A { string a = 1; string note = 2; }",
+            "message A { string a = 1; reserved 2; }",
+            "message A { string a = 1; reserved 2; int64 note = 3; }",
+        )
+        assert self.findings[0]["witness"] == '{"note": "abc"} is refused now'
 
     def test_what_comes_back_as_it_was_is_no_finding(self, over_time):
         a = "message A { string a = 1; string note = 2; }"
@@ -200,6 +209,9 @@ class TestHistory:
         assert over_time(
             "message A { string a = 1; }" + b, b, "message A { int64 a = 1; }" + b
         ) == [("MESSAGE_RECREATED", "A")]
+        assert self.findings[0]["witness"] == (
+            "a='abc' is 0a 03 61 62 63 and now is kept as unknown bytes"
+        )
         assert (
             over_time("message A { string a = 1; }" + b, b, "message A { string a = 1; }" + b) == []
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:  # the model needs protobuf
     from switchgear.contract.check.schema import Element, Field, Place
 
-__all__ = ["BYTES", "CODE", "JSON", "Finding", "Found", "Severity", "in_order"]
+__all__ = ["BYTES", "CODE", "JSON", "Finding", "Found", "Severity", "Was", "in_order"]
 
 BYTES: Final = "whoever reads or writes the bytes with the other version"
 JSON: Final = "whoever reads or writes the JSON with the other version"
@@ -22,6 +22,15 @@ class Severity(enum.StrEnum):
 
     ERROR = "error"
     WARNING = "warning"
+
+
+class Was(NamedTuple):
+    """A field, and the earlier one of another meaning that has its number, or its name."""
+
+    now: Field
+    name: str
+    kind: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +59,8 @@ class Found:
     """The name in a schema that operations may share: `Money.amount`."""
     reaches: str = ""
     """What leads to that schema: `GET /orders response 200.lines[]`."""
-    was: tuple[Field, str, str] | None = None
-    """A field that has the number of an earlier one, with the name and type of that."""
+    was: Was | None = None
+    """The earlier field that a field is taken for."""
 
     @property
     def names(self) -> frozenset[str]:

@@ -95,7 +95,7 @@ def _not_of_history(
 
 def _shown(one: Found, witness: Witness, before: Schema) -> Found:
     if one.was is not None:
-        return replace(one, witness=witness.of_past(*one.was))
+        return replace(one, witness=witness.of_past(one.was))
     if one.witness or not isinstance(one.old, Field):
         return one
     return replace(one, witness=witness.of(one.old, before))

@@ -17,6 +17,7 @@ from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from google.protobuf.message import DecodeError, EncodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from switchgear.contract.check.finding import Was
 from switchgear.contract.check.schema import LABEL_REPEATED, Field, File, Message, Schema
 from switchgear.contract.check.schema.fields import KINDS
 
@@ -64,23 +65,41 @@ class Witness:
                 self._shown_before[key] = ""  # protobuf for Python cannot build the schema
         return self._shown_before[key]
 
-    def of_past(self, new: Field, name: str, kind: str) -> str:
-        """Show what becomes of a field that a history remembers; empty where it cannot be shown."""
+    def of_past(self, was: Was) -> str:
+        """Show what becomes of a field that a history remembers; empty where it cannot be shown.
+
+        One of another number is read by its name alone, in JSON.
+        """
+        new, kind = was.now, was.kind
         plain = kind.removeprefix("repeated ")
         if new.parent is None or plain not in KINDS.values() or plain in _HOLDS:
             return ""
         number = next(one for one, of in KINDS.items() if of == plain)
         file = FileDescriptorProto(name="was.proto", syntax="proto3")
         label = LABEL_REPEATED if plain != kind else LABEL_OPTIONAL
-        one = file.message_type.add(name="Was").field.add(name=name, number=new.number)
+        one = file.message_type.add(name="Was").field.add(name=was.name, number=was.number)
         one.type, one.label = number, label  # type: ignore[assignment]  # they are its numbers
         pool = DescriptorPool()
         pool.AddSerializedFile(file.SerializeToString())
         message = GetMessageClass(pool.FindMessageTypeByName("Was"))()
         try:
-            return self._told_by(message, message.DESCRIPTOR.fields[0], new.parent)
+            if was.number == new.number:
+                return self._told_by(message, message.DESCRIPTOR.fields[0], new.parent)
+            return self._by_name(message, was)
         except (DecodeError, EncodeError, TypeError, KeyError, ValueError):
             return ""
+
+    def _by_name(self, message: ProtoMessage, was: Was) -> str:
+        if was.now.parent is None or not _fill(message, message.DESCRIPTOR.fields[0], 0):
+            return ""
+        text, reader, error = self._in_json(message, was.now.parent)
+        if error:
+            return f"{text} is refused now"
+        (field, _) = next(iter(reader.ListFields()), (None, None))
+        if field is None:
+            return f"{text} now reads nothing"
+        told = _told(reader, field)
+        return f"{text} of number {was.number} now reads {told}, which is number {field.number}"
 
     def _shown(self, old: Field, before: Message, after: Message, schema: Schema) -> str:
         message = self._class(schema, before)()
@@ -110,14 +129,21 @@ class Witness:
 
     def _json(self, message: ProtoMessage, after: Message) -> str:
         """Show a difference in JSON where the bytes show none."""
+        text, reader, error = self._in_json(message, after)
+        if error:
+            return f"{text} is refused now"
+        again = " ".join(MessageToJson(reader, indent=None).split())
+        return f"{text} now reads {again}" if again != text else ""
+
+    def _in_json(self, message: ProtoMessage, after: Message) -> tuple[str, ProtoMessage, bool]:
+        """Return a message as JSON, what a reader of `after` makes of it, and if it refuses it."""
         text = " ".join(MessageToJson(message, indent=None).split())
         reader = self._class(self._new, after)()
         try:
             Parse(text, reader)
         except ParseError:
-            return f"{text} is refused now"
-        again = " ".join(MessageToJson(reader, indent=None).split())
-        return f"{text} now reads {again}" if again != text else ""
+            return text, reader, True
+        return text, reader, False
 
     def _class(self, schema: Schema, message: Message) -> type[ProtoMessage]:
         pool, added = self._pools.setdefault(id(schema), (DescriptorPool(), set()))

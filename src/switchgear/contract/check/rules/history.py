@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from switchgear.contract.check.finding import BYTES, JSON, Found
+from switchgear.contract.check.finding import BYTES, JSON, Found, Was
 from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.rules.ranges import missing
 from switchgear.contract.check.rules.registry import whole
@@ -61,7 +61,7 @@ def number_reused(pairs: Pairs) -> Iterator[Found]:
                 field.place(),
                 field.full_name,
                 about=(f"{message.full_name}.{was[1][0]}",) if was is not None else (),
-                was=(field, was[1][0], was[1][1]) if was is not None else None,
+                was=Was(field, was[1][0], was[1][1], number) if was is not None else None,
             )
     yield from _values_reused(pairs)
 
@@ -134,6 +134,7 @@ def name_reused(pairs: Pairs) -> Iterator[Found]:
                 f"{reserving(message, quoted([field.name]))}.",
                 field.place(),
                 field.full_name,
+                was=Was(field, used[0][2][0], used[0][2][1], used[0][1]) if used else None,
             )
 
 
@@ -173,17 +174,19 @@ def message_recreated(pairs: Pairs) -> Iterator[Found]:
             continue
         before = past.messages[name].fields
         other = [
-            f"{number} was {before[number][0]} ({before[number][1]})"
+            Was(field, before[number][0], before[number][1], number)
             for number, field in message.fields.items()
             if number in before and before[number] != (field.name, field.text_of_type)
         ]
         if other:
+            told = ", ".join(f"{one.number} was {one.name} ({one.kind})" for one in other)
             yield Found(
                 f"{message.nested_name} was deleted after {past.version} and is another message "
-                f"now: {', '.join(other)}.",
+                f"now: {told}.",
                 f"Give it a name that was never used, or numbers after {max(before, default=0)}.",
                 message.place(),
                 name,
+                was=other[0],
             )
 
 
