@@ -1,8 +1,8 @@
 """JSON that shows a finding: valid for the one schema and not for the other.
 
 `sample` makes a small value that a schema is likely to take, and `holds` says whether a schema
-takes a value: yes, no, or None where it cannot tell (a pattern, a format, a keyword that it does
-not know). A value is shown only where both answers are known, so what is shown is true; a test
+takes a value: yes, no, or None where it cannot tell (some patterns, a format, a keyword that it
+does not know). A value is shown only where both answers are known, so what is shown is true; a test
 asks a complete validator.
 """
 
@@ -19,6 +19,7 @@ from switchgear.contract.check.jsonvalues import (
     required_of,
     types_of,
 )
+from switchgear.contract.check.patterns import having, matches
 from switchgear.contract.check.refs import Node
 
 __all__ = ["NOTHING", "holds", "sample"]
@@ -30,7 +31,7 @@ _DEPTH: Final = 40
 _MOST: Final = 1000
 _LONG: Final = 2000
 _UNKNOWN: Final = frozenset(
-    {"pattern", "if", "contains", "patternProperties", "propertyNames", "dependentRequired"}
+    {"if", "contains", "patternProperties", "propertyNames", "dependentRequired"}
     | {"dependentSchemas", "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "not"}
     | {"contentEncoding", "contentMediaType", "dependencies", "additionalItems"}
 )
@@ -126,6 +127,10 @@ def _text(schema: Node) -> Any:
     form = schema["format"].value
     if isinstance(form, str) and isinstance(_FORMATS.get(form), str):
         return _FORMATS[form]
+    if schema["pattern"]:
+        least, most = _count(schema["minLength"], 0), _count(schema["maxLength"], _LONG)
+        texts = having(schema["pattern"].value)
+        return next((one for one in texts if least <= len(one) <= most), NOTHING)
     size = _count(schema["minLength"], min(1, _count(schema["maxLength"], 1)))
     return "a" * size if size <= _LONG else NOTHING
 
@@ -190,6 +195,8 @@ def _told(schema: Node, value: Any, steps: _Steps) -> Iterator[bool | None]:
         yield from _within(schema, len(value), "Length")
         form = schema["format"].value
         yield True if not form or _FORMATS.get(str(form)) == value else None
+        if schema["pattern"]:
+            yield matches(schema["pattern"].value, value)
     elif isinstance(value, list | dict):
         yield from _told_of_parts(schema, value, steps)
     yield from _told_of_alternatives(schema, value, steps)

@@ -59,6 +59,11 @@ _INNER: Final = {
     "propertyNames": " names",
 }
 """Keywords with one schema, and how what is inside is told."""
+_UNSHOWN: Final = {
+    "pattern": "No text was found that shows it.",
+    "format": "A validator need not judge formats, so none is shown.",
+}
+"""What is said where there is no witness."""
 _SCHEMAS: Final = ("components", "schemas")
 _MAX_DEPTH: Final = 100
 
@@ -257,7 +262,7 @@ class SchemaDiff:
             verb = "tightened" if self.taken else "loosened"
             if key == "format":
                 verb = "changed"
-            yield self._found(
+            rule, found = self._found(
                 "SAME_FORMAT" if key == "format" else "CONSTRAINT_CHANGED",
                 pair,
                 f"{pair.name}: {key} was {verb} from {told(before)} to {told(after)}.",
@@ -266,6 +271,9 @@ class SchemaDiff:
                 else f"Take {key} out again.",
                 shown=beyond(key, narrow, self._writer(pair)),
             )
+            if key in _UNSHOWN and self._whole is not None and not found.witness:
+                found = replace(found, message=f"{found.message} {_UNSHOWN[key]}")
+            yield rule, found
         yield from self._default(pair)
 
     def _default(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
@@ -484,7 +492,8 @@ class SchemaDiff:
         if old or new:
             flipped = SchemaDiff(self.direction.other, "")
             narrow, wide = (new, old) if self.taken else (old, new)
-            more = narrow and not wide
+            of = types_of(pair.new if self.taken else pair.old)
+            more = narrow and not wide and not _is_another(of, types_of(narrow))
             if more or (old and new and list(flipped.compare(old, new, "not"))):
                 verb = "refuses more" if self.taken else "lets more through"
                 message = f"{pair.name}: `not` {verb} than before."

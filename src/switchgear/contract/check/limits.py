@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from switchgear.contract.check.instances import NOTHING, sample
 from switchgear.contract.check.jsonvalues import is_number
+from switchgear.contract.check.patterns import between
 from switchgear.contract.check.refs import Node
 
 __all__ = ["LIMITS", "beyond", "tighter"]
@@ -47,6 +48,8 @@ def beyond(key: str, limit: Any, schema: Node) -> Iterator[Any]:
         inner = sample(schema["items"])
         yield [inner, inner]
         return
+    if key == "pattern":
+        yield from between(schema["pattern"].value, limit)
     if key in _EXACT or not is_number(limit):
         return
     if key == "multipleOf":
