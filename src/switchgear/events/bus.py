@@ -259,12 +259,14 @@ class Bus:
         if self._groups:
             await self.database.migrate("inbox", INBOX)
             await self.database.migrate("parked", PARKED)
-            with suppress(BrokerUnavailable):  # away: nothing is forgotten before it has answered
+        # away: nothing is forgotten before it has answered, and what topics take is learnt later
+        with suppress(BrokerUnavailable):
+            if self._groups:
                 self._keep = await self._kept()
-            self._begin(self._clean(), f"inbox {self.source}")
-        if isinstance(self.broker, Limiting):
-            with suppress(BrokerUnavailable):  # away: what a topic takes is learnt as it publishes
+            if isinstance(self.broker, Limiting):
                 await self.broker.learn(self._topics)
+        if self._groups:
+            self._begin(self._clean(), f"inbox {self.source}")
         await self.relay.start()
         self._begin(self._health.run(), f"health {self.source}")
         for name, group in self._groups.items():
