@@ -7,6 +7,7 @@ import pytest
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.batching import Batching
 from switchgear.events.brokers.port import BrokerUnavailable, Record
+from switchgear.events.brokers.postgres import PostgresBroker
 from switchgear.model.outcome import Reason, Unknown
 
 
@@ -77,6 +78,27 @@ async def test_nobody_overtakes_whoever_has_to_repeat():
     for one in done[2:]:
         assert isinstance(one, BrokerUnavailable), "certainly not done"
         assert "not tried" in one.what
+
+
+async def test_on_postgresql_a_key_that_it_does_not_take_is_refused_alone(postgres_url):
+    broker = PostgresBroker(postgres_url)
+    bad, good = Record("t", "a\0b", {}, b""), record(b"1")
+    for calls in ([bad], [good, bad]):
+        with pytest.raises(BrokerError, match="a key with the character NUL"):
+            await broker.publish(calls)
+    # what only the database finds out
+    broken = Record("t", "k", {}, "no bytes")
+    done = await asyncio.gather(
+        *(broker.publish([one]) for one in (good, broken, good)), return_exceptions=True
+    )
+    assert [one is None for one in done] == [True, False, True]
+    subscription = await broker.subscribe("g", ["t"])
+    found = []
+    async with asyncio.timeout(30):
+        while len(found) < 2:
+            found += (await subscription.poll(10, 5.0)).deliveries
+    assert [one.value for one in found] == [b"1", b"1"]
+    await broker.close()
 
 
 async def test_a_call_that_was_cancelled_leaves_the_others_alone():
