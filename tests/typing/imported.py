@@ -7,6 +7,7 @@
 - acme/e2024.proto
 - acme/marks.proto
 - acme/extended.proto
+- acme/extended2.proto
 - bare.proto
 
 Written by `switchgear contract import`; the owners of the files change them.
@@ -77,6 +78,13 @@ EXTENDED = ProtoFile(
     "acme.extended",
     syntax="2024",
     options='features { [pb.cpp] { string_type: VIEW } } [acme.marks.owner]: "team \\"a\\"\\n"',
+    camel=True,
+)
+EXTENDED2 = ProtoFile(
+    "acme/extended2.proto",
+    "acme.extended",
+    syntax="2023",
+    options="features { enum_type: CLOSED [pb.go] { api_level: API_HYBRID } }",
     camel=True,
 )
 BARE = ProtoFile("bare.proto", "", camel=True)
@@ -206,8 +214,24 @@ class Old(
     third: Float32 = field(30, default=3.14159, presence=True)
 
 
+class More(Message, package=OLD):
+    text: str | None = field(1, default=None)
+
+
+class Rest(Message, package=OLD):
+    more: More | None = field(1, default=None)
+
+
+class After(Message, package=OLD):
+    mood: Mood = field(1, default=Mood.GOOD, presence=True, wire_default="MOOD_FINE")
+    other: Mood | None = field(2, default=None, oneof="one", wire_default="MOOD_FINE")
+
+
 class OldExtensions(Message, package=OLD, extends=Old):
     extra: str | None = field(100, default=None)
+    first_extra: Int32 | None = field(110, default=None)
+    more: More | None = field(111, default=None, delimited=True)
+    rest: list[Rest] = field(112, default_factory=list, delimited=True)
 
 
 @service(OLD)
@@ -537,6 +561,21 @@ class OrderExtensions__(Message, package=EXTENDED, extends=Order):
 class Orders(Protocol):
     @query(options="[acme.marks.cost]: 18446744073709551615")
     async def get(self, request: Order) -> Order: ...
+
+
+class Kind(Enum, package=EXTENDED2, prefix="KIND_", closed=True):
+    """The first is not zero: without the feature of this file, that is an error."""
+
+    ONE = 1
+    ZERO = 0
+
+
+class OrderExtensions___(Message, package=EXTENDED2, extends=Order):
+    kinds: list[Kind] = field(
+        1005,
+        default_factory=list,
+        options='targets: TARGET_TYPE_FIELD [acme.marks.tags]: "x"',
+    )
 
 
 class Bare_(Message, package=BARE, wire_name="Bare"):

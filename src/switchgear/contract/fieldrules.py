@@ -56,9 +56,10 @@ def _check_held(one: Field, where: str) -> None:
 
 
 def _check_wire_default(one: Field, where: str) -> None:
-    if one.spec.wire_default is not None and (one.spec.oneof is None or one.kind.is_submessage):
+    fitting = one.spec.oneof is not None or one.kind.name == "enum"
+    if one.spec.wire_default is not None and (not fitting or one.kind.is_submessage):
         raise ContractError(
-            "wire_default= is for the scalar members of a oneof.",
+            "wire_default= is for the scalar members of a oneof, and for aliases.",
             where=where,
             fix="Say default= and presence=True.",
         )

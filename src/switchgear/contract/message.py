@@ -107,7 +107,8 @@ def field(
     For contracts of others: `name` is the field's name in protobuf, where Python does not allow
     that name or another is wanted; `json` is its name in JSON. `required=True` is proto2's, and
     `delimited=True` is its group. `wire_default` is the default of a member of a oneof, as a
-    descriptor writes it: here an absent member is None. `options` are further options
+    descriptor writes it: here an absent member is None. Of an enumeration it is the name of an
+    alias, which Python does not tell from the first. `options` are further options
     in protobuf's text format.
     """
     return Spec(number, default, default_factory, **said)

@@ -92,13 +92,19 @@ class Texts:
         register()
         options = type(made.options)()
         try:
-            text_format.Parse(text, options)
+            try:
+                text_format.Parse(text, options)
+            except text_format.ParseError:
+                # protobuf may refuse a file without its features, and it may declare the option
+                options.Clear()
+                text_format.Parse(text, options, allow_unknown_extension=True)
+                self._waiting.append((made, text, where, file))
+                if "features" in options.DESCRIPTOR.fields_by_name and options.HasField("features"):
+                    made.options.features.MergeFrom(options.features)
+            else:
+                made.options.MergeFrom(options)
         except text_format.ParseError as error:
-            if "[" not in text:
-                raise _unreadable(where, error) from None
-            self._waiting.append((made, text, where, file))
-        else:
-            made.options.MergeFrom(options)
+            raise _unreadable(where, error) from None
 
     def of_languages(self) -> Iterator[tuple[str, str]]:
         """Yield the files that have to be imported for features of one language, and by which."""

@@ -122,15 +122,28 @@ class _Writer:
         for service in file.service:
             yield ""
             yield from self.service(service, f"{prefix}{service.name}")
+        yield from self.messages(file, prefix)
+
+    def messages(self, file: FileDescriptorProto, prefix: str) -> Iterator[str]:
+        """Yield the messages, enumerations and extensions of a file."""
         groups = _groups(file.message_type, file.extension)
+        waiting = list(file.extension)
         for message in file.message_type:
             if message.name not in groups:
                 yield ""
                 yield from self.message(message, f"{prefix}{message.name}")
+                continue
+            # where the message is declared, so are the extension and those before it
+            names = [one.type_name.rpartition(".")[2] for one in waiting]
+            done = names.index(message.name) + 1 if message.name in names else 0
+            for block in self.extensions(waiting[:done], groups, file.package):
+                yield ""
+                yield from block
+            del waiting[:done]
         for enum in file.enum_type:
             yield ""
             yield from self.enum(enum, f"{prefix}{enum.name}")
-        for block in self.extensions(file.extension, groups, file.package):
+        for block in self.extensions(waiting, groups, file.package):
             yield ""
             yield from block
 

@@ -182,7 +182,8 @@ def extended(holder: Any, scope: str) -> Iterator[Extended]:
     """Yield the extensions that a file or a message declares, whose name is `scope`."""
     for extendee, run in groupby(enumerate(holder.extension), key=lambda one: one[1].extendee):
         fields = list(run)
-        yield Extended(f"{scope}@{fields[0][0]}", scope, extendee.removeprefix("."), fields)
+        key = f"{scope}@{holder.name}@{fields[0][0]}"  # of two files, the package may be the same
+        yield Extended(key, scope, extendee.removeprefix("."), fields)
 
 
 def referenced(message: Any) -> Iterator[str]:

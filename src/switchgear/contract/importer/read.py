@@ -10,7 +10,7 @@ from switchgear.contract.file import is_shared
 from switchgear.contract.importer.names import Names, extended, mentioned, referenced
 from switchgear.contract.importer.types import WELL_KNOWN
 from switchgear.contract.importer.writer import Writer
-from switchgear.contract.options import register
+from switchgear.contract.options import pool_of, register
 from switchgear.contract.protoc import Tree, compile_trees
 from switchgear.errors import UnreadableContract
 
@@ -53,11 +53,7 @@ def module_of(compiled: FileDescriptorSet) -> str:
     Each file has to stand after those that it imports. Files that come with protobuf or googleapis
     are in it only as far as the others need them, and not where the library has a type for them.
     """
-    from google.protobuf.descriptor_pool import DescriptorPool  # noqa: PLC0415 - an extra
-
-    pool = DescriptorPool()
-    for file in compiled.file:
-        pool.AddSerializedFile(file.SerializeToString())
+    pool = pool_of(compiled.file)
     own = [file for file in compiled.file if not is_shared(file.name)]
     shared = _needed(compiled.file, own)
     names = Names()

@@ -303,6 +303,10 @@ class Writer:
             said.append(zero_of(field, self._names, self._members))
         elif field.has_default_value:
             said += [default_of(field, self._names, self._members), "presence=True"]
+            if field.enum_type is not None:
+                first = field.enum_type.values_by_number[field.default_value].name
+                if proto.default_value != first:  # the name of an alias
+                    said.append(f"wire_default={text(proto.default_value)}")
         else:
             said.append("default=None")
             if proto.proto3_optional and (field.message_type is not None or field.is_extension):
