@@ -591,3 +591,8 @@ class bare2(Message, package=BARE):
 class Plain(Protocol):
     @command()
     async def ask(self, request: Bare_) -> Bare_: ...
+
+
+@service(BARE)
+class Nothing(Protocol):
+    pass

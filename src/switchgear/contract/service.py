@@ -223,6 +223,9 @@ def service(package: Package, *, name: str | None = None, options: str = "") -> 
             )
         scope = Scope.of(inspect.currentframe(), vars(cls))
         contract = _read(cls, name or cls.__name__, file_of(package), scope, options)
+        if not contract.operations and isinstance(package, str):  # of others, it may be
+            where = f"{cls.__module__}.{cls.__qualname__}"
+            raise ContractError("The contract has no methods.", where=where, fix="Declare one.")
         type.__setattr__(cls, "__contract__", contract)
         return cls
 
@@ -297,8 +300,6 @@ def _read(
         operation = _operation(member, declared, full_name, scope, where=f"{where}.{name}")
         _check_unique(operation, operations, where)
         operations[name] = operation
-    if not operations:
-        raise ContractError("The contract has no methods.", where=where, fix="Declare one.")
     roots = [
         message
         for one in operations.values()
