@@ -198,6 +198,28 @@ async def test_a_connection_lost_during_a_statement_alone_is_unknown(pool, postg
     await killer.close()
 
 
+async def test_who_is_cancelled_while_it_begins_leaves_a_clean_connection_behind(pool):
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    database = postgres.Postgres(pool)
+
+    async def hold():
+        async with database.transaction():
+            await asyncio.Event().wait()
+
+    for steps in range(1, 12):
+        task = asyncio.create_task(hold())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.gather(*database._returning)
+    assert told == []
+    async with database.transaction() as tx:
+        assert await tx.run("SELECT 1") == [(1,)]
+
+
 async def test_a_statement_alone_that_is_cancelled_ends_first(pool, postgres_server):
     database = database_of(pool)
     killer = await asyncpg.connect(postgres_server.url)
@@ -214,16 +236,18 @@ async def test_a_statement_alone_that_is_cancelled_ends_first(pool, postgres_ser
     await killer.close()
 
 
-async def test_a_kept_connection_that_was_lost_is_not_used(pool, postgres_server):
+async def test_a_kept_connection_that_was_lost_is_not_used(pool, postgres_server, monkeypatch):
+    monkeypatch.setattr(postgres, "_KEPT", 120.0)
     database = database_of(pool)
     killer = await asyncpg.connect(postgres_server.url)
     await database.alone("INSERT INTO t VALUES (?, ?)", 1, "x")
     await killer.execute(TERMINATE)
     async with asyncio.timeout(60):  # the end of the connection arrives
-        while database._kept is not None and not database._kept[0].is_closed():
+        while not database._lost(database._kept[0]):
             await asyncio.sleep(0.005)
     await database.alone("INSERT INTO t VALUES (?, ?)", 2, "x")
     assert await rows(pool) == [(1, "x"), (2, "x")]
+    database._let_go()
     await killer.close()
 
 

@@ -117,13 +117,16 @@ class Postgres:
         self._let_go()
         connection = await self._acquired()
         try:
+            outer = connection.transaction()
             try:
-                outer = connection.transaction()
                 await outer.start()
             except self.errors as error:
                 raise DatabaseUnavailable(
                     f"no transaction could begin: {error}", cause=error
                 ) from error
+            except BaseException:
+                await self._call_off(connection, outer)
+                raise
             transaction = PostgresTransaction(connection)
             try:
                 yield transaction
@@ -231,6 +234,17 @@ class Postgres:
             await outer.rollback()
         except self.errors:
             # the pool may have taken a lost connection back already
+            with contextlib.suppress(*self.errors):
+                connection.terminate()
+
+    async def _call_off(
+        self, connection: PoolConnectionProxy, outer: asyncpg.transaction.Transaction
+    ) -> None:
+        """Roll back what may have begun: asyncpg does not know whether its BEGIN was too late."""
+        outer._connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001  as below
+        try:
+            await connection.execute("ROLLBACK")
+        except self.errors:
             with contextlib.suppress(*self.errors):
                 connection.terminate()
 
