@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import aiohttp
+import google.api
 import msgspec
 import pytest
+from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
 from google.protobuf import text_format
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -363,6 +366,26 @@ def test_the_document_is_valid_and_says_what_openapi_can(bound: SimpleNamespace)
     put = paths["/v1/messages/{message_id}"]["put"]
     answer = put["responses"]["200"]["content"]["application/json"]["schema"]
     assert answer == {"type": "string", "default": ""}
+
+
+@pytest.mark.parametrize(
+    "file", ["google/longrunning/operations_proto.proto", "google/cloud/location/locations.proto"]
+)
+def test_files_of_google_are_served_as_a_whole(file: str) -> None:
+    (folder,) = {Path(one) for one in google.api.__path__}
+    search = folder.parent.parent
+    source = import_proto(search / file, search=(search,))
+    assert "not by these routes" not in source
+    library = loaded(source, "google_contracts")
+    (told,) = [one for one in file_descriptors(*library.roots).file if one.name == file]
+    served = {
+        one.rpc_name: [f"{route.method} {route.path}" for route in one.routes]
+        for contract in library.services
+        for one in contract.operations.values()
+    }
+    for method in told.service[0].method:
+        rule = method.options.Extensions[annotations_pb2.http]
+        assert served[method.name] == [one.text for one in bindings_of(rule)]
 
 
 def test_two_routes_of_one_path_in_openapi() -> None:
