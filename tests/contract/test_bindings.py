@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from yarl import URL
 
-from switchgear import FieldMask, Message, connect, field, query, route, service
+from switchgear import Empty, FieldMask, Message, connect, field, query, route, service
 from switchgear.contract.bindings import bindings_of, fill_rule
 from switchgear.contract.descriptors import file_descriptors
 from switchgear.contract.export import openapi
@@ -400,6 +400,13 @@ def test_two_routes_of_one_path_in_openapi() -> None:
         @query("GET /v1/{name=b/*}")
         async def b(self, request: Named) -> Named: ...
 
+    @service("twice.v2")
+    class Thrice(Protocol):
+        @query("GET /v1/a")
+        async def a(self, request: Empty) -> Named: ...
+
+    with pytest.raises(ContractError, match="Two operations are served at GET /v1/a"):
+        openapi(contract_of(Thrice), contract_of(Thrice), title="t", version="1")
     paths: Any = openapi(contract_of(Twice), title="t", version="1")["paths"]
     assert list(paths) == ["/v1/{name}", "/v1/{name_1}"]
     assert paths["/v1/{name_1}"]["get"]["parameters"][0]["name"] == "name_1"

@@ -13,6 +13,7 @@ from switchgear.contract.route import Route, lead
 from switchgear.contract.schemas import Json, Names, field_schema, object_schema, told_of
 from switchgear.contract.service import Operation, ServiceContract
 from switchgear.contract.template import Template, Variable
+from switchgear.errors import ContractError
 from switchgear.model.wire import IDEMPOTENCY_KEY, http_status
 
 __all__ = ["openapi", "told_path"]
@@ -25,7 +26,8 @@ _STREAM_TYPES: Final = ("application/x-ndjson", "text/event-stream")
 def openapi(*contracts: ServiceContract, title: str, version: str) -> Json:
     """Return the document that describes `contracts` as they are served over REST.
 
-    Operations without a route are not in it, nor is what only they use.
+    Operations without a route are not in it, nor is what only they use. Raises `ContractError`
+    where two services have the same method and path.
     """
     served = [
         (contract, operation)
@@ -66,6 +68,12 @@ def _place(paths: dict[str, Json], route: Route, made: Json) -> None:
     """
     method, number, path = route.method.lower(), 0, told_path(route.template)
     while method in paths.get(path, ()):
+        if not route.template.variables:
+            raise ContractError(
+                f"Two operations are served at {route.method} {route.path}.",
+                where=str(made["operationId"]),
+                fix="Give one another path, or export each service on its own.",
+            )
         number += 1
         path = told_path(route.template, f"_{number}")
     if number:
