@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from switchgear.contract.check.finding import Found, Severity
+from switchgear.contract.check.instances import sample
 from switchgear.contract.check.jsonvalues import (
     enum_of,
     listed,
@@ -23,9 +25,12 @@ from switchgear.contract.check.jsonvalues import (
 )
 from switchgear.contract.check.refs import Node
 
-__all__ = ["KEYS", "Piece", "has_alternatives", "pieces_of"]
+if TYPE_CHECKING:  # it compares by this
+    from switchgear.contract.check.jsonschema import Pair, SchemaDiff
 
-KEYS: Final = ("oneOf", "anyOf")
+__all__ = ["Piece", "compare_pieces", "has_alternatives", "pieces_of"]
+
+_KEYS: Final = ("oneOf", "anyOf")
 _MOST: Final = 64
 """Values of an enumeration that are pieces of their own."""
 
@@ -51,7 +56,7 @@ class Piece:
 
 def has_alternatives(schema: Node) -> bool:
     """Whether a schema has alternatives."""
-    return any(isinstance(schema[key].value, list) and schema[key].value for key in KEYS)
+    return any(isinstance(schema[key].value, list) and schema[key].value for key in _KEYS)
 
 
 def pieces_of(schema: Node) -> list[Piece]:
@@ -73,7 +78,7 @@ def pieces_of(schema: Node) -> list[Piece]:
 
 
 def _alternatives(schema: Node) -> Iterator[Piece]:
-    key = next(one for one in KEYS if schema[one].value)
+    key = next(one for one in _KEYS if schema[one].value)
     nodes, seen = schema[key], Counter[str]()
     beside = {name: one for name, one in schema.value.items() if name != key}
     for index, one in enumerate(nodes.elements()):
@@ -96,3 +101,86 @@ def _narrowed(schema: Node, name: str, key: str, value: Any, step: str) -> Piece
     made = {name: one for name, one in schema.value.items() if name not in {"enum", "nullable"}}
     node = Node(schema.document, (*schema.pointer, key, step), {**made, key: value})
     return Piece(name, node, node)
+
+
+def compare_pieces(diff: SchemaDiff, pair: Pair) -> Iterator[tuple[str, Found]]:
+    """Yield rule and finding for each piece of what is written that nothing takes that is read."""
+    written, read = pieces_of(pair.old), pieces_of(pair.new)
+    if not diff.taken:
+        written, read = read, written
+    keys = [[key for key in _KEYS if one[key]] for one in (pair.old, pair.new)]
+    both, alike = all(keys), keys[0] == keys[1] and len(keys[0]) == 1
+    said = False
+    for piece in written:
+        same = next((one for one in read if both and one.name == piece.name), None)
+        if same is None and len(written) == len(read) == 1:
+            found = diff.inside(_between(diff, pair, piece.whole, read[0].whole))
+        elif same is not None:
+            name = f"({piece.name})"
+            one, other = (piece.node, same.node) if alike else (piece.whole, same.whole)
+            found = diff.inside(_between(diff, pair, one, other, name=name, key=piece.key))
+        else:
+            found = _covered(diff, pair, piece, read)
+        for each in found:
+            said = True
+            yield each
+    reader = pair.new if diff.taken else pair.old
+    if said or not reader["oneOf"] or reader["discriminator"]:
+        return
+    shown = [sample(one.whole) for one in written]
+    rule = "ALTERNATIVE_REQUIRED" if diff.taken else "ALTERNATIVE_ADDED"
+    verb = "is refused now" if diff.taken else "may be given now"
+    message = f"{pair.name}: what fits more than one alternative of `oneOf` {verb}."
+    told = diff.told(rule, pair, message, "Let each value fit one of them.", shown=shown)
+    if told[1].witness:  # it may be that nothing fits more than one
+        yield told
+
+
+def _between(
+    diff: SchemaDiff, pair: Pair, written: Node, read: Node, *, name: str = "", key: str = ""
+) -> Pair:
+    old, new = (written, read) if diff.taken else (read, written)
+    return pair.under(old, new, name, key or "anyOf", "", writer=diff.writer(pair))
+
+
+def _covered(
+    diff: SchemaDiff, pair: Pair, piece: Piece, read: list[Piece]
+) -> Iterator[tuple[str, Found]]:
+    """Yield that no piece of those who read takes a piece.
+
+    Beside alternatives of another name only what is the same takes one: an object of any
+    properties would take whatever is new. What only asks for a look is told of the best.
+    """
+    both = has_alternatives(pair.old) and has_alternatives(pair.new)
+    reasons: list[str] = []
+    warn = False
+    for one in read:
+        inner = _between(diff, pair, piece.whole, one.whole)
+        found = diff.trial(diff.direction, inner)
+        if both and not found:
+            found = diff.trial(diff.direction.other, inner)
+        errors = [told for _, told in found if both or told.severity is Severity.ERROR]
+        if not errors and (diff.taken or not found):
+            yield from found
+            return
+        warn = warn or not errors
+        reasons.append((errors or [found[0][1]])[0].message)
+    name, shown = pair.name, [sample(piece.whole)]
+    if piece.is_null:
+        rule = "NULL_NO_DELETE" if diff.taken else "NULL_ADDED"
+        message = f"{name} may {'not be null any more' if diff.taken else 'be null now'}."
+        edit = "Let it be null again." if diff.taken else "Leave null out."
+    elif piece.key:
+        rule = "ALTERNATIVE_NO_DELETE" if diff.taken else "ALTERNATIVE_ADDED"
+        verb = "is not taken any more" if diff.taken else "is new"
+        message = f"{name}: the alternative {piece.name} {verb}."
+        edit = "Put it back." if diff.taken else "Answer with it on a path of its own."
+    else:
+        rule = "ALTERNATIVE_REQUIRED" if diff.taken else "ALTERNATIVE_ADDED"
+        names = ", ".join(one.name for one in read)
+        verb = "has to be" if diff.taken else "is not"
+        message = f"{name} {verb} one of {names}{' now' if diff.taken else ' any more'}."
+        edit = "Let one of them take what was valid." if diff.taken else "Answer with them again."
+    if len(reasons) == 1 and not piece.is_null:
+        message = f"{message[:-1]}: {reasons[0]}"
+    yield diff.told(rule, pair, message, edit, shown=shown, warn=warn)

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from switchgear.contract.check.alternatives import KEYS, Piece, has_alternatives, pieces_of
+from switchgear.contract.check.alternatives import compare_pieces, has_alternatives
 from switchgear.contract.check.bodies import Way, first_shown, of_kind, with_property
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.instances import sample
@@ -50,7 +50,7 @@ from switchgear.contract.check.limits import LIMITS, beyond, tighter
 from switchgear.contract.check.refs import Node
 from switchgear.errors import UnreadableContract
 
-__all__ = ["Direction", "SchemaDiff"]
+__all__ = ["Direction", "Pair", "SchemaDiff"]
 
 _INNER: Final = {
     "items": "[]",
@@ -81,7 +81,7 @@ class Direction(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class Pair:
     """Two schemas of one thing, and the way to them from the outermost."""
 
     old: Node
@@ -92,10 +92,10 @@ class _Pair:
     part: tuple[str, int] = ("", 0)
     """The shared schema that it is inside of, and how much of the name leads there."""
 
-    def under(self, old: Node, new: Node, name: str, *step: str, writer: Node) -> _Pair:
+    def under(self, old: Node, new: Node, name: str, *step: str, writer: Node) -> Pair:
         """Return what is inside."""
         kind, key = step
-        return _Pair(old, new, f"{self.name}{name}", (*self.way, (kind, key, writer)), self.part)
+        return Pair(old, new, f"{self.name}{name}", (*self.way, (kind, key, writer)), self.part)
 
 
 @dataclass(slots=True)
@@ -118,9 +118,10 @@ class SchemaDiff:
     def compare(self, old: Node, new: Node, name: str) -> Iterator[tuple[str, Found]]:
         """Yield rule and finding for each change that breaks; `name` is how it is told."""
         self._whole = (old, new)
-        yield from self._compare(_Pair(old, new, name))
+        yield from self.inside(Pair(old, new, name))
 
-    def _compare(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def inside(self, pair: Pair) -> Iterator[tuple[str, Found]]:
+        """Yield rule and finding for each change of a pair inside the two that are compared."""
         old, new, name = pair.old, pair.new, pair.name
         key = _key(pair)
         if key in self.seen:
@@ -142,11 +143,11 @@ class SchemaDiff:
                 f"{name} takes nothing any more." if self.taken else f"{name} was never there."
             )
             shown = [sample(wide)]
-            yield self._found("SAME_TYPE", pair, message, "Put its schema back.", shown=shown)
+            yield self.told("SAME_TYPE", pair, message, "Put its schema back.", shown=shown)
         if refuses_all(old) or refuses_all(new):
             return
         if has_alternatives(pair.old) is not has_alternatives(pair.new):
-            yield from self._pieces(pair)
+            yield from compare_pieces(self, pair)
             yield from self._default(pair)
             return
         yield from self._types(pair)
@@ -159,14 +160,14 @@ class SchemaDiff:
         yield from self._inner(pair)
         yield from self._conditions(pair)
 
-    def _writer(self, pair: _Pair) -> Node:
+    def writer(self, pair: Pair) -> Node:
         """Return the schema of those who write."""
         return pair.old if self.taken else pair.new
 
-    def _found(
+    def told(
         self,
         rule: str,
-        pair: _Pair,
+        pair: Pair,
         message: str,
         edit: str,
         *,
@@ -174,6 +175,7 @@ class SchemaDiff:
         shown: Iterable[Any] = (),
         at: tuple[Node, str] | None = None,
     ) -> tuple[str, Found]:
+        """Return rule and finding; of values `shown`, the first that shows it is its witness."""
         place, subject = at or (pair.new, pair.name)
         severity = Severity.WARNING if warn else Severity.ERROR
         witness = ""
@@ -197,31 +199,31 @@ class SchemaDiff:
         )
         return f"{self.prefix}_{rule}", found
 
-    def _types(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _types(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         before, after = types_of(pair.old), types_of(pair.new)
         name = pair.name
         if ("null" in before) is not ("null" in after) and before and after:
             if self.taken and "null" in before:
                 message = f"{name} may not be null any more."
                 edit = "Let it be null again."
-                yield self._found("NULL_NO_DELETE", pair, message, edit, shown=[None])
+                yield self.told("NULL_NO_DELETE", pair, message, edit, shown=[None])
             elif not self.taken and "null" in after:
                 message = f"{name} may be null now."
                 edit = "Leave null out; let the property be absent, or add a property of its own."
-                yield self._found("NULL_ADDED", pair, message, edit, shown=[None])
+                yield self.told("NULL_ADDED", pair, message, edit, shown=[None])
         narrow, wide = (before, after) if self.taken else (after, before)
         lost = [one for one in narrow if one != "null" and not covers(wide, one)]
         if (lost and wide) or (narrow == [] and wide):
             kinds = lost or ["boolean", "string", "integer", "object"]
-            yield self._found(
+            yield self.told(
                 "SAME_TYPE",
                 pair,
                 f"{name} was {listed(before)} and is {listed(after)}.",
                 f"Let it be {listed(before)} again, and add a property of another name.",
-                shown=(of_kind(self._writer(pair), one) for one in kinds),
+                shown=(of_kind(self.writer(pair), one) for one in kinds),
             )
 
-    def _values(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _values(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Compare the values that are listed.
 
         Of `x-extensible-enum`, whoever takes values may refuse others, and whoever gives them may
@@ -240,7 +242,7 @@ class SchemaDiff:
                 shown = gone or [sample(pair.old)]
                 warn = not gone and closed[1] is None
                 rule = "ENUM_VALUE_NO_DELETE"
-                yield self._found(rule, pair, message, edit, warn=warn, shown=shown)
+                yield self.told(rule, pair, message, edit, warn=warn, shown=shown)
         if not self.taken and closed[0] is not None:
             added = [one for one in after or [] if one not in closed[0]]
             if added or closed[1] is None:
@@ -249,11 +251,9 @@ class SchemaDiff:
                 message = f"{name} may be {which} now."
                 edit = "Check that every reader has a branch for values that it does not know."
                 shown = [sample(pair.new)]
-                yield self._found(
-                    "ENUM_VALUE_ADDED", pair, message, edit, warn=not free, shown=shown
-                )
+                yield self.told("ENUM_VALUE_ADDED", pair, message, edit, warn=not free, shown=shown)
 
-    def _limits(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _limits(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         for key in LIMITS:
             before, after = limit_of(pair.old, key), limit_of(pair.new, key)
             narrow, wide = (after, before) if self.taken else (before, after)
@@ -262,114 +262,36 @@ class SchemaDiff:
             verb = "tightened" if self.taken else "loosened"
             if key == "format":
                 verb = "changed"
-            rule, found = self._found(
+            rule, found = self.told(
                 "SAME_FORMAT" if key == "format" else "CONSTRAINT_CHANGED",
                 pair,
                 f"{pair.name}: {key} was {verb} from {told(before)} to {told(after)}.",
                 f"Write {key}: {told(before)} again."
                 if before is not None
                 else f"Take {key} out again.",
-                shown=beyond(key, narrow, self._writer(pair)),
+                shown=beyond(key, narrow, self.writer(pair)),
             )
             if key in _UNSHOWN and self._whole is not None and not found.witness:
                 found = replace(found, message=f"{found.message} {_UNSHOWN[key]}")
             yield rule, found
         yield from self._default(pair)
 
-    def _default(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _default(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         before, after = pair.old["default"].value, pair.new["default"].value
         if self.taken and pair.old["default"] and before != after:
-            yield self._found(
+            yield self.told(
                 "SAME_DEFAULT",
                 pair,
                 f"{pair.name}: the default changed from {told(before)} to {told(after)}.",
                 f"Write default: {told(before)} again.",
             )
 
-    def _alternatives(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _alternatives(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         if has_alternatives(pair.old):
-            yield from self._pieces(pair)
+            yield from compare_pieces(self, pair)
         yield from self._discriminator(pair)
 
-    def _pieces(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
-        """Compare what is written, piece by piece, with what is read (see `alternatives`)."""
-        written, read = pieces_of(pair.old), pieces_of(pair.new)
-        if not self.taken:
-            written, read = read, written
-        keys = [[key for key in KEYS if one[key]] for one in (pair.old, pair.new)]
-        both, alike = all(keys), keys[0] == keys[1] and len(keys[0]) == 1
-        said = False
-        for piece in written:
-            same = next((one for one in read if both and one.name == piece.name), None)
-            if same is None and len(written) == len(read) == 1:
-                found = self._compare(self._between(pair, piece.whole, read[0].whole, "", ""))
-            elif same is not None:
-                name = f"({piece.name})"
-                one, other = (piece.node, same.node) if alike else (piece.whole, same.whole)
-                found = self._compare(self._between(pair, one, other, name, piece.key))
-            else:
-                found = self._covered(pair, piece, read)
-            for each in found:
-                said = True
-                yield each
-        reader = pair.new if self.taken else pair.old
-        if said or not reader["oneOf"] or reader["discriminator"]:
-            return
-        shown = [sample(one.whole) for one in written]
-        rule = "ALTERNATIVE_REQUIRED" if self.taken else "ALTERNATIVE_ADDED"
-        verb = "is refused now" if self.taken else "may be given now"
-        message = f"{pair.name}: what fits more than one alternative of `oneOf` {verb}."
-        told = self._found(rule, pair, message, "Let each value fit one of them.", shown=shown)
-        if told[1].witness:  # it may be that nothing fits more than one
-            yield told
-
-    def _between(self, pair: _Pair, written: Node, read: Node, name: str, key: str) -> _Pair:
-        old, new = (written, read) if self.taken else (read, written)
-        return pair.under(old, new, name, key or "anyOf", "", writer=self._writer(pair))
-
-    def _covered(self, pair: _Pair, piece: Piece, read: list[Piece]) -> Iterator[tuple[str, Found]]:
-        """Yield that no piece of those who read takes a piece.
-
-        Beside alternatives of another name only what is the same takes one: an object of any
-        properties would take whatever is new. What only asks for a look is told of the best.
-        """
-        both = has_alternatives(pair.old) and has_alternatives(pair.new)
-        reasons: list[str] = []
-        warn = False
-        for one in read:
-            inner = self._between(pair, piece.whole, one.whole, "", "")
-            found = self._trial(self.direction, inner)
-            if both and not found:
-                found = self._trial(self.direction.other, inner)
-            errors = [told for _, told in found if both or told.severity is Severity.ERROR]
-            if not errors and (self.taken or not found):
-                yield from found
-                return
-            warn = warn or not errors
-            reasons.append((errors or [found[0][1]])[0].message)
-        name, shown = pair.name, [sample(piece.whole)]
-        if piece.is_null:
-            rule = "NULL_NO_DELETE" if self.taken else "NULL_ADDED"
-            message = f"{name} may {'not be null any more' if self.taken else 'be null now'}."
-            edit = "Let it be null again." if self.taken else "Leave null out."
-        elif piece.key:
-            rule = "ALTERNATIVE_NO_DELETE" if self.taken else "ALTERNATIVE_ADDED"
-            verb = "is not taken any more" if self.taken else "is new"
-            message = f"{name}: the alternative {piece.name} {verb}."
-            edit = "Put it back." if self.taken else "Answer with it on a path of its own."
-        else:
-            rule = "ALTERNATIVE_REQUIRED" if self.taken else "ALTERNATIVE_ADDED"
-            names = ", ".join(one.name for one in read)
-            verb = "has to be" if self.taken else "is not"
-            message = f"{name} {verb} one of {names}{' now' if self.taken else ' any more'}."
-            edit = (
-                "Let one of them take what was valid." if self.taken else "Answer with them again."
-            )
-        if len(reasons) == 1 and not piece.is_null:
-            message = f"{message[:-1]}: {reasons[0]}"
-        yield self._found(rule, pair, message, edit, shown=shown, warn=warn)
-
-    def _trial(self, direction: Direction, pair: _Pair) -> list[tuple[str, Found]]:
+    def trial(self, direction: Direction, pair: Pair) -> list[tuple[str, Found]]:
         """Return what is found of a pair, each of which is tried once.
 
         One that is still under way, as schemas that contain themselves have it, finds nothing.
@@ -378,10 +300,10 @@ class SchemaDiff:
         if key not in self.tried:
             self.tried[key] = []
             trial = SchemaDiff(direction, self.prefix, tried=self.tried)
-            self.tried[key] = list(trial._compare(pair))
+            self.tried[key] = list(trial.inside(pair))
         return self.tried[key]
 
-    def _discriminator(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _discriminator(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         before, after = pair.old["discriminator"], pair.new["discriminator"]
         if not before or not after:
             return
@@ -389,27 +311,27 @@ class SchemaDiff:
         was, now = (one.text("propertyName") for one in (before, after))
         if was != now:
             message = f"{name} is told apart by {now} instead of {was}."
-            yield self._found("DISCRIMINATOR_CHANGED", pair, message, edit)
+            yield self.told("DISCRIMINATOR_CHANGED", pair, message, edit)
         for value, one in _mapping(before).items():
             other = _mapping(after).get(value)
             if other != one and (self.taken or other is not None):
                 message = f"{name}: {was} = {value} meant {one} and means {other or 'nothing'}."
-                yield self._found("DISCRIMINATOR_CHANGED", pair, message, edit)
+                yield self.told("DISCRIMINATOR_CHANGED", pair, message, edit)
 
-    def _properties(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _properties(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         old, new = pair.old, pair.new
         hidden = "readOnly" if self.taken else "writeOnly"
         before = {key: one for key, one in old["properties"].items() if not one[hidden].value}
         after = {key: one for key, one in new["properties"].items() if not one[hidden].value}
         needed, needs, closed = required_of(old), required_of(new), _is_closed(new)
-        writer = self._writer(pair)
+        writer = self.writer(pair)
         for key, one in before.items():
             name = f"{pair.name}.{key}"
             if key not in after:
                 edit = f"Put {key} back and mark it as deprecated."
                 warn = not closed if self.taken else key not in needed
                 shown = [with_property(writer, key, one) if self.taken else sample(writer)]
-                yield self._found(
+                yield self.told(
                     "PROPERTY_NO_DELETE",
                     pair,
                     f"{name} was deleted.",
@@ -420,18 +342,18 @@ class SchemaDiff:
                 )
                 continue
             inner = (one, after[key], f".{key}", "property", key)
-            yield from self._compare(pair.under(*inner, writer=writer))
+            yield from self.inside(pair.under(*inner, writer=writer))
             at = (after[key], name)
             if self.taken and key in needs and key not in needed:
                 edit = f"Take {key} out of `required`, or give it a default."
                 message = f"{name} was optional and is required."
                 shown = [sample(writer)]
-                yield self._found("PROPERTY_REQUIRED", pair, message, edit, shown=shown, at=at)
+                yield self.told("PROPERTY_REQUIRED", pair, message, edit, shown=shown, at=at)
             elif not self.taken and key in needed and key not in needs:
                 edit = f"Put {key} back into `required`."
                 message = f"{name} was always there and may be absent now."
                 shown = [sample(writer)]
-                yield self._found("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
+                yield self.told("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
         if not self.taken:
             yield from self._not_declared(pair)
             return
@@ -443,16 +365,16 @@ class SchemaDiff:
             message = f"{pair.name}.{key} is new and required."
             shown = [sample(writer)]
             at = (after.get(key, new), f"{pair.name}.{key}")
-            yield self._found("PROPERTY_REQUIRED_ADDED", pair, message, edit, shown=shown, at=at)
+            yield self.told("PROPERTY_REQUIRED_ADDED", pair, message, edit, shown=shown, at=at)
         if closed and not _is_closed(old):
             message = f"{pair.name} refuses properties that it does not know now."
             edit = "Take `additionalProperties: false` out again."
             rule = "ADDITIONAL_PROPERTIES_REFUSED"
-            yield self._found(
+            yield self.told(
                 rule, pair, message, edit, shown=[with_property(writer, "something_else")]
             )
 
-    def _not_declared(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _not_declared(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Yield what was always there without being declared, and may be absent now."""
         declared, needs = pair.old["properties"], required_of(pair.new)
         for key in required_of(pair.old):
@@ -461,17 +383,17 @@ class SchemaDiff:
                 message = f"{name} was always there and may be absent now."
                 edit = f"Put {key} back into `required`."
                 shown, at = [sample(pair.new)], (pair.new, name)
-                yield self._found("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
+                yield self.told("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
 
-    def _inner(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _inner(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Compare the schemas inside, of which one that is absent takes anything."""
-        writer = self._writer(pair)
+        writer = self.writer(pair)
         for key, name in _INNER.items():
             old, new = pair.old[key], pair.new[key]
             if key == "additionalProperties" and (refuses_all(old) or refuses_all(new)):
                 continue  # told with the properties
             if old or new:
-                yield from self._compare(pair.under(old, new, name, key, "", writer=writer))
+                yield from self.inside(pair.under(old, new, name, key, "", writer=writer))
         sides = [list(one["prefixItems"].elements()) for one in (pair.old, pair.new)]
         for index in range(max(map(len, sides))):
             before, after = (
@@ -480,13 +402,13 @@ class SchemaDiff:
             )
             if before or after:
                 inner = (before, after, f"[{index}]", "prefixItems", str(index))
-                yield from self._compare(pair.under(*inner, writer=writer))
+                yield from self.inside(pair.under(*inner, writer=writer))
         patterns = [dict(one["patternProperties"].items()) for one in (pair.old, pair.new)]
         for pattern in patterns[0].keys() & patterns[1].keys():
             inner = (patterns[0][pattern], patterns[1][pattern], f".{pattern}", "", "")
-            yield from self._compare(pair.under(*inner, writer=writer))
+            yield from self.inside(pair.under(*inner, writer=writer))
 
-    def _conditions(self, pair: _Pair) -> Iterator[tuple[str, Found]]:
+    def _conditions(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Tell of `not`, which is compared the other way round, and of what cannot be compared."""
         old, new = pair.old["not"], pair.new["not"]
         if old or new:
@@ -497,16 +419,16 @@ class SchemaDiff:
             if more or (old and new and list(flipped.compare(old, new, "not"))):
                 verb = "refuses more" if self.taken else "lets more through"
                 message = f"{pair.name}: `not` {verb} than before."
-                yield self._found("CONSTRAINT_CHANGED", pair, message, "Write `not` as it was.")
+                yield self.told("CONSTRAINT_CHANGED", pair, message, "Write `not` as it was.")
         for key in ("if", "then", "else", "dependentRequired", "dependentSchemas"):
             before, after = pair.old[key].value, pair.new[key].value
             if before != after and (after if self.taken else before) is not None:
                 message = f"{pair.name}: what `{key}` asks for changed."
                 edit = "Check that what was valid still is, or write it as it was."
-                yield self._found("CONSTRAINT_CHANGED", pair, message, edit, warn=True)
+                yield self.told("CONSTRAINT_CHANGED", pair, message, edit, warn=True)
 
 
-def _key(pair: _Pair) -> tuple[object, ...]:
+def _key(pair: Pair) -> tuple[object, ...]:
     old, new = pair.old, pair.new
     return (old.document.name, old.pointer, new.document.name, new.pointer)
 
