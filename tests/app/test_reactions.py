@@ -216,6 +216,7 @@ BAD: list[tuple[Callable[[Service], None], str]] = [
     (lambda app: on(app, Storm, unmoor, emits=[Plain]), "not declared as an event"),
     (lambda app: app.publishes(Plain), "not declared as an event"),
     (lambda app: on(app, Storm, unmoor, runbook="none.md"), "its runbook none.md does not exist"),
+    (lambda app: on(app, Storm, unmoor, inbox=False), "takes a transaction, and has no inbox"),
 ]
 
 

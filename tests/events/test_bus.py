@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -336,6 +337,22 @@ async def test_without_inbox_events_are_parked_and_redriven_in_order(bus):
     assert [number for key, number in seen if key == "a"] == [0, 1, 2, 3]
     await until(lambda: _empty(bus))
     assert not await _handled(bus)
+
+
+async def test_without_inbox_the_loop_gets_its_turn_between_events(bus):
+    turns, seen = 0, []
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key", inbox=False)
+    async def handler(event):
+        time.sleep(0.002)  # noqa: ASYNC251  a handler that computes
+        seen.append(turns)
+
+    await bus.start()
+    await publish(bus, *(placed(f"k{number}") for number in range(400)))
+    while len(seen) < 400:
+        turns += 1
+        await asyncio.sleep(0)
+    assert max(Counter(seen).values()) <= 16, "one for each that may run beside the others"
 
 
 async def test_a_lazy_transaction_begins_with_the_first_statement(bus):

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from switchgear.app.resources import Need, Scope, needs_of
+from switchgear.app.transaction import Transaction
 from switchgear.contract.event import EventContract, event_of
 from switchgear.contract.message import Message
 from switchgear.errors import EventDeclarationError
@@ -135,6 +136,12 @@ def _check_function(reaction: Reaction) -> None:
     if not inspect.signature(reaction.function).parameters:
         raise EventDeclarationError(
             "it takes no event.", where=where, fix="Let its first parameter be the event."
+        )
+    if not reaction.inbox and any(need.type is Transaction for need in reaction.needs):
+        raise EventDeclarationError(
+            "it takes a transaction, and has no inbox to take part in it.",
+            where=where,
+            fix="Leave out inbox=False, or the transaction.",
         )
     for one in reaction.emits or ():
         event_of(one)

@@ -7,6 +7,7 @@ whether the jobs are still this member's (`fence`); if not, everything is rolled
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ __all__ = [
 
 Job = Work[Partition, Incoming]
 
+_TURN: Final = 0.001
+"""Seconds after which whatever else the loop has to do gets its turn."""
 _DRAINED: Final = 50
 """Stored events that share a transaction at most."""
 
@@ -265,8 +268,11 @@ class Runner:
         try:
             events = [event.identity for job in jobs for _, event in job.entries]
             seen = await self._seen(events)
-            began = time.monotonic()
+            began = turn = time.monotonic()
             for job in jobs:
+                if time.monotonic() - turn > _TURN:  # no database may be waited for in between
+                    await asyncio.sleep(0)
+                    turn = time.monotonic()
                 if results and time.monotonic() - began > 2 * BUDGET:
                     results.append(Handled(job, 0))
                 elif job.revoked or not self._fence(job):
