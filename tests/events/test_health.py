@@ -92,6 +92,7 @@ async def test_the_numbers_are_told_now_and_then(bus: Bus, monkeypatch: pytest.M
         "parked_keys",
         "blocked_keys",
         "stuck",
+        "silent",
     }
     (outbox, *_) = (one for one in told if one.kind is SignalKind.OUTBOX_BACKLOG)
     assert outbox.subject == "orders"

@@ -122,7 +122,7 @@ def test_what_is_told_every_few_seconds_is_a_gauge(found):
     lag = {"events": 3, "oldest": 1.5, "parked": 1, "parked_keys": 1, "blocked_keys": 0}
     seen = found(
         Signal(SignalKind.EVENT_LAG, "orders.x", {**lag, "events": 9, "stuck": 0.0}),
-        Signal(SignalKind.EVENT_LAG, "orders.x", {**lag, "stuck": 70.0}),
+        Signal(SignalKind.EVENT_LAG, "orders.x", {**lag, "stuck": 70.0, "silent": 2}),
         Signal(SignalKind.OUTBOX_BACKLOG, "orders", {"events": 2, "oldest": 0.5}),
     )
     assert {name: one["value"] for name, one in seen.items()} == {
@@ -132,6 +132,7 @@ def test_what_is_told_every_few_seconds_is_a_gauge(found):
         "switchgear.events.parked_keys": 1,
         "switchgear.events.blocked_keys": 0,
         "switchgear.events.stuck": 70.0,
+        "switchgear.events.silent": 2,
         "switchgear.outbox.events": 2,
         "switchgear.outbox.oldest": 0.5,
     }

@@ -54,6 +54,8 @@ class SubscriptionHealth:
     stale: float | None = None
     """Age of the oldest event that waits, where it is over `fresh_within`; else None."""
     fresh_within: float | None = None
+    silent: int = 0
+    """Partitions of which the broker tells nothing at present; they are not in `lag`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ class HealthCheck:
             stuck=verdict.stuck,
             stale=verdict.stale,
             fresh_within=settings.fresh_within,
+            silent=len(lag.silent),
         )
 
     def _judged(self, name: str, verdict: Verdict) -> None:
@@ -176,6 +179,7 @@ class HealthCheck:
                 "parked_keys": one.parked_keys,
                 "blocked_keys": one.blocked_keys,
                 "stuck": one.stuck or 0.0,
+                "silent": one.silent,
             }
             emit(Signal(SignalKind.EVENT_LAG, name, numbers))
         outbox: dict[str, Detail] = {

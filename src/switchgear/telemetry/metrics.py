@@ -12,7 +12,7 @@
 | signal           | gauges                                                                  |
 | ---------------- | ----------------------------------------------------------------------- |
 | `event.lag`      | `switchgear.events.lag`, `.oldest` (seconds), `.parked`, `.parked_keys`, |
-|                  | `.blocked_keys`, `.stuck` (seconds without progress)                    |
+|                  | `.blocked_keys`, `.stuck` (seconds without progress), `.silent`         |
 | `outbox.backlog` | `switchgear.outbox.events`, `.oldest` (seconds)                         |
 
 `event.published` counts in `messaging.client.sent.messages`. Every signal that is neither the
@@ -47,6 +47,7 @@ _GAUGES: Final = {
         "parked_keys": ("switchgear.events.parked_keys", "{key}"),
         "blocked_keys": ("switchgear.events.blocked_keys", "{key}"),
         "stuck": ("switchgear.events.stuck", "s"),
+        "silent": ("switchgear.events.silent", "{partition}"),
     },
     SignalKind.OUTBOX_BACKLOG: {
         "events": ("switchgear.outbox.events", "{event}"),

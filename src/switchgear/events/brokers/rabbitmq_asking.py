@@ -25,32 +25,31 @@ async def unanswered(
 ) -> frozenset[str]:
     """Return those of `queues` that do not answer within so many seconds.
 
-    Raises `BrokerUnavailable`, or `BrokerError` if RabbitMQ does not let us in.
+    Raises `BrokerUnavailable`, or `BrokerError`, if no connection is to be had.
     """
+    if not queues:
+        return frozenset()
     link = Link(settings, "switchgear asking")
     try:
-        answers = await asyncio.gather(
-            *(_answers(link, queue, within) for queue in queues), return_exceptions=True
-        )
+        await link.connection()
+        answers = await asyncio.gather(*(_answers(link, queue, within) for queue in queues))
     finally:
         await link.close()
-    errors = [one for one in answers if isinstance(one, BaseException)]
-    if any(_is_internal(one) for one in errors):
-        if len(queues) == 1:
-            return frozenset(queues)
-        # one of them has ended the connection, and nothing says which
-        middle = len(queues) // 2
-        return await unanswered(settings, queues[:middle], within=within) | await unanswered(
-            settings, queues[middle:], within=within
-        )
-    if errors:
-        raise errors[0]
-    return frozenset(queue for queue, told in zip(queues, answers, strict=True) if not told)
+    if None not in answers:
+        return frozenset(queue for queue, told in zip(queues, answers, strict=True) if not told)
+    if len(queues) == 1:
+        return frozenset(queues)
+    # one of them has ended the connection, and nothing says for certain which
+    middle = len(queues) // 2
+    return await unanswered(settings, queues[:middle], within=within) | await unanswered(
+        settings, queues[middle:], within=within
+    )
 
 
-async def _answers(link: Link, queue: str, within: float) -> bool:
-    channel = await link.channel()
+async def _answers(link: Link, queue: str, within: float) -> bool | None:
+    """Tell whether a queue answers; None: the connection was lost before that was known."""
     try:
+        channel = await link.channel()
         async with talking(f"asking the queue {queue}", within=within):
             await channel.basic_get(queue)
     except BrokerError:
@@ -58,11 +57,6 @@ async def _answers(link: Link, queue: str, within: float) -> bool:
     except BrokerUnavailable as error:
         if isinstance(error.__cause__, TimeoutError):
             return False
-        if isinstance(error.__cause__, import_aiormq().exceptions.ChannelLockedResource):
-            return True
-        raise
+        refused = isinstance(error.__cause__, import_aiormq().exceptions.ChannelLockedResource)
+        return True if refused else None
     return True
-
-
-def _is_internal(error: BaseException) -> bool:
-    return isinstance(error.__cause__, import_aiormq().exceptions.ConnectionInternalError)
