@@ -44,14 +44,8 @@ class Transcoding:
     """One route of an operation, compiled for a server."""
 
     __slots__ = (
-        "_answer",
-        "_body",
-        "_operation",
-        "_paths",
-        "_request",
-        "_slots",
-        "_wanted",
-        "route",
+        *("_answer", "_body", "_fields", "_operation", "_paths", "_request", "_slots", "_taken"),
+        *("_wanted", "route"),
     )
 
     def __init__(self, operation: Operation, route: Route) -> None:
@@ -65,16 +59,14 @@ class Transcoding:
         self._answer = ""
         if route.response_body:
             (self._answer,) = _path(operation.reply, (route.response_body,))
-        self._slots: dict[str, _Slot] = {}
+        self._fields: dict[type[Message], Mapping[str, Field]] = {}
+        self._taken = {*route.parameters, route.body}
+        self._slots: dict[str, _Slot | None] = {}
         self._wanted: list[tuple[str, ...]] = []
         """Lists, and messages with nothing else in them, that a query says nothing of if empty."""
         if route.body != "*":
-            taken = {*route.parameters, route.body}
-            for path, field in _leaves(operation.request, taken, (), ""):
-                is_list = field.type.shape is Shape.LIST
-                for name in _names(operation.request, path):
-                    self._slots[name] = _Slot(path, is_list)
-            self._wanted += _wanted(operation.request, taken, (), "")
+            self._slots = {name: self._slot(name) for name in self._named(operation.request)}
+            self._wanted += _wanted(operation.request, self._taken, (), "")
 
     def request(self, parameters: Mapping[str, str], query: bytes, body: bytes) -> Message:
         """Build the message; raises `InvalidMessage` or `Rejected`."""
@@ -108,6 +100,36 @@ class Transcoding:
             place[last] = value
         return made
 
+    def _slot(self, name: str) -> _Slot | None:
+        """Return where a parameter goes, each step of whose name is as in JSON or as in protobuf.
+
+        None for one that is not known, or is said elsewhere.
+        """
+        cls, path, wire, field = self._request, list[str](), "", None
+        for step in name.split("."):
+            if field is not None and field.kind.name != "message":
+                return None
+            field = self._named(cls).get(step)
+            if field is None:
+                return None
+            wire = f"{wire}.{field.wire}" if wire else field.wire
+            if wire in self._taken:
+                return None
+            path.append(field.json)
+            cls = field.kind.python
+        if field is None or field.kind.name == "message":
+            return None
+        return _Slot(tuple(path), field.type.shape is Shape.LIST)
+
+    def _named(self, cls: type[Message]) -> Mapping[str, Field]:
+        """Return the fields of a message by each name that a query may call them by."""
+        if cls not in self._fields:
+            fields = fields_of(cls).values()
+            self._fields[cls] = {
+                name: one for one in fields for name in (one.json, one.wire, *one.others)
+            }
+        return self._fields[cls]
+
     def _query(self, query: bytes) -> dict[str, Any]:
         try:
             pairs = parse_qsl(
@@ -121,7 +143,7 @@ class Transcoding:
             raise Rejected("the query is not UTF-8, or has too many parameters.") from None
         values: dict[str, Any] = {}
         for name, value in pairs:
-            slot = self._slots.get(name)
+            slot = self._slot(name) if "." in name else self._slots.get(name)
             if slot is None:
                 continue
             place = values
@@ -139,32 +161,6 @@ class Transcoding:
 
 def _path(cls: type[Message], fields: Sequence[str]) -> tuple[str, ...]:
     return tuple(one.json for one in lead(cls, fields))
-
-
-def _leaves(
-    cls: type[Message], taken: set[str], path: tuple[str, ...], prefix: str
-) -> Iterator[tuple[tuple[str, ...], Field]]:
-    """Yield what a query can say: the names in JSON that lead to each value."""
-    for field in fields_of(cls).values():
-        name, here = prefix + field.wire, (*path, field.json)
-        if name in taken:
-            continue
-        if field.kind.name == "message":
-            yield from _leaves(field.kind.python, taken, here, f"{name}.")
-        else:
-            yield here, field
-
-
-def _names(cls: type[Message], path: tuple[str, ...]) -> list[str]:
-    """Return the names of a query parameter: each step is called as in JSON or as in protobuf."""
-    made = [""]
-    for step in path:
-        field = next(one for one in fields_of(cls).values() if one.json == step)
-        names = {field.json, field.wire, *field.others}
-        made = [f"{above}.{name}" if above else name for above in made for name in names]
-        if field.kind.name == "message":
-            cls = field.kind.python
-    return made
 
 
 def _wanted(
