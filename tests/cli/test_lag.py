@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from switchgear import Message, event, field
 from switchgear.cli.main import main
 from switchgear.database.sqlite import Sqlite
-from switchgear.events.brokers.port import Record
+from switchgear.events.brokers.port import Lag, Partition, Record
 from switchgear.events.brokers.sqlite import SqliteBroker
 from switchgear.events.outbox import STEPS, Outbox
 
@@ -105,6 +106,23 @@ def test_an_estimate_is_called_one(
     asyncio.run(publish(system))
     assert json.loads(typed(capsys, "--json").splitlines()[0])["estimate"] is True
     assert "about, as the broker says" in typed(capsys)
+
+
+def test_partitions_for_which_the_broker_does_not_answer_are_named(
+    system: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a queue of RabbitMQ has no leader."""
+
+    async def lag(broker: SqliteBroker, group: str, topics: Sequence[str]) -> Lag:
+        parts = {Partition(topic, number) for topic in topics for number in (3, 1)}
+        return Lag(0, None, frozenset(parts))
+
+    monkeypatch.setattr(SqliteBroker, "lag", lag)
+    asyncio.run(publish(system))
+    found = json.loads(typed(capsys, "--json").splitlines()[0])
+    assert found["silent"] == ["lag.trips[1]", "lag.trips[3]"]
+    shown = " ".join(typed(capsys).split())
+    assert "the broker does not answer for" in shown
 
 
 def test_a_system_that_never_ran_has_no_lag(
