@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
@@ -182,3 +183,13 @@ def test_comments_in_an_older_encoding_are_compared(tmp_path, write, run):
     code, findings, _ = run("new", "--against", "old")
     assert code == 1
     assert [one["rule"] for one in findings] == ["UNIT_CHANGED"]
+
+
+def test_declarations_are_not_imported_to_compare_files(shop):
+    shop("message A { string a = 1; }", "message A { string b = 1; }")
+    code = (
+        "import sys\nfrom switchgear.cli.main import _main\n"
+        "assert _main(['contract', 'check', 'new', '--against', 'old']) == 1\n"
+        "assert 'switchgear.contract.declaration' not in sys.modules, 'it starts faster without'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

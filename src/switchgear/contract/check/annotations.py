@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from switchgear.contract.bindings import bindings_of
-from switchgear.contract.route import Binding
 from switchgear.errors import MissingExtra
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FieldOptions, MethodOptions
+
+    from switchgear.contract.route import Binding
 
 try:
     from google.api import (  # type: ignore[import-untyped]
@@ -35,4 +35,6 @@ def routes(options: MethodOptions) -> list[Binding]:
     """Return the routes of a method."""
     if not options.HasExtension(annotations_pb2.http):
         return []
+    from switchgear.contract.bindings import bindings_of  # noqa: PLC0415  with all of declarations
+
     return bindings_of(options.Extensions[annotations_pb2.http])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from switchgear.contract.check.annotations import routes
 from switchgear.contract.check.finding import Found, Severity
@@ -13,8 +13,10 @@ from switchgear.contract.check.rules.python import operation_in_python
 from switchgear.contract.check.rules.registry import rule
 from switchgear.contract.check.schema import METHOD_OPTIONS, Message, Method
 from switchgear.contract.check.words import declarations
-from switchgear.contract.route import Binding
 from switchgear.contract.template import template_of
+
+if TYPE_CHECKING:  # with all of declarations
+    from switchgear.contract.route import Binding
 
 _CALLERS: Final = "callers of the old version"
 _CONSUMERS: Final = "consumers of the event"
