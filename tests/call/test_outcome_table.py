@@ -41,8 +41,8 @@ from switchgear.model.signal import SignalKind, subscribe
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
 
-POLICY = Policy(deadline=2, retry=Retry(base=0.001, cap=0.001), breaker=None)
-HURRIED = Policy(deadline=0.4, retry=Retry(base=0.001, cap=0.001), breaker=None)
+POLICY = Policy(deadline=20, retry=Retry(base=0.001, cap=0.001), breaker=None)
+HURRIED = Policy(deadline=1.0, retry=Retry(base=0.001, cap=0.001), breaker=None)
 
 
 # --- the clients: each asks once, as its users do -------------------------------------------------
