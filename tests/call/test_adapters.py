@@ -160,6 +160,7 @@ def serve():
 
 def guard(**parts):
     parts.setdefault("retry", Retry(base=0.001, cap=0.001))
+    parts.setdefault("deadline", 20)
     return Guard("stock", Policy(**parts), caller="shop")
 
 
@@ -358,7 +359,7 @@ async def test_an_open_breaker_sends_nothing(client, errors, serve):
 async def test_what_is_sent_along(client, serve):
     server = serve(answer(503, switchgear_outcome="not-executed"))
     context = Context(
-        deadline=time.monotonic() + 0.5,
+        deadline=time.monotonic() + 60,
         priority=Priority.CRITICAL,
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         tracestate="x=1",
@@ -369,7 +370,7 @@ async def test_what_is_sent_along(client, serve):
             await send("GET", server.url, headers={"traceparent": "mine"})
     first, second, third = (headers for _, headers, _ in server.requests)
     assert (first["switchgear-attempt"], second["switchgear-attempt"]) == ("1", "2")
-    assert 0 < int(second["switchgear-timeout"]) <= int(first["switchgear-timeout"]) <= 500
+    assert 0 < int(second["switchgear-timeout"]) <= int(first["switchgear-timeout"]) <= 60_000
     assert first["switchgear-priority"] == "critical"
     assert first["switchgear-caller"] == "shop"
     assert first["traceparent"] == context.traceparent

@@ -129,9 +129,11 @@ def test_what_was_opened_is_closed_when_the_process_ends(world, door):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "tea\ntea\n", "")
+    # what asyncio says where a machine is slow is no complaint
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (done.returncode, done.stdout, said) == (0, "tea\ntea\n", [])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -85,7 +85,7 @@ async def test_a_loser_that_does_not_want_to_end_keeps_its_place_and_nobody_wait
 
 
 async def test_each_attempt_has_the_deadline_of_the_policy():
-    m = machine(deadline=0.03, retry=None)
+    m = machine(deadline=0.5, retry=None)
 
     async def attempt(_):
         await asyncio.Event().wait()
