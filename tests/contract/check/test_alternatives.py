@@ -101,6 +101,13 @@ def ref(name: str) -> dict[str, str]:
         (TEXT, {**TEXT, "maxLength": 9}, [], []),  # both limits hold
         (TEXT, {**TEXT, "description": "A text."}, [], []),
         ({**TEXT, "enum": ["a"]}, TEXT, [], ["RESPONSE_ENUM_VALUE_ADDED"]),
+        # what is declared was one of the other properties, or is
+        (
+            {"type": "object", "additionalProperties": INTEGER},
+            {"type": "object", "additionalProperties": INTEGER, "properties": {"a": STRING}},
+            ["REQUEST_SAME_TYPE"],
+            ["RESPONSE_SAME_TYPE"],
+        ),
         # lists of values
         ({"enum": ["a"]}, {"enum": ["a", "b"]}, [], ["RESPONSE_ENUM_VALUE_ADDED (warning)"]),
         ({"enum": ["a", "b"]}, {"enum": ["a"]}, ["REQUEST_ENUM_VALUE_NO_DELETE"], []),

@@ -157,6 +157,7 @@ class SchemaDiff:
         yield from self._limits(pair)
         yield from self._alternatives(pair)
         yield from self._properties(pair)
+        yield from self._undeclared(pair)
         yield from self._inner(pair)
         yield from self._conditions(pair)
 
@@ -384,6 +385,20 @@ class SchemaDiff:
                 edit = f"Put {key} back into `required`."
                 shown, at = [sample(pair.new)], (pair.new, name)
                 yield self.told("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
+
+    def _undeclared(self, pair: Pair) -> Iterator[tuple[str, Found]]:
+        """Compare what one version declares with what the other says of all other properties."""
+        sides = (pair.old, pair.new)
+        declared = [one["properties"] for one in sides]
+        for key in sorted({*declared[0], *declared[1]}):
+            old, new = (
+                side[key] if key in side else of["additionalProperties"]
+                for side, of in zip(declared, sides, strict=True)
+            )
+            both = all(key in side for side in declared)
+            if not both and isinstance(old.value, dict) and isinstance(new.value, dict):
+                inner = (old, new, f".{key}", "property", key)
+                yield from self.inside(pair.under(*inner, writer=self.writer(pair)))
 
     def _inner(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Compare the schemas inside, of which one that is absent takes anything."""
