@@ -465,11 +465,16 @@ class KafkaSubscription:
                 self._asked_back |= names
             self._tell(self._ask_back, names)
             until = time.monotonic() + _HANDOVER
+            while time.monotonic() < until:
+                self._alive_at = time.monotonic()
+                # not under the lock: a commit takes a while, and the loop would wait for it
+                self._follow_wishes(consumer)
+                with self._lock:
+                    if not self._waits_for(names):
+                        break
+                    if not self._wishes:
+                        self._lock.wait(_ASK)
             with self._lock:
-                while self._waits_for(names) and time.monotonic() < until:
-                    self._alive_at = time.monotonic()
-                    self._lock.wait(_ASK)
-                    self._follow_wishes(consumer)
                 self._asked_back -= names
         self._tell(self._lose, names)
         consumer.incremental_unassign(partitions)
