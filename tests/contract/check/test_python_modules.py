@@ -354,3 +354,35 @@ def test_a_word_of_python_is_no_name_of_a_field(write, run):
     write("new", **{"contracts.py": f"{head}    grade: int = field(1)\n"})
     _, findings, _ = run("new/contracts.py", "--against", "old")
     assert any('`class_: Int32 = field(1, name="class"' in one["edit"] for one in findings)
+
+
+EXTENDED = """from __future__ import annotations
+
+from switchgear import Int32, Message, ProtoFile, field
+
+FILE = ProtoFile("acme/c.proto", "acme.c", syntax="proto2")
+
+
+class Order(Message, package=FILE, extensions=(range(100, 200),)):
+    class Inside(Message, package=FILE, extends="Order"):
+        inner: int | None = field(110, default=None)
+
+
+class More(Message, package=FILE, extends=Order):
+    seller: str | None = field(101, default=None)
+"""
+
+
+def test_extensions_are_compared_where_they_stand_in_python(write, run):
+    write("old", **{"c.py": EXTENDED})
+    write(
+        "new", **{"c.py": EXTENDED.replace("seller", "vendor").replace("inner: int", "inner: str")}
+    )
+    _, findings, _ = run("new/c.py", "--against", "old/c.py")
+    assert {(one["rule"], one["line"]) for one in findings} == {
+        ("FIELD_SAME_NAME", 14),
+        ("FIELD_WIRE_JSON_COMPATIBLE_TYPE", 10),
+    }
+    edits = {one["line"]: one["edit"] for one in findings}
+    assert "`seller: str | None = field(101, default=None)`" in edits[14]
+    assert "`inner: int | None = field(110, default=None)`" in edits[10]

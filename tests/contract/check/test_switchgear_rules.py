@@ -391,3 +391,33 @@ class TestPresence:
     def test_presence_changed(self, told, old, new):
         one = told(f"message A {{ {old}int64 a = 1; }}", f"message A {{ {new}int64 a = 1; }}")
         assert one["rule"] == "PRESENCE_CHANGED"
+
+
+class TestExtensions:
+    HEAD = (
+        'syntax = "proto2";\npackage shop.v1;\n'
+        'message A { extensions 100 to 199; }\nimport "google/protobuf/descriptor.proto";\n'
+    )
+
+    def test_a_number_that_changes_is_told(self, told):
+        one = told(
+            "extend A { optional int32 soon = 100; }",
+            "extend A {\n  optional int32 soon = 101;\n}",
+            head=self.HEAD,
+        )
+        assert (one["rule"], one["subject"]) == ("EXTENSION_RENUMBERED", "shop.v1.soon")
+        assert one["line"] == 6
+        assert "was 100 and is 101 now" in one["message"]
+        assert "number 100 again" in one["edit"]
+
+    def test_so_it_is_of_an_option_of_somebodys_own(self, says):
+        before = "extend google.protobuf.FieldOptions { optional bool secret = 50001; }"
+        after = before.replace("50001", "50002")
+        assert says(before, after, head=self.HEAD) == [("EXTENSION_RENUMBERED", "secret")]
+
+    def test_another_extension_of_another_message_is_another(self, says):
+        before = "message B { extensions 1; } extend A { optional int32 soon = 100; }"
+        after = before.replace(
+            "extend A { optional int32 soon = 100", "extend B { optional int32 soon = 1"
+        )
+        assert says(before, after, head=self.HEAD) == []

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from switchgear.contract.check.pythonmodule import FACTS, PAST, Told, unsaid
-from switchgear.contract.declaration import fields_of, full_name, reach
+from switchgear.contract.declaration import field_name, fields_of, full_name, reach
 from switchgear.contract.descriptors import sorted_roots
 from switchgear.contract.enums import Enum, labels_of
 from switchgear.contract.export import proto_files
@@ -47,9 +47,10 @@ class _Declared:
         found, written, name = dict(_lines(cls)), dict(_written(cls)), full_name(cls)
         self.places[name] = found[""]
         for one in fields_of(cls).values():
-            self._one(f"{name}.{one.wire}", one.name, found, written)
+            wire = field_name(cls, one)
+            self._one(wire, one.name, found, written)
             if not one.has_default:
-                self.required.add(f"{name}.{one.wire}")
+                self.required.add(wire)
 
     def enum(self, cls: type[Enum]) -> None:
         found, written, name = dict(_lines(cls)), dict(_assigned(cls)), full_name(cls)

@@ -98,6 +98,14 @@ class Pairs:
                 found.append((old, new))
         return found
 
+    def moved_extensions(self) -> Iterator[tuple[Field, Field]]:
+        """Yield the extensions of one message that have one name, and another number."""
+        news = {(one.extendee, one.full_name): one for one in self.new.extensions.values()}
+        for old in self.old.extensions.values():
+            new = news.get((old.extendee, old.full_name))
+            if new is not None and new.number != old.number:
+                yield old, new
+
     def enums(self) -> Iterator[tuple[Enum, Enum]]:
         """Yield the enumerations that are on both sides."""
         for name, old in self.old.enums.items():

@@ -9,7 +9,8 @@
 | neither the names nor the comments of 3 share a word | FIELD_REPURPOSED |
 | otherwise | FIELD_RENAMED |
 
-All of them are compatible on the wire: nothing fails, and values arrive under another name.
+An extension that keeps its name and changes its number is EXTENSION_RENUMBERED. All others
+are compatible on the wire: nothing fails, and values arrive under another name.
 """
 
 from __future__ import annotations
@@ -118,6 +119,19 @@ def field_repurposed(_: Pairs, old: Message, new: Message) -> Iterator[Found]:
             before,
             about=(after.full_name,),
         )
+
+
+@rule("EXTENSION_RENUMBERED", Pairs.moved_extensions, BYTES)
+def extension_renumbered(_: Pairs, old: Field, new: Field) -> Iterator[Found]:
+    """The number is the extension; its name is for those who read the file."""
+    yield Found(
+        f"The extension {new.full_name} of {new.extendee} was {old.number} and is {new.number} "
+        "now: what has one number is not found under the other.",
+        f"Give it the number {old.number} again, and what is new a name of its own.",
+        new.place((FIELD_NAME,)),
+        old.full_name,
+        old,
+    )
 
 
 @rule("FIELDS_SWAPPED", Pairs.messages, BYTES)
