@@ -195,7 +195,7 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, pytester: pytest.Pytester
         assert raised.value.where == str(path)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     result = pytester.runpytest(
-        *("-p", "switchgear.testing.plugin", "--consumer", "web==2", "--consumes", str(tmp_path))
+        *("-p", "switchgear.testing.plugin", "--consumer", "web==2", f"--consumes={tmp_path}")
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *SG220*it cannot be written*"])

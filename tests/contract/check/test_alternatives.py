@@ -140,6 +140,20 @@ def test_what_stands_beside_a_reference_is_passed_over_in_3_0() -> None:
     assert found(*told, version="3.1.0") == ["REQUEST_CONSTRAINT_CHANGED"]
 
 
+@pytest.mark.parametrize(("version", "findings"), [("3.0.3", 0), ("3.1.0", 1)])
+def test_a_file_is_read_as_the_document_that_refers_to_it(write, run, version, findings) -> None:
+    media = {"application/json": {"schema": {"$ref": "common.yaml#/It"}}}
+    paths = {"/a": {"put": {"requestBody": {"content": media}, "responses": {}}}}
+    for name, most in (("old", 5), ("new", 3)):
+        common = {"It": {"$ref": "#/Text", "maxLength": most}, "Text": STRING}
+        document = {"openapi": version, "info": {"title": "t", "version": "1"}, "paths": paths}
+        files = {"api.yaml": json.dumps(document), "common.yaml": json.dumps(common)}
+        write(name, **files)
+    _, told, _ = run("new/api.yaml", "--against", "old/api.yaml")
+    rules = [one["rule"] for one in told]
+    assert rules == ["REQUEST_CONSTRAINT_CHANGED"] * findings
+
+
 def test_schemas_that_contain_themselves_in_alternatives() -> None:
     one = {"oneOf": [STRING, {"type": "array", "items": ref("It")}]}
     two = {"oneOf": [STRING, INTEGER, {"type": "array", "items": ref("It")}]}
@@ -189,11 +203,11 @@ def test_what_many_share_is_told_once(versions, run) -> None:
 
 def test_each_place_that_shares_has_consumers_and_waivers_of_its_own(versions, run, write) -> None:
     versions(properties={"amount": STRING})
+    text = '[[consumer]]\nname = "web"\nversion = "2"\nconsumes = ["GET /b response 200"]\n'
     write(
         "docs",
         **{
-            "consumers.toml": '[[consumer]]\nname = "web"\nversion = "2"\n'
-            'consumes = ["GET /b response 200"]\n',
+            "consumers.toml": text,
             "waivers.toml": '[[waiver]]\nrule = "RESPONSE_SAME_TYPE"\n'
             'subject = "GET /a response 200.price.amount"\nreason = "x"\nexpires = 2999-01-01\n',
             "all.toml": '[[waiver]]\nrule = "RESPONSE_SAME_TYPE"\n'
@@ -204,6 +218,9 @@ def test_each_place_that_shares_has_consumers_and_waivers_of_its_own(versions, r
     _, (one,), _ = run(*asked, "--consumers", "docs/consumers.toml")
     assert (one["severity"], len(one["reaches"])) == ("error", 3)
     assert one["breaks"] == "web 2 reads GET /b response 200"
+    write("docs", **{"shared.toml": text.replace("GET /b response 200", "Money")})
+    _, (one,), _ = run(*asked, "--consumers", "docs/shared.toml")
+    assert (one["severity"], one["breaks"]) == ("error", "web 2 reads Money")
     _, (one,), _ = run(*asked, "--waivers", "docs/waivers.toml")
     assert one["reaches"] == [f"GET /{one} response 200.price" for one in "bc"]
     assert run(*asked, "--waivers", "docs/all.toml")[:2] == (0, [])

@@ -6,7 +6,8 @@
     consumes = ["shop.inventory.v1.Stock.available"]
 
 A name stands for all that is inside it: `shop.inventory.v1.Stock` is every field of it. In OpenAPI
-and AsyncAPI it is the subject of a finding, or how it begins: `GET /v1/stock/{sku} response 200`.
+and AsyncAPI it is the subject of a finding, or how it begins: `GET /v1/stock/{sku} response 200`,
+or `Stock.available` of `components`, wherever that is met.
 `switchgear.testing.consuming` records the file while tests run.
 """
 
@@ -44,6 +45,8 @@ class Consumer:
 
     def reads(self, subject: str) -> str | None:
         """Return what of this consumer a change of `subject` hits; None if nothing."""
+        if not subject:
+            return None
         hit = (one for one in self.consumes if _inside(subject, one) or _inside(one, subject))
         return next(hit, None)
 
@@ -139,7 +142,7 @@ def _concerning(finding: Finding, consumers: Sequence[Consumer]) -> Finding:
     subject = finding.subject
     if finding.rule in _OF_SENDERS:
         subject = subject.rpartition(".")[0]
-    hit = [(one, one.reads(subject)) for one in consumers]
+    hit = [(one, one.reads(subject) or one.reads(finding.shared)) for one in consumers]
     told = [f"{one.name} {one.version}".strip() + f" reads {what}" for one, what in hit if what]
     if told:
         return replace(finding, breaks="; ".join(told))
