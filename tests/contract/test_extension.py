@@ -166,8 +166,21 @@ def test_visibility_is_for_those_editions_that_have_it() -> None:
     class Early(Message, package=FILE, visibility="local"):
         pass
 
-    with pytest.raises(ContractError, match="does not say who may see it"):
+    with pytest.raises(ContractError, match="A proto2 file does not say who may see it"):
         proto_files(Early)
+
+    class Wrong(Message, package=edition, visibility="everybody"):
+        pass
+
+    with pytest.raises(ContractError, match="'everybody' does not say who may see it"):
+        proto_files(Wrong)
+
+
+def test_options_of_a_oneof_that_is_not_there_are_refused() -> None:
+    with pytest.raises(ContractError, match="no oneof way"):
+
+        class Made(Message, package=FILE, oneof_options={"way": "[acme.marks.needed]: true"}):
+            a: int | None = field(1, oneof="other")
 
 
 def test_a_number_that_two_extensions_have_is_refused() -> None:

@@ -86,6 +86,10 @@ def fill_field(
 def _visibility(stated: str, file: ProtoFile, where: str) -> Any:
     from google.protobuf.descriptor_pb2 import SymbolVisibility  # noqa: PLC0415 - an extra
 
+    if stated not in {"export", "local"}:
+        raise ContractError(
+            f"{stated!r} does not say who may see it.", where=where, fix='Say "export" or "local".'
+        )
     if file.syntax in _WITHOUT_VISIBILITY:
         raise ContractError(
             f"A {file.syntax} file does not say who may see it.",

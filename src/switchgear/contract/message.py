@@ -158,6 +158,12 @@ class MessageMeta(type):
         check_numbers(specs, where, foreign=isinstance(package, ProtoFile))
         check_reserved(specs, (*gone, *offered), where)
         check_oneofs(specs, where)
+        for oneof in oneof_options.keys() - oneofs_of(specs):
+            raise ContractError(
+                f"There is no oneof {oneof} that oneof_options= could be of.",
+                where=where,
+                fix="Name one that its fields are members of.",
+            )
 
         nested = [value for value in namespace.values() if isinstance(value, type)]
         if extends is not None and (nested or gone or offered or options or visibility):
