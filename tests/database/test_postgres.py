@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -11,6 +12,7 @@ from switchgear.database import postgres
 from switchgear.database.joined import database_of, joined
 from switchgear.database.port import DatabaseUnavailable, TransactionAborted, commits
 from switchgear.model.outcome import Unknown
+from tests.line import Line
 
 TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -321,6 +323,34 @@ async def test_who_was_cancelled_does_not_wait_for_an_answer_without_end(pool, m
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert await database.alone("SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("statements", [0, 1])
+async def test_a_silent_server_holds_up_nobody_whose_time_is_over(
+    postgres_server, monkeypatch, statements
+):
+    monkeypatch.setattr(postgres, "_ANSWER", 0.1)
+    port = urlsplit(postgres_server.url).port
+    async with Line(port) as line:
+        url = postgres_server.url.replace(f":{port}", f":{line.port}")
+        pool = await asyncpg.create_pool(url, min_size=1, max_size=2)
+        database = database_of(pool)
+
+        async def work():
+            async with asyncio.timeout(0.1), database.transaction() as tx:
+                for _ in range(statements):
+                    line.silence()
+                    await tx.run("SELECT 1")
+
+        if not statements:
+            line.silence()
+        working = asyncio.create_task(work())
+        done, _ = await asyncio.wait([working], timeout=30)
+        assert done
+        assert isinstance(working.exception(), TimeoutError)
+        async with asyncio.timeout(30):
+            await asyncio.gather(*database._returning)
+        pool.terminate()
 
 
 async def test_what_is_read_is_committed(pool):

@@ -116,6 +116,8 @@ class Postgres:
         """Open a transaction on a connection of the pool."""
         self._let_go()
         connection = await self._acquired()
+        begun: asyncpg.transaction.Transaction | None = None
+        """What the connection has to be rid of before the pool gets it back."""
         try:
             outer = connection.transaction()
             try:
@@ -125,7 +127,7 @@ class Postgres:
                     f"no transaction could begin: {error}", cause=error
                 ) from error
             except BaseException:
-                await self._call_off(connection, outer)
+                begun = outer
                 raise
             transaction = PostgresTransaction(connection)
             try:
@@ -142,7 +144,7 @@ class Postgres:
             committed()
             transaction.committed()
         finally:
-            self._return(connection)
+            self._return(connection, begun)
 
     async def alone(self, sql: str, *args: Value) -> list[Row]:
         """Run one portable statement as a transaction of its own; see `Database.alone`."""
@@ -215,15 +217,29 @@ class Postgres:
                 self._timer.cancel()
             self._return(kept[0])
 
-    def _return(self, connection: PoolConnectionProxy) -> None:
-        """Give a connection back to the pool, which resets it; nobody waits for that."""
-        task = asyncio.get_running_loop().create_task(self._release(connection))
+    def _return(
+        self,
+        connection: PoolConnectionProxy,
+        begun: asyncpg.transaction.Transaction | None = None,
+    ) -> None:
+        """Give a connection back to the pool, which resets it; nobody waits for that.
+
+        Of `begun` nobody knows whether its BEGIN was called off in time: it is rolled back before.
+        """
+        task = asyncio.get_running_loop().create_task(self._release(connection, begun))
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
 
-    async def _release(self, connection: PoolConnectionProxy) -> None:
+    async def _release(
+        self,
+        connection: PoolConnectionProxy,
+        begun: asyncpg.transaction.Transaction | None,
+    ) -> None:
         # of a lost connection the pool may know already, and then takes it for an error
         with contextlib.suppress(*self.errors):
+            if begun is not None:
+                _forget(begun)
+                await self._roll_back(connection, connection.execute("ROLLBACK"))
             await self.pool.release(connection)
 
     async def _abandon(
@@ -231,22 +247,31 @@ class Postgres:
     ) -> None:
         """Roll back; where that cannot be said any more, the lost connection does it."""
         try:
-            await outer.rollback()
+            await self._roll_back(connection, outer.rollback())
         except self.errors:
             # the pool may have taken a lost connection back already
             with contextlib.suppress(*self.errors):
                 connection.terminate()
 
-    async def _call_off(
-        self, connection: PoolConnectionProxy, outer: asyncpg.transaction.Transaction
+    async def _roll_back(
+        self, connection: PoolConnectionProxy, rolling: Coroutine[Any, Any, object]
     ) -> None:
-        """Roll back what may have begun: asyncpg does not know whether its BEGIN was too late."""
-        outer._connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001  as below
+        """Wait for a rollback, but not for a server that says nothing any more."""
+        ending = asyncio.ensure_future(rolling)
         try:
-            await connection.execute("ROLLBACK")
-        except self.errors:
+            await self._answered(connection, ending)
+        finally:
+            if not ending.done():  # cancelled once more
+                ending.cancel()
+        ending.result()
+
+    async def _answered(self, connection: PoolConnectionProxy, ending: asyncio.Future[Any]) -> None:
+        """Wait for an answer, and end the connection if there is none."""
+        await asyncio.wait([ending], timeout=_ANSWER)
+        if not ending.done():
             with contextlib.suppress(*self.errors):
                 connection.terminate()
+            await asyncio.wait([ending], timeout=_ANSWER)
 
     async def _end(
         self, connection: PoolConnectionProxy, outer: asyncpg.transaction.Transaction
@@ -255,8 +280,7 @@ class Postgres:
         try:
             answer = await connection.execute("COMMIT")
         finally:
-            # the rest of what its `commit` does; the stubs know nothing of it
-            outer._connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
+            _forget(outer)
         if answer != "COMMIT":
             raise TransactionAborted
 
@@ -270,11 +294,7 @@ class Postgres:
         try:
             return await asyncio.shield(ending)
         except asyncio.CancelledError:
-            await asyncio.wait([ending], timeout=_ANSWER)
-            if not ending.done():
-                with contextlib.suppress(*self.errors):
-                    connection.terminate()
-                await asyncio.wait([ending], timeout=_ANSWER)
+            await self._answered(connection, ending)
             if ending.done() and not ending.cancelled():
                 ending.exception()
             raise
@@ -298,3 +318,8 @@ class Postgres:
 
     async def close(self) -> None:
         """Do nothing: the pool is the team's, who opened it."""
+
+
+def _forget(transaction: asyncpg.transaction.Transaction) -> None:
+    """Do the rest of what asyncpg's `commit` and `rollback` do; its stubs know nothing of it."""
+    transaction._connection._top_xact = None  # type: ignore[attr-defined]  # noqa: SLF001
