@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import types
@@ -180,6 +181,52 @@ def test_what_is_not_unicode_is_read_in_comments_and_refused_elsewhere(tmp_path:
     file.write_text(text % "\\xe9")
     with pytest.raises(UnreadableContract, match="default_value is not UTF-8"):
         import_proto(file)
+
+
+STRANGE = """p\"\"\" ; raise SystemExit("run") ; ''' \\N.proto"""
+
+
+def test_what_files_are_called_is_text_and_never_code(tmp_path: Path) -> None:
+    named = STRANGE.replace("'", "\\'").replace("\\N", "\\\\N")
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    (before / STRANGE).write_text('syntax = "proto3"; package p; message P { string a = 1; }')
+    (before / "g.proto").write_text(
+        f"syntax = 'proto3'; package g; import '{named}';\n"
+        "message G {\n"
+        '  reserved "a\\"b";\n'
+        "  p.P a = 1; // ''' #\n"
+        "}\n"
+    )
+    for file in (STRANGE, "g.proto"):
+        source = import_proto(before / file)
+        made = loaded(source, "strange")
+        assert STRANGE in (ast.get_docstring(ast.parse(source)) or "")
+    after.mkdir()
+    for name, text in proto_files(*made.roots).items():
+        (after / name).write_text(text)
+    agree(compiled(Tree.of(after)).file, compiled(Tree.of(before)).file)
+
+
+def test_the_imports_are_of_what_the_module_reads(tmp_path: Path) -> None:
+    (tmp_path / "a.proto").write_text(
+        'syntax = "proto2"; message A {\n'
+        '  optional string text = 1 [default = "\\"\\"\\""];\n'
+        "  optional uint32 number = 2; // A note of UInt64.\n"
+        "}"
+    )
+    source = import_proto(tmp_path / "a.proto")
+    assert "import Message, ProtoFile, UInt32, field" in source
+    made = vars(loaded(source, "quotes").module)
+    assert made["A"]().text == '"""'
+
+
+def test_a_name_in_json_that_no_message_can_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.proto").write_text(
+        'syntax = "proto2"; message A { optional string a = 1 [json_name = "fi\\"eld\\\\"]; }'
+    )
+    with pytest.raises(UnreadableContract, match="is called .* in JSON"):
+        import_proto(tmp_path / "a.proto")
 
 
 def test_a_file_outside_of_the_search_path(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ __all__ = [
     "fields_of",
     "file_of_type",
     "full_name",
+    "is_unwritable",
     "json_name",
     "oneofs_of",
     "own_specs",
@@ -60,6 +61,8 @@ MAX_NUMBER: Final = 536_870_911
 IMPLEMENTATION: Final = range(19_000, 20_000)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNWRITABLE: Final = re.compile(r'["\\\x00-\x1f]')
+"""What msgspec does not take in a name of a field in JSON."""
 _PROTOBUF: Final = "google.protobuf."
 _CLASSVAR: Final = re.compile(r"(\w+\.)*ClassVar\b")
 _OPTIONAL: Final = re.compile(r"\|\s*None\s*$|^\s*None\s*\||^(typing\.)?Optional\[")
@@ -365,6 +368,11 @@ def _claim_values(cls: type[Enum], name: str, values: dict[str, str]) -> None:
             )
 
 
+def is_unwritable(json: str) -> bool:
+    """Whether a field cannot have a name in JSON, because that would have to be escaped."""
+    return _UNWRITABLE.search(json) is not None
+
+
 def check_numbers(specs: Mapping[str, Spec], where: str, *, foreign: bool = False) -> None:
     """Refuse field numbers and names that cannot be on the wire, naming every field concerned.
 
@@ -378,6 +386,12 @@ def check_numbers(specs: Mapping[str, Spec], where: str, *, foreign: bool = Fals
         if not (_IDENTIFIER if foreign else _NAME).fullmatch(name):
             raise ContractError(
                 f"The field name {name} is not lower_snake_case.", where=where, fix="Rename it."
+            )
+        if spec.json is not None and is_unwritable(spec.json):
+            raise ContractError(
+                f"The field {name} cannot be called {spec.json!r} in JSON.",
+                where=where,
+                fix='Use a name without ", \\ and control characters.',
             )
         if type(number) is not int or not 1 <= number <= MAX_NUMBER:
             raise ContractError(

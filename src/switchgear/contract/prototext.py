@@ -113,7 +113,7 @@ class _Writer:
             yield from ("", f"package {file.package};")
         if file.dependency:
             yield ""
-            yield from (f'import "{name}";' for name in file.dependency)
+            yield from (f"import {_quoted(name)};" for name in file.dependency)
         options = list(self.options(file))
         if options:
             yield ""
@@ -236,7 +236,7 @@ class _Writer:
         if ranges:
             yield f"reserved {', '.join(_range(start, stop, end) for start, stop in ranges)};"
         if names:
-            quoted = names if self._file.edition else [f'"{one}"' for one in names]
+            quoted = names if self._file.edition else [_quoted(one) for one in names]
             yield f"reserved {', '.join(quoted)};"
 
     def field_lines(
@@ -287,7 +287,7 @@ class _Writer:
                 written = f'"{written}"'  # the descriptor holds it escaped
             options.append(f"default = {written}")
         if field.json_name != json_name(field.name):
-            options.append(f'json_name = "{field.json_name}"')
+            options.append(f"json_name = {_quoted(field.json_name)}")
         return [*options, *self.options(field)]
 
     def type(self, field: FieldDescriptorProto, message: str) -> str:

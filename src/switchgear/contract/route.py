@@ -65,16 +65,6 @@ class Binding:
             path = self.path
         return self.method, path, self.given_body, self.response_body
 
-    @property
-    def source(self) -> str:
-        """Python that says the same, in the argument of `query` or `command`."""
-        said = [f'"{self.text}"']
-        if self.given_body != Binding(self.text).given_body:
-            said.append(f'body="{self.given_body}"')
-        if self.response_body:
-            said.append(f'response_body="{self.response_body}"')
-        return said[0] if len(said) == 1 else f"route({', '.join(said)})"
-
 
 def route(text: str, *, body: str | None = None, response_body: str = "") -> Binding:
     """Say more of a route than its method and path: `route("PATCH /v1/{book.name}", body="book")`.

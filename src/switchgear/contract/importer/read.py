@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from switchgear.contract.declaration import is_unwritable
 from switchgear.contract.file import is_shared
 from switchgear.contract.importer.names import Names, extended, mentioned, referenced
 from switchgear.contract.importer.types import WELL_KNOWN
@@ -71,11 +72,21 @@ def module_of(compiled: FileDescriptorSet) -> str:
 
 
 def _check_text(file: FileDescriptorProto) -> None:
-    """Refuse a string that is not UTF-8, of which protobuf gives the bytes; not in comments."""
+    """Refuse what no module can say, before it is written.
+
+    That is a string that is not UTF-8, of which protobuf gives the bytes (not in comments), and a
+    name in JSON that is escaped there.
+    """
     waiting: list[Any] = [file]
     while waiting:
         for field, value in waiting.pop().ListFields():
             values = value if field.is_repeated else [value]
+            if field.name == "json_name" and isinstance(value, str) and is_unwritable(value):
+                raise UnreadableContract(
+                    f"A field is called {value!r} in JSON.",
+                    where=file.name,
+                    fix='Give it a json_name without ", \\ and control characters.',
+                )
             if field.message_type is not None and field.name != "source_code_info":
                 waiting.extend(values)
             elif field.type == field.TYPE_STRING and any(isinstance(one, bytes) for one in values):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from switchgear.contract.bindings import bindings_of, fill_rule
 from switchgear.contract.fitting import Asked, Part, View, fault
 from switchgear.contract.importer.options import Left
-from switchgear.contract.importer.types import is_map, is_plain
+from switchgear.contract.importer.types import is_map, is_plain, text
 from switchgear.contract.kinds import Shape
 from switchgear.contract.route import Binding
 from switchgear.contract.template import template_of
@@ -62,7 +62,7 @@ class Declared:
                     self._unserved.add(f"{one.text} of {method.full_name}: {reason}")
                 else:
                     routes.append(one)
-            arguments += [one.source for one in routes]
+            arguments += [_source(one) for one in routes]
             said = type(rule)()
             fill_rule(said, routes)
             if said != rule:
@@ -80,6 +80,16 @@ class Declared:
             return f"{self._taken[shape]} has the same addresses."
         self._taken[shape] = method.name
         return ""
+
+
+def _source(one: Binding) -> str:
+    """Return Python that says a binding, as an argument of `query` or `command`."""
+    said = [text(one.text)]
+    if one.given_body != Binding(one.text).given_body:
+        said.append(f"body={text(one.given_body)}")
+    if one.response_body:
+        said.append(f"response_body={text(one.response_body)}")
+    return said[0] if len(said) == 1 else f"route({', '.join(said)})"
 
 
 def _rule(method: MethodDescriptor) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
@@ -78,26 +78,23 @@ class Writer:
         return "\n".join([*head, *_imports(text), "", text.lstrip("\n")]).rstrip() + "\n"
 
     def _head(self) -> Iterator[str]:
-        paths = [one.name for one in self._own]
+        """Yield the docstring of the module; what the files are called is somebody else's text."""
+        paths = [_printable(one.name) for one in self._own]
         if len(paths) == 1:
-            yield f'"""The contracts of {paths[0]}.'
+            told = [f"The contracts of {paths[0]}."]
         else:
-            yield '"""The contracts of several files:'
-            yield ""
-            yield from (f"- {path}" for path in paths)
-        yield ""
-        yield "Written by `switchgear contract import`; the owners of the files change them."
-        left = list(self._left)
+            told = ["The contracts of several files:", "", *(f"- {path}" for path in paths)]
+        told += [
+            "",
+            "Written by `switchgear contract import`; the owners of the files change them.",
+        ]
+        left = [f"- {_printable(one)}" for one in self._left]
         if left:
-            yield ""
-            yield "Left out, because no contract has it:"
-            yield from (f"- {one}" for one in left)
+            told += ["", "Left out, because no contract has it:", *left]
         unserved = [line for one in self._unserved for line in _listed(one)]
         if unserved:
-            yield ""
-            yield "Reached over gRPC, but not by these routes:"
-            yield from unserved
-        yield '"""'
+            told += ["", "Reached over gRPC, but not by these routes:", *unserved]
+        yield from _docstring("\n".join(told))
 
     def _declared_files(self) -> Iterator[str]:
         for file in self._files:
@@ -150,7 +147,7 @@ class Writer:
         if file is not None:
             arguments.append(f"package={file}")
         if prefix:
-            arguments.append(f'prefix="{prefix}"')
+            arguments.append(f"prefix={text(prefix)}")
         if self._pool.FindEnumTypeByName(full_name).is_closed:
             arguments.append("closed=True")
         if enum.options.allow_alias:
@@ -164,7 +161,7 @@ class Writer:
             lines.append("")
         named = members_of([one.name for one in enum.value], prefix)
         for index, (one, (python, wire)) in enumerate(zip(enum.value, named, strict=True)):
-            said = [f'name="{wire}"'] if wire else []
+            said = [f"name={text(wire)}"] if wire else []
             if one.options.deprecated:
                 said.append("deprecated=True")
             rest = self._options.text(one, ("deprecated",), f"{full_name}.{one.name}")
@@ -206,7 +203,7 @@ class Writer:
             one.name: self._options.text(one, (), f"{full_name}.{one.name}")
             for one in message.oneof_decl
         }
-        said = [f'"{name}": {text(about)}' for name, about in found.items() if about]
+        said = [f"{text(name)}: {text(about)}" for name, about in found.items() if about]
         return [f"oneof_options={{{', '.join(said)}}}"] if said else []
 
     def _extensions(
@@ -275,7 +272,7 @@ class Writer:
         if "default=None" in said:
             kind += " | None"
         if name != proto.name:
-            said.append(f'name="{proto.name}"')
+            said.append(f"name={text(proto.name)}")
         if proto.json_name and proto.json_name != json_name(proto.name):
             said.append(f"json={text(proto.json_name)}")
         if proto.type == proto.TYPE_GROUP:  # an edition says it in a feature instead
@@ -292,7 +289,7 @@ class Writer:
         said: list[str] = []
         oneof = field.containing_oneof
         if oneof is not None and not proto.proto3_optional:
-            said += ["default=None", f'oneof="{oneof.name}"']
+            said += ["default=None", f"oneof={text(oneof.name)}"]
             if proto.HasField("default_value"):
                 said.append(f"wire_default={text(proto.default_value)}")
         elif field.is_required:
@@ -319,7 +316,7 @@ class Writer:
         own = self._names[full_name]
         said = [file]
         if own != service.name:
-            said.append(f'name="{service.name}"')
+            said.append(f"name={text(service.name)}")
         rest = self._options.text(service, (), full_name)
         if rest:
             said.append(f"options={text(rest)}")
@@ -336,7 +333,7 @@ class Writer:
             taken.add(python)
             pattern, arguments = declared.pattern(descriptor.methods_by_name[method.name], method)
             if camel(python) != method.name:
-                arguments.append(f'name="{method.name}"')
+                arguments.append(f"name={text(method.name)}")
             handled = ("idempotency_level",)
             rest = self._options.text(method, handled, f"{full_name}.{method.name}")
             if rest:
@@ -370,7 +367,7 @@ class Writer:
     def _rest(self, holder: Any, handled: tuple[str, ...], full_name: str, own: str) -> list[str]:
         """Return the arguments that say the name, where it is another, and further options."""
         name = full_name.rpartition(".")[2]
-        said = [] if own == name else [f'wire_name="{name}"']
+        said = [] if own == name else [f"wire_name={text(name)}"]
         if holder.visibility:
             said.append(f'visibility="{_VISIBILITY[holder.visibility]}"')
         rest = self._options.text(holder, handled, full_name)
@@ -396,10 +393,10 @@ class _Comments:
         return "\n".join(lines).strip("\n")
 
 
-def _imports(text: str) -> Iterator[str]:
-    """Yield the imports that the source needs."""
-    used = set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", re.sub(r'"""(.|\n)*?"""', "", text)))
-    used = (used & IMPORTED) - {"annotations"}
+def _imports(source: str) -> Iterator[str]:
+    """Yield the imports that the source needs: of the names that it reads, not of its texts."""
+    read = {one.id for one in ast.walk(ast.parse(source)) if isinstance(one, ast.Name)}
+    used = read & IMPORTED
     by_module: dict[str, list[str]] = {}
     for name in sorted(used):
         by_module.setdefault(_STDLIB.get(name, "switchgear"), []).append(name)
@@ -440,6 +437,7 @@ def _signature(head: str, argument: str, taken: str, given: str) -> Iterator[str
 
 
 def _docstring(text: str) -> Iterator[str]:
+    """Yield a docstring that says `text`, whatever stands in it; nothing where that is blank."""
     if not text.strip():
         return
     safe = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
@@ -455,9 +453,14 @@ def _docstring(text: str) -> Iterator[str]:
 
 
 def _listed(text: str) -> list[str]:
-    """Return one point of a list in a docstring."""
-    safe = _printable(text.replace("\\", "\\\\").replace('"', "'"))
-    return wrap(safe, _WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+    """Return one point of a list, as lines of text."""
+    return wrap(
+        _printable(text),
+        _WIDTH,
+        initial_indent="- ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )
 
 
 def _printable(line: str) -> str:
