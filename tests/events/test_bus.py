@@ -399,6 +399,25 @@ async def test_a_database_that_is_away_is_not_the_events_failure(bus):
     assert await bus.parked.count() == (0, 0)
 
 
+async def test_a_database_of_the_handlers_own_costs_other_keys_no_second_run(bus):
+    called = Counter()
+
+    @bus.on(OrderPlaced, name="x", on_failure="block_key")
+    async def handler(event):
+        called[event.order_id] += 1
+        if event.order_id == "b" and called["b"] < 4:
+            raise DatabaseUnavailable("away")
+
+    await bus.start()
+    quick = [f"q{number}" for number in range(200)]  # from here on they share a batch
+    await publish(bus, *(placed(key=key) for key in quick))
+    await until(lambda: _settled(bus))
+    await publish(bus, *(placed(key=key) for key in "abc"))
+    await until(lambda: called["b"] == 4)
+    await until(lambda: _settled(bus))
+    assert called == Counter(quick) + Counter(a=1, b=4, c=1)
+
+
 async def test_large_events_are_held_a_few_at_a_time(bus):
     most = 0
 

@@ -356,6 +356,9 @@ class Runtime:
             health.parts["database"] = masked(f"{type(error).__name__}: {error}")
             return
         health.parts["database"] = "ok"
+        health.parts.pop("events", None)
+        if self.bus.broken:
+            health.parts["events"] = masked(self.bus.broken)
         try:
             async with asyncio.timeout(_PROBE):
                 await self._look_at_events()
@@ -373,9 +376,6 @@ class Runtime:
     async def _look_at_events(self) -> None:
         health = self.health
         bus = await self.bus.health()
-        health.parts.pop("events", None)
-        if bus.broken:
-            health.parts["events"] = masked(bus.broken)
         health.details = {
             "unpublished": bus.unpublished,
             "unpublished_age": bus.unpublished_age,

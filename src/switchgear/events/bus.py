@@ -297,6 +297,11 @@ class Bus:
         self._consumers.clear()
         await self.relay.stop(max(0.0, until - loop.time()))
 
+    @property
+    def broken(self) -> str | None:
+        """What fails in a way that nobody expected, in any part; None if nothing does."""
+        return self._health.broken()
+
     async def health(self) -> Health:
         """Report lag, parked events and the outbox.
 

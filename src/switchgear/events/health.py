@@ -69,14 +69,8 @@ class Health:
     """Age in seconds of the oldest of them."""
     error: str | None = None
     """Why the relay cannot publish, while it cannot."""
-    relay_broken: bool = False
-    """Whether that is an error that nobody expected."""
-
-    @property
-    def broken(self) -> str | None:
-        """What fails in a way that nobody expected, in any part; None if nothing does."""
-        found = [f"{name}: {one.broken}" for name, one in self.subscriptions.items() if one.broken]
-        return "; ".join(found + ([f"relay: {self.error}"] if self.relay_broken else [])) or None
+    broken: str | None = None
+    """What fails in a way that nobody expected, in any part; None if nothing does."""
 
 
 class HealthCheck:
@@ -109,8 +103,14 @@ class HealthCheck:
             backlog.events,
             backlog.oldest,
             self._relay.error,
-            relay_broken=self._relay.broken,
+            self.broken(),
         )
+
+    def broken(self) -> str | None:
+        """Return what fails in a way that nobody expected; None if nothing does. Asks nobody."""
+        found = [f"{name}: {one.broken}" for name, one in self._consumers.items() if one.broken]
+        relay = [f"relay: {self._relay.error}"] if self._relay.broken else []
+        return "; ".join(found + relay) or None
 
     async def run(self) -> None:
         """Look and tell the numbers, for ever. What is away is looked for again."""

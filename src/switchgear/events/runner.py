@@ -278,7 +278,7 @@ class Runner:
                 elif job.revoked or not self._fence(job):
                     results.append(Postponed(job))
                 else:
-                    results.append(await self._entries_plain(job, seen, done, notes))
+                    results.append(await self._attempt_plain(job, seen, done, notes))
             if self._once and done:
                 async with self._database.transaction() as tx:
                     await self._inbox.claim(tx, done)
@@ -345,6 +345,15 @@ class Runner:
                 await unit.undo()
                 return Failed(job, index, *failure)
         return Handled(job, len(job.entries))
+
+    async def _attempt_plain(
+        self, job: Job, seen: set[str], done: list[str], notes: list[Note]
+    ) -> Result:
+        try:
+            return await self._entries_plain(job, seen, done, notes)
+        except (DatabaseUnavailable, Unknown) as error:
+            # its handler's own: what others have done is written down, and not done again
+            return _postponed([job], error)[0]
 
     async def _entries_plain(
         self, job: Job, seen: set[str], done: list[str], notes: list[Note]
