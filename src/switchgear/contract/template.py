@@ -186,6 +186,11 @@ class Template:
         made += self.segments[at:]
         return f"/{'/'.join(made)}{f':{self.verb}' if self.verb else ''}"
 
+    def span(self, variable: Variable) -> tuple[int, int | None]:
+        """Return where the segments of a variable begin and end; None: where the path does."""
+        end = variable.start + len(variable.inner)
+        return variable.start, None if end == len(self.segments) else end
+
     def covers(self, other: Template) -> bool:
         """Whether each address of `other` is one of this template too."""
         if self.verb != other.verb:

@@ -269,13 +269,16 @@ class TestMeaning:
 
 
 HTTP = (
-    'syntax = "proto3";\npackage shop.v1;\nimport "google/api/annotations.proto";\nmessage R {}\n'
+    'syntax = "proto3";\npackage shop.v1;\nimport "google/api/annotations.proto";\n'
+    "message R { string id = 1; string from = 2; string to = 3; R book = 4; R tome = 5; }\n"
 )
 
 
 class TestOperations:
     def rpc(self, options, comment="Do it.", name="R"):
-        return f"service S {{\n  // {comment}\n  rpc Do(R) returns (R) {{ {options} }}\n}}"
+        return (
+            f"service S {{\n  // {comment}\n  rpc Do({name}) returns ({name}) {{ {options} }}\n}}"
+        )
 
     def route(self, *rules):
         first, *more = rules
@@ -289,16 +292,49 @@ class TestOperations:
         assert (one["rule"], one["subject"]) == ("ROUTE_CHANGED", "shop.v1.S.Do")
         assert "Serve GET /v1/a/{id} again" in one["edit"]
 
-    def test_a_route_beside_the_old_one_or_a_parameter_renamed(self, says):
+    def test_a_route_beside_the_old_one(self, says):
         assert says(self.route("/a/{id}"), self.route("/b/{id}", "/a/{id}"), head=HTTP) == []
-        assert says(self.route("/a/{id}"), self.route("/a/{key}"), head=HTTP) == []
+
+    @pytest.mark.parametrize(
+        ("old", "new", "safe"),
+        [
+            ("get: '/a/{q.a}/{b}'", "get: '/a/{q.x}/{y}'", True),
+            ("get: '/a/{b=c/*}'", "get: '/a/{y=c/**}'", True),
+            ("get: '/a/{b}'", "get: '/a/{x}'", False),
+            ("get: '/a/{q.a}/{b}'", "get: '/a/{q.y}/{y}'", False),
+            ("put: '/a/{b}' body: 'q'", "put: '/a/{y}' body: 'q'", True),
+            ("put: '/a/{a}' body: 'b'", "put: '/a/{x}' body: 'y'", True),
+            ("put: '/a/{a}' body: 'b'", "put: '/a/{x}' body: 'q'", False),
+            ("get: '/a' response_body: 'b'", "get: '/a' response_body: 'y'", True),
+            ("get: '/a/*/{a}'", "get: '/a/*/{x}'", True),
+            ("get: '/a/*/{a}/{b}'", "get: '/a/*/{y}/{x}'", False),
+        ],
+    )
+    def test_a_field_in_a_route_may_be_renamed_and_not_be_another(self, says, old, new, safe):
+        before, after = (
+            f"message Q {{ string {a} = 1; string {b} = 2; Q q = 3; }}"
+            + self.rpc(f"option (google.api.http) = {{ {route} }};", name="Q")
+            for route, a, b in ((old, "a", "b"), (new, "x", "y"))
+        )
+        found = [one for one in says(before, after, head=HTTP) if one[0] == "ROUTE_CHANGED"]
+        assert found == ([] if safe else [("ROUTE_CHANGED", "S.Do")])
 
     @pytest.mark.parametrize(
         ("old", "new", "safe"),
         [
             ("get: '/v1/{id=a/*}'", "get: '/v1/{id=a/**}'", True),
             ("get: '/v1/{id=a/**}'", "get: '/v1/{id=a/*}'", False),
-            ("get: '/v1/{id=a/*}'", "get: '/v1/a/{key}'", True),
+            ("get: '/v1/{id=a/*}'", "get: '/v1/{id=*/*}'", True),
+            ("get: '/v1/{id=a/*}'", "get: '/v1/a/{id}'", False),
+            ("get: '/v1/a/{id}'", "get: '/v1/{id=a/*}'", False),
+            ("get: '/v1/{id=a/*}/b'", "get: '/v1/{id=a/**}'", False),
+            ("get: '/v1/{id}'", "get: '/v1/{id=**}'", False),
+            ("get: '/v1/{id}/{to}'", "get: '/v1/{id=**}'", False),
+            ("get: '/v1/{from}/{to}'", "get: '/v1/{to}/{from}'", False),
+            ("get: '/v1/{id}'", "get: '/v1/{from}'", False),
+            ("get: '/v1/{book.id}'", "get: '/v1/{book.from}'", False),
+            ("get: '/v1/{book.id}'", "get: '/v1/{tome.id}'", False),
+            ("get: '/v1/a/{id}'", "get: '/v1/{to}/{id}'", False),
             ("get: '/v1/{id=a/*}'", "get: '/v1/{id=b/*}'", False),
             ("post: '/v1/{id}:go'", "post: '/v1/{id}:run'", False),
             ("post: '/v1/a' body: '*'", "post: '/v1/a' body: 'book'", False),

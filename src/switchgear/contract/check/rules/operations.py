@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from switchgear.contract.check.annotations import routes
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.pairs import Pairs
 from switchgear.contract.check.rules.python import operation_in_python
 from switchgear.contract.check.rules.registry import rule
-from switchgear.contract.check.schema import METHOD_OPTIONS, Message, Method
+from switchgear.contract.check.schema import METHOD_OPTIONS, Message, Method, Schema
 from switchgear.contract.check.words import declarations
 from switchgear.contract.template import template_of
 
@@ -30,30 +30,87 @@ def told_of(one: Binding) -> str:
     return f"{one.text}{body}{answer}"
 
 
-def _serves(new: Binding, old: Binding) -> bool:
-    """Whether all that reached a method by the old route does by the new one, and is answered so.
+class _Side(NamedTuple):
+    """A binding, and the messages of its method in one version."""
 
-    The parameters may have other names, and take more.
+    binding: Binding
+    method: Method
+    schema: Schema
+
+    @property
+    def body(self) -> str:
+        return self.binding.given_body
+
+    def numbers(self, message: str, name: str) -> tuple[int, ...]:
+        """Return the numbers of the fields that a name leads through; none if it leads nowhere."""
+        found: list[int] = []
+        for step in name.split("."):
+            owner = self.schema.messages_everywhere.get(message)
+            fields = owner.fields.values() if owner is not None else ()
+            field = next((one for one in fields if one.name == step), None)
+            if field is None:
+                return ()
+            found.append(field.number)
+            message = field.type_name
+        return tuple(found)
+
+
+def _serves(new: _Side, old: _Side) -> bool:
+    """Whether all that reached a method by the old route does by the new one, and means the same.
+
+    The fields may have other names, and the path may take more.
     """
-    said = (old.method, old.given_body, old.response_body)
-    if said != (new.method, new.given_body, new.response_body):
+    after, before = new.binding, old.binding
+    if before.method != after.method or not _same(new, old, new.body, old.body):
+        return False
+    if not _same(new, old, after.response_body, before.response_body, reply=True):
         return False
     try:
-        return template_of(new.path).covers(template_of(old.path))
+        wide, narrow = template_of(after.path), template_of(before.path)
     except ValueError:  # what REST cannot serve and others may
-        return _unnamed(new) == _unnamed(old)
+        return _unnamed(after) == _unnamed(before) and all(
+            _same(new, old, *one) for one in zip(_named(after), _named(before), strict=True)
+        )
+    return (
+        wide.covers(narrow)
+        and len(wide.variables) == len(narrow.variables)
+        and all(
+            _same(new, old, one.name, other.name)
+            and one.is_long == other.is_long  # who decodes a slash
+            and wide.span(one) == narrow.span(other)
+            for one, other in zip(wide.variables, narrow.variables, strict=True)
+        )
+    )
+
+
+def _same(new: _Side, old: _Side, after: str, before: str, *, reply: bool = False) -> bool:
+    """Whether two names mean one field: it may be called otherwise now, under its number."""
+    if after == before:
+        return True
+    messages = (one.method.reply if reply else one.method.request for one in (new, old))
+    now, then = (
+        side.numbers(message, name)
+        for side, message, name in zip((new, old), messages, (after, before), strict=True)
+    )
+    return now == then != ()
 
 
 def _unnamed(one: Binding) -> str:
     return re.sub(r"\{[^=}]*", "{", one.path)
 
 
+def _named(one: Binding) -> list[str]:
+    return re.findall(r"\{([^=}]*)", one.path)
+
+
 @rule("ROUTE_CHANGED", Pairs.methods, _CALLERS)
-def route_changed(_: Pairs, old: Method, new: Method) -> Iterator[Found]:
+def route_changed(pairs: Pairs, old: Method, new: Method) -> Iterator[Found]:
     """A route is an address; a new one may stand beside it."""
     before, after = routes(old.proto.options), routes(new.proto.options)
+    offered = [_Side(one, new, pairs.all_new) for one in after]
     for one in before:
-        if not any(_serves(other, one) for other in after):
+        asked = _Side(one, old, pairs.all_old)
+        if not any(_serves(other, asked) for other in offered):
             now = ", ".join(map(told_of, after)) or "none"
             yield Found(
                 f"{new.service.name}.{new.name} is not reached by {told_of(one)} any more, but by "
