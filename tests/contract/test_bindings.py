@@ -17,7 +17,19 @@ from google.protobuf import text_format
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from yarl import URL
 
-from switchgear import Empty, FieldMask, Message, connect, field, query, route, service
+from switchgear import (
+    Empty,
+    FieldMask,
+    Message,
+    Value,
+    command,
+    connect,
+    field,
+    query,
+    route,
+    service,
+)
+from switchgear.call.transcoding import asked
 from switchgear.contract.bindings import bindings_of, fill_rule
 from switchgear.contract.descriptors import file_descriptors
 from switchgear.contract.export import openapi
@@ -28,6 +40,7 @@ from switchgear.errors import ContractError
 from switchgear.model.outcome import Rejected
 from switchgear.serve.dispatch import Dispatcher
 from switchgear.serve.rest import Rest
+from switchgear.serve.transcoding import Transcoding
 from tests.contract.test_importer import agree, compiled, loaded
 from tests.serve.embedded import HttpServer
 
@@ -451,6 +464,43 @@ def test_a_route_that_is_none_of_the_bindings_is_refused() -> None:
 
     (told,) = [one for one in file_descriptors(Three).file if one.name == "bound/v3.proto"]
     assert told.service[0].method[0].options.ByteSize()
+
+
+def test_a_body_that_is_absent_is_not_sent() -> None:
+    class Inner(Message):
+        name: str = field(1)
+
+    class Loose(Message):
+        id: str = field(1)
+        payload: Value | None = field(2, default=None)
+
+    class Fixed(Message):
+        id: str = field(1)
+        payload: Inner | None = field(2, default=None)
+
+    @service("absent.v1")
+    class Absent(Protocol):
+        @command(route("POST /a/{id}", body="payload"))
+        async def loose(self, request: Loose) -> Empty: ...
+
+        @command(route("POST /b/{id}", body="payload"))
+        async def fixed(self, request: Fixed) -> Empty: ...
+
+        @command(route("POST /c/{id}/{payload.name}", body="payload"))
+        async def carried(self, request: Fixed) -> Empty: ...
+
+    for name, asking, body in (
+        ("loose", Loose(id="1"), None),
+        ("loose", Loose(id="1", payload={}), b"{}"),
+        ("fixed", Fixed(id="1"), None),
+        ("carried", Fixed(id="1", payload=Inner(name="x")), b"{}"),
+    ):
+        operation = contract_of(Absent).operations[name]
+        sent = asked(operation, asking)
+        assert sent.body == body
+        (route_,) = operation.routes
+        given = route_.template.read(sent.target.split("/")[1:])
+        assert Transcoding(operation, route_).request(given, b"", sent.body or b"") == asking
 
 
 def test_what_a_binding_may_not_say() -> None:

@@ -80,13 +80,19 @@ def whole(operation: Operation, route: Route, body: bytes) -> bytes:
 class _Plan:
     """A route of an operation, compiled for a client."""
 
-    __slots__ = ("body", "paths", "request", "route")
+    __slots__ = ("body", "emptied", "paths", "request", "route")
 
     def __init__(self, operation: Operation, route: Route) -> None:
         self.route = route
         self.request = operation.request
         self.paths = {one.name: _path(self.request, one.fields) for one in route.template.variables}
         self.body = "" if route.body in {"", "*"} else _path(self.request, (route.body,))[0]
+        inside = any(one[0] == self.body for one in self.paths.values())
+        self.emptied: dict[str, Any] | None = {} if inside else None
+        """What the body is where the message has it not any more: the path has carried all of it.
+
+        Where no variable lies in it, it was never there.
+        """
 
     def filled(self, path: str, values: dict[str, Any]) -> Request:
         for names in self.paths.values():
@@ -95,7 +101,7 @@ class _Plan:
             return Request(self.route, path, msgspec.json.encode(values))
         body = None
         if self.body:
-            given = values.pop(self.body, {})  # the path may have carried all of it
+            given = values.pop(self.body, self.emptied)
             body = None if given is None else msgspec.json.encode(given)
         query = urlencode(list(_query(self.request, values, "")))
         return Request(self.route, f"{path}?{query}" if query else path, body)
