@@ -366,6 +366,67 @@ async def test_what_was_too_large_is_published_in_order_once_there_is_room(
     await relay.stop()
 
 
+async def test_what_was_published_before_too_many_keys_are_refused_is_not_published_again(
+    database, box, relaying
+):
+    broker = Limited()
+    async with database.transaction() as tx:
+        for number in range(450):
+            await box.publish(tx, picture(f"p{number}", 200 if number % 3 == 2 else 1))
+    relay = await relaying(database, broker, box)
+    await until(lambda: relay._failures >= 2)
+    await relay.stop()
+    names = broker.names()
+    assert names
+    assert len(names) == len(set(names))
+    assert (await relay.backlog()).events == 450 - len(names)
+
+
+async def test_what_was_published_before_the_broker_went_away_is_not_published_again(
+    database, box, relaying
+):
+    class Away(Limited):
+        may = False
+
+        async def publish(self, records):
+            if records[0].key == "c" and not self.may:
+                raise BrokerUnavailable("gone")
+            await super().publish(records)
+
+    broker = Away()
+    async with database.transaction() as tx:
+        await box.publish(tx, picture("a"), picture("b"), picture("c"), picture("b", 200))
+    relay = await relaying(database, broker, box)
+    await until(lambda: relay._failures >= 2)
+    assert broker.names() == ["a", "b"]
+    broker.may = True
+    await until(lambda: _left(relay, 1))
+    assert broker.names() == ["a", "b", "c"]
+    await relay.stop()
+
+
+async def test_a_batch_that_is_split_goes_no_further_than_the_lease(database, box, relaying):
+    class Late(Limited):
+        async def publish(self, records):
+            self.calls += 1
+            await super().publish(records)
+            if self.calls < 4:
+                relay._held_until = 0.0  # it took so long
+
+    broker = Late()
+    async with database.transaction() as tx:
+        await box.publish(tx, *(picture(name) for name in "abc"), picture("d", 200), picture("e"))
+    relay = Relay(database, broker)
+    await relay._beat()
+    assert await relay._turn() == 2
+    assert broker.names() == ["a", "b"]
+    await relay._beat()
+    while await relay._turn():
+        await relay._beat()
+    assert broker.names() == ["a", "b", "c", "e"]
+    assert (await relay.backlog()).events == 1
+
+
 async def _left(relay, events):
     return (await relay.backlog()).events == events
 

@@ -191,23 +191,23 @@ class Relay:
         self._full = len(rows) >= self._size
         size = sum(len(row[4]) for row in rows)
         self._size = max(1, min(self._batch, _MEMORY * len(rows) // max(size, 1)))
-        published = await self._publish(rows)
-        if published:
-            gaps = self._refused.any or bool(self._shares.held)
-            await self._pending.delete(published, gaps=gaps)
-        if listening():
-            for row in published:
-                _tell(row)
+        published: list[Row] = []
+        whole = False
+        try:
+            whole = await self._publish(rows, published)
+        finally:
+            # also where the rest could not be: what the broker has is not sent again
+            await self._delete(published, whole=whole)
         return len(published)
 
-    async def _publish(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Publish in order what the broker takes, and return it.
+    async def _publish(self, rows: Sequence[Row], published: list[Row]) -> bool:
+        """Publish in order what the broker takes, and add it to `published`.
 
-        A batch is refused before any of it is sent, so whose event it is shows in its halves.
+        Tells whether all was tried: not if the leases ended on the way. A batch is refused before
+        any of it is sent, so whose event it is shows in its halves.
         """
-        published: list[Row] = []
         waiting = [rows]
-        while waiting:
+        while waiting and time.monotonic() < self._held_until:
             some = waiting.pop(0)
             if self._refused.any:
                 some = [row for row in some if not self._refused.holds(row)]
@@ -225,7 +225,19 @@ class Relay:
                     waiting[:0] = [some[:middle], some[middle:]]
             else:
                 published += some
-        return published
+        return not waiting
+
+    async def _delete(self, published: Sequence[Row], *, whole: bool) -> None:
+        """Delete what is published of a batch, and tell of it; `whole`: the rest waits on purpose.
+        """
+        if published:
+            gaps = self._refused.any or bool(self._shares.held)
+            await self._pending.delete(published, gaps=gaps)
+        if not whole:
+            self._pending.front()
+        if listening():
+            for row in published:
+                _tell(row)
 
     async def _read(self) -> Sequence[Row]:
         if not self._shares.parts or time.monotonic() >= self._held_until:
