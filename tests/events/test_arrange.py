@@ -15,7 +15,6 @@ from switchgear.contract.event import event, event_of
 from switchgear.contract.message import Message, field
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
-from switchgear.events import arrange as arranging
 from switchgear.events.arrange import Arrangeable, NotSettled, arrange, rekey
 from switchgear.events.brokers.hashing import partition_of
 from switchgear.events.brokers.port import Broker, BrokerUnavailable, Record
@@ -250,11 +249,8 @@ async def test_what_no_contract_reads_keeps_its_key(database: Sqlite) -> None:
         await rekey(database, "test.sales", {}, where="shop")
 
 
-async def test_another_key_in_order(
-    connect: Callable[..., Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_another_key_in_order(connect: Callable[..., Broker], tmp_path: Path) -> None:
     """Events of the old key are read, those that wait and the new ones follow by the new key."""
-    monkeypatch.setattr(arranging, "_SETTLE", 0.0)  # no relay is at work on them
     old, new = _sold(key="order"), _sold(key="customer")
     database = Sqlite(tmp_path / "shop.db")
     operator = arrangeable(connect(OLD))

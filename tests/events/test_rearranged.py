@@ -17,7 +17,6 @@ import pytest
 from switchgear.contract.event import event, event_of
 from switchgear.contract.message import Message, field
 from switchgear.database.sqlite import Sqlite
-from switchgear.events import arrange as arranging
 from switchgear.events.arrange import arrange
 from switchgear.events.brokers.hashing import partition_of
 from switchgear.events.brokers.port import Broker, Record
@@ -55,10 +54,8 @@ async def test_another_key_while_the_doors_are_open(
     before: Any,
     opening: Callable[[str], Broker],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Held in the outbox, deployed, rekeyed, released: the order of every new key is exact."""
-    monkeypatch.setattr(arranging, "_SETTLE", 0.0)  # relays read nothing of a held topic
     url, customers = URLS[name](), ["ann", "bob", "cid"]
     shop, desk = Sqlite(tmp_path / "shop.db"), Sqlite(tmp_path / "desk.db")
     seen: list[tuple[str, int]] = []

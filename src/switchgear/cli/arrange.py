@@ -15,7 +15,7 @@ from switchgear.database.port import Database
 from switchgear.errors import OperationError
 from switchgear.events.arrange import Arrangeable, arrange
 from switchgear.events.brokers.url import broker_of
-from switchgear.events.holding import OutboxHolds, its_own_tool
+from switchgear.events.holding import WITHIN, OutboxHolds, its_own_tool
 
 __all__ = ["hold", "release"]
 
@@ -33,7 +33,7 @@ async def release(
     config: Config, topic: str, *, partitions: int | None, rekey: bool, within: float
 ) -> None:
     """Let a topic be published to again, once it can have what is asked for."""
-    async with databases(config) as opened, _broker(config, topic, opened) as broker:
+    async with databases(config) as opened, _broker(config, topic, opened, within) as broker:
         if partitions is None and not rekey:
             await broker.release(topic)
             print(f"{topic} is published to again.")
@@ -57,7 +57,7 @@ async def release(
 
 @asynccontextmanager
 async def _broker(
-    config: Config, topic: str, opened: Sequence[Opened]
+    config: Config, topic: str, opened: Sequence[Opened], within: float = WITHIN
 ) -> AsyncIterator[Arrangeable]:
     """Give the broker, or the outboxes where the broker itself holds nothing back."""
     system = config.system
@@ -75,7 +75,7 @@ async def _broker(
                 f"the outbox of {', '.join(old)} is of an earlier release, and cannot hold back.",
                 fix="Run its migrations, or start the service once.",
             )
-        yield OutboxHolds(broker, outboxes, _groups(config, topic))
+        yield OutboxHolds(broker, outboxes, _groups(config, topic), within=within)
 
 
 def _groups(config: Config, topic: str) -> list[str]:

@@ -7,7 +7,9 @@ either changes, a key's next event can be read before one that is still in the o
    hold ends by itself, so that whoever dies in the middle leaves nothing behind.
 2. Wait until every group has read the topic to its end, and no consumer's database holds an event
    of it: their queues are of a partition and a key.
-3. *Rekey*, if the key has changed: what waits in the outboxes gets the key of the new contract.
+3. *Rekey*, if the key has changed: what waits in the outboxes gets the key of the new contract. A
+   relay may have read it before, or begin its reads above it, and it may be its own only now: so
+   relays are let begin anew (`shares.py`), and it is waited until each of them has.
 4. *Release*, with the new number of partitions, in one transaction that looks again whether all of
    this is so. Publishers notice at their next append, consumers at their next beat.
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -31,8 +33,9 @@ from switchgear.contract.event import EventContract, key_of
 from switchgear.database.port import Database
 from switchgear.errors import BrokerError, InvalidMessage
 from switchgear.events.envelope import Envelope
-from switchgear.events.floor import FRONT
+from switchgear.events.holding import NotSettled, beaten
 from switchgear.events.reaction import decoded
+from switchgear.events.shares import begin_anew, locked
 from switchgear.events.structured import packed, unpacked
 
 __all__ = ["Arrangeable", "NotSettled", "arrange", "rekey"]
@@ -40,9 +43,8 @@ __all__ = ["Arrangeable", "NotSettled", "arrange", "rekey"]
 _HOLD: Final = 30.0
 """Seconds of a hold that is renewed while we wait."""
 _LOOK: Final = 0.05
-_SETTLE: Final = 2.0 + FRONT
-"""Seconds after which a relay that had read rows with their old keys has been refused with them,
-and every relay has looked at its rows from the first on: a new key may have made one its own."""
+_RENEW: Final = 10.0
+"""Seconds after which it is renewed."""
 _STEP: Final = 500
 _KEYS: Final = ("ce-subject", "ce-partitionkey")
 _HEADERS: Final = msgspec.json.Decoder(dict[str, str])
@@ -69,12 +71,6 @@ class Arrangeable(Protocol):
         ...
 
 
-class NotSettled(BrokerError):
-    """A topic could not be rearranged: somebody has not handled all of it yet."""
-
-    code = "SG623"
-
-
 async def arrange(
     broker: Arrangeable,
     topic: str,
@@ -89,8 +85,8 @@ async def arrange(
 
     `outboxes` and `consumers` are the databases of the services that publish and that consume it,
     by name; `contracts` are the new ones, by type of event. Returns how many events in outboxes got
-    another key. Raises `NotSettled` after `within` seconds, with nothing changed; the topic is
-    held for at most half a minute more then.
+    another key. Raises `NotSettled` after `within` seconds, with nothing changed but those; the
+    topic is held for at most half a minute more then.
     """
     until = time.monotonic() + within
     while waits := await _unsettled(broker, topic, consumers):
@@ -101,12 +97,18 @@ async def arrange(
             )
         await asyncio.sleep(_LOOK)
     changed = 0
-    for name, database in outboxes.items():
-        if contracts is not None:
-            changed += await rekey(database, topic, contracts, where=name)
-    if changed:
-        await broker.hold(topic, _HOLD)
-        await asyncio.sleep(_SETTLE)
+    if contracts is not None:
+
+        async def renew() -> bool:
+            await broker.hold(topic, _HOLD)
+            return True
+
+        for name, database in outboxes.items():
+            changed += await rekey(database, topic, contracts, where=name, renew=renew)
+        await renew()
+        # also where nothing has changed now: whoever began may not have come to the end
+        longest = time.monotonic() + max(within, _HOLD)
+        await beaten(outboxes, topic, until=longest, renew=renew, every=_RENEW)
     await broker.release(topic, partitions)
     return changed
 
@@ -126,15 +128,27 @@ async def _unsettled(
 
 
 async def rekey(
-    database: Database, topic: str, contracts: Mapping[str, EventContract], *, where: str
+    database: Database,
+    topic: str,
+    contracts: Mapping[str, EventContract],
+    *,
+    where: str,
+    renew: Callable[[], Awaitable[object]] | None = None,
 ) -> int:
     """Give the events of `topic` in an outbox the keys of `contracts`; return how many changed.
 
+    There may be millions: `renew` is called every ten seconds, so that the topic stays held.
     Raises `BrokerError` for an event that the contracts cannot read; those before it are changed.
     """
     changed, last = 0, 0
+    renew_at = time.monotonic() + _RENEW
     while True:
+        if renew is not None and time.monotonic() >= renew_at:
+            await renew()
+            renew_at = time.monotonic() + _RENEW
         async with database.transaction() as tx:
+            await locked(tx)
+            before = changed
             rows = await tx.run(
                 "SELECT id, key, headers, data FROM switchgear_outbox "
                 "WHERE topic = ? AND id > ? ORDER BY id LIMIT ?",
@@ -159,6 +173,8 @@ async def rekey(
                         number,
                     )
                     changed += 1
+            if changed > before:
+                await begin_anew(tx)
         if len(rows) < _STEP:
             return changed
 

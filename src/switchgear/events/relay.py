@@ -38,7 +38,7 @@ from switchgear.errors import BrokerError
 from switchgear.events.brokers.port import Broker, Record, RecordTooLarge
 from switchgear.events.pending import Backlog, Pending
 from switchgear.events.refused import Refused
-from switchgear.events.shares import Shares
+from switchgear.events.shares import HEEDS, Shares
 from switchgear.events.structured import unpacked
 from switchgear.events.watch import Watch
 from switchgear.model.outcome import Unavailable, Unknown
@@ -82,7 +82,7 @@ class Relay:
         self._draw = draw
         self._pending = Pending(database)
         self._refused = Refused()
-        self._shares = Shares(database, f"{os.getpid()}-{secrets.token_hex(6)}", lease)
+        self._shares = Shares(database, f"{HEEDS}{os.getpid()}-{secrets.token_hex(6)}", lease)
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -228,8 +228,7 @@ class Relay:
         return not waiting
 
     async def _delete(self, published: Sequence[Row], *, whole: bool) -> None:
-        """Delete what is published of a batch, and tell of it; `whole`: the rest waits on purpose.
-        """
+        """Delete what is published of a batch, and tell of it; `whole`: the rest is held back."""
         if published:
             gaps = self._refused.any or bool(self._shares.held)
             await self._pending.delete(published, gaps=gaps)

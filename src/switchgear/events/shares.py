@@ -8,6 +8,10 @@ batches, so nothing is in flight then.
 Relays only *beat*, which writes, while there are events. Where all are idle their leases run out,
 and whoever finds an event first begins anew.
 
+The row of a member that is gone stays for `UNDERWAY` after its leases: who holds a topic back has
+to know what may still be under way. A hold is written under the lock of the beats, so whoever beats
+after that has seen it.
+
 On SQLite there is one part: its relays are processes of one machine, and wait for one writer.
 """
 
@@ -20,7 +24,7 @@ from switchgear.database.port import Database, Dialect, Transaction
 from switchgear.events.brokers.group import Lease, Member, Plan, plan
 from switchgear.events.sql import now, write_many
 
-__all__ = ["HOLDS", "PARTS", "STEP", "Shares"]
+__all__ = ["HEEDS", "HOLDS", "PARTS", "STEP", "UNDERWAY", "Shares", "begin_anew", "locked"]
 
 PARTS: Final[Mapping[Dialect, int]] = {"sqlite": 1, "postgres": 16}
 
@@ -36,6 +40,11 @@ HOLDS: Final = """
     CREATE TABLE switchgear_outbox_hold (topic TEXT PRIMARY KEY, expires {real} NOT NULL);
     """
 """Topics of which nothing is published for now; see `holding.py`."""
+
+HEEDS: Final = "h-"
+"""How the id of a relay begins that heeds holds; those of earlier releases begin with a number."""
+UNDERWAY: Final = 60.0
+"""Seconds within which every adapter's publish ends, in one way or another."""
 
 _TOPIC: Final = "outbox"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1398228818)"
@@ -92,7 +101,7 @@ class Shares:
         """Give everything up, so that another relay can have it at once."""
         self._owned = {}
         async with self._database.transaction() as tx:
-            await self._locked(tx)
+            await locked(tx)
             await tx.run(
                 "UPDATE switchgear_relay_part SET member = NULL, expires = 0 WHERE member = ?",
                 self._holder,
@@ -100,7 +109,7 @@ class Shares:
             await tx.run("DELETE FROM switchgear_relay_member WHERE id = ?", self._holder)
 
     async def _plan(self, tx: Transaction) -> tuple[Plan, float]:
-        await self._locked(tx)
+        await locked(tx)
         [(clock,)] = await tx.run(f"SELECT {now(tx.dialect)}")
         topics = frozenset(self._topics)
         members = [
@@ -125,7 +134,8 @@ class Shares:
             expires,
         )
         for name in found.gone:
-            await tx.run("DELETE FROM switchgear_relay_member WHERE id = ?", name)
+            sql = "DELETE FROM switchgear_relay_member WHERE id = ? AND expires < ?"
+            await tx.run(sql, name, expires - self._lease - UNDERWAY)
         rows = [
             (part, lease.member, lease.generation, lease.expires)
             if part in kept
@@ -140,7 +150,14 @@ class Shares:
             rows,
         )
 
-    async def _locked(self, tx: Transaction) -> None:
-        if tx.dialect == "postgres":
-            await tx.run(_BOUNDS)
-            await tx.run(_LOCK)
+
+async def locked(tx: Transaction) -> None:
+    """Let nobody beat until `tx` ends."""
+    if tx.dialect == "postgres":
+        await tx.run(_BOUNDS)
+        await tx.run(_LOCK)
+
+
+async def begin_anew(tx: Transaction) -> None:
+    """Let every relay read from the first row on after its next beat. `tx` is `locked`."""
+    await tx.run("UPDATE switchgear_relay_part SET generation = generation + 1")
