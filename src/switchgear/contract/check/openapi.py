@@ -1,19 +1,19 @@
 """Two OpenAPI 3 documents: what callers of the old one rely on.
 
-Paths are paired by their shape (the names of parameters do not count), parameters by place and
-name, bodies and responses by media type (see `traffic`). What travels in requests is compared as
-taken, what travels in responses as given (see `jsonschema`); in webhooks and callbacks it is the
-other way round.
+Paths are paired by their shape (the names of parameters do not count; see `paths`), parameters by
+place and name, bodies and responses by media type (see `traffic`). What travels in requests is
+compared as taken, what travels in responses as given (see `jsonschema`); in webhooks and callbacks
+it is the other way round.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from switchgear.contract.check.documents import Document
 from switchgear.contract.check.finding import Found
+from switchgear.contract.check.paths import VERBS, names_in, partners_of
 from switchgear.contract.check.reach import compare_schemes, compare_security, compare_servers
 from switchgear.contract.check.refs import Node
 from switchgear.contract.check.traffic import CALLBACKS, PATHS, WEBHOOKS, found
@@ -21,7 +21,6 @@ from switchgear.errors import UnreadableContract
 
 __all__ = ["compare_openapi"]
 
-_VERBS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _PATTERN: Final = "x-switchgear-pattern"
 
 
@@ -48,33 +47,41 @@ class _Documents:
         self._new = new
 
     def compare(self) -> Iterator[tuple[str, Found]]:
-        after = {_shape(path): node for path, node in self._new["paths"].items()}
-        for path, before in self._old["paths"].items():
-            now = after.get(_shape(path))
-            if now is None:
-                edit = f"Serve {path} again, as deprecated, until nobody calls it."
-                message = f"The path {path} was deleted."
-                yield "PATH_NO_DELETE", found(self._new["paths"], path, message, edit)
-                continue
-            yield from compare_servers(before, now, path, self._new)
-            for verb in _VERBS:
-                if before[verb]:
-                    yield from self._operation(verb, path, before, now)
+        for path, partners in partners_of(self._old["paths"], self._new["paths"]).items():
+            yield from self._path(path, partners)
         yield from self._called("webhooks", self._old, self._new, "")
         yield from compare_servers(self._old, self._new, "")
         yield from compare_schemes(self._old, self._new)
 
+    def _path(self, path: str, partners: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
+        old, new = self._old["paths"], self._new["paths"]
+        before = old[path]
+        if not partners and path not in new:
+            edit = f"Serve {path} again, as deprecated, until nobody calls it."
+            yield "PATH_NO_DELETE", found(new, path, f"The path {path} was deleted.", edit)
+            return
+        for other in dict.fromkeys(partners.values()):
+            yield from compare_servers(before, new[other], path, self._new)
+            yield from _moved(path, other, new[other])
+        for verb in VERBS:
+            if before[verb]:
+                other = partners.get(verb, "")
+                yield from self._operation(verb, path, other, (before, new[other]))
+
     def _operation(
-        self, verb: str, path: str, before: Node, after: Node
+        self, verb: str, path: str, other: str, items: tuple[Node, Node]
     ) -> Iterator[tuple[str, Found]]:
         name = f"{verb.upper()} {path}"
+        before, after = items
         old, new = before[verb], after[verb]
         if not new:
             edit = f"Serve {name} again, as deprecated, until nobody calls it."
-            yield "OPERATION_NO_DELETE", found(after, name, f"{name} was deleted.", edit)
+            place = after or self._new["paths"]
+            yield "OPERATION_NO_DELETE", found(place, name, f"{name} was deleted.", edit)
             return
         yield from self._pattern(old, new, name)
-        yield from PATHS.compare((before, old), (after, new), name)
+        names = (names_in(path), names_in(other))
+        yield from PATHS.compare((before, old), (after, new), name, names)
         yield from compare_security((self._old, old), (self._new, new), name)
         yield from compare_servers(old, new, name, after if after["servers"] else self._new)
         for callback in old["callbacks"]:
@@ -90,7 +97,7 @@ class _Documents:
         for address, item in before.items():
             name = f"{around}{kind} {key if around else address}"
             now = after.get(address)
-            for verb in _VERBS:
+            for verb in VERBS:
                 if not item[verb]:
                     continue
                 if now is None or not now[verb]:
@@ -118,5 +125,11 @@ class _Documents:
             yield "OPERATION_SAME_ID", found(new, name, message, edit, warn=True)
 
 
-def _shape(path: str) -> str:
-    return re.sub(r"\{[^}]*\}", "{}", path)
+def _moved(path: str, other: str, place: Node) -> Iterator[tuple[str, Found]]:
+    """Yield the parameters that have changed places: `/{a}/{b}` and `/{b}/{a}`."""
+    before, after = names_in(path), names_in(other)
+    moved = [one for at, one in enumerate(before) if one in after and after.index(one) != at]
+    if moved:
+        message = f"{path} is {other} now: {' and '.join(moved)} stand in another place."
+        edit = f"Write {path} again: who calls it by the old one sends each value in its old place."
+        yield "PATH_PARAMETER_MOVED", found(place, path, message, edit)

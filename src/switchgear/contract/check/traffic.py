@@ -7,9 +7,9 @@ says, and the rules have the same names with WEBHOOK_ or CALLBACK_ before them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.jsonschema import Direction, SchemaDiff
@@ -18,6 +18,8 @@ from switchgear.contract.check.refs import Node
 
 __all__ = ["CALLBACKS", "PATHS", "WEBHOOKS", "Traffic", "found"]
 
+_Parameters: TypeAlias = Mapping[tuple[str, str], Node]
+"""Each by where it stands and its name; in the path, by its number."""
 _FORM: Final = frozenset({"query", "cookie"})
 _ENCODING: Final = ("contentType", "style", "explode", "allowReserved")
 
@@ -41,16 +43,28 @@ class Traffic:
         return self.request is Direction.TAKEN
 
     def compare(
-        self, old: tuple[Node, Node], new: tuple[Node, Node], name: str
+        self,
+        old: tuple[Node, Node],
+        new: tuple[Node, Node],
+        name: str,
+        in_path: tuple[Sequence[str], Sequence[str]] = ((), ()),
     ) -> Iterator[tuple[str, Found]]:
-        """Yield rule and finding for two versions of an operation, each with its path before it."""
-        for rule, one in self._compare(old, new, name):
+        """Yield rule and finding for two versions of an operation, each with its path before it.
+
+        `in_path` are the names of the parameters in the two paths, in their order there.
+        """
+        for rule, one in self._compare(old, new, name, in_path):
             yield f"{self.prefix}{rule}", one
 
     def _compare(
-        self, old: tuple[Node, Node], new: tuple[Node, Node], name: str
+        self,
+        old: tuple[Node, Node],
+        new: tuple[Node, Node],
+        name: str,
+        in_path: tuple[Sequence[str], Sequence[str]],
     ) -> Iterator[tuple[str, Found]]:
-        yield from self._parameters(old, new, name)
+        before, after = _parameters_of(old, in_path[0]), _parameters_of(new, in_path[1])
+        yield from self._parameters(before, after, name, new[1])
         yield from self._body(old[1]["requestBody"], new[1]["requestBody"], name, new[1])
         yield from self._responses(old[1]["responses"], new[1]["responses"], name)
 
@@ -61,9 +75,8 @@ class Traffic:
         return SchemaDiff(self.request.other, "RESPONSE")
 
     def _parameters(
-        self, old: tuple[Node, Node], new: tuple[Node, Node], name: str
+        self, before: _Parameters, after: _Parameters, name: str, around: Node
     ) -> Iterator[tuple[str, Found]]:
-        before, after = _parameters_of(old), _parameters_of(new)
         for key, parameter in before.items():
             label = f"{name} {key[0]}.{key[1]}" if key[0] != "path" else f"{name} path"
             now = after.get(key)
@@ -75,7 +88,7 @@ class Traffic:
                     "Take it again, and mark it as deprecated." if self._asked else "Send it again."
                 )
                 warn = self._asked or not needed
-                yield "PARAMETER_NO_DELETE", found(new[1], label, message, edit, warn=warn)
+                yield "PARAMETER_NO_DELETE", found(around, label, message, edit, warn=warn)
                 continue
             needs = now["required"].value is True
             if self._asked and needs and not needed:
@@ -203,14 +216,16 @@ CALLBACKS: Final = Traffic("CALLBACK_", Direction.GIVEN)
 WEBHOOKS: Final = Traffic("WEBHOOK_", Direction.GIVEN)
 
 
-def _parameters_of(nodes: tuple[Node, Node]) -> Mapping[tuple[str, str], Node]:
-    """Return the parameters of a path and an operation; those in the path by their order."""
+def _parameters_of(nodes: tuple[Node, Node], in_path: Sequence[str]) -> _Parameters:
+    """Return the parameters of a path and an operation; those in the path by their order there."""
     seen: dict[tuple[str, str], Node] = {}
     for one in (*nodes[0]["parameters"].elements(), *nodes[1]["parameters"].elements()):
         seen[one.text("in"), one.text("name")] = one
-    in_path = [key for key in seen if key[0] == "path"]
-    numbered = {key: ("path", str(index)) for index, key in enumerate(in_path)}
-    return {numbered.get(key, key): one for key, one in seen.items()}
+    order = list(dict.fromkeys([*in_path, *(name for kind, name in seen if kind == "path")]))
+    return {
+        (kind, str(order.index(name)) if kind == "path" else name): one
+        for (kind, name), one in seen.items()
+    }
 
 
 def _styles(old: Node, new: Node) -> Iterator[tuple[str, Any, Any]]:
