@@ -224,3 +224,46 @@ def test_each_place_that_shares_has_consumers_and_waivers_of_its_own(versions, r
     _, (one,), _ = run(*asked, "--waivers", "docs/waivers.toml")
     assert one["reaches"] == [f"GET /{one} response 200.price" for one in "bc"]
     assert run(*asked, "--waivers", "docs/all.toml")[:2] == (0, [])
+
+
+def test_every_place_in_one_body_is_told() -> None:
+    def bodies(amount: Any, **more: Any) -> Any:
+        money = {"type": "object", "properties": {"amount": amount}}
+        body = {
+            "type": "object",
+            "properties": {"total": ref("Money"), "tax": ref("Money"), **more},
+        }
+        return {"components": {"schemas": {"Money": money, "It": body}}}
+
+    def subjects(old: Any, new: Any) -> list[str]:
+        nodes = [
+            Node.root(Document("it", {"openapi": "3.1.0", **one}, ""))["components"]["schemas"][
+                "It"
+            ]
+            for one in (old, new)
+        ]
+        told = SchemaDiff(Direction.GIVEN, "RESPONSE").compare(*nodes, "it")
+        return [one.subject for _, one in told]
+
+    assert subjects(bodies(INTEGER), bodies(STRING)) == ["it.total.amount", "it.tax.amount"]
+    assert subjects(bodies(INTEGER), bodies(INTEGER)) == []
+    # what contains itself is told where it is met first on the way
+    more = {"of": ref("It")}
+    old, new = bodies(INTEGER, **more), bodies(STRING, **more)
+    assert subjects(old, new) == ["it.total.amount", "it.tax.amount"]
+
+
+@pytest.mark.parametrize("last", [INTEGER, STRING])
+def test_places_that_double_at_each_level_are_not_all_walked(last: Any) -> None:
+    def deep(end: Any) -> Node:
+        schemas: Any = {
+            f"S{one}": {"properties": {"a": ref(f"S{one + 1}"), "b": ref(f"S{one + 1}")}}
+            for one in range(40)
+        }
+        schemas["S40"] = end
+        document = Document("it", {"openapi": "3.1.0", "components": {"schemas": schemas}}, "")
+        return Node.root(document)["components"]["schemas"]["S0"]
+
+    told = list(SchemaDiff(Direction.TAKEN, "X").compare(deep(INTEGER), deep(last), "it"))
+    assert bool(told) is (last is STRING)
+    assert len(told) < 10_000

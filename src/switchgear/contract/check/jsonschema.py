@@ -48,6 +48,7 @@ from switchgear.contract.check.jsonvalues import (
 )
 from switchgear.contract.check.limits import LIMITS, beyond, tighter
 from switchgear.contract.check.refs import Node
+from switchgear.contract.check.walk import Walk
 from switchgear.errors import UnreadableContract
 
 __all__ = ["Direction", "Pair", "SchemaDiff"]
@@ -100,12 +101,12 @@ class Pair:
 
 @dataclass(slots=True)
 class SchemaDiff:
-    """One comparison in one direction; what was compared once is not compared again."""
+    """One comparison in one direction; see `walk` for what it meets more than once."""
 
     direction: Direction
     prefix: str
     """What the names of the rules begin with: REQUEST, RESPONSE, EVENT."""
-    seen: set[tuple[object, ...]] = field(default_factory=set)
+    walk: Walk = field(default_factory=Walk)
     tried: dict[tuple[object, ...], list[tuple[str, Found]]] = field(default_factory=dict)
     """What was found of pairs of alternatives."""
     _whole: tuple[Node, Node] | None = None
@@ -122,18 +123,25 @@ class SchemaDiff:
 
     def inside(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Yield rule and finding for each change of a pair inside the two that are compared."""
-        old, new, name = pair.old, pair.new, pair.name
-        key = _key(pair)
-        if key in self.seen:
+        old, new = pair.old, pair.new
+        if old.value == new.value and not _has_ref(old.value):
             return
-        self.seen.add(key)
+        key = _key(pair)
+        if not self.walk.enters(key):
+            return
         if len(pair.way) > _MAX_DEPTH:
             raise UnreadableContract(
                 f"Schemas contain each other more than {_MAX_DEPTH} levels deep.",
                 where=f"{new.place.path}:{new.place.line}",
             )
-        if old.value == new.value and not _has_ref(old.value):
-            return
+        told = False
+        for one in self._within(pair):
+            told = True
+            yield one
+        self.walk.leaves(key, told=told)
+
+    def _within(self, pair: Pair) -> Iterator[tuple[str, Found]]:
+        old, new, name = pair.old, pair.new, pair.name
         part = pair.part if new.pointer[:-1] != _SCHEMAS else (new.pointer[-1], len(name))
         old, new = merged(old), merged(new)
         pair = replace(pair, old=old, new=new, part=part)
