@@ -11,7 +11,13 @@ import pytest
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.kafka import KafkaBroker
 from switchgear.events.brokers.kafka_client import KafkaSettings
-from switchgear.events.brokers.port import BrokerUnavailable, Record, UnsupportedBroker
+from switchgear.events.brokers.kafka_group import KafkaSubscription
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Partition,
+    Record,
+    UnsupportedBroker,
+)
 from switchgear.events.brokers.url import broker_of
 from tests.events.world import until
 from tests.servers import address
@@ -147,6 +153,126 @@ async def test_a_publish_that_is_not_confirmed_is_unknown_and_the_next_one_works
         await broker.publish([Record(TOPIC, "k", {}, b"2")])
     publisher._within = 10.0
     await broker.publish([Record(TOPIC, "k", {}, b"3")])
+
+
+async def test_a_producer_that_fails_for_good_is_replaced_and_its_successor_is_served(
+    url, opening, monkeypatch
+):
+    import confluent_kafka
+
+    broken = set()
+
+    def fail(where):
+        if where not in broken:
+            broken.add(where)
+            code = confluent_kafka.KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER
+            raise confluent_kafka.KafkaException(confluent_kafka.KafkaError(code, fatal=True))
+
+    class Fatal(confluent_kafka.Producer):
+        def poll(self, timeout=-1):
+            fail("poll")
+            return super().poll(timeout)
+
+        def produce(self, *args, **more):
+            fail("produce")
+            super().produce(*args, **more)
+
+        def flush(self, timeout=-1):
+            fail("flush")
+            return super().flush(timeout)
+
+    monkeypatch.setattr(confluent_kafka, "Producer", Fatal)
+    broker = opening(f"{url}&partitions=1")
+    with pytest.raises(BrokerUnavailable, match="OUT_OF_ORDER"):
+        await broker.publish([Record(TOPIC, "k", {}, b"1")])
+    await broker.publish([Record(TOPIC, "k", {}, b"1")])
+    await broker.publish([Record(TOPIC, "k", {}, b"2")])
+    assert broken == {"poll", "produce", "flush"}
+    broken.discard("flush")
+    await broker.close()
+    assert "flush" in broken
+
+
+async def test_a_partition_that_was_assigned_during_a_pause_is_read_after_it():
+    from confluent_kafka import TopicPartition
+
+    class Held:
+        """What a consumer knows of pauses."""
+
+        def __init__(self):
+            self.ours, self.paused = [], set()
+
+        def committed(self, partitions, timeout):
+            return partitions
+
+        def incremental_assign(self, partitions):
+            self.ours += partitions
+
+        def assignment(self):
+            return self.ours
+
+        def pause(self, partitions):
+            self.paused |= {one.partition for one in partitions}
+
+        def resume(self, partitions):
+            self.paused -= {one.partition for one in partitions}
+
+    subscription = KafkaSubscription(
+        KafkaSettings({}), "g", [TOPIC], lease=5.0, closed=lambda _: None
+    )
+    consumer = Held()
+    subscription._on_assign(consumer, [TopicPartition(TOPIC, 0, 0), TopicPartition(TOPIC, 1, 0)])
+    await asyncio.sleep(0)
+    subscription.pause([Partition(TOPIC, 1)])
+    subscription._held, subscription._full_since = True, 0.0
+    subscription._on_assign(consumer, [TopicPartition(TOPIC, 2, 0)])
+    consumer.pause(consumer.ours)
+    assert not subscription._bound(consumer), "before the loop has taken note of the third"
+    assert consumer.paused == {1}, "what the handlers have paused stays so"
+
+
+@pytest.mark.parametrize("fatal", [False, True])
+async def test_what_goes_wrong_while_the_oldest_is_looked_at_is_an_error_of_the_broker(
+    url, opening, fatal
+):
+    from confluent_kafka import KafkaError, KafkaException
+
+    class Broken:
+        closed = unassigned = False
+
+        def __init__(self, real):
+            self.real = real
+            self.committed, self.assign, self.close = real.committed, real.assign, self.closing
+
+        def poll(self, _):
+            raise KafkaException(KafkaError(KafkaError._FAIL, "broken", fatal=fatal))
+
+        def unassign(self):
+            self.unassigned = True
+            self.real.unassign()
+
+        def closing(self):
+            self.closed = True
+            self.real.close()
+
+    broker = opening(f"{url}&partitions=1")
+    await broker.publish([Record(TOPIC, "k", {}, b"x")])
+    await until(lambda: is_behind(broker))
+    onlooker = broker._onlookers["g"] = Broken(broker._onlookers["g"])
+    with pytest.raises(BrokerUnavailable, match="broken"):
+        await broker.lag("g", [TOPIC])
+    assert onlooker.unassigned
+    assert onlooker.closed == fatal
+    assert (broker._onlookers.get("g") is None) == fatal
+    if fatal:
+        await until(lambda: is_behind(broker))
+
+
+async def is_behind(broker):
+    try:
+        return (await broker.lag("g", [TOPIC])).events == 1
+    except BrokerUnavailable:  # a server that has just started looks for the group's coordinator
+        return False
 
 
 async def test_nobody_there_is_unavailable(opening, monkeypatch):

@@ -1,4 +1,4 @@
-"""What topics of Kafka take: a record that is too large is refused before it is sent."""
+"""What topics of Kafka take: a record that is too large is refused before it is sent, or alone."""
 
 import secrets
 
@@ -6,10 +6,13 @@ import pytest
 
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
+from switchgear.events import refused
 from switchgear.events.brokers import kafka_limits
 from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
+from switchgear.events.outbox import Outbox
+from switchgear.events.relay import Relay
 from switchgear.model.outcome import Unknown
 from tests.events.world import OrderPlaced, Picture, until
 from tests.servers import address
@@ -120,7 +123,7 @@ async def test_a_limit_that_is_raised_or_lowered_is_noticed(
     await until(lambda: refusal(broker, record(20_000), None))
     change(admin, prefix + TOPIC, LIMIT)
     await until(lambda: refusal(broker, record(20_000), "larger than the topic takes"))
-    await until(lambda: refusal(broker, record(20_000), "has 20000 bytes"))
+    await until(lambda: refusal(broker, record(20_000), "has 20000 bytes, and the broker takes 9"))
 
 
 async def refusal(broker, one, says):
@@ -149,6 +152,138 @@ async def test_where_records_are_compressed_the_broker_has_the_last_word(topic, 
     with pytest.raises(BrokerError, match="larger than the topic takes"):
         await broker.publish([record(50_000)])
     assert broker.room(TOPIC, "k") is None
+
+
+def named(number, size=500, key="k"):
+    """Return a record that its first bytes tell from others."""
+    return Record(TOPIC, key, {}, b"%02d" % number + secrets.token_bytes(size))
+
+
+async def numbers(broker):
+    """Return what the topic has, by the first bytes, in order."""
+    found = await broker.search(b"", [TOPIC], 10_000)
+    return [int(one.value[:2]) for one in found]
+
+
+BLIND = {"compression.type": "gzip", "batch.size": 2_000}
+"""Where records are compressed, what is too large only Kafka knows."""
+
+
+@pytest.mark.parametrize("at", [0, 12])
+async def test_nothing_overtakes_what_kafka_refuses_for_its_size(topic, opening, at):
+    await topic(LIMIT)
+    broker = opening(BLIND)
+    batch = [named(number, 50_000 if number == at else 500) for number in range(60)]
+    for _ in range(2):  # also by a producer that is connected already
+        with pytest.raises((Unknown, RecordTooLarge), match="larger than the topic takes"):
+            await broker.publish(batch)
+        for one in batch:
+            broker._limits.accept(one)
+    found = await numbers(broker)
+    assert set(found) == set(range(at))
+    first = list(dict.fromkeys(found))
+    assert first == sorted(first)
+
+
+async def test_what_kafka_has_refused_is_refused_before_others_are_sent_with_it_again(
+    topic, opening
+):
+    await topic(LIMIT)
+    broker = opening(BLIND)
+    large = named(5, 50_000, "k5")
+    others = [named(number, 500, f"k{number}") for number in range(20) if number != 5]
+    with pytest.raises(Unknown, match="larger than the topic takes"):
+        await broker.publish([*others[:5], large, *others[5:]])
+    found = await numbers(broker)
+    assert sorted(found) == [one for one in range(20) if one != 5], "all the others, once"
+    for attempt in ([*others, large], [large, others[0]], [large]):
+        with pytest.raises(RecordTooLarge, match="larger than the topic takes"):
+            await broker.publish(attempt)
+    assert await numbers(broker) == found
+    await broker.publish(others)
+    assert len(await numbers(broker)) == 2 * len(found)
+
+
+async def test_what_kafka_has_refused_is_taken_once_there_is_room(topic, admin, prefix, opening):
+    await topic(LIMIT)
+    broker = opening(BLIND)
+    large, other = named(0, 50_000), named(1)
+    with pytest.raises(RecordTooLarge):
+        await broker.publish([large, other])
+    change(admin, prefix + TOPIC, 100_000)
+    await until(lambda: refusal(broker, large, None))
+    await broker.publish([large, other])
+    assert (await numbers(broker))[-2:] == [0, 1]
+
+
+async def test_the_driver_refuses_what_is_over_its_own_limit_and_the_others_are_sent(
+    topic, opening
+):
+    await topic(1_000_000)
+    broker = opening({"message.max.bytes": 20_000, "batch.size": 10_000})
+    batch = [named(number, 50_000 if number == 7 else 500, f"k{number}") for number in range(20)]
+    with pytest.raises((Unknown, RecordTooLarge), match="larger than the topic takes"):
+        await broker.publish(batch)
+    assert set(await numbers(broker)) == set(range(20)) - {7}
+    with pytest.raises(RecordTooLarge):
+        await broker.publish(batch)
+
+
+async def test_who_may_not_ask_sends_smaller_batches_once_kafka_has_refused_one(
+    topic, opening, monkeypatch
+):
+    await topic(LIMIT)
+    broker = opening()
+    asked = broker._limits._asked_at
+    monkeypatch.setattr(
+        broker._limits, "ask", lambda _, topics: asked.update(dict.fromkeys(topics, 0.0))
+    )
+    batch = [named(number) for number in range(90)]
+    for _ in range(3):
+        await broker.publish(batch)
+    found = await numbers(broker)
+    assert list(dict.fromkeys(found)) == list(range(90))
+    (sending,) = broker._limits.parted(batch)
+    assert sending.batch <= LIMIT
+    await broker.publish(batch)
+    assert (await numbers(broker))[-90:] == list(range(90))
+
+
+async def test_in_an_outbox_only_the_key_waits_and_the_others_are_not_repeated_without_end(
+    topic, opening, tmp_path, monkeypatch
+):
+    await topic(LIMIT)
+    broker, database, box = opening(BLIND), Sqlite(tmp_path / "service.db"), Outbox("pictures")
+    await box.migrate(database)
+    async with database.transaction() as tx:
+        for number in range(40):
+            pixels = secrets.token_hex(20_000 if number == 13 else 100)
+            await box.publish(tx, Picture(name=f"p{number % 4}", pixels=pixels))
+    monkeypatch.setattr(refused, "_AGAIN", 0.05)
+    published = []
+    publish = broker.publish
+
+    async def counting(records):
+        published.append(len(records))
+        await publish(records)
+
+    monkeypatch.setattr(broker, "publish", counting)
+    relay = Relay(database, broker)
+    await relay.start()
+    try:
+        await until(lambda: left(relay, 7))
+        await until(lambda: relay.error and "In the outbox the key p1 waits" in relay.error)
+        there = len(await broker.search(b"", [TOPIC], 10_000))
+        tried = len(published)
+        await until(lambda: len(published) > tried + 20)
+        assert len(await broker.search(b"", [TOPIC], 10_000)) == there
+    finally:
+        await relay.stop()
+        await database.close()
+
+
+async def left(relay, events):
+    return (await relay.backlog()).events == events
 
 
 async def test_an_event_is_refused_where_it_is_published(topic, opening, tmp_path):

@@ -24,10 +24,17 @@ from switchgear.events.brokers.kafka_client import (
     import_kafka,
 )
 from switchgear.events.brokers.kafka_group import KafkaSubscription
-from switchgear.events.brokers.kafka_limits import Limits
+from switchgear.events.brokers.kafka_limits import ALONE, Limits, Sending
 from switchgear.events.brokers.kafka_publisher import KafkaPublisher
 from switchgear.events.brokers.kafka_search import search
-from switchgear.events.brokers.port import BrokerUnavailable, Capabilities, Delivery, Lag, Record
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Capabilities,
+    Delivery,
+    Lag,
+    Record,
+    RecordTooLarge,
+)
 from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
@@ -77,8 +84,8 @@ class KafkaBroker:
         self._within = within
         self._max_bytes = max_bytes
         self._limits = Limits(self._settings)
-        self._publishers: dict[int, KafkaPublisher] = {}
-        """By the size of their batches: see `kafka_limits.py`."""
+        self._publishers: dict[Sending, KafkaPublisher] = {}
+        """See `kafka_limits.py`."""
         self._known: set[str] = set()
         self._ensuring = asyncio.Lock()
         self._subscriptions: set[KafkaSubscription] = set()
@@ -101,17 +108,49 @@ class KafkaBroker:
             over = self._limits.over(records)
         if over is not None:
             raise over
-        taken = 0
-        for batch, some in self._limits.parted(records).items():
-            try:
-                await self._publisher(batch).publish(some)
-            except (BrokerError, BrokerUnavailable) as error:
-                if isinstance(error, BrokerError):
-                    self._limits.forget(topics)  # if it was the size, that has been lowered
-                if taken:
-                    raise Unknown(str(error), reason=Reason.RESET, cause=error) from error
-                raise
-            taken += len(some)
+        suspect = self._limits.suspect(records)
+        if suspect is not None and len(records) > 1:
+            raise suspect
+        taken: list[Record] = []
+        try:
+            for sending, some in self._limits.parted(records).items():
+                left = some if suspect else await self._publisher(sending).publish(some)
+                taken += some[len(left) :]  # as many as that
+                if left:
+                    await self._one_by_one(left, taken)
+        except (BrokerError, BrokerUnavailable) as error:
+            if isinstance(error, BrokerError):
+                self._limits.forget(topics)  # if it was the size, that has been lowered
+            if taken:
+                raise Unknown(str(error), reason=Reason.RESET, cause=error) from error
+            raise
+
+    async def _one_by_one(self, records: Sequence[Record], taken: list[Record]) -> None:
+        """Publish what was refused for its size together, and add to `taken` what Kafka takes.
+
+        What it refuses alone is remembered, and its key waits. Then raises `RecordTooLarge`.
+        """
+        publisher = self._publisher(ALONE)
+        refused: dict[tuple[str, str | None], RecordTooLarge] = {}
+        try:
+            async with asyncio.timeout(self._within):
+                for record in records:
+                    place = record.topic, record.key
+                    if record.key is not None and place in refused:
+                        continue
+                    if await publisher.publish([record]):
+                        refused[place] = self._limits.refuse(record)
+                    else:
+                        self._limits.accept(record)
+                        taken.append(record)
+        except TimeoutError:
+            raise Unknown(
+                f"Kafka did not confirm within {self._within:g} s", reason=Reason.TIMEOUT
+            ) from None
+        if refused:
+            raise next(iter(refused.values()))
+        if len(records) > 1:
+            self._limits.shrink({record.topic for record in records})
 
     async def learn(self, topics: Collection[str]) -> None:
         """Ask what these topics take; see `Limiting`."""
@@ -188,11 +227,11 @@ class KafkaBroker:
 
     # topics
 
-    def _publisher(self, batch: int) -> KafkaPublisher:
-        found = self._publishers.get(batch)
+    def _publisher(self, sending: Sending) -> KafkaPublisher:
+        found = self._publishers.get(sending)
         if found is None:
-            found = self._publishers[batch] = KafkaPublisher(
-                self._settings, within=self._within, max_bytes=self._max_bytes, batch=batch
+            found = self._publishers[sending] = KafkaPublisher(
+                self._settings, sending, within=self._within, max_bytes=self._max_bytes
             )
         return found
 
@@ -297,11 +336,14 @@ class KafkaBroker:
                     end = ends[one].result(_ANSWER).offset
                     if end > at:
                         behind[kafka.TopicPartition(one.topic, one.partition, at)] = end - at
+                oldest = _oldest(onlooker, list(behind)) if behind else None
             except kafka.KafkaException as error:
+                if _is_fatal(error.args[0]) and group in self._onlookers:
+                    self._onlookers.pop(group).close()
                 raise failure(error.args[0], "asking for the lag") from error
             except TimeoutError as error:
                 raise BrokerUnavailable("Kafka does not answer", cause=error) from error
-            return Lag(sum(behind.values()), _oldest(onlooker, list(behind)) if behind else None)
+            return Lag(sum(behind.values()), oldest)
 
     def _onlooker(self, group: str) -> Consumer:
         if group not in self._onlookers:
@@ -358,18 +400,28 @@ def _committed(onlooker: Consumer, parts: Sequence[TopicPartition]) -> dict[tupl
     return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
 
 
+def _is_fatal(error: KafkaError) -> bool:
+    """Tell whether whoever met this error is of no more use."""
+    return error.fatal() or error.code() == import_kafka().KafkaError._FATAL  # noqa: SLF001  its name
+
+
 def _oldest(onlooker: Consumer, places: list[TopicPartition]) -> float | None:
     """Return the age of the oldest record among the first ones at `places`."""
-    onlooker.assign(places)
     missing = {(one.topic, one.partition) for one in places}
     oldest: float | None = None
     until = time.monotonic() + _PEEK
-    while missing and time.monotonic() < until:
-        message = onlooker.poll(0.1)
-        if message is None or message.error() is not None:
-            continue
-        missing.discard((message.topic(), message.partition()))
-        at = message.timestamp()[1] / 1000
-        oldest = at if oldest is None else min(oldest, at)
-    onlooker.unassign()
+    try:
+        onlooker.assign(places)
+        while missing and time.monotonic() < until:
+            message = onlooker.poll(0.1)
+            error = None if message is None else message.error()
+            if error is not None and _is_fatal(error):
+                raise import_kafka().KafkaException(error)
+            if message is None or error is not None:
+                continue
+            missing.discard((message.topic(), message.partition()))
+            at = message.timestamp()[1] / 1000
+            oldest = at if oldest is None else min(oldest, at)
+    finally:
+        onlooker.unassign()
     return None if oldest is None else max(0.0, time.time() - oldest)

@@ -31,6 +31,8 @@ __all__ = [
 _REMEMBERED: Final = 1_000
 
 LOGGER: Final = logging.getLogger("switchgear.kafka")
+# librdkafka warns at the start of every producer that we ask it for this
+LOGGER.addFilter(lambda log: "enable.gapless.guarantee is experi" not in log.getMessage())
 
 
 @dataclass(frozen=True, slots=True)

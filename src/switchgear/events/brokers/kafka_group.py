@@ -401,9 +401,10 @@ class KafkaSubscription:
             self._full_since = None
             if self._held:
                 self._held = False
-                own = {one for one, found in list(self._owned.items()) if not found.paused}
+                # what was assigned just now, and held with the others, the loop may not know yet
+                paused = {one for one, found in list(self._owned.items()) if found.paused}
                 ours = consumer.assignment()
-                consumer.resume([one for one in ours if self._partition(one) in own])
+                consumer.resume([one for one in ours if self._partition(one) not in paused])
             return False
         if not self._held and now - self._full_since > _FULL:
             self._held = True

@@ -5,7 +5,8 @@ to one size for the whole producer. So a topic that takes less than that size ge
 batches fit, and a record that does not fit alone is refused before it is sent, with both sizes.
 
 Where the producer compresses, what a record will have is not known beforehand: then only the size
-that holds for every topic is looked at, and the broker has the last word.
+that holds for every topic is looked at, and the broker has the last word. What it has refused is
+remembered, and sent alone from then on: in company it would have others published again with it.
 
 The source of the framing: the record batch of Kafka's message format, version 2.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from switchgear.events.brokers.kafka_client import KafkaSettings, failure, import_kafka
 from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
@@ -22,7 +23,7 @@ from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooL
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
-__all__ = ["Limits"]
+__all__ = ["ALONE", "Limits", "Sending"]
 
 _ANSWER: Final = 10.0
 _USUAL_BATCH: Final = 1_000_000
@@ -34,6 +35,27 @@ _HEADER: Final = 4
 """Two lengths, of a name under 64 bytes and a value under 8 KB."""
 _FRESH: Final = 10.0
 """Seconds after which a limit that turns something away is asked for again."""
+_REFUSED: Final = 600.0
+"""Seconds for which a refused record is remembered."""
+_REFUSED_MOST: Final = 1_000
+_SMALLER: Final = 10
+"""By how much batches become smaller that were refused though each of their records fits."""
+
+
+class Sending(NamedTuple):
+    """How records are sent: what a producer has for all that goes through it."""
+
+    batch: int
+    """The bytes that go together."""
+    gapless: bool
+    """Whether nothing is sent any more after a refusal."""
+    pipelined: bool
+    """Whether more is sent before the answer. A partition that has nothing of a producer yet takes
+    its second batch, though the first was refused: so not where the size is not known before."""
+
+
+ALONE: Final = Sending(1, gapless=False, pipelined=False)
+"""How records are sent one by one."""
 
 
 class Limits:
@@ -46,6 +68,10 @@ class Limits:
         self._counts = all(settings.client[one] == "none" for one in compressed)
         self._topics: dict[str, int] = {}
         self._asked_at: dict[str, float] = {}
+        self._batches: dict[str, int] = {}
+        """By topic: the size of batches, where the larger ones were refused."""
+        self._refused: dict[int, float] = {}
+        """By the hash of a record: until when it is remembered."""
 
     def unknown(self, topics: Collection[str]) -> set[str]:
         """Return those that are to be asked for."""
@@ -66,10 +92,7 @@ class Limits:
         for record in records if self._counts else ():
             most = self._topics.get(record.topic)
             if most is not None:
-                size = len(record.value) + sum(
-                    len(name.encode()) + len(value.encode())
-                    for name, value in record.headers.items()
-                )
+                size = _size(record)
                 limit = most - _framing(record.key, record.headers)
                 if size > limit:
                     return RecordTooLarge(record.topic, size, limit)
@@ -79,13 +102,42 @@ class Limits:
         """Tell whether the limit may have been raised since it was asked for."""
         return time.monotonic() - self._asked_at.get(topic, 0.0) > _FRESH
 
-    def parted(self, records: Sequence[Record]) -> Mapping[int, Sequence[Record]]:
-        """Return the records by the size of batches that their topics take; order is kept."""
-        found: dict[int, list[Record]] = {}
+    def parted(self, records: Sequence[Record]) -> Mapping[Sending, Sequence[Record]]:
+        """Return the records by how they are sent; order is kept."""
+        found: dict[Sending, list[Record]] = {}
         for record in records:
-            size = min(self._batch, self._topics.get(record.topic, self._batch))
-            found.setdefault(size, []).append(record)
+            most = self._topics.get(record.topic)
+            size = self._batches.get(record.topic, self._batch)
+            size = size if most is None else min(size, most)
+            known = self._counts and most is not None
+            found.setdefault(Sending(size, gapless=True, pipelined=known), []).append(record)
         return found
+
+    def refuse(self, record: Record) -> RecordTooLarge:
+        """Remember that the broker has refused a record that it got alone; return the error."""
+        self._refused.pop(_mark(record), None)
+        self._refused[_mark(record)] = time.monotonic() + _REFUSED
+        while len(self._refused) > _REFUSED_MOST:
+            del self._refused[next(iter(self._refused))]
+        return RecordTooLarge(record.topic, _size(record), None)
+
+    def accept(self, record: Record) -> None:
+        """Forget that a record was refused: the broker has taken it."""
+        self._refused.pop(_mark(record), None)
+
+    def suspect(self, records: Sequence[Record]) -> RecordTooLarge | None:
+        """Return what was wrong, lately, with one of the records."""
+        now = time.monotonic()
+        for record in records if self._refused else ():
+            if self._refused.get(_mark(record), 0.0) > now:
+                return RecordTooLarge(record.topic, _size(record), None)
+        return None
+
+    def shrink(self, topics: Collection[str]) -> None:
+        """Send smaller batches: one was refused, and none of its records alone."""
+        for topic in topics:
+            size = self._batches.get(topic, self._batch) // _SMALLER
+            self._batches[topic] = max(1, size)
 
     def ask(self, admin: AdminClient, topics: Collection[str]) -> None:
         """Ask the cluster. Whoever may not ask learns nothing, and the broker has the last word."""
@@ -107,6 +159,15 @@ class Limits:
             except TimeoutError as error:
                 raise BrokerUnavailable("Kafka does not answer", cause=error) from error
             self._asked_at[topic] = time.monotonic()
+
+
+def _size(record: Record) -> int:
+    headers = record.headers.items()
+    return len(record.value) + sum(len(one.encode()) + len(two.encode()) for one, two in headers)
+
+
+def _mark(record: Record) -> int:
+    return hash((record.topic, record.key, record.value, frozenset(record.headers.items())))
 
 
 def _framing(key: str | None, headers: Mapping[str, str]) -> int:

@@ -4,14 +4,21 @@ The producer is idempotent, so librdkafka's own repeats neither double nor reord
 one message is off: a message that is given up while a later one of its key goes on would turn the
 two around. Instead everything that is outstanding is given up together (`purge`), and the producer
 is replaced; whoever waits gets `Unknown` and repeats in order.
+
+A batch that Kafka refuses for its size ends the producer too (`enable.gapless.guarantee`): nothing
+that comes after it is sent, and who publishes gets both back.
+
+A producer can also fail for good by itself (its right is gone, records that it had sent are lost).
+The driver raises that once, in whatever serves it; it is `produce` that replaces it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.events.brokers.kafka_client import (
@@ -21,6 +28,7 @@ from switchgear.events.brokers.kafka_client import (
     import_kafka,
     wire_headers,
 )
+from switchgear.events.brokers.kafka_limits import Sending
 from switchgear.events.brokers.port import BrokerUnavailable, Record
 from switchgear.model.outcome import Reason, Unknown
 
@@ -37,61 +45,90 @@ _PURGED: Final = 5.0
 class _Batch:
     """The confirmations that one call of `publish` waits for."""
 
-    def __init__(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, records: Sequence[Record], loop: asyncio.AbstractEventLoop) -> None:
         self.done: asyncio.Future[None] = loop.create_future()
-        self._left = size
+        """Over with the last confirmation, or with the first error."""
+        self._records = records
+        self._left = set(range(len(records)))
+        """The numbers of those that are not confirmed."""
+        self.error: KafkaError | None = None
+        """The first one, unless one is for the size: it is why others were not sent."""
         self._loop = loop
-        self._error: KafkaError | None = None
+        self._large: int = import_kafka().KafkaError.MSG_SIZE_TOO_LARGE
 
-    def confirmed(self, error: KafkaError | None, _: Message) -> None:
-        """Count one message; librdkafka calls it, in the thread that serves the producer."""
-        self._error = self._error or error
-        self._left -= 1
-        if not self._left:
+    @property
+    def too_large(self) -> bool:
+        """Whether Kafka refused something for its size."""
+        return self.error is not None and self.error.code() == self._large
+
+    def confirmed(self, number: int, error: KafkaError | None, _: Message) -> None:
+        """Note what became of one; librdkafka calls it, in a thread that serves the producer."""
+        if error is None:
+            self._left.discard(number)
+            over = not self._left
+        else:
+            over = self.error is None
+            self.note(error)
+        if over:
             with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
                 self._loop.call_soon_threadsafe(self._finish)
 
+    def note(self, error: KafkaError) -> None:
+        """Keep what was wrong."""
+        if self.error is None or error.code() == self._large:
+            self.error = error
+
+    def outcome(self) -> Sequence[Record]:
+        """Return what was refused for its size or not sent after that; raise any other error."""
+        if self.error is None:
+            return ()
+        if self.too_large:
+            return [record for number, record in enumerate(self._records) if number in self._left]
+        error = failure(self.error, "publishing")
+        if isinstance(error, BrokerUnavailable):  # it was sent
+            raise Unknown(str(error), reason=Reason.RESET, cause=error)
+        raise error
+
     def _finish(self) -> None:
-        if self.done.done():
-            return
-        if self._error is None:
+        if not self.done.done():
             self.done.set_result(None)
-        else:
-            self.done.set_exception(failure(self._error, "publishing"))
 
 
 class KafkaPublisher:
     """One producer, replaced when it has failed for good.
 
-    `within` bounds a publish in seconds, and `batch` the bytes that are sent together.
+    `within` bounds a publish in seconds. A `sending` that is not gapless outlives a refusal, and is
+    for one record at a time.
     """
 
     def __init__(
-        self, settings: KafkaSettings, *, within: float, max_bytes: int, batch: int
+        self, settings: KafkaSettings, sending: Sending, *, within: float, max_bytes: int
     ) -> None:
         self._settings = settings
+        self._sending = sending
         self._within = within
         self._max_bytes = max_bytes
-        self._batch = batch
         self._producer: Producer | None = None
         self._stop = threading.Event()
         self._serving: threading.Thread | None = None
 
-    async def publish(self, records: Sequence[Record]) -> None:
-        """Publish `records` in order; return once all are confirmed.
+    async def publish(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Publish `records` in order; return once all are confirmed, or some refused as too large.
 
-        Raises `Unknown` if they are not within the bound, `BrokerUnavailable`, or `BrokerError`.
+        Those are returned, with what was not sent because of them, in order. Raises `Unknown` if
+        something is not confirmed within the bound, `BrokerUnavailable`, or `BrokerError`.
         """
         kafka = import_kafka()
         producer = self._producer or self._open()
         loop = asyncio.get_running_loop()
         until = loop.time() + self._within
-        batch = _Batch(len(records), loop)
+        batch = _Batch(records, loop)
         taken = 0
         try:
             async with asyncio.timeout_at(until):
-                for record in records:
-                    while not self._produce(producer, record, batch):  # noqa: ASYNC110  no event for room
+                for number, record in enumerate(records):
+                    confirmed = partial(batch.confirmed, number)
+                    while not self._produce(producer, record, confirmed):  # noqa: ASYNC110  no event for room
                         await asyncio.sleep(_FULL)
                     taken += 1
                 await asyncio.shield(batch.done)
@@ -102,21 +139,33 @@ class KafkaPublisher:
             ) from None
         except kafka.KafkaException as error:  # fatal: nothing more goes through this producer
             await self._give_up(producer)
+            batch.note(error.args[0])
+            if batch.too_large:
+                return batch.outcome()
             if taken:
                 raise Unknown(str(error), reason=Reason.RESET, cause=error) from error
             raise BrokerUnavailable(str(error), cause=error) from error
+        if batch.error is not None and self._sending.gapless:
+            # it is fatal, and librdkafka does not tell of all that is outstanding by itself
+            await self._give_up(producer)
+        return batch.outcome()
 
     async def close(self) -> None:
         """Wait for what is outstanding, within the bound, and end the thread."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await asyncio.to_thread(producer.flush, self._within)
+            await asyncio.to_thread(_flush, producer, self._within)
         self._stop.set()
         if self._serving is not None:
             await asyncio.to_thread(self._serving.join)
             self._serving = None
 
-    def _produce(self, producer: Producer, record: Record, batch: _Batch) -> bool:
+    def _produce(
+        self,
+        producer: Producer,
+        record: Record,
+        confirmed: Callable[[KafkaError | None, Message], None],
+    ) -> bool:
         """Put a record into the producer's queue; False if that is full."""
         try:
             producer.produce(
@@ -124,7 +173,7 @@ class KafkaPublisher:
                 record.value,
                 None if record.key is None else record.key.encode(),
                 headers=wire_headers(record.headers),
-                on_delivery=batch.confirmed,
+                on_delivery=confirmed,
             )
         except BufferError:
             return False
@@ -134,32 +183,47 @@ class KafkaPublisher:
         kafka = import_kafka()
         settings: dict[str, Any] = {
             "linger.ms": 2,
+            "enable.gapless.guarantee": True,
+            **({} if self._sending.pipelined else {"max.in.flight": 1}),
             "partitioner": "murmur2_random",
             "message.max.bytes": self._max_bytes + 100_000,  # the key and the framing come on top
             **self._settings.client,
-            "batch.size": self._batch,
+            "batch.size": self._sending.batch,
             "enable.idempotence": True,
             "message.timeout.ms": 0,
         }
+        if not self._sending.gapless:
+            settings |= {"enable.gapless.guarantee": False, "linger.ms": 0}
         producer: Producer = kafka.Producer(settings, logger=LOGGER)
         self._producer = producer
-        if self._serving is None:
+        if self._serving is None or not self._serving.is_alive():
             self._stop.clear()
             self._serving = threading.Thread(target=self._serve, name="kafka-confirm", daemon=True)
             self._serving.start()
         return producer
 
     def _serve(self) -> None:
+        kafka = import_kafka()
         while not self._stop.is_set():
             producer = self._producer
             if producer is None:
                 self._stop.wait(_SERVE)
             else:
-                producer.poll(_SERVE)
+                with suppress(kafka.KafkaException):  # fatal, as the next `produce` finds out
+                    producer.poll(_SERVE)
 
     async def _give_up(self, producer: Producer) -> None:
         """Let all that is outstanding fail, together, and use another producer from now on."""
         if self._producer is producer:
             self._producer = None
             producer.purge()
-            await asyncio.to_thread(producer.flush, _PURGED)
+            await asyncio.to_thread(_flush, producer, _PURGED)
+
+
+def _flush(producer: Producer, within: float) -> None:
+    """Serve what is outstanding; that the producer is fatal is raised once, and ends it early."""
+    kafka = import_kafka()
+    for _ in range(2):
+        with suppress(kafka.KafkaException):
+            producer.flush(within)
+            return

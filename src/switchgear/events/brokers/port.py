@@ -63,13 +63,16 @@ class LeaseLost(BrokerError):
 
 
 class RecordTooLarge(BrokerError):
-    """A record is over the size that the broker takes."""
+    """A record is over the size that the broker takes; a `limit` of None: it does not say which."""
 
     code = "SG603"
 
-    def __init__(self, topic: str, size: int, limit: int) -> None:
+    def __init__(self, topic: str, size: int, limit: int | None) -> None:
+        takes = (
+            "that is larger than the topic takes" if limit is None else f"the broker takes {limit}"
+        )
         super().__init__(
-            f"an event for {topic} has {size} bytes, and the broker takes {limit}.",
+            f"an event for {topic} has {size} bytes, and {takes}.",
             fix="Put the bulk elsewhere and publish a reference to it.",
         )
         self.topic = topic
