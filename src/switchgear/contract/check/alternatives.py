@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from switchgear.contract.check.allof import merged
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.instances import sample
 from switchgear.contract.check.jsonvalues import (
     enum_of,
+    is_of,
     listed,
-    merged,
     refuses_all,
+    speaks_of,
     told,
     types_of,
 )
@@ -68,12 +70,9 @@ def pieces_of(schema: Node) -> list[Piece]:
     values, types = enum_of(schema), types_of(schema)
     # `enum_of` leaves null out, which is a type of its own here
     if values is not None and len(values) <= _MOST and "null" not in types and None not in values:
-        return [
-            _narrowed(schema, told(one), "const", one, str(index))
-            for index, one in enumerate(values)
-        ]
+        return [_valued(schema, one, str(index)) for index, one in enumerate(values)]
     if len(types) > 1:
-        return [_narrowed(schema, one, "type", one, one) for one in types]
+        return [_typed(schema, one) for one in types]
     return [Piece(listed(types), schema, schema)]
 
 
@@ -97,9 +96,25 @@ def _alternatives(schema: Node) -> Iterator[Piece]:
         yield Piece(name, one, whole, key)
 
 
-def _narrowed(schema: Node, name: str, key: str, value: Any, step: str) -> Piece:
-    made = {name: one for name, one in schema.value.items() if name not in {"enum", "nullable"}}
-    node = Node(schema.document, (*schema.pointer, key, step), {**made, key: value})
+def _valued(schema: Node, value: Any, step: str) -> Piece:
+    made = {key: one for key, one in schema.value.items() if key not in {"enum", "nullable"}}
+    return _piece(schema, told(value), {**made, "const": value}, ("const", step))
+
+
+def _typed(schema: Node, kind: str) -> Piece:
+    """Return what a schema says of one of its types, without what it says of others."""
+    made = {
+        key: one
+        for key, one in schema.value.items()
+        if key != "nullable" and kind != "null" and speaks_of(key, kind)
+    }
+    if isinstance(made.get("enum"), list):
+        made["enum"] = [one for one in made["enum"] if is_of(one, kind)]
+    return _piece(schema, kind, {**made, "type": kind}, ("type", kind))
+
+
+def _piece(schema: Node, name: str, value: Any, step: tuple[str, str]) -> Piece:
+    node = Node(schema.document, (*schema.pointer, *step), value)
     return Piece(name, node, node)
 
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from switchgear.contract.check.allof import merged
 from switchgear.contract.check.jsonvalues import (
     is_number,
+    is_of,
+    is_whole,
     limit_of,
-    merged,
     refuses_all,
     required_of,
+    same,
     types_of,
 )
 from switchgear.contract.check.patterns import having, matches
@@ -88,7 +91,7 @@ def _one(schema: Node, kind: str, steps: _Steps) -> Any:
         return told["const"]
     values = told.get("enum")
     if isinstance(values, list):
-        return next((one for one in values if not kind or _is(one, kind)), NOTHING)
+        return next((one for one in values if not kind or is_of(one, kind)), NOTHING)
     types = types_of(schema)
     if not kind and not types:
         for key in ("oneOf", "anyOf"):
@@ -120,7 +123,7 @@ def _number(schema: Node, kind: str) -> Any:
     else:
         step = schema["multipleOf"].value
         value = step if is_number(step) else 1
-    return int(value) if kind == "integer" and _whole(value) else value
+    return int(value) if kind == "integer" and is_whole(value) else value
 
 
 def _text(schema: Node) -> Any:
@@ -183,12 +186,11 @@ def _told(schema: Node, value: Any, steps: _Steps) -> Iterator[bool | None]:
     """Yield what each keyword says of a value."""
     types = types_of(schema)
     if types:
-        yield any(_is(value, one) for one in types)
+        yield any(is_of(value, one) for one in types)
     if "const" in schema.value:
-        yield _same(schema.value["const"], value)
+        yield same(schema.value["const"], value)
     if isinstance(schema.value.get("enum"), list):
-        same = [_same(one, value) for one in schema.value["enum"]]
-        yield True if True in same else None if None in same else False
+        yield any(same(one, value) for one in schema.value["enum"])
     if is_number(value):
         yield from _told_of_number(schema, value)
     elif isinstance(value, str):
@@ -254,28 +256,3 @@ def _told_of_alternatives(schema: Node, value: Any, steps: _Steps) -> Iterator[b
             yield None
         else:
             yield count == 1
-
-
-def _is(value: Any, kind: str) -> bool:
-    if kind in {"integer", "number"}:
-        return is_number(value) and (kind == "number" or _whole(value))
-    return {
-        "string": isinstance(value, str),
-        "boolean": isinstance(value, bool),
-        "null": value is None,
-        "array": isinstance(value, list),
-        "object": isinstance(value, dict),
-    }.get(kind, False)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) or (is_number(value) and value.is_integer())
-
-
-def _same(one: Any, other: Any) -> bool | None:
-    """Whether two values are one in JSON, where true is not 1."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if one != other:
-        return False
-    return None if isinstance(one, dict | list) and repr(one) != repr(other) else True

@@ -30,23 +30,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from switchgear.contract.check.allof import merged, parts_with
 from switchgear.contract.check.alternatives import compare_pieces, has_alternatives
 from switchgear.contract.check.bodies import Way, first_shown, of_kind, with_property
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.instances import sample
 from switchgear.contract.check.jsonvalues import (
+    canonical,
     covers,
     enum_of,
-    limit_of,
     listed,
-    merged,
     open_enum_of,
     refuses_all,
     required_of,
     told,
     types_of,
 )
-from switchgear.contract.check.limits import LIMITS, beyond, tighter
+from switchgear.contract.check.limits import LIMITS, beyond, limits_of, tighter
 from switchgear.contract.check.refs import Node
 from switchgear.contract.check.walk import Walk
 from switchgear.errors import UnreadableContract
@@ -264,21 +264,21 @@ class SchemaDiff:
 
     def _limits(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         for key in LIMITS:
-            before, after = limit_of(pair.old, key), limit_of(pair.new, key)
+            before, after = (limits_of(one, key) for one in (pair.old, pair.new))
             narrow, wide = (after, before) if self.taken else (before, after)
-            if before == after or not tighter(key, narrow, wide):
+            lost = [one for one in narrow if all(tighter(key, one, by) for by in wide or [None])]
+            if not lost:
                 continue
             verb = "tightened" if self.taken else "loosened"
             if key == "format":
                 verb = "changed"
+            was, now = (one[0] if len(one) == 1 else one or None for one in (before, after))
             rule, found = self.told(
                 "SAME_FORMAT" if key == "format" else "CONSTRAINT_CHANGED",
                 pair,
-                f"{pair.name}: {key} was {verb} from {told(before)} to {told(after)}.",
-                f"Write {key}: {told(before)} again."
-                if before is not None
-                else f"Take {key} out again.",
-                shown=beyond(key, narrow, self.writer(pair)),
+                f"{pair.name}: {key} was {verb} from {told(was)} to {told(now)}.",
+                f"Write {key}: {told(was)} again." if before else f"Take {key} out again.",
+                shown=(one for by in lost for one in beyond(key, by, self.writer(pair))),
             )
             if key in _UNSHOWN and self._whole is not None and not found.witness:
                 found = replace(found, message=f"{found.message} {_UNSHOWN[key]}")
@@ -298,7 +298,23 @@ class SchemaDiff:
     def _alternatives(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         if has_alternatives(pair.old):
             yield from compare_pieces(self, pair)
+        yield from self._beside(pair)
         yield from self._discriminator(pair)
+
+    def _beside(self, pair: Pair) -> Iterator[tuple[str, Found]]:
+        """Compare what has no combined form with what else is said of the same value."""
+        for key in ("oneOf", "anyOf", "contains"):
+            before, after = (parts_with(one, key) for one in (pair.old, pair.new))
+            if key == "contains" and (before or after):
+                before, after = [pair.old, *before], [pair.new, *after]
+                before, after = ([one[key] for one in of if one[key]] for of in (before, after))
+            name = "[contains]" if key == "contains" else ""
+            for inner in _aligned(before, after):
+                yield from self.inside(pair.under(*inner, name, key, "", writer=self.writer(pair)))
+            if (len(after) > len(before)) is self.taken and len(before) != len(after):
+                verb = "asks for more" if self.taken else "lets more through"
+                message = f"{pair.name}: `{key}` {verb} than before."
+                yield self.told("CONSTRAINT_CHANGED", pair, message, f"Write `{key}` as it was.")
 
     def trial(self, direction: Direction, pair: Pair) -> list[tuple[str, Found]]:
         """Return what is found of a pair, each of which is tried once.
@@ -415,6 +431,8 @@ class SchemaDiff:
             old, new = pair.old[key], pair.new[key]
             if key == "additionalProperties" and (refuses_all(old) or refuses_all(new)):
                 continue  # told with the properties
+            if key == "contains" and any(parts_with(one, key) for one in (pair.old, pair.new)):
+                continue  # told with what stands beside
             if old or new:
                 yield from self.inside(pair.under(old, new, name, key, "", writer=writer))
         sides = [list(one["prefixItems"].elements()) for one in (pair.old, pair.new)]
@@ -454,6 +472,20 @@ class SchemaDiff:
 def _key(pair: Pair) -> tuple[object, ...]:
     old, new = pair.old, pair.new
     return (old.document.name, old.pointer, new.document.name, new.pointer)
+
+
+def _aligned(before: list[Node], after: list[Node]) -> Iterator[tuple[Node, Node]]:
+    """Yield pairs of two lists: what is the same first, then the rest in its order."""
+    rest, left = [], list(after)
+    for one in before:
+        told = canonical(one.value)
+        equal = next((other for other in left if canonical(other.value) == told), None)
+        if equal is None:
+            rest.append(one)
+            continue
+        left.remove(equal)
+        yield one, equal
+    yield from zip(rest, left, strict=False)
 
 
 def _has_ref(value: Any) -> bool:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from switchgear.contract.check.refs import Node
-from switchgear.errors import UnreadableContract
 
 __all__ = [
+    "canonical",
     "covers",
     "enum_of",
     "is_number",
+    "is_of",
+    "is_whole",
     "limit_of",
     "listed",
-    "merged",
     "open_enum_of",
     "refuses_all",
     "required_of",
+    "same",
+    "speaks_of",
     "told",
     "types_of",
 ]
 
-_MOST_PARTS: Final = 10_000
-_MOST_PAIRS: Final = 100
 _MAX_TOLD: Final = 80
 _EXCLUSIVE: Final = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
@@ -37,84 +38,22 @@ def told(value: Any) -> str:
     return text if len(text) <= _MAX_TOLD else f"{text[: _MAX_TOLD - 1]}…"
 
 
-def merged(node: Node) -> Node:
-    """Return a schema with what its `allOf` says put into it.
-
-    Raises `UnreadableContract` where that are too many schemas.
-    """
-    return _merged(node, frozenset(), [_MOST_PARTS])
+def canonical(value: Any) -> str:
+    """Return a text that two values share if they are one in JSON: 1 is 1.0, and is not true."""
+    return json.dumps(_plain(value), sort_keys=True, default=str)
 
 
-def _merged(node: Node, above: frozenset[tuple[str, tuple[str, ...]]], left: list[int]) -> Node:
-    key = (node.document.name, node.pointer)
-    if not isinstance(node.value, dict) or not node["allOf"] or key in above:
-        return node
-    inside = list(node["allOf"].elements())
-    left[0] -= len(inside)
-    if left[0] < 0:
-        raise UnreadableContract(
-            f"One schema has more than {_MOST_PARTS} parts in `allOf`, and in those.",
-            where=f"{node.place.path}:{node.place.line}",
-        )
-    parts = [_merged(one, above | {key}, left) for one in inside]
-    if any(refuses_all(one) for one in parts):
-        return Node(node.document, node.pointer, False)
-    made: dict[str, Any] = {}
-    for part in (*(one for one in parts if isinstance(one.value, dict)), node):
-        told = part.value
-        if part.document is not node.document:
-            told = part.document.absolute(told)
-        for key, value in told.items():
-            if key != "allOf":
-                made[key] = _both(key, made[key], value) if key in made else value
-    # no value is of two types
-    return Node(node.document, node.pointer, False if made.get("type") == [] else made)
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
-def _both(key: str, one: Any, other: Any) -> Any:
-    """Return what a keyword says where two schemas of one value say something by it."""
-    if key == "type":
-        return _types_of_both(_list(one), _list(other))
-    if key == "additionalProperties":
-        return False if one is False else other
-    if key == "properties" and isinstance(one, dict) and isinstance(other, dict):
-        twice = {name: {"allOf": [one[name], other[name]]} for name in one if name in other}
-        return {
-            **one,
-            **other,
-            **{key: both for key, both in twice.items() if one[key] != other[key]},
-        }
-    if key in _OF_LISTS and isinstance(one, list) and isinstance(other, list):
-        return _OF_LISTS[key](one, other)
-    if key in _OF_NUMBERS and is_number(one) and is_number(other):
-        return _OF_NUMBERS[key](one, other)
-    return other
-
-
-def _types_of_both(one: list[Any], other: list[Any]) -> list[Any]:
-    both = {x for x in one if covers(other, x)} | {x for x in other if covers(one, x)}
-    return sorted(x for x in both if isinstance(x, str))
-
-
-def _pairs(one: list[Any], other: list[Any]) -> list[Any]:
-    several = len(one) * len(other) <= _MOST_PAIRS
-    return [{"allOf": [x, y]} for x in one for y in other] if several else other
-
-
-_OF_LISTS: Final[Mapping[str, Callable[[list[Any], list[Any]], list[Any]]]] = {
-    "required": lambda one, other: [*one, *other],
-    "enum": lambda one, other: [x for x in one if x in other],
-    "oneOf": _pairs,
-    "anyOf": _pairs,
-}
-_OF_NUMBERS: Final[Mapping[str, Callable[..., Any]]] = {
-    **dict.fromkeys(("minimum", "minLength", "minItems", "minProperties"), max),
-    **dict.fromkeys(("maximum", "maxLength", "maxItems", "maxProperties"), min),
-}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are one in JSON."""
+    return bool(one == other) and canonical(one) == canonical(other)
 
 
 def types_of(node: Node) -> list[str]:
@@ -124,6 +63,50 @@ def types_of(node: Node) -> list[str]:
     if node["nullable"].value is True and types:
         types = [*types, "null"]
     return sorted({one for one in types if isinstance(one, str)})
+
+
+_OF_TYPES: Final = {
+    "array": {"items", "prefixItems", "contains", "uniqueItems", "unevaluatedItems"}
+    | {"minItems", "maxItems", "minContains", "maxContains", "additionalItems"},
+    "object": {"properties", "patternProperties", "additionalProperties", "propertyNames"}
+    | {"required", "minProperties", "maxProperties", "unevaluatedProperties", "discriminator"}
+    | {"dependentRequired", "dependentSchemas", "dependencies"},
+    "string": {"minLength", "maxLength", "pattern", "format"}
+    | {"contentEncoding", "contentMediaType", "contentSchema"},
+    "number": {
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "format",
+    },
+}
+_OF_ONE: Final = frozenset().union(*_OF_TYPES.values())
+
+
+def speaks_of(key: str, kind: str) -> bool:
+    """Whether a keyword says anything of values of a type."""
+    kind = "number" if kind == "integer" else kind
+    return key not in _OF_ONE or key in _OF_TYPES.get(kind, ())
+
+
+def is_of(value: Any, kind: str) -> bool:
+    """Whether a value has a type."""
+    if kind in {"integer", "number"}:
+        return is_number(value) and (kind == "number" or is_whole(value))
+    return {
+        "string": isinstance(value, str),
+        "boolean": isinstance(value, bool),
+        "null": value is None,
+        "array": isinstance(value, list),
+        "object": isinstance(value, dict),
+    }.get(kind, False)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a number is an integer, as 1.0 is in JSON."""
+    return isinstance(value, int) or (is_number(value) and value.is_integer())
 
 
 def covers(types: Iterable[str], one: str) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from switchgear.contract.check.allof import conjuncts
 from switchgear.contract.check.instances import NOTHING, sample
-from switchgear.contract.check.jsonvalues import is_number
+from switchgear.contract.check.jsonvalues import is_number, limit_of, same
 from switchgear.contract.check.patterns import between
 from switchgear.contract.check.refs import Node
 
-__all__ = ["LIMITS", "beyond", "tighter"]
+__all__ = ["LIMITS", "beyond", "limits_of", "tighter"]
 
 _LOW: Final = frozenset(
     {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
@@ -26,19 +27,25 @@ _EXACT: Final = frozenset({"pattern", "format", "contentEncoding", "contentMedia
 _MANY: Final = 64
 
 
+def limits_of(schema: Node, key: str) -> list[Any]:
+    """Return all that a merged schema says by a keyword: one limit, or several patterns."""
+    limit = limit_of(schema, key)
+    return [one for one in (limit, *conjuncts(schema, key)[1:]) if one is not None]
+
+
 def tighter(key: str, one: Any, other: Any) -> bool:
-    """Whether `one` refuses what `other`, which differs from it, takes."""
+    """Whether `one` refuses what `other` takes."""
     if key in _FLAGS:
-        return one is True
+        return one is True and other is not True
     if key in _EXACT:
-        return one is not None  # what is not stated is anything
+        return one is not None and not same(one, other)  # what is not stated is anything
     if not is_number(one):
         return False
     if not is_number(other):
         return True
     if key == "multipleOf":
         whole = isinstance(one, int) and isinstance(other, int) and one > 0
-        return not (whole and other % one == 0)
+        return one != other and not (whole and other % one == 0)
     return bool(one > other if key in _LOW else one < other)
 
 
