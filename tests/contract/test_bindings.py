@@ -466,6 +466,37 @@ def test_a_route_that_is_none_of_the_bindings_is_refused() -> None:
     assert told.service[0].method[0].options.ByteSize()
 
 
+def test_a_query_is_read_off_once_for_each_message(tmp_path: Path) -> None:
+    """Messages that use each other twice are a tree of 2**60 leaves; a chain is as deep as long."""
+    file = tmp_path / "a.proto"
+
+    def routed(*lines: str) -> str:
+        file.write_text(
+            'syntax = "proto3"; package a; import "google/api/annotations.proto";\n'
+            + "\n".join(lines)
+            + "service S { rpc Get(M0) returns (M0) { option (google.api.http) = "
+            '{ get: "/v1/m" }; } }'
+        )
+        return " ".join(import_proto(file).split())
+
+    twice = [f"message M{i} {{ M{i + 1} a = 1; M{i + 1} b = 2; }}" for i in range(60)]
+    told = routed(*twice, "message M60 { string x = 1; }")
+    assert "M0, which has more than 4096 fields with those of the messages in it, does not" in told
+    assert "more than 4096" in routed(*twice, "message M60 {}")
+    assert "The field a.a.a.b of M0 does not fit" in routed(*twice[:3], "message M3 { M0 b = 1; }")
+    chain = [f"message M{i} {{ M{i + 1} a = 1; }}" for i in range(3000)]
+    for first, path in (
+        ("M1 a = 1;", f"{'a.' * 99}a"),
+        ("M2940 b = 2; M2890 c = 3;", f"c{'.a' * 50}"),  # M2940 is known by then
+    ):
+        told = routed(f"message M0 {{ {first} }}", *chain[1:], "message M3000 {}")
+        assert f"Thefield{path}ofM0doesnotfit" in told.replace(" ", "")
+
+    routed(*twice[:10], "message M10 { string x = 1; }")  # 1,024 parameters, and no more
+    document = openapi(*loaded(import_proto(file), "wide").services, title="", version="")
+    assert len(document["paths"]["/v1/m"]["get"]["parameters"]) == 1024
+
+
 def test_a_body_that_is_absent_is_not_sent() -> None:
     class Inner(Message):
         name: str = field(1)

@@ -22,6 +22,10 @@ METHODS: Final = {
     Pattern.QUERY: ("GET", "POST"),
     Pattern.COMMAND: ("POST", "PUT", "PATCH", "DELETE"),
 }
+MAX_PARAMETERS: Final = 4096
+"""Parameters of one query, and messages that they are in: more than that nobody can read."""
+MAX_DEPTH: Final = 100
+"""Messages in messages; protobuf reads no more either, unless it is told to."""
 _OBJECTS: Final = frozenset({"struct", "value", "any"})
 
 
@@ -119,8 +123,7 @@ def _faults(asked: Asked, request: View, reply: View, *, alone: bool) -> Iterato
         if any(one.name == asked.body for one in asked.template.variables):
             yield Fault(f"{asked.body} is in the path and in the body.", "Leave one out.")
     if asked.body != "*":
-        taken = {one.name for one in asked.template.variables} | {asked.body}
-        yield from _query(asked, request, taken, "", (request,))
+        yield from _query(asked, request)
     if asked.response_body:
         yield from _response(asked, reply)
 
@@ -150,22 +153,77 @@ def _found(fields: tuple[str, ...], view: View) -> Part | None:
     return view.parts.get(last)
 
 
-def _query(
-    asked: Asked, view: View, taken: set[str], prefix: str, above: tuple[View, ...]
-) -> Iterator[Fault]:
-    """Yield the fields that are left for the query and do not fit into one."""
-    for name, part in view.parts.items():
-        if prefix + name in taken or (part.is_text and part.shape is not Shape.MAP):
-            continue
-        inner = part.inner() if part.inner is not None and part.shape is Shape.ONE else None
-        if inner is not None and inner.full_name not in {one.full_name for one in above}:
-            yield from _query(asked, inner, taken, f"{prefix}{name}.", (*above, inner))
-            continue
+def _query(asked: Asked, request: View) -> Iterator[Fault]:
+    """Yield what is left for the query and does not fit into one.
+
+    What the path takes would fit into it too.
+    """
+    try:
+        _Query(request.name).extent(request, "", (), leave=asked.body)
+    except _Misfit as error:
         yield Fault(
-            f"The field {prefix}{name} of {above[0].name} does not fit into the query of a "
-            f"{asked.method}.",
+            f"{error} does not fit into the query of a {asked.method}.",
             "Use scalars, lists of scalars and messages of them, or a body.",
         )
+
+
+class _Misfit(ValueError):
+    """Something of a request that a query cannot say; the text names it."""
+
+
+class _Extent(NamedTuple):
+    """What a message is in a query."""
+
+    size: int = 1
+    """How many parameters, and messages that they are in."""
+    depth: int = 1
+    """How many messages, one in the other."""
+
+
+class _Query:
+    """The extent of the messages of one request.
+
+    Each is looked into once, wherever it is used: a few messages that use each other twice are
+    more parameters than anybody could count one by one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._known: dict[str, _Extent] = {}
+        """Of the messages that fit, by their full names."""
+
+    def extent(self, view: View, prefix: str, above: tuple[str, ...], leave: str = "") -> _Extent:
+        """Return the extent of a message without the field `leave`; raises `_Misfit`."""
+        above = (*above, view.full_name)
+        size = depth = 1
+        for name, part in view.parts.items():
+            if name == leave or _is_plain(part):
+                size += name != leave
+            else:
+                inside = self._inside(part, prefix + name, above)
+                size, depth = size + inside.size, max(depth, inside.depth + 1)
+            if size > MAX_PARAMETERS:
+                raise _Misfit(
+                    f"{self._name}, which has more than {MAX_PARAMETERS} fields with those of the "
+                    "messages in it,"
+                )
+        return _Extent(size, depth)
+
+    def _inside(self, part: Part, path: str, above: tuple[str, ...]) -> _Extent:
+        inner = part.inner() if part.inner is not None and part.shape is Shape.ONE else None
+        misfit = _Misfit(f"The field {path} of {self._name}")
+        if inner is None or inner.full_name in above or len(above) >= MAX_DEPTH:
+            raise misfit
+        if inner.full_name not in self._known:
+            self._known[inner.full_name] = self.extent(inner, f"{path}.", above)
+        found = self._known[inner.full_name]
+        if len(above) + found.depth > MAX_DEPTH:
+            raise misfit
+        return found
+
+
+def _is_plain(part: Part) -> bool:
+    return part.is_text and part.shape is not Shape.MAP
 
 
 def _response(asked: Asked, reply: View) -> Iterator[Fault]:
