@@ -103,6 +103,8 @@ def test_covering(wide: str, narrow: str, covers: bool) -> None:  # noqa: FBT001
         *((one, "neither plain text") for one in ("/a:b/c", "/a:b:c", "/{a=b:c}", "/%2", "/a?b")),
         *((one, "outside of a {parameter}") for one in ("/*", "/a/**")),
         ("/{a=**}/b", "not the last segment"),
+        *((one, "the segment . or ..") for one in ("/a/../b", "/a/%2e/b", "/{a=%2E./*}")),
+        ("/{a=b%2fc/*}", "the %2F in {a=b%2fc/*} would be a slash"),
         ("/{a}/{a}", "a parameter twice"),
         ("/a:", "'' is not a verb"),
     ],

@@ -457,6 +457,42 @@ async def test_a_mounted_application_moves_under_its_prefix():
 
 
 @pytest.mark.parametrize(
+    ("path", "sku"),
+    [
+        ("100%25", "100%"),
+        ("%2541", "%41"),
+        ("caf%C3%A9%20:x", "café :x"),
+        ("%25FF", "%FF"),
+        ("%3F*%23", "?*#"),
+    ],
+)
+async def test_a_server_that_does_not_tell_the_raw_path_has_decoded_it(path, sku):
+    from switchgear.serve.dispatch import Dispatcher
+    from switchgear.serve.rest import Rest
+
+    ours = Rest(Dispatcher([Handler()]))
+
+    async def app(scope, receive, send):
+        await ours({**scope, "raw_path": None, "root_path": ""}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        assert (await http.get(f"/v1/stock/{path}")).json() == {"sku": sku, "available": 0}
+
+
+@pytest.mark.parametrize("segment", ["..", ".", "%2e%2E"])
+async def test_a_path_that_leads_upwards_is_refused(world, segment):
+    host, port = world.http.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))  # clients tidy such paths up
+    asked = f"GET /v1/stock/{segment} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    writer.write(asked.encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.split()[1] == b"400"
+    assert json.loads(body)["pointer"] == "/sku"
+    assert world.handler.ran == []
+
+
+@pytest.mark.parametrize(
     ("deadline", "status"), [(b"switchgear-timeout: 100\r\n", 504), (b"", 408)]
 )
 async def test_a_body_that_does_not_arrive(world, monkeypatch, deadline, status):

@@ -67,6 +67,22 @@ def test_a_parameter_is_decoded_after_the_path_was_split(router):
     assert caught.value.pointer == "/y"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/a/../c/x", "/a/%2E%2e/c/x", "/a/b/c/.", "/a/b/c/%2e"),
+        *("/v1/../../etc/passwd", "/v1/shelves/..", "/v1/shelves/..:go", "/v1/shelves/1/books/."),
+    ],
+)
+def test_no_variable_is_a_way_up(router, deep, path):
+    with pytest.raises(Rejected, match=r"has the segment \. or \.\."):
+        (deep if path.startswith("/v1") else router).find(path, "GET")
+
+
+def test_dots_in_a_name_are_dots(router):
+    assert found(router, "GET", "/a/.../c/..x")[1] == {"x": "...", "y": "..x"}
+
+
 @pytest.fixture
 def deep():
     router = Router()

@@ -12,10 +12,12 @@
 | `{book.name=shelves/*}` | a field of a field                                                 |
 | `/v1/{id}:archive`     | a verb of its own, after the last segment                           |
 
-A segment that a variable takes is never empty, so a trailing slash is part of the path. What a
-client may not send in a segment are `.` and `..`, which whatever stands between reads otherwise.
+A segment that a variable takes is never empty, so a trailing slash is part of the path. Neither is
+it `.` or `..`, however they are encoded: whatever stands between reads those otherwise, and a
+handler that opens files would leave its folder. No client sends them, and no server takes them.
 
-A wildcard outside of a variable is refused: nobody could call it, nor does the handler see it.
+A wildcard outside of a variable is refused: nobody could call it, nor does the handler see it. So
+are `.` and `..`, and a `%2F` in a variable, which would be a slash in what the client has.
 (github.com/googleapis/googleapis/blob/master/google/api/http.proto)
 """
 
@@ -37,6 +39,7 @@ _VARIABLE: Final = re.compile(rf"\{{(?P<path>{_IDENT}(\.{_IDENT})*)(=(?P<inner>[
 _PARTS: Final = re.compile(r"/((?:\{[^{}]*\}|[^/{}])*)")
 _ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _SLASH: Final = re.compile(r"(%2[Ff])")
+_DOTS: Final = frozenset({".", ".."})
 _PLAIN: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()+,;=@"
 )
@@ -109,7 +112,7 @@ class Variable:
             for wanted, one in zip(fixed, parts, strict=False)
         ):
             raise Unfit(self.name, f"is {value!r}, which is not {'/'.join(self.inner)}")
-        if not {"", ".", ".."}.isdisjoint(parts):
+        if "" in parts or not _DOTS.isdisjoint(parts):
             raise Unfit(self.name, f"is {value!r}, which cannot be part of a path")
         return "/".join(quote(one, safe="") for one in parts)
 
@@ -162,14 +165,17 @@ class Template:
     def read(self, segments: Sequence[str]) -> dict[str, str]:
         """Return the values of the variables in segments that `match` returned.
 
-        Raises `Unfit` for what is not UTF-8.
+        Raises `Unfit` for what is not UTF-8, and for `.` and `..`.
         """
         found: dict[str, str] = {}
         for one in self.variables:
             is_rest = one.inner[-1] == REST
             end = None if is_rest else one.start + len(one.inner)
+            raw = segments[one.start : end]
+            if not _DOTS.isdisjoint(raw):
+                raise Unfit(one.name, "has the segment . or .., which others read otherwise")
             try:
-                found[one.name] = one.read(segments[one.start : end])
+                found[one.name] = one.read(raw)
             except UnicodeDecodeError:
                 raise Unfit(one.name, "is not UTF-8") from None
         return found
@@ -253,4 +259,9 @@ def _part(written: str) -> tuple[str, tuple[str, ...]]:
                 "it does not contain a path such as /v1/stock/{sku}: "
                 f"{one!r} is neither plain text nor a {{parameter}}"
             )
-    return found["path"] if found is not None else "", tuple(normal(one) for one in inner)
+    made = tuple(normal(one) for one in inner)
+    if not _DOTS.isdisjoint(made):
+        raise ValueError("no client sends the segment . or .., nor may they")
+    if found is not None and any("%2F" in one for one in made):
+        raise ValueError(f"the %2F in {written} would be a slash in the value")
+    return found["path"] if found is not None else "", made

@@ -55,6 +55,8 @@ HEARTBEAT: Final = 15.0
 _TOO_LARGE: Final = 413
 _PATIENCE: Final = 30.0
 """Seconds in which a body has to arrive; the caller's deadline may be sooner."""
+_AS_THEY_ARE: Final = "/:!$&'()+,;=@"
+"""What RFC 3986 lets stand in a path, but for what a template cannot say."""
 _JSON: Final = (b"content-type", b"application/json")
 _PROBLEM: Final = (b"content-type", MEDIA_TYPE.encode())
 _TRAIL: Final = wire.TRAIL.encode()
@@ -392,7 +394,10 @@ def _prefix(scope: Scope) -> str:
 
 
 def _path(scope: Scope) -> str:
-    """Return the path below the prefix, still percent-encoded where it was."""
+    """Return the path below the prefix, still percent-encoded where it was.
+
+    Where the server does not tell how it was, a slash is a slash: `a%2Fb` is then two segments.
+    """
     path: str = scope["path"]
     raw: bytes | None = scope.get("raw_path")
     root: str = scope.get("root_path", "")
@@ -401,7 +406,10 @@ def _path(scope: Scope) -> str:
         encoded = raw.partition(b"?")[0].decode("latin-1")
         depth = root.rstrip("/").count("/") if below else 0
         return "/" + "/".join(encoded.split("/")[depth + 1 :])
-    return (path[len(root.rstrip("/")) :] or "/") if root and below else path
+    inside = (path[len(root.rstrip("/")) :] or "/") if root and below else path
+    if raw is None:  # optional in ASGI; the path is decoded, and we are about to decode it
+        return quote(inside, safe=_AS_THEY_ARE)
+    return inside
 
 
 def _is_json(found: Mapping[str, str]) -> bool:

@@ -85,7 +85,8 @@ class Router(Generic[E]):
     def find(self, path: str, method: str) -> Match[E] | None:
         """Return what `path` leads to, as it stands in the URL; None if it leads nowhere.
 
-        The parameters are those of `method`. Raises `Rejected` if one is not UTF-8.
+        The parameters are those of `method`. Raises `Rejected` if one is not UTF-8, or
+        has a segment `.` or `..`.
         """
         if "%" in path:
             path = normal(path)
@@ -106,7 +107,7 @@ class Router(Generic[E]):
                     return Match({method: entry}, template.read(given))
                 except Unfit as error:
                     pointer = f"/{error.name.replace('.', '/')}"
-                    raise Rejected("the path is not UTF-8.", pointer=pointer) from None
+                    raise Rejected(f"the path {error}.", pointer=pointer) from None
             # a template that is less literal may offer the method
             for other, (_, entry) in one.methods.items():
                 others.setdefault(other, entry)
