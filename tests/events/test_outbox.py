@@ -251,3 +251,14 @@ def test_ids_are_given_by_the_generator_and_times_by_the_clock():
     at = datetime.now(UTC) - timedelta(days=1)
     prepared = outbox(ids=iter("ab").__next__, clock=at.timestamp).prepare(placed())
     assert (prepared.event, prepared.created) == ("a", at.timestamp())
+
+
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+def test_a_nul_is_refused_at_the_call_whatever_the_broker(mode):
+    with pytest.raises(InvalidEvent, match="the key order_id of this event has the character NUL"):
+        outbox(mode=mode).prepare(OrderPlaced(order_id="a\0b", number=1))
+    with (
+        bind(Context(deadline=1.0, correlation="a\0b")),
+        pytest.raises(InvalidEvent, match="the attribute ce-correlationid of this event has"),
+    ):
+        outbox(mode=mode).prepare(placed())

@@ -1,6 +1,7 @@
 """What only RabbitMQ has: queues and promises, its names on the wire, its refusals."""
 
 import asyncio
+import contextlib
 import secrets
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from switchgear.events.brokers.port import (
 from switchgear.events.brokers.rabbitmq import RabbitBroker
 from switchgear.events.brokers.rabbitmq_client import RabbitSettings, delivery_of, properties_of
 from switchgear.events.brokers.rabbitmq_group import RabbitMember, heartbeat
+from switchgear.events.brokers.rabbitmq_owned import Owned
 from switchgear.events.brokers.rabbitmq_publisher import RabbitPublisher, waves
 from switchgear.events.brokers.url import broker_of
 from switchgear.model.outcome import Unknown
@@ -545,3 +547,31 @@ asyncio.run(main())
         [sys.executable, "-c", program, url], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+async def test_a_bug_while_a_partition_is_begun_is_told_and_it_is_read_nonetheless(
+    url, monkeypatch
+):
+    begun, read = [], Owned.read
+
+    async def breaks(self, group, arrived):
+        begun.append(self.partition)
+        if len(begun) == 1:
+            raise ZeroDivisionError("nobody expected it")
+        await read(self, group, arrived)
+
+    monkeypatch.setattr(Owned, "read", breaks)
+    broker = broker_of(f"{url}&partitions=1")
+    subscription = await broker.subscribe("g", [TOPIC], lease=1.0)
+    await broker.publish([record(1)])
+    async with asyncio.timeout(60):
+        with pytest.raises(ZeroDivisionError):
+            while True:
+                await subscription.poll(100, 1.0)
+        found = []
+        while not found:
+            with contextlib.suppress(BrokerUnavailable):
+                found += (await subscription.poll(100, 1.0)).deliveries
+    assert [one.value for one in found] == [b"1"]
+    await subscription.close()
+    await broker.close()

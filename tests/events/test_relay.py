@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+from types import SimpleNamespace
 
+import asyncpg
 import msgspec
 import pytest
 
 from switchgear.database.port import DatabaseUnavailable
 from switchgear.database.postgres import Postgres
 from switchgear.database.sqlite import Sqlite
-from switchgear.events import refused
+from switchgear.events import floor, refused
 from switchgear.events.brokers.port import BrokerUnavailable, RecordTooLarge
 from switchgear.events.outbox import Outbox
+from switchgear.events.pending import Pending
 from switchgear.events.relay import Relay
 from tests.events.world import OrderPlaced, Picture, until
 
@@ -352,6 +355,7 @@ async def test_what_was_too_large_is_published_in_order_once_there_is_room(
     database, box, relaying, monkeypatch
 ):
     monkeypatch.setattr(refused, "_AGAIN", 0.05)
+    monkeypatch.setattr(refused, "_AGAIN_MOST", 0.05)
     broker = Limited()
     relay = await relaying(database, broker, box)
     async with database.transaction() as tx:
@@ -435,6 +439,7 @@ async def test_on_postgresql_an_event_that_is_too_large_holds_back_its_key(
     pool, relaying, monkeypatch
 ):
     monkeypatch.setattr(refused, "_AGAIN", 0.05)
+    monkeypatch.setattr(refused, "_AGAIN_MOST", 0.05)
     database, box, broker = Postgres(pool), Outbox("orders"), Limited()
     await box.migrate(database)
     relay = await relaying(database, broker, box)
@@ -469,3 +474,100 @@ def test_what_is_held_back_is_bounded_and_tried_again_now_and_then():
     assert held.again(115.0)
     assert held.why is None
     assert not held.holds((3, "u", "a"))
+
+
+def test_what_is_refused_in_vain_is_tried_again_ever_more_rarely():
+    held, error, now, pauses = refused.Refused(), RecordTooLarge("t", 200, 100), 100.0, []
+    for _ in range(7):
+        held.add((1, "t", "a"), error, now)
+        pauses.append(held._again_at - now)
+        now += pauses[-1]
+        assert held.again(now)
+        now += 1.0
+    assert pauses == [15.0, 30.0, 60.0, 120.0, 240.0, 240.0, 240.0]
+    now += 100.0  # all went well for a while
+    held.add((1, "t", "a"), error, now)
+    assert held._again_at == now + 15.0
+
+
+def test_while_nothing_is_published_it_is_tried_again_soon():
+    held, error = refused.Refused(), RecordTooLarge("t", 200, 100)
+    for now in (100.0, 115.0, 145.0):
+        held.again(now)
+        held.add((1, "t", None), error, now)
+    for number in range(99):
+        held.add((number + 10, "t", f"k{number}"), error, 146.0)
+    assert not held.again(170.0)
+    with pytest.raises(RecordTooLarge):
+        held.add((200, "t", "z"), error, 170.0)
+    assert not held.again(184.9)
+    assert held.again(185.0)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request):
+    return None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+async def either(url, database):
+    """An outbox's database of each kind."""
+    if url is None:
+        yield database
+        return
+    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
+        yield Postgres(pool)
+
+
+async def test_reads_begin_above_what_waits_behind_a_refused_key(either, relaying, monkeypatch):
+    monkeypatch.setattr(floor, "LOOK", 0.0)
+    box, broker = Outbox("orders"), Limited()
+    await box.migrate(either)
+    relay = await relaying(either, broker, box)
+    async with either.transaction() as tx:
+        await box.publish(tx, picture("bad", 200), *(picture("bad") for _ in range(500)))
+    await until(lambda: relay._pending._floor.serial > 500)
+    seen = []
+    for number in range(20):
+        async with either.transaction() as tx:
+            await box.publish(tx, picture(f"g{number}"), picture("bad"))
+        seen.append(f"g{number}")
+    await until(lambda: broker.names() == seen)
+    await until(lambda: _left(relay, 521))
+    broker.limit = 1_000
+    relay._refused._again_at = 0.0
+    relay.wake()
+    await until(lambda: _left(relay, 0))
+    pixels = [len(msgspec.json.decode(record.value)["pixels"]) for record in broker.records[20:]]
+    assert pixels == [200] + [1] * 520
+    await relay.stop()
+
+
+async def test_the_last_serial_is_looked_for_above_the_floor(either, monkeypatch):
+    monkeypatch.setattr(floor, "LOOK", 0.0)
+    monkeypatch.setattr(floor, "FRONT", float("inf"))
+    box, asked = Outbox("orders"), []
+    await box.migrate(either)
+
+    class Noting:
+        dialect = either.dialect
+        alone = either.alone
+
+        @contextlib.asynccontextmanager
+        async def reading(self):
+            async with either.reading() as tx:
+
+                async def run(sql, *args):
+                    if "max(id)" in sql:
+                        asked.append((sql, *args))
+                    return await tx.run(sql, *args)
+
+                yield SimpleNamespace(run=run, dialect=tx.dialect)
+
+    pending = Pending(Noting())
+    for number in range(6):
+        async with either.transaction() as tx:
+            await box.publish(tx, placed(number))
+        await pending.delete(await pending.read(None, 100, refused.Refused()), gaps=False)
+    assert [args for _, *args in asked][-3:] == [[3], [4], [5]]
+    assert all(sql.endswith("WHERE id >= ?") for sql, *_ in asked)

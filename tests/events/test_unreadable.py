@@ -5,6 +5,8 @@ import sqlite3
 
 from switchgear.contract.event import event
 from switchgear.contract.message import Message, field
+from switchgear.database.postgres import Postgres
+from switchgear.events.brokers.port import Record
 from switchgear.events.bus import Bus
 from switchgear.events.parked import Parked
 
@@ -57,3 +59,56 @@ async def test_a_record_with_unreadable_headers_is_parked(broker, database, tmp_
     await again.stop()
     assert [one.key for one in parked] == ["a"]
     assert sorted(seen) == [1, 2, 3]
+
+
+async def test_a_nul_of_a_foreign_producer_is_parked_and_stops_nobody(broker, pool):
+    """PostgreSQL takes none in a text: neither in the inbox nor where events are parked."""
+    database, seen = Postgres(pool), []
+    bus = Bus(broker, database, "reader")
+
+    @bus.on(Noted, name="note", on_failure="park_key")
+    async def note(noted: Noted) -> None:
+        seen.append(noted.order_id)
+
+    def record(number, key):
+        headers = {"ce-id": number, "ce-source": "them", "ce-type": "unreadable.orders.Noted"}
+        return Record(
+            "unreadable.orders", key, headers, b'{"order_id":"%b","number":1}' % key[:1].encode()
+        )
+
+    await bus.start()
+    await broker.publish(
+        [record("1", "a"), record("2\0", "b"), record("3", "c\0"), record("4", "d")]
+    )
+    async with asyncio.timeout(60):
+        while len(seen) < 2 or len(await Parked(database).list()) < 2:
+            await asyncio.sleep(0.01)
+    await broker.publish([record("2\0", "b"), record("5", "e")])  # delivered again
+    async with asyncio.timeout(60):
+        while len(seen) < 3:
+            await asyncio.sleep(0.01)
+    await bus.stop()
+    parked = {one.event: one for one in await Parked(database).list()}
+    assert sorted(seen) == ["a", "d", "e"]
+    assert parked.keys() == {r"them/2\u0000", "them/3"}
+    assert (parked["them/3"].key, parked["them/3"].cause) == (r"c\u0000", "poison")
+    assert parked[r"them/2\u0000"].headers["ce-id"] == "2\0", "it is kept as it was"
+    assert "NUL" in parked["them/3"].error
+
+
+async def test_what_a_handler_says_with_a_nul_is_parked(pool, broker):
+    database = Postgres(pool)
+    bus = Bus(broker, database, "reader")
+
+    @bus.on(Noted, name="note", on_failure="park_key", attempts=1)
+    async def note(noted: Noted) -> None:
+        raise ValueError("a\0b")
+
+    await bus.start()
+    async with database.transaction() as tx:
+        await bus.publish(tx, Noted(order_id="a", number=1))
+    async with asyncio.timeout(60):
+        while not (parked := await Parked(database).list()):
+            await asyncio.sleep(0.01)
+    await bus.stop()
+    assert parked[0].error == r"ValueError: a\u0000b"

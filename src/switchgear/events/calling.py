@@ -13,7 +13,7 @@ from switchgear.database.port import DatabaseUnavailable
 from switchgear.errors import InvalidMessage
 from switchgear.events.envelope import Envelope
 from switchgear.events.handling import Duplicate
-from switchgear.events.incoming import Incoming
+from switchgear.events.incoming import Incoming, without_nul
 from switchgear.events.reaction import Reaction, Reactions
 from switchgear.model.context import Context, Emits, bind
 from switchgear.model.signal import Signal, SignalKind, began, emit, listening
@@ -96,6 +96,8 @@ class Caller:
         return None
 
     def _read(self, event: Incoming) -> tuple[Reaction, Envelope, Message] | Failure:
+        if event.unfit:
+            return Failure("its key, source or id has the character NUL.", poison=True)
         reaction = self._reactions.get(event.type)
         if reaction is None:
             return Failure("this is not a CloudEvent: ce-type is missing.", poison=True)
@@ -103,7 +105,7 @@ class Caller:
             return reaction, *reaction.read(event)
         except InvalidMessage as error:
             at = f" at {error.pointer}" if error.pointer else ""
-            return Failure(f"{error.what}{at}", poison=True)
+            return Failure(without_nul(f"{error.what}{at}"), poison=True)
 
     def _tell_uses(self, event: Incoming, source: str | None, message: Message) -> None:
         """Report what an event uses of what is deprecated, so that a team knows when it can go."""
@@ -166,4 +168,4 @@ class Caller:
 
 def describe(error: BaseException) -> str:
     """Return the text under which an error is kept and shown."""
-    return f"{type(error).__qualname__}: {error}"[:_LONGEST]
+    return without_nul(f"{type(error).__qualname__}: {error}"[:_LONGEST])

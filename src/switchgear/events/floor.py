@@ -9,6 +9,9 @@ its transaction ends. So if all who held that lock *after* some serial was seen 
 whatever has a lower serial is visible by now, or will never be. Nobody is waited for: while a
 transaction stays open, the reads only stay longer.
 
+On SQLite nobody holds such a lock, and a floor spares the reads what is held back: one key, or one
+topic, behind which many events wait.
+
 The rules, without I/O:
 
 - A *mark* is a serial that was seen, and the holders of the lock at a later moment.

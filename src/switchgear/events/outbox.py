@@ -66,7 +66,11 @@ _INSERT: Final = (
 
 
 class InvalidEvent(BrokerError):
-    """An event cannot be published: its key is empty, or a value is not of the declared type."""
+    """An event cannot be published: its key is empty, or a value is not of the declared type.
+
+    The character NUL in a key or another attribute is refused whatever the broker, because
+    PostgreSQL takes none in a text: a row that no broker takes would hold up the whole outbox.
+    """
 
     code = "SG605"
 
@@ -193,6 +197,13 @@ class Outbox:
             deadline=deadline.timestamp() if deadline is not None else None,
         )
         found, data = envelope.headers(), envelope.data
+        if wrong := [name for name, value in found.items() if "\0" in value]:
+            has = f"key {contract.key}" if key and "\0" in key else f"attribute {wrong[0]}"
+            raise InvalidEvent(
+                f"the {has} of this event has the character NUL, which PostgreSQL does not take.",
+                where=contract.type,
+                fix="Use a value without it.",
+            )
         if self._structured:
             found, data = packed(found, data)
         headers = msgspec.json.encode(found)

@@ -32,7 +32,8 @@ _HOLDERS: Final = (
     "AND relation = CAST('switchgear_outbox' AS regclass) AND mode = 'RowExclusiveLock' "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-_LAST: Final = "SELECT max(id) FROM switchgear_outbox"
+# without a bound it would pass over all that is deleted and in the index still
+_LAST: Final = "SELECT max(id) FROM switchgear_outbox WHERE id >= ?"
 _LONG: Final = 0.25
 """Seconds of counting that are many."""
 _TIMES: Final = 10
@@ -48,7 +49,7 @@ class Backlog:
 
 
 class Pending:
-    """The rows of one outbox. On PostgreSQL reads begin at a `Floor`."""
+    """The rows of one outbox. Reads begin at a `Floor`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -75,13 +76,13 @@ class Pending:
         A row is id, topic, key, headers and data. Those that are held back are passed over: by
         their key, or by their topic.
         """
-        began, start = time.monotonic(), 0
-        wanted, args = list[str](), list[Value]()
-        if self._postgres:
-            start = self._floor.begin(began)
-            wanted, args = ["id >= ?"], [start]
-            if parts is not None:
-                wanted, args = [*wanted, _PART], [*args, list(parts)]
+        began = time.monotonic()
+        start = self._floor.begin(began)
+        wanted: list[str] = ["id >= ?"]
+        args: list[Value] = [start]
+        if self._postgres and parts is not None:
+            wanted.append(_PART)
+            args.append(list(parts))
         if refused.keys:
             wanted.append(f"(key IS NULL OR key NOT IN ({marks(len(refused.keys))}))")
             args += refused.keys
@@ -93,33 +94,33 @@ class Pending:
             args += held
         sql = (
             "SELECT id, topic, key, headers, data FROM switchgear_outbox "  # noqa: S608  marks
-            f"{'WHERE ' if wanted else ''}{' AND '.join(wanted)} ORDER BY id LIMIT ?"
+            f"WHERE {' AND '.join(wanted)} ORDER BY id LIMIT ?"
         )
         async with self._database.reading() as tx:
             rows = await tx.run(sql, *args, limit)
-        if self._postgres:
-            now = time.monotonic()
-            self._floor.took(start, now - began, now)
-            self._ended = len(rows) < limit
-            if not rows:
-                self._floor.done(None)
-                await self._raise_floor()
+        now = time.monotonic()
+        self._floor.took(start, now - began, now)
+        self._ended = len(rows) < limit
+        if not rows:
+            self._floor.done(None)
+            await self._raise_floor()
         return rows
 
     async def delete(self, rows: Sequence[Row], *, gaps: bool) -> None:
         """Delete what was read last, and is published now; with `gaps`, not all in between is."""
         first, last = rows[0][0], rows[-1][0]
-        if not self._postgres and gaps:
+        if self._postgres:
+            await self._database.alone(_DELETE, [row[0] for row in rows])
+        elif gaps:
             sql = "DELETE FROM switchgear_outbox WHERE id IN (SELECT value FROM json_each(?))"
             await self._database.alone(sql, json.dumps([row[0] for row in rows]))
-            return
-        if not self._postgres:
+        else:
             # serials are in the order of the commits here: nothing unread is in between
             sql = "DELETE FROM switchgear_outbox WHERE id BETWEEN ? AND ?"
             await self._database.alone(sql, first, last)
-            return
-        await self._database.alone(_DELETE, [row[0] for row in rows])
-        self._floor.done(None if self._ended else last)
+        self._floor.done(last)
+        if self._ended:
+            self._floor.done(None)
         await self._raise_floor()
 
     def front(self) -> None:
@@ -150,6 +151,7 @@ class Pending:
         last = 0
         async with self._database.reading() as tx:
             if self._floor.wants_last:
-                last = (await tx.run(_LAST))[0][0] or 0
-            holders = await tx.run(_HOLDERS)
+                last = (await tx.run(_LAST, self._floor.serial))[0][0] or 0
+            # on SQLite nobody: there is one writer, and what it has written is visible at once
+            holders = await tx.run(_HOLDERS) if self._postgres else ()
         self._floor.held_by({row[0] for row in holders}, time.monotonic(), last=last)

@@ -4,7 +4,8 @@ Such an event was written before it was known what its topic takes, or that was 
 not published and not lost, and nothing of its key overtakes it. The rules, without I/O:
 
 - The key is held back, in every topic; an event without a key alone.
-- Now and then everything is tried again: the topic may take more by then.
+- Now and then everything is tried again: the topic may take more by then. The more often in vain,
+  the more rarely: behind a key many events may wait, and all of them are read for it.
 - Why something waits is told for as long as it does. With `_MOST` keys held back nothing is
   published any more: by then it is the topic that is wrong, and not an event.
 """
@@ -20,7 +21,8 @@ __all__ = ["Refused"]
 
 _MOST: Final = 100
 _AGAIN: Final = 15.0
-"""Seconds after which what is held back is tried again."""
+"""Seconds after which what is held back is tried again, for the first time; then twice as many."""
+_AGAIN_MOST: Final = 240.0
 
 
 class Refused:
@@ -32,13 +34,19 @@ class Refused:
         """Those without a key, by their serial."""
         self._why: list[str] = []
         self._again_at = 0.0
+        self._pause = 0.0
+        """Seconds from when something was refused to the last attempt."""
 
     def add(self, row: Row, error: RecordTooLarge, now: float) -> None:
         """Hold back the key of a row that was refused. Raises `error` where that is too much."""
         if len(self.keys) + len(self.rows) >= _MOST:
+            # all events wait for this, so it is looked at soon
+            self._again_at = min(self._again_at, now + _AGAIN)
             raise error
         if not self._why:
-            self._again_at = now + _AGAIN
+            vain = now < self._again_at + _AGAIN
+            self._pause = min(2.0 * self._pause, _AGAIN_MOST) if vain and self._pause else _AGAIN
+            self._again_at = now + self._pause
         number, _, key = row[:3]
         if key is None:
             self.rows.add(number)

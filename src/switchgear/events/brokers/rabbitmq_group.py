@@ -450,6 +450,8 @@ class RabbitMember:
         self._beginning.discard(task)
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self.subscription.fail(error)  # a bug: say so there
+            # nobody reads what it had claimed: the next beat connects, and claims it anew
+            self._trouble = BrokerUnavailable(str(error), cause=error)
 
     async def _read_all(self, claimed: Sequence[Owned]) -> None:
         """Begin to read what was claimed, each partition once its queue answers.
