@@ -96,6 +96,31 @@ async def test_a_nul_of_a_foreign_producer_is_parked_and_stops_nobody(broker, po
     assert "NUL" in parked["them/3"].error
 
 
+async def test_what_is_parked_with_a_nul_can_be_released_and_edited(broker, pool):
+    database, seen = Postgres(pool), []
+    bus = Bus(broker, database, "reader")
+
+    @bus.on(Noted, name="note", on_failure="park_key")
+    async def note(noted: Noted) -> None:
+        seen.append(noted.order_id)
+
+    headers = {"ce-id": "1\0", "ce-source": "them\0", "ce-type": "unreadable.orders.Noted"}
+    await bus.start()
+    await broker.publish([Record("unreadable.orders", key, headers, b"{}") for key in ("a", "b\0")])
+    parked = Parked(database)
+    async with asyncio.timeout(60):
+        while not (found := await parked.list()):
+            await asyncio.sleep(0.01)
+    data = b'{"order_id":"a","number":1}'
+    await parked.edit(found[0].id, data, reason="a typo", actor="me")
+    await parked.redrive()
+    async with asyncio.timeout(60):
+        while not seen or await parked.list():
+            await asyncio.sleep(0.01)
+    await bus.stop()
+    assert seen == ["a"]
+
+
 async def test_what_a_handler_says_with_a_nul_is_parked(pool, broker):
     database = Postgres(pool)
     bus = Bus(broker, database, "reader")

@@ -23,6 +23,7 @@ import msgspec
 from switchgear.database.port import Database, Reader, Row, Transaction, Value
 from switchgear.errors import BrokerError
 from switchgear.events.envelope import Ids
+from switchgear.events.incoming import without_nul
 from switchgear.events.keeper import STEP as KEEPER
 from switchgear.events.sql import now
 
@@ -240,7 +241,7 @@ class Parked:
         async with self._database.transaction() as tx:
             old = await _find(tx, id)
             headers = _replacing(old, self._ids())
-            identity = f"{headers['ce-source']}/{headers['ce-id']}"
+            identity = without_nul(f"{headers['ce-source']}/{headers['ce-id']}")
             # first, so that a consumer that is at work on it is waited for, and then is seen
             claimed = await tx.run(
                 "INSERT INTO switchgear_inbox (consumer, event, at) VALUES (?, ?, ?) "
