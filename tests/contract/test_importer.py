@@ -221,6 +221,15 @@ def test_the_imports_are_of_what_the_module_reads(tmp_path: Path) -> None:
     assert made["A"]().text == '"""'
 
 
+def test_a_method_and_a_message_of_one_name(tmp_path: Path) -> None:
+    (tmp_path / "a.proto").write_text(
+        'syntax = "proto3"; message ping {}'
+        "service S { rpc Ping(ping) returns (ping); rpc Other(ping) returns (ping); }"
+    )
+    made = loaded(import_proto(tmp_path / "a.proto"), "one_name")
+    agree(file_descriptors(*made.roots).file, compiled(Tree.of(tmp_path)).file)
+
+
 def test_a_name_in_json_that_no_message_can_have_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.proto").write_text(
         'syntax = "proto2"; message A { optional string a = 1 [json_name = "fi\\"eld\\\\"]; }'

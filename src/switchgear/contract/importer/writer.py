@@ -325,7 +325,8 @@ class Writer:
         lines = list(_docstring(comments[where]))
         descriptor = self._pool.FindServiceByName(full_name)
         declared = Declared(self._unserved)
-        taken = {"command", "query", "route"}  # what the methods further down are declared with
+        # what the methods further down are declared with
+        taken = {"command", "query", "route", *self._mentioned(service)}
         for index, method in enumerate(service.method):
             if lines:
                 lines.append("")
@@ -352,6 +353,12 @@ class Writer:
             else:
                 lines += [*signature[:-1], f"{signature[-1]} ..."]
         yield from _indented(lines or ["pass"])
+
+    def _mentioned(self, service: Any) -> Iterator[str]:
+        """Yield what the types of the methods begin with in Python."""
+        for one in service.method:
+            for kind in (one.input_type, one.output_type):
+                yield self._type(kind).partition(".")[0]
 
     def _type(self, type_name: str) -> str:
         full_name = type_name.removeprefix(".")
