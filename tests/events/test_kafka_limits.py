@@ -8,6 +8,7 @@ from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
 from switchgear.events import refused
 from switchgear.events.brokers import kafka_limits
+from switchgear.events.brokers.kafka_client import KafkaSettings
 from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.bus import Bus
@@ -214,6 +215,28 @@ async def test_what_kafka_has_refused_is_taken_once_there_is_room(topic, admin, 
     await until(lambda: refusal(broker, large, None))
     await broker.publish([large, other])
     assert (await numbers(broker))[-2:] == [0, 1]
+
+
+def test_how_much_that_was_refused_is_remembered_and_for_how_long(monkeypatch):
+    monkeypatch.setattr(kafka_limits, "_REFUSED_MOST", 2)
+    limits = kafka_limits.Limits(KafkaSettings({}))
+    some = [named(number) for number in range(3)]
+    for one in some:
+        limits.refuse(one)
+    assert [limits.suspect([one]) is not None for one in some] == [False, True, True]
+    limits.accept(some[2])
+    assert limits.suspect(some[2:]) is None
+    monkeypatch.setattr(kafka_limits, "_REFUSED", -1.0)
+    limits.refuse(some[1])
+    assert limits.suspect(some) is None
+
+
+async def test_to_find_what_kafka_refuses_takes_no_longer_than_a_publish_may(topic, opening):
+    await topic(LIMIT)
+    broker = opening(BLIND)
+    broker._within = -1.0
+    with pytest.raises(Unknown, match="did not confirm within"):
+        await broker._one_by_one([named(0)], [])
 
 
 async def test_the_driver_refuses_what_is_over_its_own_limit_and_the_others_are_sent(

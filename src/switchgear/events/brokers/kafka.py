@@ -132,21 +132,20 @@ class KafkaBroker:
         """
         publisher = self._publisher(ALONE)
         refused: dict[tuple[str, str | None], RecordTooLarge] = {}
-        try:
-            async with asyncio.timeout(self._within):
-                for record in records:
-                    place = record.topic, record.key
-                    if record.key is not None and place in refused:
-                        continue
-                    if await publisher.publish([record]):
-                        refused[place] = self._limits.refuse(record)
-                    else:
-                        self._limits.accept(record)
-                        taken.append(record)
-        except TimeoutError:
-            raise Unknown(
-                f"Kafka did not confirm within {self._within:g} s", reason=Reason.TIMEOUT
-            ) from None
+        until = time.monotonic() + self._within
+        for record in records:
+            place = record.topic, record.key
+            if record.key is not None and place in refused:
+                continue
+            if time.monotonic() > until:
+                raise Unknown(
+                    f"Kafka did not confirm within {self._within:g} s", reason=Reason.TIMEOUT
+                )
+            if await publisher.publish([record]):
+                refused[place] = self._limits.refuse(record)
+            else:
+                self._limits.accept(record)
+                taken.append(record)
         if refused:
             raise next(iter(refused.values()))
         if len(records) > 1:

@@ -128,8 +128,10 @@ class Limits:
     def suspect(self, records: Sequence[Record]) -> RecordTooLarge | None:
         """Return what was wrong, lately, with one of the records."""
         now = time.monotonic()
+        while self._refused and self._refused[oldest := next(iter(self._refused))] < now:
+            del self._refused[oldest]
         for record in records if self._refused else ():
-            if self._refused.get(_mark(record), 0.0) > now:
+            if _mark(record) in self._refused:
                 return RecordTooLarge(record.topic, _size(record), None)
         return None
 
