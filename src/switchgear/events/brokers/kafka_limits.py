@@ -49,12 +49,11 @@ class Sending(NamedTuple):
     """The bytes that go together."""
     gapless: bool
     """Whether nothing is sent any more after a refusal."""
-    pipelined: bool
-    """Whether more is sent before the answer. A partition that has nothing of a producer yet takes
-    its second batch, though the first was refused: so not where the size is not known before."""
+    known: bool
+    """Whether what is too large is known before it is sent."""
 
 
-ALONE: Final = Sending(1, gapless=False, pipelined=False)
+ALONE: Final = Sending(1, gapless=False, known=False)
 """How records are sent one by one."""
 
 
@@ -110,7 +109,7 @@ class Limits:
             size = self._batches.get(record.topic, self._batch)
             size = size if most is None else min(size, most)
             known = self._counts and most is not None
-            found.setdefault(Sending(size, gapless=True, pipelined=known), []).append(record)
+            found.setdefault(Sending(size, gapless=True, known=known), []).append(record)
         return found
 
     def refuse(self, record: Record) -> RecordTooLarge:

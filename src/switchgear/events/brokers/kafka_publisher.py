@@ -21,6 +21,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from switchgear.errors import BrokerError
 from switchgear.events.brokers.kafka_client import (
     LOGGER,
     KafkaSettings,
@@ -40,6 +41,7 @@ __all__ = ["KafkaPublisher"]
 _SERVE: Final = 0.1
 _FULL: Final = 0.01
 _PURGED: Final = 5.0
+_MET: Final = 100_000
 
 
 class _Batch:
@@ -109,6 +111,8 @@ class KafkaPublisher:
         self._within = within
         self._max_bytes = max_bytes
         self._producer: Producer | None = None
+        self._met: set[tuple[str, str | None]] = set()
+        """Topics and keys of which this producer has sent something."""
         self._stop = threading.Event()
         self._serving: threading.Thread | None = None
 
@@ -118,8 +122,46 @@ class KafkaPublisher:
         Those are returned, with what was not sent because of them, in order. Raises `Unknown` if
         something is not confirmed within the bound, `BrokerUnavailable`, or `BrokerError`.
         """
+        rest = records
+        while True:
+            producer = self._producer or self._open()
+            some, rest = self._split(rest)
+            try:
+                left = await self._send(producer, some)
+            except (BrokerError, BrokerUnavailable) as error:
+                if len(some) + len(rest) < len(records):
+                    raise Unknown(str(error), reason=Reason.RESET, cause=error) from error
+                raise
+            if left or not rest:
+                return [*left, *rest]
+            if self._producer is producer:
+                self._met.update((one.topic, one.key) for one in some)
+
+    def _split(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
+        """Return what can be sent together, and what only after that is confirmed.
+
+        A partition that has nothing of a producer yet takes its second batch though it has refused
+        the first. So the first record of a key goes ahead, where Kafka may refuse it.
+        """
+        if self._sending.known or not self._sending.gapless:
+            return records, ()
+        if len(self._met) > _MET:
+            self._met.clear()
+        met = set[tuple[str, str | None]]()
+        first: list[Record] = []
+        rest: list[Record] = []
+        for record in records:
+            place = record.topic, record.key
+            if record.key is None or not (place in met or place in self._met):
+                met.add(place)
+                first.append(record)
+            else:
+                rest.append(record)
+        # all of them are known: nothing has to go ahead
+        return (first, rest) if any(one.key is not None for one in first) else (records, ())
+
+    async def _send(self, producer: Producer, records: Sequence[Record]) -> Sequence[Record]:
         kafka = import_kafka()
-        producer = self._producer or self._open()
         loop = asyncio.get_running_loop()
         until = loop.time() + self._within
         batch = _Batch(records, loop)
@@ -184,7 +226,6 @@ class KafkaPublisher:
         settings: dict[str, Any] = {
             "linger.ms": 2,
             "enable.gapless.guarantee": True,
-            **({} if self._sending.pipelined else {"max.in.flight": 1}),
             "partitioner": "murmur2_random",
             "message.max.bytes": self._max_bytes + 100_000,  # the key and the framing come on top
             **self._settings.client,
@@ -196,6 +237,7 @@ class KafkaPublisher:
             settings |= {"enable.gapless.guarantee": False, "linger.ms": 0}
         producer: Producer = kafka.Producer(settings, logger=LOGGER)
         self._producer = producer
+        self._met.clear()
         if self._serving is None or not self._serving.is_alive():
             self._stop.clear()
             self._serving = threading.Thread(target=self._serve, name="kafka-confirm", daemon=True)
