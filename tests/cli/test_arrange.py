@@ -12,7 +12,6 @@ from tests.servers import address
 
 from switchgear.cli.main import main
 from switchgear.database.sqlite import Sqlite
-from switchgear.events import arrange
 from switchgear.events.brokers.port import Record
 from switchgear.events.brokers.sqlite import SqliteBroker
 from switchgear.events.outbox import Outbox
@@ -71,10 +70,7 @@ def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return said.err if end.value.code else said.out
 
 
-def test_held_rearranged_and_released(
-    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arrange, "_SETTLE", 0.0)  # no relay is at work
+def test_held_rearranged_and_released(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is held back for 60 seconds" in typed(capsys, "hold", "arrange.trips", "--for", "60")
     assert "is published to again" in typed(capsys, "release", "arrange.trips")
     said = typed(capsys, "release", "arrange.trips", "--partitions", "5", "--rekey")
@@ -112,10 +108,7 @@ async def held(data: Path) -> list[str]:
     return [topic for (topic,) in rows]
 
 
-def test_where_the_outboxes_hold_back(
-    nats: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arrange, "_SETTLE", 0.0)  # no relay is at work
+def test_where_the_outboxes_hold_back(nats: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is held back for 60 seconds" in typed(capsys, "hold", "arrange.trips", "--for", "60")
     assert asyncio.run(held(nats)) == ["arrange.trips"]
     said = typed(capsys, "release", "arrange.trips", "--rekey")
