@@ -71,6 +71,9 @@ def test_the_plainest_text_is_found(written: str | None, read: str, text: str) -
     [
         (r"^\d+$", "^[0-9]+$"),  # the same
         ("^a$", None),  # nothing is refused
+        ("^b$", r"^\B"),  # in nothing, Python finds none
+        (r"^\a$", "^b$"),
+        ("^[a-z]{4000000000}$", "^[a-z]{4000000001}$"),  # longer than what is shown
         (r"^\p{L}$", "^a$"),  # of ECMAScript alone
         ("^(?P<x>a)$", "^b$"),  # of Python alone
         (r"^a\Z", "^b$"),
@@ -86,12 +89,35 @@ def test_nothing_is_claimed_where_nothing_is_known(written: str, read: str | Non
 
 @pytest.mark.parametrize(
     "evil",
-    ["^(a+)+$", "^(a|aa)+$", "^(a*)*b$", "^((a{0,9}){0,9}){0,9}$", "a*" * 30 + "b", "(.*)*x"],
+    [
+        *("^(a+)+$", "^(a|aa)+$", "^(a*)*b$", "^((a{0,9}){0,9}){0,9}$", "a*" * 30 + "b", "(.*)*x"),
+        *("^" + "(a|a)" * 37 + "(?=c)b$", "^" + "a?" * 60 + "a" * 60 + "$"),
+        *("^" + "(?:a|b|ab)" * 18 + "c$", "^(a|a|a|a|a|a|a|a)*b$", "^(a{0,2}){40}b$"),
+        "(?:){4000000000}b",
+    ],
 )
 def test_nothing_takes_for_ever(evil: str) -> None:
     assert matches(evil, "a" * 40 + "!") is None  # it is not asked
     for pair in ((evil, "^b"), (None, evil), (evil, evil[:-1] + "c")):
         list(islice(between(*pair), 50))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"^\d{3}-\d{4}$", "123-4567"),
+        (r"^[a-z0-9]+(-[a-z0-9]+)*$", "a-b-c"),
+        (r"^[\w.]+@\w+\.[a-z]{2,5}$", "a.b@c.org"),
+        (r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+        (r"^(\d+)\.(\d+)\.(\d+)$", "1.20.3"),
+        (r"^(mon|tue|wed|thu|fri|sat|sun)$", "wed"),
+        (r"^(0|-?[1-9]\d{0,8})$", "-17"),
+        (r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$", "2024-02-29"),
+    ],
+)
+def test_what_people_write_is_known(pattern: str, text: str) -> None:
+    assert matches(pattern, text) is True
+    assert matches(pattern, "#") is False
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")

@@ -18,23 +18,22 @@ from re import _constants as c  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
+from switchgear.contract.check.effort import REPEATS, is_quick
+
 __all__ = ["between", "having", "matches"]
 
 _PYTHON: Final = re.compile(
-    r"\\[AZzG]|\(\?(?![:=!]|<[=!])|\{,|[*+?}]\+|\[\^?\]|\\[0-9]|\\N|[^\x20-\x7e]"
+    r"\\[AaBGUZz]|\(\?(?![:=!]|<[=!])|\{,|[*+?}]\+|\[\^?\]|\\[0-9]|\\N|[^\x20-\x7e]"
 )
 """What means something else in ECMAScript, or could."""
 _LONGEST: Final = 200
 _MOST_TEXT: Final = 48
 _SHORT: Final = 12
-"""Of texts that are matched by a repetition of repetitions: 3 to the power of that is quick."""
-_MANY: Final = 8
-_MOST_OPEN: Final = 5
+"""Of texts that are matched by what would take long with more."""
 _PRINTABLE: Final = range(0x20, 0x7F)
 _MOST: Final = 400
 _EACH: Final = 24
 _USUAL: Final = "a0A_- ."
-_REPEATS: Final = (c.MAX_REPEAT, c.MIN_REPEAT)
 _CATEGORIES: Final = {
     c.CATEGORY_DIGIT: "09",
     c.CATEGORY_NOT_DIGIT: "a",
@@ -53,14 +52,14 @@ class _Pattern:
         self.tree: Any = parser.parse(text, re.ASCII)
         self.letters: set[str] = set()
         self.counts: set[int] = set()
-        self.open = 0
-        self.nested = False
-        self._look(self.tree, inside=False)
-        if self.open > _MOST_OPEN:
+        self._look(self.tree)
+        lengths = (one for one in (_MOST_TEXT, _SHORT) if is_quick(self.tree, one))
+        self._longest = next(lengths, 0)
+        if not self._longest:
             raise ValueError("it may take long")
 
-    def _look(self, tree: Any, *, inside: bool) -> None:
-        """Note which characters and counts matter, and how much a text can cost."""
+    def _look(self, tree: Any) -> None:
+        """Note which characters and counts matter."""
         for op, argument in tree:
             if op in {c.GROUPREF, c.GROUPREF_EXISTS}:
                 raise ValueError("it refers to its own groups")
@@ -68,20 +67,15 @@ class _Pattern:
                 self._note_set(argument)
             elif op in {c.LITERAL, c.NOT_LITERAL}:
                 self._note(argument, argument)
-            elif op in _REPEATS:
-                self._look_repeated(*argument, inside=inside)
+            elif op in REPEATS:
+                low, high, inner = argument
+                self.counts |= {low, high, low - 1, high + 1}
+                self._look(inner)
             elif op is c.BRANCH:
-                self.nested = self.nested or inside
                 for one in argument[1]:
-                    self._look(one, inside=inside)
+                    self._look(one)
             elif op in {c.SUBPATTERN, c.ASSERT, c.ASSERT_NOT}:
-                self._look(argument[-1], inside=inside)
-
-    def _look_repeated(self, low: int, high: int, inner: Any, *, inside: bool) -> None:
-        self.counts |= {low, high, low - 1, high + 1}
-        self.open += high > _MANY
-        self.nested = self.nested or (inside and high > 1)
-        self._look(inner, inside=inside or high > 1)
+                self._look(argument[-1])
 
     def _note_set(self, parts: Any) -> None:
         for kind, value in parts:
@@ -98,7 +92,7 @@ class _Pattern:
 
     def has(self, text: str) -> bool | None:
         """Whether a text has it; None where that could take long."""
-        if len(text) > (_SHORT if self.nested else _MOST_TEXT):
+        if len(text) > self._longest:
             return None
         return self.compiled.search(text) is not None
 
@@ -181,7 +175,7 @@ class _Maker:
             return self._sequence(argument[3])
         if op is c.BRANCH:
             return [text for one in argument[1] for text in self._sequence(one)][:_EACH]
-        if op in _REPEATS:
+        if op in REPEATS:
             return self._repeated(*argument)
         if op in {c.ANY, c.NOT_LITERAL, c.IN}:
             letters = [one for one in self._alphabet if _takes(op, argument, one)]
@@ -191,9 +185,10 @@ class _Maker:
     def _repeated(self, low: int, high: int, inner: Any) -> list[str]:
         texts = self._sequence(inner)
         counts = [low, *(one for one in (1, *self._counts) if low < one <= high)]
-        made = [texts[0] * one for one in counts]
-        made += [text * max(low, 1) for text in texts[1:] if high]
-        return [one for one in dict.fromkeys(made) if len(one) <= _MOST_TEXT][:_EACH] or [""]
+        several = [(texts[0], one) for one in counts]
+        several += [(text, max(low, 1)) for text in texts[1:] if high]
+        short = [text * count for text, count in several if len(text) * count <= _MOST_TEXT]
+        return list(dict.fromkeys(short))[:_EACH] or [""]
 
 
 def _takes(op: Any, argument: Any, letter: str) -> bool:
