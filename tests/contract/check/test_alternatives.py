@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partialmethod
 from typing import Any
 
 import pytest
 
 from switchgear.contract.check.documents import Document
-from switchgear.contract.check.jsonschema import Direction, SchemaDiff
+from switchgear.contract.check.jsonschema import Direction, Effort, SchemaDiff
 from switchgear.contract.check.refs import Node
+from switchgear.errors import UnreadableContract
 
 ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
 DRAFT = {"type": "object", "required": ["draft"], "properties": {"draft": {"type": "boolean"}}}
@@ -220,6 +222,42 @@ def test_what_is_said_twice(one: Any, other: Any, taken: Any, given: Any) -> Non
     # what breaks those who send is safe for those who read, and the other way round
     assert bool(found(other, one, Direction.GIVEN)) is bool(taken)
     assert bool(found(other, one, Direction.TAKEN)) is bool(given)
+
+
+def test_alternatives_without_names_are_known_by_what_they_say() -> None:
+    def kind(name: str, **more: Any) -> Any:
+        said = {name: {"type": "string", **more}}
+        return {"type": "object", "required": [name], "properties": said}
+
+    one, two, other = kind("a"), kind("b"), kind("c")
+    for direction in Direction:
+        assert found({"oneOf": [one, two]}, {"oneOf": [two, one]}, direction) == []
+        mild = {**one, "required": ["a", "a"]}  # the same, said otherwise
+        assert found({"oneOf": [one, two]}, {"oneOf": [two, mild]}, direction) == []
+    assert found({"oneOf": [one, two]}, {"oneOf": [other, one, two]}, Direction.TAKEN) == []
+    shorter = kind("b", maxLength=3)
+    told = found({"oneOf": [one, two]}, {"oneOf": [shorter, one]}, Direction.TAKEN)
+    assert told == ["REQUEST_CONSTRAINT_CHANGED"]
+
+
+def test_more_alternatives_than_can_be_compared_are_refused(monkeypatch) -> None:
+    def many(name: str, kind: str) -> Any:
+        each = {"type": "object", "required": ["x"]}
+        return {
+            "oneOf": [
+                {
+                    **each,
+                    "title": f"{name} {at}",
+                    "properties": {"x": {"type": kind, "minimum": at}},
+                }
+                for at in range(20)
+            ]
+        }
+
+    monkeypatch.setattr(Effort, "__init__", partialmethod(Effort.__init__, pairs=100))
+    assert found(many("A", "integer"), many("B", "integer"), Direction.TAKEN) == []
+    with pytest.raises(UnreadableContract, match="Too many pairs"):
+        found(many("A", "integer"), many("B", "number"), Direction.GIVEN)
 
 
 def test_what_stands_beside_a_reference_is_compared() -> None:

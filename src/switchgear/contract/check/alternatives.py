@@ -9,7 +9,7 @@ list of types, or of values, alternatives of one each.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ from switchgear.contract.check.allof import merged
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.instances import sample
 from switchgear.contract.check.jsonvalues import (
+    canonical,
     enum_of,
     is_of,
     listed,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:  # it compares by this
 __all__ = ["Piece", "compare_pieces", "has_alternatives", "pieces_of"]
 
 _KEYS: Final = ("oneOf", "anyOf")
+_FEW: Final = 64
+"""Pairs of alternatives without a name, each of which is tried."""
 _MOST: Final = 64
 """Values of an enumeration that are pieces of their own."""
 
@@ -49,6 +52,8 @@ class Piece:
     """With what stands beside the alternatives."""
     key: str = ""
     """`oneOf` or `anyOf`; empty for a schema without them."""
+    named: bool = False
+    """Whether its name is one that it was given."""
 
     @property
     def is_null(self) -> bool:
@@ -85,15 +90,17 @@ def _alternatives(schema: Node) -> Iterator[Piece]:
             continue
         raw = nodes.value[index]
         ref = raw.get("$ref") if isinstance(raw, dict) else None
-        title = one["title"].value or listed(types_of(one))
-        name = ref.rpartition("/")[2] if isinstance(ref, str) else str(title)
+        title = one["title"].value
+        named = isinstance(ref, str) or bool(title)
+        kind = str(title or listed(types_of(one)))
+        name = ref.rpartition("/")[2] if isinstance(ref, str) else kind
         seen[name] += 1
         if seen[name] > 1:
             name = f"{name} {seen[name]}"
         inner = nodes.document.absolute(raw) if nodes.document is not schema.document else raw
         pointer = (*schema.pointer, key, str(index))
         whole = merged(Node(schema.document, pointer, {"allOf": [beside, inner]}))
-        yield Piece(name, one, whole, key)
+        yield Piece(name, one, whole, key, named)
 
 
 def _valued(schema: Node, value: Any, step: str) -> Piece:
@@ -126,8 +133,9 @@ def compare_pieces(diff: SchemaDiff, pair: Pair) -> Iterator[tuple[str, Found]]:
     keys = [[key for key in _KEYS if one[key]] for one in (pair.old, pair.new)]
     both, alike = all(keys), keys[0] == keys[1] and len(keys[0]) == 1
     said = False
-    for piece in written:
-        same = next((one for one in read if both and one.name == piece.name), None)
+    partners = _partners(diff, pair, written, read) if both else {}
+    for index, piece in enumerate(written):
+        same = partners.get(index)
         if same is None and len(written) == len(read) == 1:
             found = diff.inside(_between(diff, pair, piece.whole, read[0].whole))
         elif same is not None:
@@ -149,6 +157,53 @@ def compare_pieces(diff: SchemaDiff, pair: Pair) -> Iterator[tuple[str, Found]]:
     told = diff.told(rule, pair, message, "Let each value fit one of them.", shown=shown)
     if told[1].witness:  # it may be that nothing fits more than one
         yield told
+
+
+def _partners(
+    diff: SchemaDiff, pair: Pair, written: list[Piece], read: list[Piece]
+) -> dict[int, Piece]:
+    """Return which alternative is which, for those that have one.
+
+    By a name that it was given; by all that it says; where few are left, by what both take; and
+    then, as one of its type, by its place among those.
+    """
+
+    def by(key: Callable[[Piece], object]) -> None:
+        known = [key(one) for one in read]
+        at = {value: index for index, value in reversed(list(enumerate(known))) if index in free}
+        for index, piece in enumerate(written):
+            value = key(piece)
+            if index not in found and value is not None and at.get(value) in free:
+                found[index] = read[at[value]]
+                free.remove(at[value])
+
+    found: dict[int, Piece] = {}
+    free = set(range(len(read)))
+    by(lambda one: one.name if one.named else None)
+    by(_said)
+    ways = (diff.direction, diff.direction.other)
+    few = (len(written) - len(found)) * len(free) <= _FEW
+    for index, piece in enumerate(written):
+        for other in sorted(free) if few and index not in found and not piece.named else ():
+            inner = _between(diff, pair, piece.whole, read[other].whole)
+            if not read[other].named and not any(diff.trial(way, inner) for way in ways):
+                found[index] = read[other]
+                free.remove(other)
+                break
+    for index, piece in enumerate(written):
+        kind = types_of(piece.node)
+        alike = (one for one in sorted(free) if types_of(read[one].node) == kind)
+        of_kind = None if piece.named else next((one for one in alike if not read[one].named), None)
+        if index not in found and of_kind is not None:
+            found[index] = read[of_kind]
+            free.remove(of_kind)
+    return found
+
+
+def _said(piece: Piece) -> str:
+    whole = piece.whole.value
+    rest = whole.items() if isinstance(whole, dict) else ()
+    return canonical({key: one for key, one in rest if key not in {"title", "description"}})
 
 
 def _between(
@@ -176,7 +231,8 @@ def _covered(
             found = diff.trial(diff.direction.other, inner)
         errors = [told for _, told in found if both or told.severity is Severity.ERROR]
         if not errors and (diff.taken or not found):
-            yield from found
+            if found:  # the trial may have been of another name
+                yield from diff.told_of(diff.direction, inner)
             return
         warn = warn or not errors
         reasons.append((errors or [found[0][1]])[0].message)
@@ -196,6 +252,6 @@ def _covered(
         verb = "has to be" if diff.taken else "is not"
         message = f"{name} {verb} one of {names}{' now' if diff.taken else ' any more'}."
         edit = "Let one of them take what was valid." if diff.taken else "Answer with them again."
-    if len(reasons) == 1 and not piece.is_null:
+    if len(reasons) == 1 and not piece.is_null and reasons[0].startswith(name):
         message = f"{message[:-1]}: {reasons[0]}"
     yield diff.told(rule, pair, message, edit, shown=shown, warn=warn)

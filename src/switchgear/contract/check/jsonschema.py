@@ -100,6 +100,25 @@ class Pair:
 
 
 @dataclass(slots=True)
+class Effort:
+    """What is left of what one comparison may do, its trials included."""
+
+    pairs: int = 50_000
+    witnesses: int = 300
+    """Findings that a body is looked for."""
+
+    def spend(self, at: Node) -> None:
+        """Count one pair of schemas; raises `UnreadableContract` after the last."""
+        self.pairs -= 1
+        if self.pairs < 0:
+            raise UnreadableContract(
+                "Too many pairs of alternatives would have to be compared.",
+                where=f"{at.place.path}:{at.place.line}",
+                fix="Give the alternatives names by `$ref` or `title`, or nest them less.",
+            )
+
+
+@dataclass(slots=True)
 class SchemaDiff:
     """One comparison in one direction; see `walk` for what it meets more than once."""
 
@@ -109,6 +128,7 @@ class SchemaDiff:
     walk: Walk = field(default_factory=Walk)
     tried: dict[tuple[object, ...], list[tuple[str, Found]]] = field(default_factory=dict)
     """What was found of pairs of alternatives."""
+    effort: Effort = field(default_factory=Effort)
     _whole: tuple[Node, Node] | None = None
 
     @property
@@ -134,6 +154,7 @@ class SchemaDiff:
                 f"Schemas contain each other more than {_MAX_DEPTH} levels deep.",
                 where=f"{new.place.path}:{new.place.line}",
             )
+        self.effort.spend(new)
         told = False
         for one in self._within(pair):
             told = True
@@ -188,7 +209,8 @@ class SchemaDiff:
         place, subject = at or (pair.new, pair.name)
         severity = Severity.WARNING if warn else Severity.ERROR
         witness = ""
-        if self._whole is not None and not warn:
+        if self._whole is not None and not warn and self.effort.witnesses > 0:
+            self.effort.witnesses -= 1
             writer, reader = self._whole if self.taken else self._whole[::-1]
             end = "was valid and is refused now"
             if not self.taken:
@@ -321,12 +343,19 @@ class SchemaDiff:
 
         One that is still under way, as schemas that contain themselves have it, finds nothing.
         """
-        key = (*_key(pair), direction)
+        old, new = pair.old, pair.new
+        # by what they say: where a piece was put together tells nothing
+        told = (canonical(one.value) for one in (old, new))
+        key = (old.document.name, new.document.name, direction, *told)
         if key not in self.tried:
             self.tried[key] = []
-            trial = SchemaDiff(direction, self.prefix, tried=self.tried)
-            self.tried[key] = list(trial.inside(pair))
+            self.tried[key] = self.told_of(direction, pair)
         return self.tried[key]
+
+    def told_of(self, direction: Direction, pair: Pair) -> list[tuple[str, Found]]:
+        """Return what is found of a pair by itself."""
+        trial = SchemaDiff(direction, self.prefix, tried=self.tried, effort=self.effort)
+        return list(trial.inside(pair))
 
     def _discriminator(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         before, after = pair.old["discriminator"], pair.new["discriminator"]
@@ -453,7 +482,7 @@ class SchemaDiff:
         """Tell of `not`, which is compared the other way round, and of what cannot be compared."""
         old, new = pair.old["not"], pair.new["not"]
         if old or new:
-            flipped = SchemaDiff(self.direction.other, "")
+            flipped = SchemaDiff(self.direction.other, "", effort=self.effort)
             narrow, wide = (new, old) if self.taken else (old, new)
             of = types_of(pair.new if self.taken else pair.old)
             more = narrow and not wide and not _is_another(of, types_of(narrow))
