@@ -224,6 +224,35 @@ def test_what_is_said_twice(one: Any, other: Any, taken: Any, given: Any) -> Non
     assert bool(found(other, one, Direction.TAKEN)) is bool(given)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "taken", "given"),
+    [
+        ({"enum": ["a", None]}, {"enum": ["a"]}, ["REQUEST_NULL_NO_DELETE"], []),
+        ({"enum": ["a"]}, {"enum": ["a", None]}, [], ["RESPONSE_NULL_ADDED"]),
+        ({"type": ["string", "null"], "enum": ["a", None]}, {**STRING, "enum": ["a"]}, 1, []),
+        ({**STRING, "nullable": True, "enum": ["a", None]}, {**STRING, "nullable": True}, [], 1),
+        ({"const": 1}, {"const": True}, 1, 1),
+        ({"const": 1}, {"const": 1.0}, [], []),
+        ({"enum": [1, 2]}, {"enum": [True, 2]}, 1, 1),
+        ({"type": "object"}, {"patternProperties": {"^x": INTEGER}, "type": "object"}, 1, []),
+        (
+            {"patternProperties": {"^x": INTEGER}, "additionalProperties": False},
+            {"additionalProperties": False},
+            1,
+            [],
+        ),
+        (
+            {"additionalProperties": False},
+            {"patternProperties": {"^x": INTEGER}, "additionalProperties": False},
+            [],
+            [],
+        ),
+    ],
+)
+def test_what_python_takes_for_the_same(one: Any, other: Any, taken: Any, given: Any) -> None:
+    test_pieces(one, other, taken, given)
+
+
 def test_alternatives_without_names_are_known_by_what_they_say() -> None:
     def kind(name: str, **more: Any) -> Any:
         said = {name: {"type": "string", **more}}

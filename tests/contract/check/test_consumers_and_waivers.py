@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -100,6 +101,13 @@ class TestWaivers:
     def test_a_waiver_for_nothing_is_a_finding(self, other):
         found = waived([finding()], [self.waiver(**other)], TODAY)
         assert [one.rule for one in found] == ["FIELD_RENAMED", "WAIVER_UNUSED"]
+
+    def test_a_waiver_of_a_shared_schema_is_for_that_of_one_file(self):
+        one = replace(finding("X", "GET /a"), shared="Money.amount", message="GET /a changed.")
+        other = replace(one, path="b.proto", subject="GET /b", message="GET /b changed.")
+        waiver = self.waiver(rule="X", subject="Money.amount")
+        assert waived([one, other], [waiver], TODAY) == [other]
+        assert waived([one, replace(other, path=one.path)], [waiver], TODAY) == []
 
     def test_a_waiver_is_for_one_finding(self):
         assert len(waived([finding(), finding("X")], [self.waiver()], TODAY)) == 1

@@ -43,6 +43,8 @@ from switchgear.contract.check.jsonvalues import (
     open_enum_of,
     refuses_all,
     required_of,
+    same,
+    takes_null,
     told,
     types_of,
 )
@@ -144,7 +146,7 @@ class SchemaDiff:
     def inside(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Yield rule and finding for each change of a pair inside the two that are compared."""
         old, new = pair.old, pair.new
-        if old.value == new.value and not _has_ref(old.value):
+        if same(old.value, new.value) and not _has_ref(old.value):
             return
         key = _key(pair)
         if not self.walk.enters(key):
@@ -233,12 +235,13 @@ class SchemaDiff:
     def _types(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         before, after = types_of(pair.old), types_of(pair.new)
         name = pair.name
-        if ("null" in before) is not ("null" in after) and before and after:
-            if self.taken and "null" in before:
+        was, now = takes_null(pair.old), takes_null(pair.new)
+        if was is not now and None not in {was, now}:
+            if self.taken and was:
                 message = f"{name} may not be null any more."
                 edit = "Let it be null again."
                 yield self.told("NULL_NO_DELETE", pair, message, edit, shown=[None])
-            elif not self.taken and "null" in after:
+            elif not self.taken and now:
                 message = f"{name} may be null now."
                 edit = "Leave null out; let the property be absent, or add a property of its own."
                 yield self.told("NULL_ADDED", pair, message, edit, shown=[None])
@@ -265,7 +268,8 @@ class SchemaDiff:
         before, after = (one if one is not None else opened[at] for at, one in enumerate(closed))
         name = pair.name
         if self.taken and after is not None:
-            gone = [one for one in before or [] if one not in after]
+            known = set(map(canonical, after))
+            gone = [one for one in before or [] if canonical(one) not in known]
             if gone or before is None:
                 which = ", ".join(map(told, gone)) or "any value"
                 message = f"{name} does not take {which} any more."
@@ -275,7 +279,8 @@ class SchemaDiff:
                 rule = "ENUM_VALUE_NO_DELETE"
                 yield self.told(rule, pair, message, edit, warn=warn, shown=shown)
         if not self.taken and closed[0] is not None:
-            added = [one for one in after or [] if one not in closed[0]]
+            known = set(map(canonical, closed[0]))
+            added = [one for one in after or [] if canonical(one) not in known]
             if added or closed[1] is None:
                 free = closed[1] is None
                 which = "any value" if free else ", ".join(map(told, added))
@@ -309,7 +314,7 @@ class SchemaDiff:
 
     def _default(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         before, after = pair.old["default"].value, pair.new["default"].value
-        if self.taken and pair.old["default"] and before != after:
+        if self.taken and pair.old["default"] and not same(before, after):
             yield self.told(
                 "SAME_DEFAULT",
                 pair,
@@ -474,8 +479,14 @@ class SchemaDiff:
                 inner = (before, after, f"[{index}]", "prefixItems", str(index))
                 yield from self.inside(pair.under(*inner, writer=writer))
         patterns = [dict(one["patternProperties"].items()) for one in (pair.old, pair.new)]
-        for pattern in patterns[0].keys() & patterns[1].keys():
-            inner = (patterns[0][pattern], patterns[1][pattern], f".{pattern}", "", "")
+        for pattern in sorted({*patterns[0], *patterns[1]}):
+            old, new = (
+                side.get(pattern, of["additionalProperties"])
+                for side, of in zip(patterns, (pair.old, pair.new), strict=True)
+            )
+            if not self.taken and refuses_all(old):
+                continue  # as with a property that is new
+            inner = (old, new, f".{pattern}", "", "")
             yield from self.inside(pair.under(*inner, writer=writer))
 
     def _conditions(self, pair: Pair) -> Iterator[tuple[str, Found]]:

@@ -22,6 +22,7 @@ __all__ = [
     "required_of",
     "same",
     "speaks_of",
+    "takes_null",
     "told",
     "types_of",
 ]
@@ -125,6 +126,15 @@ def enum_of(node: Node) -> list[Any] | None:
         return [node.value["const"]]
     value = node["enum"].value
     return [one for one in value if one is not None] if isinstance(value, list) else None
+
+
+def takes_null(node: Node) -> bool | None:
+    """Whether null may be there; None where neither types nor values are listed."""
+    values, types = node["enum"].value, types_of(node)
+    listed = isinstance(values, list) and not (node["nullable"].value is True and types)
+    if not types and not listed:
+        return None
+    return (not types or "null" in types) and (not listed or None in values)
 
 
 def open_enum_of(node: Node) -> list[Any] | None:

@@ -90,7 +90,8 @@ def _matches(waiver: Waiver, findings: Sequence[Finding]) -> list[Finding]:
     of_rule = [one for one in findings if one.rule == waiver.rule]
     exact = [one for one in of_rule if one.subject == waiver.subject]
     shared = [one for one in of_rule if one.shared == waiver.subject]
-    return exact[:1] or [one for one in shared if one.told == shared[0].told]
+    of_one = [(one.path, one.told) for one in shared]
+    return exact[:1] or [one for one, key in zip(shared, of_one, strict=True) if key == of_one[0]]
 
 
 def _told(waiver: Waiver, rule: str, what: str, edit: str) -> Finding:
