@@ -253,6 +253,39 @@ def test_what_python_takes_for_the_same(one: Any, other: Any, taken: Any, given:
     test_pieces(one, other, taken, given)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (STRING, {**STRING, "minLength": 0}),
+        ({"type": "array"}, {"type": "array", "minItems": 0, "uniqueItems": False}),
+        (INTEGER, {**INTEGER, "multipleOf": 1}),
+        (INTEGER, {**INTEGER, "minLength": 3, "pattern": "^a"}),
+        ({**INTEGER, "maximum": 5}, {**INTEGER, "exclusiveMaximum": 6}),
+        ({**INTEGER, "minimum": 5}, {**INTEGER, "exclusiveMinimum": 4.5}),
+        ({"type": "boolean"}, {"type": "boolean", "enum": [True, False]}),
+    ],
+)
+def test_what_says_nothing_new(one: Any, other: Any) -> None:
+    for direction in Direction:
+        assert found(one, other, direction) == found(other, one, direction) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (STRING, {**STRING, "minLength": 1}),
+        ({"type": "number"}, {"type": "number", "multipleOf": 1}),
+        ({"type": "number", "maximum": 5}, {"type": "number", "exclusiveMaximum": 5}),
+        ({**INTEGER, "maximum": 5}, {**INTEGER, "exclusiveMaximum": 5}),
+        ({**INTEGER, "maximum": 5}, {**INTEGER, "maximum": 5, "exclusiveMaximum": 3}),
+        ({"type": ["integer", "string"]}, {"type": ["integer", "string"], "minLength": 3}),
+    ],
+)
+def test_what_says_more(one: Any, other: Any) -> None:
+    assert found(one, other, Direction.TAKEN) == ["REQUEST_CONSTRAINT_CHANGED"]
+    assert found(one, other, Direction.GIVEN) == []
+
+
 def test_alternatives_without_names_are_known_by_what_they_say() -> None:
     def kind(name: str, **more: Any) -> Any:
         said = {name: {"type": "string", **more}}

@@ -48,7 +48,7 @@ from switchgear.contract.check.jsonvalues import (
     told,
     types_of,
 )
-from switchgear.contract.check.limits import LIMITS, beyond, limits_of, tighter
+from switchgear.contract.check.limits import LIMITS, beyond, limits_of, says_more, tighter
 from switchgear.contract.check.refs import Node
 from switchgear.contract.check.walk import Walk
 from switchgear.errors import UnreadableContract
@@ -294,7 +294,8 @@ class SchemaDiff:
             before, after = (limits_of(one, key) for one in (pair.old, pair.new))
             narrow, wide = (after, before) if self.taken else (before, after)
             lost = [one for one in narrow if all(tighter(key, one, by) for by in wide or [None])]
-            if not lost:
+            readers = (pair.new, pair.old) if self.taken else (pair.old, pair.new)
+            if not lost or not says_more(key, *readers, self.writer(pair)):
                 continue
             verb = "tightened" if self.taken else "loosened"
             if key == "format":

@@ -125,7 +125,12 @@ def enum_of(node: Node) -> list[Any] | None:
     if isinstance(node.value, dict) and "const" in node.value:
         return [node.value["const"]]
     value = node["enum"].value
-    return [one for one in value if one is not None] if isinstance(value, list) else None
+    if not isinstance(value, list):
+        return None
+    types, said = set(types_of(node)), {one for one in value if isinstance(one, bool)}
+    if len(said) == 2 and types and types <= {"boolean", "null"}:  # noqa: PLR2004  all there are
+        return None
+    return [one for one in value if one is not None]
 
 
 def takes_null(node: Node) -> bool | None:

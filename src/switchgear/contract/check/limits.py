@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final
 
 from switchgear.contract.check.allof import conjuncts
 from switchgear.contract.check.instances import NOTHING, sample
-from switchgear.contract.check.jsonvalues import is_number, limit_of, same
+from switchgear.contract.check.jsonvalues import is_number, limit_of, same, speaks_of, types_of
 from switchgear.contract.check.patterns import between
 from switchgear.contract.check.refs import Node
 
-__all__ = ["LIMITS", "beyond", "limits_of", "tighter"]
+__all__ = ["LIMITS", "beyond", "limits_of", "says_more", "tighter"]
 
 _LOW: Final = frozenset(
     {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
 )
+_LOWER: Final = ("minimum", "exclusiveMinimum")
+_UPPER: Final = ("maximum", "exclusiveMaximum")
+_BOUNDS: Final = frozenset((*_LOWER, *_UPPER))
 _FLAGS: Final = frozenset({"uniqueItems"})
 LIMITS: Final = (
     *("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"),
@@ -31,6 +35,39 @@ def limits_of(schema: Node, key: str) -> list[Any]:
     """Return all that a merged schema says by a keyword: one limit, or several patterns."""
     limit = limit_of(schema, key)
     return [one for one in (limit, *conjuncts(schema, key)[1:]) if one is not None]
+
+
+def says_more(key: str, narrow: Node, wide: Node, writer: Node) -> bool:
+    """Whether a limit may refuse a value of those who write, as its keyword alone does not tell.
+
+    It does not if it is of another type, if it refuses nothing, or if another keyword says as much:
+    of integers, `exclusiveMaximum: 6` is `maximum: 5`.
+    """
+    types = {one for one in types_of(writer) if one != "null"}
+    if types and not any(speaks_of(key, one) for one in types):
+        return False
+    if key not in _BOUNDS:
+        nothing = 1 if key == "multipleOf" and types == {"integer"} else 0
+        least = key in _LOW or key == "multipleOf"
+        return not (least and limits_of(narrow, key) == [nothing])
+    one, other = (_bound(of, key, whole=types == {"integer"}) for of in (narrow, wide))
+    return one is not None and (other is None or one > other)
+
+
+def _bound(schema: Node, key: str, *, whole: bool) -> tuple[float, bool] | None:
+    """Return how tight the limit on one side is, and whether it is refused itself."""
+    found = []
+    sign = 1 if key in _LOW else -1
+    for name, strict in zip(_LOWER if key in _LOW else _UPPER, (False, True), strict=True):
+        limit = limit_of(schema, name)
+        if not is_number(limit):
+            continue
+        tight = sign * limit
+        if whole and math.isfinite(tight):
+            found.append((math.floor(tight) + 1 if strict else math.ceil(tight), False))
+        else:
+            found.append((tight, strict))
+    return max(found, default=None)
 
 
 def tighter(key: str, one: Any, other: Any) -> bool:
