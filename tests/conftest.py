@@ -1,5 +1,6 @@
 """What several parts' tests share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,9 @@ settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # ignored where the tests run in the background of a shell, and then by all that they start
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         sweep()
         begin_run()

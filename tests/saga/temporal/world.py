@@ -9,8 +9,9 @@ from switchgear.model.outcome import Reason, Rejected, Unavailable, Unknown
 from switchgear.saga import Backoff, Context, Saga
 from tests.saga.shop import Order, OutOfStock, Payment, Reservation
 
-QUICK = Backoff(attempts=2, first=0.01, factor=1.0, most=0.01)
-GIVE_UP = timedelta(seconds=0.4)
+QUICK = Backoff(attempts=2, first=0.01, factor=4.0, most=0.5)
+GIVE_UP = timedelta(seconds=4)
+"""Within which a first attempt is answered, on a slow machine too."""
 HOW: dict[str, BaseException] = {
     "refused": OutOfStock(sku="A-1"),
     "rejected": Rejected("who are you"),
