@@ -34,7 +34,9 @@ def begin_run() -> None:
 
 def end_run() -> None:
     """End the servers that any process of the run has started."""
-    Shared(Path(os.environ[_FOLDER])).stop()
+    folder = os.environ.get(_FOLDER)
+    if folder is not None:  # a run that could not begin has none
+        Shared(Path(folder)).stop()
 
 
 def build_ahead(paths: Sequence[str]) -> None:

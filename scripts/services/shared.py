@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -106,10 +107,11 @@ class Shared:
 
     @staticmethod
     def _end(path: Path) -> None:
-        found = json.loads(path.read_text())
-        end(found["pid"], found["born"], found["politely"])
-        shutil.rmtree(found["data"], ignore_errors=True)
-        path.unlink()
+        with suppress(FileNotFoundError):  # another run sweeps too
+            found = json.loads(path.read_text())
+            end(found["pid"], found["born"], found["politely"])
+            shutil.rmtree(found["data"], ignore_errors=True)
+            path.unlink()
 
 
 def sweep() -> None:
