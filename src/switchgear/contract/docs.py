@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
+from types import ModuleType
 from typing import Any, cast
 
 from switchgear.contract.declaration import Field, declaration_of
@@ -59,12 +60,31 @@ def member_docs(cls: type[Enum]) -> Mapping[str, str]:
 
 @cache
 def _below(cls: Any) -> dict[str, str]:
+    module = sys.modules.get(cls.__module__)
+    found = None if module is None else _classes(module).get(cls.__qualname__)
+    return {} if found is None else dict(_documented(found))
+
+
+@cache
+def _classes(module: ModuleType) -> Mapping[str, ast.ClassDef]:
+    """Return the classes of a module by their qualified names, parsed once for all of them."""
     try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        tree = ast.parse(inspect.getsource(module))
     except (OSError, TypeError, SyntaxError):  # made at run time, or shipped without its source
         return {}
-    found = next((one for one in body if isinstance(one, ast.ClassDef)), None)
-    return dict(_documented(found)) if found is not None and found.name == cls.__name__ else {}
+    found: dict[str, ast.ClassDef] = {}
+    waiting: list[tuple[ast.AST, str]] = [(tree, "")]
+    while waiting:
+        node, prefix = waiting.pop()
+        for one in ast.iter_child_nodes(node):
+            inside = prefix
+            if isinstance(one, ast.ClassDef):
+                found[f"{prefix}{one.name}"] = one
+                inside = f"{prefix}{one.name}."
+            elif isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+                inside = f"{prefix}{one.name}.<locals>."
+            waiting.append((one, inside))
+    return found
 
 
 def _documented(found: ast.ClassDef) -> Iterator[tuple[str, str]]:
