@@ -106,7 +106,7 @@ async def test_what_is_parked_with_a_nul_can_be_released_and_edited(broker, pool
 
     headers = {"ce-id": "1\0", "ce-source": "them\0", "ce-type": "unreadable.orders.Noted"}
     await bus.start()
-    await broker.publish([Record("unreadable.orders", key, headers, b"{}") for key in ("a", "b\0")])
+    await broker.publish([Record("unreadable.orders", "a", headers, b"{}")])
     parked = Parked(database)
     async with asyncio.timeout(60):
         while not (found := await parked.list()):
