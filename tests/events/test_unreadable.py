@@ -3,6 +3,8 @@
 import asyncio
 import sqlite3
 
+import pytest
+
 from switchgear.contract.event import event
 from switchgear.contract.message import Message, field
 from switchgear.database.postgres import Postgres
@@ -96,7 +98,8 @@ async def test_a_nul_of_a_foreign_producer_is_parked_and_stops_nobody(broker, po
     assert "NUL" in parked["them/3"].error
 
 
-async def test_what_is_parked_with_a_nul_can_be_released_and_edited(broker, pool):
+@pytest.mark.parametrize("key", ["a", "b\0"])
+async def test_what_is_parked_with_a_nul_can_be_released_and_edited(broker, pool, key):
     database, seen = Postgres(pool), []
     bus = Bus(broker, database, "reader")
 
@@ -106,7 +109,7 @@ async def test_what_is_parked_with_a_nul_can_be_released_and_edited(broker, pool
 
     headers = {"ce-id": "1\0", "ce-source": "them\0", "ce-type": "unreadable.orders.Noted"}
     await bus.start()
-    await broker.publish([Record("unreadable.orders", "a", headers, b"{}")])
+    await broker.publish([Record("unreadable.orders", key, headers, b"{}")])
     parked = Parked(database)
     async with asyncio.timeout(60):
         while not (found := await parked.list()):
