@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -195,6 +196,22 @@ def test_an_isolated_system_keeps_its_own_addresses_apart(folder: Path) -> None:
     assert reach is not None
     assert reach.url.reveal() == f"http://{other.http}"
     assert config.file_of(web.database) == folder / "data" / "web.db"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a port can be kept for another on Linux alone")
+def test_the_ports_of_an_isolated_system_are_nobody_elses(folder: Path) -> None:
+    (folder / "switchgear.toml").write_text(ONE)
+    config = isolated(folder / "switchgear.toml", folder / "data")
+    door = config.services["web"].http
+    assert door is not None
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((door.host, door.port))
+    # but whoever is told of it listens there
+    socket.create_server((door.host, door.port)).close()
+    del config
+    gc.collect()
+    with socket.socket() as other:
+        other.bind((door.host, door.port))
 
 
 def test_kill_9_of_the_supervisor_leaves_no_orphans(folder: Path) -> None:

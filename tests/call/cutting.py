@@ -17,22 +17,6 @@ import grpc
 DO = "/acme.inventory.v1.Inventory/Do"
 
 
-_held = []
-
-
-def refusing_port():
-    """A port at which nobody listens, and nobody else will: it is taken for as long as we live."""
-    holder = socket.socket()
-    holder.bind(("127.0.0.1", 0))
-    _held.append(holder)
-    return holder.getsockname()[1]
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def reset(connection):
     """Close with RST instead of FIN."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -18,8 +18,9 @@ import httpx
 import pytest
 import requests
 import urllib3
-from tests.call.cutting import WELL, HttpCallee, exactly, refusing_port
+from tests.call.cutting import WELL, HttpCallee, exactly
 from tests.certificates import certificate
+from tests.ports import reserved_port
 
 from switchgear.call.aiohttp import AiohttpUnavailable, AiohttpUnknown
 from switchgear.call.guard import Guard
@@ -249,7 +250,7 @@ async def test_a_refused_connection_was_not_done_and_is_retried(client, errors):
     g = guard()
     async with client(g) as send:
         with pytest.raises(errors[0]) as raised:
-            await send("POST", f"http://127.0.0.1:{refusing_port()}/orders")
+            await send("POST", f"http://127.0.0.1:{reserved_port()}/orders")
     error = raised.value
     assert isinstance(error, errors[1])
     assert isinstance(error, Unavailable)
@@ -414,7 +415,7 @@ async def test_each_host_may_have_a_breaker_of_its_own(client, serve):
 async def test_no_password_and_no_token_is_told(client):
     async with client(guard(retry=None)) as send:
         with pytest.raises(Unavailable) as raised:
-            url = f"http://me:secret@127.0.0.1:{refusing_port()}/orders?token=secret"
+            url = f"http://me:secret@127.0.0.1:{reserved_port()}/orders?token=secret"
             await send("GET", url)
     assert "secret" not in raised.value.where
 
@@ -556,7 +557,7 @@ async def test_errors_of_the_clients_inside_a_guarded_function_mean_the_same(ser
     async def with_requests(url):
         await asyncio.to_thread(by_requests_in_a_thread, url)
 
-    nobody = f"http://127.0.0.1:{refusing_port()}"
+    nobody = f"http://127.0.0.1:{reserved_port()}"
     for function in (with_httpx, with_aiohttp, with_requests):
         with pytest.raises(Unavailable) as refused:
             await function(nobody)

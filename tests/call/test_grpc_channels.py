@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from tests.call.cutting import free_port, refusing_port
+from tests.ports import reserved_port
 
 from switchgear.call.grpc_status import AioUnavailable, AioUnknown, GrpcUnavailable, GrpcUnknown
 from switchgear.call.guard import Guard
@@ -212,7 +212,7 @@ async def test_the_error_is_of_both_kinds(server, stub):
 
 
 async def test_who_is_not_there_is_told_apart(stub):
-    things = stub(guard(), refusing_port())
+    things = stub(guard(), reserved_port())
     with pytest.raises(Unavailable) as raised:
         await things.one()
     assert isinstance(raised.value, type(things).kinds[1])
@@ -278,7 +278,7 @@ async def test_a_call_that_takes_too_long_is_unknown(server, stub):
 
 
 async def test_who_is_ready_to_wait_for_a_callee_waits(stub):
-    port = free_port()
+    port = reserved_port()
     things = stub(guard(retry=None, deadline=60), port)
     with pytest.raises(Unavailable):
         await things.one()
@@ -477,7 +477,7 @@ async def test_a_channel_with_interceptors_can_be_guarded_and_is_asked_for_its_c
 
     assert await asyncio.to_thread(ask, server.port) == b"one:x!"
     with pytest.raises(GrpcUnavailable) as raised:
-        await asyncio.to_thread(ask, refusing_port())
+        await asyncio.to_thread(ask, reserved_port())
     assert raised.value.reason is Reason.CONNECT
 
 

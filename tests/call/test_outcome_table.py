@@ -28,10 +28,10 @@ from tests.call.cutting import (
     answer,
     frame,
     goaway,
-    refusing_port,
     reset,
     stream_of,
 )
+from tests.ports import reserved_port
 from tests.serve.world import Do, Inventory
 
 from switchgear.call.client import connect
@@ -152,7 +152,7 @@ ERROR = ("unknown", "server-error")
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 async def test_what_never_left_was_not_done(client, host):
-    assert await told(CLIENTS[client], host, refusing_port()) == [CONNECT] * 3
+    assert await told(CLIENTS[client], host, reserved_port()) == [CONNECT] * 3
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from tests.call.cutting import refusing_port
+from tests.ports import reserved_port
 from tests.serve.embedded import HttpServer
 from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, OutOfStock, Reserve, Stock
 
@@ -40,6 +40,7 @@ from switchgear.serve.rest import Rest
 from switchgear.serve.tls import Certificate
 
 ONCE = Policy(deadline=30.0, retry=None, breaker=None)
+REPEATED = Policy(deadline=30.0)
 REPLY = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 27\r\n\r\n"
     b'{"sku":"tea","available":1}'
@@ -92,7 +93,7 @@ async def request_of(reader):
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 async def test_why_there_is_no_connection_is_told(scheme):
-    async with asking(scheme, refusing_port()) as inventory:
+    async with asking(scheme, reserved_port()) as inventory:
         for _ in range(2):
             with pytest.raises(Unavailable, match="refused|Connect call failed"):
                 await inventory.do(Do(what="x"))
@@ -238,7 +239,7 @@ async def test_a_query_is_repeated_within_its_policy():
             writer.write(REPLY)
             await writer.drain()
 
-    async with listening(serve) as port, asking("http", port, Policy()) as inventory:
+    async with listening(serve) as port, asking("http", port, REPEATED) as inventory:
         assert (await inventory.stock(GetStock(sku="tea"))).available == 1
         assert len(requests) == 2
 
@@ -304,7 +305,7 @@ async def test_a_pushback_that_says_no_is_heeded(value):
         calls.append(1)
         await call.abort(grpc.StatusCode.UNAVAILABLE, "no", ((wire.GRPC_PUSHBACK, value),))
 
-    async with foreign(behave) as port, asking("grpc", port, Policy()) as inventory:
+    async with foreign(behave) as port, asking("grpc", port, REPEATED) as inventory:
         with pytest.raises(Unknown) as caught:
             await inventory.stock(GetStock(sku="x"))
         assert caught.value.retry_after < 0
@@ -369,9 +370,9 @@ async def test_a_request_over_their_limit_is_rejected():
 
 
 async def test_a_callee_that_comes_back_is_found_again():
-    door = Grpc(Dispatcher([Handler()]))
-    port = await door.start()
-    async with asking("grpc", port, Policy(retry=None, breaker=None)) as inventory:
+    door, port = Grpc(Dispatcher([Handler()])), reserved_port()
+    await door.start(port=port)
+    async with asking("grpc", port, ONCE) as inventory:
         await inventory.do(Do(what="x"))
         await door.stop(0)
         # until the end of the connection has reached us, a request may still be sent into it
@@ -434,7 +435,7 @@ def test_a_problem_that_is_none_is_a_status(body):
 
 @pytest.mark.parametrize("sku", ["", ".", ".."])
 async def test_what_cannot_be_in_a_path_is_not_sent(sku):
-    async with asking("http", refusing_port()) as inventory:
+    async with asking("http", reserved_port()) as inventory:
         with pytest.raises(Rejected) as caught:
             await inventory.stock(GetStock(sku=sku))
         assert caught.value.pointer == "/sku"

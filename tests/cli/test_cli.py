@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import typer.core
+from tests.ports import reserved_port
 
 from switchgear.cli.commands import app
 from switchgear.cli.main import main
@@ -42,12 +43,6 @@ async def app(scope, receive, send):
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "web.py").write_text(WEB)
     return tmp_path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-        return port
 
 
 def typed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -97,7 +92,7 @@ def get(port: int, path: str = "/") -> tuple[int, bytes]:
 
 
 def test_run_drains_on_sigterm_and_finishes_what_is_in_flight(folder: Path) -> None:
-    port = free_port()
+    port = reserved_port()
     with running(folder, "run", "web:app", "--http", f"127.0.0.1:{port}") as process:
         told = json.loads(line_with(process, '"ready"'))
         assert told["service"] == "web"
@@ -117,7 +112,7 @@ def test_run_drains_on_sigterm_and_finishes_what_is_in_flight(folder: Path) -> N
 
 
 def test_up_runs_a_system_and_ctrl_c_stops_it(folder: Path) -> None:
-    one, two = free_port(), free_port()
+    one, two = reserved_port(), reserved_port()
     (folder / "switchgear.toml").write_text(
         f'[services.one]\nasgi = "web:app"\nhttp = ":{one}"\n'
         f'[services.two]\nasgi = "web:app"\nhttp = ":{two}"\n'
@@ -137,7 +132,7 @@ def test_up_runs_a_system_and_ctrl_c_stops_it(folder: Path) -> None:
 
 
 def test_a_second_ctrl_c_kills_and_is_no_success(folder: Path) -> None:
-    port = free_port()
+    port = reserved_port()
     (folder / "switchgear.toml").write_text(
         f'[services.web]\nasgi = "web:app"\nhttp = ":{port}"\ndrain = 60\n'
     )
@@ -183,7 +178,7 @@ def test_up_says_which_service_did_not_start_and_why(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         (folder / "switchgear.toml").write_text(
-            f'[services.good]\nasgi = "web:app"\nhttp = ":{free_port()}"\n'
+            f'[services.good]\nasgi = "web:app"\nhttp = ":{reserved_port()}"\n'
             f'[services.bad]\nasgi = "web:app"\nhttp = ":{port}"\n'
             '[services.gone]\nasgi = "nowhere:app"\nhttp = "0"\n'
         )
@@ -198,7 +193,7 @@ def test_up_says_which_service_did_not_start_and_why(folder: Path) -> None:
 
 
 def test_up_restarts_what_is_killed(folder: Path) -> None:
-    port = free_port()
+    port = reserved_port()
     (folder / "switchgear.toml").write_text(f'[services.web]\nasgi = "web:app"\nhttp = ":{port}"\n')
     with running(folder, "up") as process:
         line_with(process, "is up")

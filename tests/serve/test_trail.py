@@ -15,7 +15,7 @@ from switchgear.model.trail import read
 from switchgear.policy.breaker import Breaker
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
-from tests.call.cutting import refusing_port
+from tests.ports import reserved_port
 from tests.serve.world import Do, Handler, Inventory, serving
 
 OPERATION = "acme.inventory.v1.Inventory/do"
@@ -47,7 +47,7 @@ class Row:
         if isinstance(self.leaf, Handler):
             url = (await enter(serving(self.leaf))).url(self.wires[1])
         else:
-            url = f"{self.wires[1]}://127.0.0.1:{refusing_port()}"
+            url = f"{self.wires[1]}://127.0.0.1:{reserved_port()}"
         below = await enter(connect(Inventory, url, self.orders, caller="orders"))
         served = await enter(serving(Passing(below)))
         url = served.url(self.wires[0])
@@ -179,7 +179,7 @@ async def test_a_failure_that_a_handler_wraps_keeps_its_trail(caplog):
             except Unavailable as error:
                 raise ValueError("hunter2") from error
 
-    url = f"http://127.0.0.1:{refusing_port()}"
+    url = f"http://127.0.0.1:{reserved_port()}"
     async with connect(Inventory, url, Policy(retry=None), caller="orders") as below:
         async with serving(Wrapping(below)) as served, httpx.AsyncClient() as client:
             answer = await client.post(f"{served.http}/v1/do", json={"what": "x"})

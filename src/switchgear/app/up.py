@@ -16,9 +16,11 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from weakref import finalize
 
 from switchgear.app.process import Process, State
 from switchgear.config import Address, Config, load
@@ -186,11 +188,26 @@ def isolated(file: str | Path, folder: Path, environ: Mapping[str, str] | None =
         for kind, door in (("http", service.http), ("grpc", service.grpc))
         if door is not None
     }
-    ports = dict(zip(doors, _free_ports(len(doors)), strict=True))
-    moved = {
-        str(doors[door].reachable()): str(Address(doors[door].reachable().host, port))
-        for door, port in ports.items()
-    }
+    with ExitStack() as held:
+        ports = {door: _reserved(held) for door in doors}
+        moved = {
+            str(doors[door].reachable()): str(Address(doors[door].reachable().host, port))
+            for door, port in ports.items()
+        }
+        found = _apart(plain, folder, ports, moved)
+        config = load(file, {**outside, **found, **(environ or {})})
+        if sys.platform == "linux":  # elsewhere nobody could listen at a port that is kept
+            finalize(config, held.pop_all().close)
+        return config
+
+
+def _apart(
+    plain: Config,
+    folder: Path,
+    ports: Mapping[tuple[str, str], int],
+    moved: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the settings of a system with these ports, and with its data in `folder`."""
     found = {
         "SWITCHGEAR_SYSTEM_DATA": str(folder),
         "SWITCHGEAR_SYSTEM_BROKER": f"sqlite:///{folder.absolute() / 'broker.db'}",
@@ -206,7 +223,7 @@ def isolated(file: str | Path, folder: Path, environ: Mapping[str, str] | None =
             found[variable("services", name, "calls", contract)] = _moved(call.url.reveal(), moved)
         for key, value in service.env.items():
             found[variable("services", name, "env", key)] = _moved(value, moved)
-    return load(file, {**outside, **found, **(environ or {})})
+    return found
 
 
 def _moved(text: str, moved: Mapping[str, str]) -> str:
@@ -217,11 +234,14 @@ def _moved(text: str, moved: Mapping[str, str]) -> str:
     return re.sub(rf"(?<![\w.])({old})(?!\d)", lambda match: moved[match[1]], text)
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, held open together so that they differ."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [held.getsockname()[1] for held in sockets]
-    finally:
-        for held in sockets:
-            held.close()
+def _reserved(held: ExitStack) -> int:
+    """Return a port that nobody else is given for as long as `held` is open.
+
+    It is kept by a socket that does not listen. Linux lets another one listen there if both have
+    SO_REUSEADDR, as all doors do, and gives the port to nobody who asks for any.
+    """
+    keeper = held.enter_context(socket.socket())
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    port: int = keeper.getsockname()[1]
+    return port

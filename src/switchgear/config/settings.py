@@ -155,7 +155,7 @@ class Objective:
     quantile: float = 0.99
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class Config:
     """A whole system, as `switchgear.toml` and the environment describe it."""
 
