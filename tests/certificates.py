@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-__all__ = ["certificate"]
+__all__ = ["authority", "certificate"]
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -21,3 +21,22 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         capture_output=True,
     )
     return chain, key
+
+
+def authority(folder: Path, names: str) -> None:
+    """Make an authority (`ca`), and certificates of it: a `server` of these names and a `client`.
+
+    Each is two files, `NAME.pem` and `NAME.key`. Names are as `DNS:localhost,IP:127.0.0.1`.
+    """
+    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    signs = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"]
+    signed += ["-addext", f"subjectAltName={names}"]
+    for name, more in (("ca", signs), ("server", signed), ("client", signed)):
+        files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run(
+            ["openssl", *new, "-days", "2", "-subj", f"/CN={name}", *more, *files],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )

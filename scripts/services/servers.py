@@ -457,6 +457,10 @@ class Temporal(Server):
         command = [self.program, "--config-file", file, "--allow-no-auth", "start"]
         return Process(command, self.log, ready=self._ready, cwd=self.folder)
 
+    def connection(self, host: str, port: int) -> http.client.HTTPConnection:
+        """Return a connection to where it is asked whether it is ready."""
+        return http.client.HTTPConnection(host, port, timeout=5)
+
     def _ready(self) -> bool:
         """Tell whether the namespace can be used; it is made when the server first answers."""
         name, week = self.namespace, "604800s"
@@ -468,7 +472,7 @@ class Temporal(Server):
         return False
 
     def _ask(self, method: str, path: str, body: object = None) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self._http, timeout=5)
+        connection = self.connection("127.0.0.1", self._http)
         try:
             content = None if body is None else json.dumps(body)
             connection.request(method, path, content, {"Content-Type": "application/json"})

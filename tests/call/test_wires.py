@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from tests.certificates import authority
 from tests.ports import reserved_port
 from tests.serve.embedded import HttpServer
 from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, OutOfStock, Reserve, Stock
@@ -448,30 +449,7 @@ async def test_what_cannot_be_in_a_path_is_not_sent(sku):
 def pki(tmp_path_factory):
     """An authority, a server's certificate for localhost and a client's."""
     folder = tmp_path_factory.mktemp("pki")
-
-    def openssl(*words):
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl(
-        *new,
-        "-days",
-        "2",
-        "-subj",
-        "/CN=test",
-        "-addext",
-        "keyUsage=critical,keyCertSign,cRLSign",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.pem",
-    )
-    for name in ("server", "client"):
-        openssl(
-            *new, "-days", "2", "-subj", f"/CN={name}", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE",
-            "-keyout", f"{name}.key", "-out", f"{name}.pem",
-        )  # fmt: skip
+    authority(folder, "DNS:localhost")
     return folder
 
 

@@ -25,6 +25,10 @@ def is_up(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def test_a_port_is_not_given_twice_before_anybody_listens_on_it():
+    assert len({free_port() for _ in range(200)}) == 200
+
+
 def test_a_server_on_loopback_is_taken_and_ended(tmp_path):
     port = free_port()
     process = listener("127.0.0.1", port, tmp_path, lambda: is_up(port))

@@ -359,6 +359,7 @@ class TemporalEngine:
         self._stopping.clear()
         self._stopped.clear()
         self._relay, self._workers = self._parts()
+        refused = ""
         try:
             while self._running:
                 try:
@@ -367,6 +368,10 @@ class TemporalEngine:
                         await self._work()
                 except Unavailable as error:
                     self._outage.began(error)
+                except TemporalRefused as error:
+                    if refused != str(error):  # it is asked again in moments, and says the same
+                        _log.error("sagas cannot run on Temporal, and wait: %s", error)
+                    refused = str(error)
                 except Exception:  # noqa: BLE001  whatever ended the workers, the sagas are to go on
                     _log.exception("the workers on Temporal failed; they begin again")
                 await until(self._stopping, _AGAIN)

@@ -28,10 +28,11 @@ from temporalio.runtime import (
     TelemetryConfig,
     TelemetryFilter,
 )
-from temporalio.service import RPCError, RPCStatusCode, TLSConfig
+from temporalio.service import RPCError, RPCStatusCode
 
 from switchgear.model.outcome import Reason, Unavailable
 from switchgear.saga.errors import TemporalRefused
+from switchgear.saga.temporal.tls import config_of, why
 from switchgear.saga.temporal.wire import Converter
 
 __all__ = ["Place", "connect", "is_away"]
@@ -39,6 +40,8 @@ __all__ = ["Place", "connect", "is_away"]
 _OPTIONS: Final = ("api_key", "ca", "certificate", "key", "server_name", "tls")
 _FILES: Final = ("ca", "certificate", "key")
 _PORT: Final = 7233
+_NOT_LET_IN: Final = ("PermissionDenied", "Unauthenticated")
+"""As the client writes the status of its first question, which is raised as no `RPCError`."""
 _AWAY: Final = frozenset(
     {
         RPCStatusCode.UNAVAILABLE,
@@ -138,20 +141,21 @@ async def connect(
     """Connect to `place`, and see that its namespace is there.
 
     `codec` encrypts what is stored there, or compresses it. Raises `Unavailable` if nobody answers
-    `within` seconds, and `TemporalRefused` if the namespace or the credentials are refused.
+    `within` seconds, and `TemporalRefused` if the namespace or the credentials are refused, or one
+    side speaks TLS alone.
     """
     try:
         client = await Client.connect(
             place.address,
             namespace=place.namespace,
             api_key=place.api_key,
-            tls=_tls(place),
+            tls=config_of(place),
             data_converter=DataConverter(payload_converter_class=Converter, payload_codec=codec),
             connect_timeout=timedelta(seconds=within),
             runtime=_runtime(),
         )
     except RuntimeError as error:  # what the SDK raises where it cannot connect at all
-        raise Unavailable(f"Temporal cannot be reached: {error}", reason=Reason.CONNECT) from error
+        raise (await _no_wire(place, str(error), within)) from error
     request = DescribeNamespaceRequest(namespace=place.namespace)
     try:
         await client.workflow_service.describe_namespace(request, timeout=timedelta(seconds=within))
@@ -168,6 +172,19 @@ async def connect(
     return client
 
 
+async def _no_wire(place: Place, told: str, within: float) -> Unavailable | TemporalRefused:
+    """Return what it means that Temporal's client has not connected, by what it told of it."""
+    if any(f"code: {status}" in told for status in _NOT_LET_IN):
+        return TemporalRefused(
+            f"who this is, is refused: {told}.",
+            where=str(place),
+            fix="Correct api_key, or certificate and key.",
+        )
+    return await why(place, within) or Unavailable(
+        f"Temporal cannot be reached: {told}", reason=Reason.CONNECT
+    )
+
+
 @cache
 def _runtime() -> Runtime:
     """Return what the clients of this process run on; it logs as Python does."""
@@ -179,27 +196,6 @@ def _runtime() -> Runtime:
 def is_away(error: RPCError) -> bool:
     """Tell whether a call failed because Temporal is away or too busy, and not by its answer."""
     return error.status in _AWAY
-
-
-def _tls(place: Place) -> TLSConfig | bool:
-    if not place.tls:
-        return False
-    read: dict[str, bytes] = {}
-    for name, path in place.files.items():
-        try:
-            read[name] = path.read_bytes()
-        except OSError as error:
-            raise TemporalRefused(
-                f"the {name} cannot be read: {error}.",
-                where=_WHERE,
-                fix="Name a PEM file that this user may read.",
-            ) from error
-    return TLSConfig(
-        server_root_ca_cert=read.get("ca"),
-        domain=place.server_name,
-        client_cert=read.get("certificate"),
-        client_private_key=read.get("key"),
-    )
 
 
 def _is_loopback(host: str) -> bool:
