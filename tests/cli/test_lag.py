@@ -83,6 +83,9 @@ def test_what_is_behind_is_told(system: Path, capsys: pytest.CaptureFixture[str]
         "stale": True,
     }
     assert 0 <= outbox.pop("oldest") < 60
+    (topic,) = outbox.pop("topics")
+    assert 0 <= topic.pop("oldest") < 60
+    assert topic == {"topic": "lag.trips", "events": 1}
     assert outbox == {"outbox": "office", "events": 1}
     shown = typed(capsys)
     assert "office.stamp" in shown
@@ -90,6 +93,32 @@ def test_what_is_behind_is_told(system: Path, capsys: pytest.CaptureFixture[str]
     assert "stale: should be within 0.0 s" in shown
     watched = typed(capsys, "--watch", "0.1", "--json", "--service", "office").splitlines()
     assert [json.loads(line).get("stuck") for line in watched] == [True, True, None]
+
+
+def test_what_an_outbox_holds_is_told_by_topic(
+    system: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(publish(system))
+    connection = sqlite3.connect(system / "office.db")
+    with connection:
+        for number in range(4):
+            connection.execute(
+                "INSERT INTO switchgear_outbox (topic, key, event, headers, data, created) "
+                "SELECT ?, key, event, headers, data, created - ? FROM switchgear_outbox "
+                "WHERE topic = 'lag.trips'",
+                (f"lag.t{number}", 600 * (number + 1)),
+            )
+    connection.close()
+    outbox = json.loads(typed(capsys, "--json").splitlines()[-1])
+    assert [one["topic"] for one in outbox["topics"]] == [
+        *(f"lag.t{number}" for number in (3, 2, 1, 0)),
+        "lag.trips",
+    ]
+    assert outbox["events"] == 5
+    assert outbox["oldest"] == outbox["topics"][0]["oldest"] >= 2400
+    shown = " ".join(typed(capsys).split())
+    assert "lag.t3: 1, 40 min" in shown
+    assert "2 topics more" in shown
 
 
 def test_an_estimate_is_called_one(

@@ -23,6 +23,7 @@ from switchgear.events.brokers.port import (
     Partition,
     Record,
     RecordTooLarge,
+    TopicRefused,
     UnsupportedBroker,
 )
 from switchgear.events.brokers.url import broker_of
@@ -209,7 +210,7 @@ async def test_what_some_topics_have_makes_a_publish_unknown_whatever_the_others
         "perhaps": Unknown("perhaps", reason=Reason.TIMEOUT),
         "refused": BrokerError("refused"),
     }
-    publisher = NatsPublisher(Fake(max_payload=1_000), found_as_it_is, within=1.0)
+    publisher = NatsPublisher(connected(), found_as_it_is, within=1.0)
 
     async def take(topic, batch):
         if topic.subject in errors:
@@ -218,19 +219,20 @@ async def test_what_some_topics_have_makes_a_publish_unknown_whatever_the_others
     publisher._take = take
     for topics, raised in (
         (["gone", "perhaps"], "perhaps"),
-        (["refused", "perhaps", "fine"], "perhaps"),
+        (["gone", "perhaps", "fine"], "perhaps"),
         (["gone", "fine"], "some topics"),
-        (["refused", "fine"], "some topics"),
     ):
         for order in (topics, topics[::-1]):
             with pytest.raises(Unknown, match=raised):
                 await publisher.publish([Record(one, "k", {}, b"") for one in order])
-    with pytest.raises(BrokerError, match="refused"):
-        await publisher.publish([Record("refused", "k", {}, b"")])
+    for topics in (["refused"], ["refused", "fine"], ["gone", "perhaps", "refused"]):
+        with pytest.raises(TopicRefused, match="refused") as caught:
+            await publisher.publish([Record(one, "k", {}, b"") for one in topics])
+        assert caught.value.topic == "refused", "whatever became of the others"
 
 
 async def test_a_refusal_behind_what_was_taken_is_unknown():
-    publisher = NatsPublisher(Fake(max_payload=1_000), found_as_it_is, within=1.0)
+    publisher = NatsPublisher(connected(), found_as_it_is, within=1.0)
     taken = []
 
     async def take(topic, batch):
@@ -243,6 +245,13 @@ async def test_a_refusal_behind_what_was_taken_is_unknown():
         await publisher.publish([Record("t", "k", {}, b"")] * 1_500)
 
 
+def connected():
+    async def client():
+        pass
+
+    return Fake(max_payload=1_000, client=client)
+
+
 async def found_as_it_is(topic):
     return Topic(topic, topic, 1, 120.0, None, None)
 
@@ -252,8 +261,10 @@ async def test_a_stream_that_is_gone_takes_nothing(url, prefix, opening, raw):
     await broker.publish([Record(TOPIC, "k", {}, b"")])
     await raw.delete_stream(await raw.find_stream_name_by_subject(f"{prefix}{TOPIC}.0"))
     broker._publisher._within = 0.3
+    with pytest.raises(BrokerUnavailable, match="nobody at NATS answers"):
+        await broker.publish([Record(TOPIC, "k", {}, b"")])
     for size in (1, 2):
-        with pytest.raises(BrokerUnavailable, match="nobody at NATS answers"):
+        with pytest.raises(TopicRefused, match="is gone"):
             await broker.publish([Record(TOPIC, "k", {}, b"")] * size)
 
 

@@ -14,6 +14,7 @@ from switchgear.events.brokers.port import (
     Partition,
     Record,
     RecordTooLarge,
+    TopicRefused,
     UnsupportedBroker,
 )
 from switchgear.events.brokers.rabbitmq import RabbitBroker
@@ -420,7 +421,8 @@ async def test_a_refusal_is_that_of_the_call_that_caused_it(url, prefix, opening
     refused, ended = await asyncio.gather(
         broker.publish([record(2)]), broker.publish([other]), return_exceptions=True
     )
-    assert isinstance(refused, BrokerError)
+    assert isinstance(refused, TopicRefused)
+    assert refused.topic == TOPIC
     assert isinstance(ended, Unknown), "it was written, and nobody knows more"
     await broker.publish([record(2), other])
 

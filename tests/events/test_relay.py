@@ -480,14 +480,14 @@ def test_what_is_refused_in_vain_is_tried_again_ever_more_rarely():
     held, error, now, pauses = refused.Refused(), RecordTooLarge("t", 200, 100), 100.0, []
     for _ in range(7):
         held.add((1, "t", "a"), error, now)
-        pauses.append(held._again_at - now)
+        pauses.append(held._again.at - now)
         now += pauses[-1]
         assert held.again(now)
         now += 1.0
     assert pauses == [15.0, 30.0, 60.0, 120.0, 240.0, 240.0, 240.0]
     now += 100.0  # all went well for a while
     held.add((1, "t", "a"), error, now)
-    assert held._again_at == now + 15.0
+    assert held._again.at == now + 15.0
 
 
 def test_while_nothing_is_published_it_is_tried_again_soon():
@@ -535,7 +535,7 @@ async def test_reads_begin_above_what_waits_behind_a_refused_key(either, relayin
     await until(lambda: broker.names() == seen)
     await until(lambda: _left(relay, 521))
     broker.limit = 1_000
-    relay._refused._again_at = 0.0
+    relay._refused._again.at = 0.0
     relay.wake()
     await until(lambda: _left(relay, 0))
     pixels = [len(msgspec.json.decode(record.value)["pixels"]) for record in broker.records[20:]]

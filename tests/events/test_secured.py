@@ -15,7 +15,7 @@ from services.servers import Kafka, Postgresql, Rabbitmq
 
 from switchgear.errors import BrokerError
 from switchgear.events.brokers import kafka
-from switchgear.events.brokers.port import BrokerUnavailable, Record
+from switchgear.events.brokers.port import BrokerUnavailable, Record, TopicRefused
 from switchgear.events.brokers.url import broker_of
 from switchgear.testing.conformance.world import declared
 from tests.certificates import certificate
@@ -98,7 +98,8 @@ class SecuredRabbitmq(Rabbitmq):
         )
         salted = hashlib.sha256(b"salt" + SECRET.encode()).digest()
         password = base64.b64encode(b"salt" + salted).decode()
-        names = {"switchgear": ".*", "guest": "prod-.*"}
+        names = {"switchgear": ".*", "guest": "prod-.*", "reader": ".*"}
+        writing = names | {"reader": "(?!test.orders$).*"}
         definitions = {
             "vhosts": [{"name": "/"}],
             "users": [
@@ -107,7 +108,8 @@ class SecuredRabbitmq(Rabbitmq):
                 for name in names
             ],
             "permissions": [
-                {"user": user, "vhost": "/", "configure": some, "write": some, "read": some}
+                {"user": user, "vhost": "/", "configure": some, "read": some}
+                | {"write": writing[user]}
                 for user, some in names.items()
             ],
         }
@@ -190,6 +192,20 @@ async def test_a_right_that_is_missing_is_refused_with_the_servers_words(server,
         while not (await member.poll(10, 5)).deliveries:
             pass
         assert (await broker.lag("g", ["test.orders"])).events == 1, "its owner could answer"
+    finally:
+        await broker.close()
+
+
+@pytest.mark.parametrize("server", ["rabbitmq"], indirect=True)
+async def test_a_right_that_is_missing_refuses_its_topic_alone(server, trusting):
+    broker = broker_of(server.at(f"reader:{QUOTED}", f"{trusting}&groups=g@test.others"))
+    other = Record("test.others", "k", {}, b"x")
+    try:
+        for batch in ([RECORD], [other, RECORD]):
+            with pytest.raises(TopicRefused, match="ACCESS_REFUSED") as caught:
+                await broker.publish(batch)
+            assert caught.value.topic == "test.orders"
+        await broker.publish([other])
     finally:
         await broker.close()
 

@@ -12,6 +12,7 @@ from switchgear.events.brokers.port import (
     Partition,
     Record,
     RecordTooLarge,
+    TopicRefused,
     UnsupportedBroker,
 )
 from switchgear.events.brokers.sqs_client import SqsClient, SqsSettings
@@ -247,6 +248,25 @@ async def test_a_lease_that_could_not_be_extended_is_lost(url, opening, client, 
 async def test_what_is_refused_says_so_and_is_not_tried_again(client):
     with pytest.raises(BrokerError, match=r"SQS refuses .*QueueDoesNotExist"):
         await client.call("get_queue_url", QueueName="nobody.fifo")
+
+
+async def test_a_queue_that_is_gone_refuses_its_topic_and_the_next_publish_looks_again(
+    url, prefix, opening, client
+):
+    broker = opening(f"{url}&create=true&discover=0.05")
+    for topic in (TOPIC, "test.others"):
+        await broker.subscribe("g", [topic])
+    broker._queues._discover = 600.0
+    other = Record("test.others", "k", {}, b"x")
+    await broker.publish([*records("a"), other])
+    await client.call(
+        "delete_queue",
+        QueueUrl=await broker._queues.url(queue_name(prefix, TOPIC, "g")),
+    )
+    with pytest.raises(TopicRefused, match="QueueDoesNotExist") as refused:
+        await broker.publish([*records("b"), other])
+    assert refused.value.topic == TOPIC
+    await broker.publish([*records("b"), other])
 
 
 async def test_keys_of_one_hash_wait_for_each_other_and_nothing_else(url, opening):

@@ -9,7 +9,7 @@ import pytest
 from botocore import exceptions
 from botocore.awsrequest import AWSResponse
 
-from switchgear.events.brokers.port import BrokerUnavailable, Record
+from switchgear.events.brokers.port import BrokerUnavailable, Record, TopicRefused
 from switchgear.events.brokers.sqs import SqsBroker
 from switchgear.events.brokers.sqs_client import SqsClient, SqsSettings
 from switchgear.events.brokers.sqs_group import SqsSubscription
@@ -92,6 +92,18 @@ async def test_a_send_that_no_try_may_have_done_is_certainly_not_done(client, tr
     tries("SendMessageBatch", *[end] * 3)
     with pytest.raises(BrokerUnavailable):
         await send(client)
+
+
+async def test_a_queue_that_may_not_be_written_refuses_its_topic(client, tries):
+    broker = SqsBroker(SqsSettings("eu-west-1", URL, key=("x", "x")))
+    broker._client = client
+    broker._queues._known["t"] = (float("inf"), [Queue(f"{URL}/t--g.fifo", "t", 262_144, 60.0)])
+    tries("SendMessageBatch", DENIED)
+    with pytest.raises(TopicRefused, match="AccessDenied") as refused:
+        await broker.publish([Record("t", "k", {}, b"x")])
+    assert refused.value.topic == "t"
+    assert "page Brokers" in refused.value.fix
+    await broker.close()
 
 
 async def test_a_doubt_ends_with_its_call(client, tries):

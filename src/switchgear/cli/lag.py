@@ -20,10 +20,13 @@ from switchgear.database.port import Database
 from switchgear.events.brokers.port import Broker
 from switchgear.events.brokers.url import broker_of
 from switchgear.events.parked import Parked, Waiting
+from switchgear.events.pending import Pending
 from switchgear.events.progress import Progress, Seen, in_seconds
-from switchgear.events.relay import Relay
 
 __all__ = ["lag"]
+
+_NAMED = 3
+"""Topics of an outbox that are named in the table, those that wait for longest."""
 
 
 @dataclass(slots=True)
@@ -38,7 +41,7 @@ class _Group:
 async def lag(
     config: Config, service: str | None, *, watch: float | None = None, as_json: bool = False
 ) -> None:
-    """Print each subscription's lag and parked events, and each outbox that holds events.
+    """Print each subscription's lag and parked events, and each outbox that holds events, by topic.
 
     Lag and its age are the broker's answer; the age is that of the oldest event not yet done. With
     `watch` it looks again after so many seconds, and says which have made no progress.
@@ -104,7 +107,7 @@ async def _look(
     for service, subscriptions in groups.items():
         store = stores.get(service)
         rows += [await _subscription(broker, store, group) for group in subscriptions.values()]
-        rows += [row async for row in _outbox(broker, store, service)]
+        rows += [row async for row in _outbox(store, service)]
     return rows
 
 
@@ -134,14 +137,20 @@ async def _subscription(broker: Broker, database: Database | None, group: _Group
     return row
 
 
-async def _outbox(
-    broker: Broker, database: Database | None, name: str
-) -> AsyncIterator[dict[str, Any]]:
+async def _outbox(database: Database | None, name: str) -> AsyncIterator[dict[str, Any]]:
     if database is None or not await _has(database, "switchgear_outbox"):
         return
-    backlog = await Relay(database, broker).backlog()
-    if backlog.events:
-        yield {"outbox": name, "events": backlog.events, "oldest": backlog.oldest}
+    topics = [
+        {"topic": topic, "events": one.events, "oldest": one.oldest}
+        for topic, one in (await Pending(database).topics()).items()
+    ]
+    if topics:
+        yield {
+            "outbox": name,
+            "events": sum(one["events"] for one in topics),
+            "oldest": topics[0]["oldest"],
+            "topics": topics,
+        }
 
 
 async def _has(database: Database, name: str) -> bool:
@@ -157,6 +166,13 @@ def _remark(row: Mapping[str, Any]) -> str:
         said.append(f"stale: should be within {_age(row['fresh_within'])}")
     if row.get("stuck"):
         said.append("no progress")
+    topics = row.get("topics", [])
+    if len(topics) > 1:  # one that the broker refuses waits while the others come and go
+        said += [
+            f"{one['topic']}: {one['events']}, {_age(one['oldest'])}" for one in topics[:_NAMED]
+        ]
+    if len(topics) > _NAMED:
+        said.append(f"{len(topics) - _NAMED} topics more")
     return ", ".join(said)
 
 

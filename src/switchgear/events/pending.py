@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,9 +89,10 @@ class Pending:
         if refused.rows:
             wanted.append(f"id NOT IN ({marks(len(refused.rows))})")
             args += refused.rows
-        if held:
-            wanted.append(f"topic NOT IN ({marks(len(held))})")
-            args += held
+        topics = refused.topics.union(held)
+        if topics:
+            wanted.append(f"topic NOT IN ({marks(len(topics))})")
+            args += topics
         sql = (
             "SELECT id, topic, key, headers, data FROM switchgear_outbox "  # noqa: S608  marks
             f"WHERE {' AND '.join(wanted)} ORDER BY id LIMIT ?"
@@ -144,6 +145,15 @@ class Pending:
         self._counted = Backlog(count, None if oldest is None else max(0.0, oldest))
         self._counted_until = began + (_TIMES * took if took > _LONG else 0.0)
         return self._counted
+
+    async def topics(self) -> Mapping[str, Backlog]:
+        """Return what waits of each topic, the one that has waited for longest first."""
+        async with self._database.reading() as tx:
+            rows = await tx.run(
+                f"SELECT topic, count(*), {now(tx.dialect)} - min(created) FROM switchgear_outbox "  # noqa: S608  constant
+                "GROUP BY topic ORDER BY min(created), topic"
+            )
+        return {topic: Backlog(count, max(0.0, oldest)) for topic, count, oldest in rows}
 
     async def _raise_floor(self) -> None:
         if not self._floor.wants_holders(time.monotonic()):

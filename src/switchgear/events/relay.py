@@ -14,13 +14,15 @@ The rules:
   recognise. So does a relay that was paused, lost its lease and wakes up: it repeats, in order,
   what its successor publishes, and the first copy of each event still stands in order.
 - While the broker is down the relay waits, with growing pauses, and reads nothing.
-- An event that is too large for its topic holds back its key, and no other (`refused.py`). A topic
-  that is held back waits, and no other (`holding.py`).
+- An event that is too large for its topic holds back its key, and no other. A topic that the broker
+  refuses holds back its own events, and no others (`refused.py`). So does one that somebody holds
+  back (`holding.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import secrets
@@ -35,7 +37,7 @@ import msgspec
 from switchgear.database.port import Database, Row
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
-from switchgear.events.brokers.port import Broker, Record, RecordTooLarge
+from switchgear.events.brokers.port import Broker, Record, RecordTooLarge, TopicRefused
 from switchgear.events.pending import Backlog, Pending
 from switchgear.events.refused import Refused
 from switchgear.events.shares import HEEDS, Shares
@@ -45,6 +47,8 @@ from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 
 __all__ = ["Backlog", "Relay"]
+
+_log = logging.getLogger("switchgear.relay")
 
 _POLL: Final = 0.005
 _POLL_IDLE: Final = 0.25
@@ -197,16 +201,16 @@ class Relay:
             whole = await self._publish(rows, published)
         finally:
             # also where the rest could not be: what the broker has is not sent again
-            await self._delete(published, whole=whole)
+            await self._delete(published, whole=whole, gaps=len(published) < len(rows))
         return len(published)
 
     async def _publish(self, rows: Sequence[Row], published: list[Row]) -> bool:
-        """Publish in order what the broker takes, and add it to `published`.
+        """Publish what the broker takes, each topic in order, and add it to `published`.
 
-        Tells whether all was tried: not if the leases ended on the way. A batch is refused before
-        any of it is sent, so whose event it is shows in its halves.
+        Tells whether all was tried: not if the leases ended on the way. A batch with an event that
+        is too large is refused before any of it is sent, so whose event it is shows in its halves.
         """
-        waiting = [rows]
+        waiting = self._refused.parted(rows)
         while waiting and time.monotonic() < self._held_until:
             some = waiting.pop(0)
             if self._refused.any:
@@ -223,14 +227,24 @@ class Relay:
                 else:
                     middle = len(some) // 2
                     waiting[:0] = [some[:middle], some[middle:]]
+            except TopicRefused as error:
+                if self._refused.add_topic(some, error, time.monotonic()):
+                    _log.warning("%s In the outbox all of %s waits.", error, error.topic)
+                waiting.insert(0, some)  # the others of it
             else:
                 published += some
+                for topic in self._refused.taken(some):
+                    _log.info("%s is published again", topic)
         return not waiting
 
-    async def _delete(self, published: Sequence[Row], *, whole: bool) -> None:
-        """Delete what is published of a batch, and tell of it; `whole`: the rest is held back."""
+    async def _delete(self, published: list[Row], *, whole: bool, gaps: bool) -> None:
+        """Delete what is published of a batch, and tell of it; `whole`: the rest is held back.
+
+        `gaps`: not all of the batch is published.
+        """
         if published:
-            gaps = self._refused.any or bool(self._shares.held)
+            published.sort(key=_serial)
+            gaps = gaps or self._refused.any or bool(self._shares.held)
             await self._pending.delete(published, gaps=gaps)
         if not whole:
             self._pending.front()
@@ -281,6 +295,11 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+def _serial(row: Row) -> int:
+    number: int = row[0]
+    return number
 
 
 def _tell(row: Row) -> None:

@@ -34,6 +34,7 @@ from switchgear.events.brokers.port import (
     Lag,
     Record,
     RecordTooLarge,
+    TopicRefused,
 )
 from switchgear.model.outcome import Reason, Unknown
 
@@ -87,6 +88,8 @@ class KafkaBroker:
         self._publishers: dict[Sending, KafkaPublisher] = {}
         """See `kafka_limits.py`."""
         self._known: set[str] = set()
+        self._seen: set[str] = set()
+        """Topics that were there: whoever deletes one knows what comes next, and it is not made."""
         self._ensuring = asyncio.Lock()
         self._subscriptions: set[KafkaSubscription] = set()
         self._admin: AdminClient | None = None
@@ -118,10 +121,11 @@ class KafkaBroker:
                 taken += some[len(left) :]  # as many as that
                 if left:
                     await self._one_by_one(left, taken)
-        except (BrokerError, BrokerUnavailable) as error:
+        except (BrokerError, BrokerUnavailable, Unknown) as error:
+            self._known -= topics  # one may have been deleted, and then nothing is confirmed
             if isinstance(error, BrokerError):
                 self._limits.forget(topics)  # if it was the size, that has been lowered
-            if taken:
+            if taken and not isinstance(error, TopicRefused | Unknown):
                 raise Unknown(str(error), reason=Reason.RESET, cause=error) from error
             raise
 
@@ -241,23 +245,29 @@ class KafkaBroker:
             for topic in sorted(set(topics) - self._known):
                 await asyncio.to_thread(self._look_at, topic)
                 self._known.add(topic)
+                self._seen.add(topic)
 
     def _look_at(self, topic: str) -> None:
         """Find a topic, or create it if the settings say how. Raises `BrokerError`."""
         found = self._count(topic)
-        if not found and self._partitions is not None:
+        gone = topic in self._seen
+        if not found and not gone and self._partitions is not None:
             self._create(topic, self._partitions)
             until = time.monotonic() + _CREATED
             while not self._is_served(topic) and time.monotonic() < until:
                 time.sleep(_PAUSE)
             found = self._count(topic)
         if not found:
-            raise BrokerError(
+            raise TopicRefused(
+                topic,
                 f"Kafka has no topic {self._settings.prefix}{topic}.",
-                fix="Create it, or give `partitions` in the broker's URL to have it created.",
+                fix="Create it again: it was there."
+                if gone
+                else "Create it, or give `partitions` in the broker's URL to have it created.",
             )
         if self._partitions is not None and found != self._partitions:
-            raise BrokerError(
+            raise TopicRefused(
+                topic,
                 f"the topic {topic} has {found} partitions, and {self._partitions} were asked for.",
                 fix="A key would change its partition. "
                 "Leave the number out to take the topic's own.",
@@ -274,7 +284,7 @@ class KafkaBroker:
             return len(found.partitions)
         if found.error.code() == kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
             return 0
-        raise failure(found.error, f"looking for {name}")
+        raise failure(found.error, f"looking for {name}", topic)
 
     def _is_served(self, topic: str) -> bool:
         """Tell whether every partition of a topic that was just created has its leader."""
@@ -300,7 +310,7 @@ class KafkaBroker:
         except kafka.KafkaException as error:
             # another process may have been quicker
             if error.args[0].code() != kafka.KafkaError.TOPIC_ALREADY_EXISTS:
-                raise failure(error.args[0], f"creating {topic}") from error
+                raise failure(error.args[0], f"creating {topic}", topic) from error
 
     def _retention(self, topics: Sequence[str]) -> float | None:
         kafka = import_kafka()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.errors import BrokerError, MissingExtra
-from switchgear.events.brokers.port import BrokerUnavailable
+from switchgear.events.brokers.port import BrokerUnavailable, TopicRefused
 from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "failure",
     "headers_of",
     "import_kafka",
+    "is_of_topic",
     "wire_headers",
 ]
 
@@ -56,8 +57,22 @@ def import_kafka() -> Any:
     return confluent_kafka
 
 
-def failure(error: KafkaError, doing: str) -> Exception:
-    """Return what is raised for an error of librdkafka: away, perhaps done, or refused."""
+def is_of_topic(error: KafkaError) -> bool:
+    """Tell whether what is wrong is wrong with one topic, and with nothing else."""
+    codes = import_kafka().KafkaError
+    return error.code() in {
+        codes.UNKNOWN_TOPIC_OR_PART,
+        codes._UNKNOWN_TOPIC,  # noqa: SLF001  its name
+        codes.TOPIC_EXCEPTION,
+        codes.TOPIC_AUTHORIZATION_FAILED,
+    }
+
+
+def failure(error: KafkaError, doing: str, topic: str | None = None) -> Exception:
+    """Return what is raised for an error of librdkafka: away, perhaps done, or refused.
+
+    `topic` is what was being published to or asked for, where it was one.
+    """
     kafka = import_kafka()
     codes = kafka.KafkaError
     what = f"{doing}: {error.str()}"
@@ -70,6 +85,7 @@ def failure(error: KafkaError, doing: str) -> Exception:
         codes._UNKNOWN_TOPIC: (  # noqa: SLF001
             "Create the topic, or give `partitions` in the broker's URL to have it created."
         ),
+        codes.TOPIC_EXCEPTION: "Rename the topic: letters and digits of ASCII and ._- are taken.",
         codes.TOPIC_AUTHORIZATION_FAILED: "Give this user the right to it (an ACL on the topic).",
         codes.GROUP_AUTHORIZATION_FAILED: "Give this user the right to it (an ACL on the group).",
         codes.CLUSTER_AUTHORIZATION_FAILED: "Give this user the right IdempotentWrite.",
@@ -87,6 +103,8 @@ def failure(error: KafkaError, doing: str) -> Exception:
         )
     fix = refused.get(error.code())
     if fix is not None:
+        if topic is not None and is_of_topic(error):
+            return TopicRefused(topic, f"Kafka refuses {topic} ({what}).", fix=fix)
         return BrokerError(f"Kafka refuses it ({what}).", fix=fix)
     return BrokerUnavailable(f"Kafka cannot do it now ({what})")
 

@@ -155,7 +155,7 @@ class Limits:
                     kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED,
                     kafka.KafkaError.CLUSTER_AUTHORIZATION_FAILED,
                 }:
-                    raise failure(error.args[0], "asking what topics take") from error
+                    raise failure(error.args[0], "asking what it takes", topic) from error
                 self._topics.pop(topic, None)
             except TimeoutError as error:
                 raise BrokerUnavailable("Kafka does not answer", cause=error) from error

@@ -27,10 +27,11 @@ from switchgear.events.brokers.kafka_client import (
     KafkaSettings,
     failure,
     import_kafka,
+    is_of_topic,
     wire_headers,
 )
 from switchgear.events.brokers.kafka_limits import Sending
-from switchgear.events.brokers.port import BrokerUnavailable, Record
+from switchgear.events.brokers.port import BrokerUnavailable, Record, TopicRefused
 from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ class _Batch:
         self._left = set(range(len(records)))
         """The numbers of those that are not confirmed."""
         self.error: KafkaError | None = None
-        """The first one, unless one is for the size: it is why others were not sent."""
+        """The first one, unless one is for the size or the topic: it is why others were not sent.
+        """
+        self._topic: str | None = None
+        """Whose the error is, where it is a record's."""
         self._loop = loop
         self._large: int = import_kafka().KafkaError.MSG_SIZE_TOO_LARGE
 
@@ -63,6 +67,11 @@ class _Batch:
         """Whether Kafka refused something for its size."""
         return self.error is not None and self.error.code() == self._large
 
+    @property
+    def refused(self) -> bool:
+        """Whether Kafka refused something for its size or its topic."""
+        return self.error is not None and (self.too_large or is_of_topic(self.error))
+
     def confirmed(self, number: int, error: KafkaError | None, _: Message) -> None:
         """Note what became of one; librdkafka calls it, in a thread that serves the producer."""
         if error is None:
@@ -70,15 +79,16 @@ class _Batch:
             over = not self._left
         else:
             over = self.error is None
-            self.note(error)
+            self.note(error, self._records[number].topic)
         if over:
             with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
                 self._loop.call_soon_threadsafe(self._finish)
 
-    def note(self, error: KafkaError) -> None:
-        """Keep what was wrong."""
-        if self.error is None or error.code() == self._large:
-            self.error = error
+    def note(self, error: KafkaError, topic: str | None = None) -> None:
+        """Keep what was wrong, with a record for `topic` or with the producer."""
+        large = error.code() == self._large
+        if self.error is None or large or (is_of_topic(error) and not self.refused):
+            self.error, self._topic = error, topic
 
     def outcome(self) -> Sequence[Record]:
         """Return what was refused for its size or not sent after that; raise any other error."""
@@ -86,7 +96,7 @@ class _Batch:
             return ()
         if self.too_large:
             return [record for number, record in enumerate(self._records) if number in self._left]
-        error = failure(self.error, "publishing")
+        error = failure(self.error, "publishing", self._topic)
         if isinstance(error, BrokerUnavailable):  # it was sent
             raise Unknown(str(error), reason=Reason.RESET, cause=error)
         raise error
@@ -120,7 +130,8 @@ class KafkaPublisher:
         """Publish `records` in order; return once all are confirmed, or some refused as too large.
 
         Those are returned, with what was not sent because of them, in order. Raises `Unknown` if
-        something is not confirmed within the bound, `BrokerUnavailable`, or `BrokerError`.
+        something is not confirmed within the bound, `BrokerUnavailable`, `BrokerError`, or
+        `TopicRefused` for one topic, whatever became of the others.
         """
         rest = records
         while True:
@@ -129,7 +140,8 @@ class KafkaPublisher:
             try:
                 left = await self._send(producer, some)
             except (BrokerError, BrokerUnavailable) as error:
-                if len(some) + len(rest) < len(records):
+                sent = len(some) + len(rest) < len(records)
+                if sent and not isinstance(error, TopicRefused):
                     raise Unknown(str(error), reason=Reason.RESET, cause=error) from error
                 raise
             if left or not rest:
@@ -182,7 +194,7 @@ class KafkaPublisher:
         except kafka.KafkaException as error:  # fatal: nothing more goes through this producer
             await self._give_up(producer)
             batch.note(error.args[0])
-            if batch.too_large:
+            if batch.refused:
                 return batch.outcome()
             if taken:
                 raise Unknown(str(error), reason=Reason.RESET, cause=error) from error

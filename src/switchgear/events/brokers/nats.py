@@ -33,7 +33,9 @@ from switchgear.events.brokers.port import (
     Lag,
     Partition,
     Record,
+    TopicRefused,
 )
+from switchgear.model.outcome import Unknown
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -88,6 +90,8 @@ class NatsBroker:
         self._bucket = Bucket(self._connection, replicas=replicas)
         self._publisher = NatsPublisher(self._connection, self._topic, within=within)
         self._topics: dict[str, Topic] = {}
+        self._seen: set[str] = set()
+        """Topics that were there: whoever deletes one knows what comes next, and it is not made."""
         self._finding = asyncio.Lock()
         self._subscriptions: set[LeasedSubscription] = set()
 
@@ -98,8 +102,14 @@ class NatsBroker:
         `sync_interval: always` in its configuration makes it wait, and so do three replicas.
         """
         check_size(records, self._max_bytes)
-        if records:
+        if not records:
+            return
+        try:
             await self._publisher.publish(records)
+        except (BrokerError, BrokerUnavailable, Unknown):
+            for record in records:  # its stream may have been deleted
+                self._topics.pop(record.topic, None)
+            raise
 
     async def subscribe(
         self, group: str, topics: Sequence[str], *, lease: float = 5.0
@@ -184,10 +194,11 @@ class NatsBroker:
             async with self._finding:
                 found = self._topics.get(topic) or await self._find(topic)
                 self._topics[topic] = found
+                self._seen.add(topic)
         return found
 
     async def _find(self, topic: str) -> Topic:
-        """Find a topic's stream by its subject, or create it. Raises `BrokerError`."""
+        """Find a topic's stream, or create it. Raises `TopicRefused` or `BrokerError`."""
         await self._connection.client()
         most = self._connection.max_payload
         if most < self._max_bytes + _FRAME:
@@ -197,8 +208,20 @@ class NatsBroker:
                 fix=f"Add max_bytes={max(most - _FRAME, 0)} to the broker's URL, or raise "
                 "max_payload of the server.",
             )
+        try:
+            return await self._stream_of(topic)
+        except BrokerError as error:
+            raise TopicRefused.of(topic, error) from error
+
+    async def _stream_of(self, topic: str) -> Topic:
+        """Find a topic's stream by its subject, or create it."""
         subject = f"{self._settings.prefix}{topic}"
         name = await self._name(subject)
+        if name is None and topic in self._seen:
+            raise BrokerError(
+                f"the stream for {subject} is gone.",
+                fix="Create it again, or restart the service to have that done.",
+            )
         if name is None:
             await self._create(subject)
             name = await self._name(subject)

@@ -25,7 +25,12 @@ from switchgear.events.brokers.batching import Batching
 from switchgear.events.brokers.hashing import partition_of
 from switchgear.events.brokers.nats_client import NatsConnection, Nobody, failure, is_away
 from switchgear.events.brokers.nats_headers import headers_size, wire_headers
-from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Record,
+    RecordTooLarge,
+    TopicRefused,
+)
 from switchgear.model.outcome import Reason, Unknown
 
 __all__ = ["NatsPublisher", "Topic"]
@@ -83,25 +88,28 @@ class NatsPublisher:
         """Publish `records`, those of each topic in order.
 
         Raises `BrokerUnavailable` or `BrokerError` if none was taken, `Unknown` if that is not
-        certain or some were, or `RecordTooLarge`.
+        certain or some were, `RecordTooLarge`, or `TopicRefused`, whatever others have taken.
         """
         topics = {topic: await self._find(topic) for topic in {one.topic for one in records}}
         most = self._connection.max_payload
         for record in records:
             _check_size(record, min(most, topics[record.topic].max_bytes or most))
         if len(topics) == 1:
-            await self._waiting(topics[records[0].topic], records[0].topic, records)
+            await self._waiting(records[0].topic, records)
             return
         done = await asyncio.gather(
             *(
-                self._waiting(found, topic, [one for one in records if one.topic == topic])
-                for topic, found in topics.items()
+                self._waiting(topic, [one for one in records if one.topic == topic])
+                for topic in topics
             ),
             return_exceptions=True,
         )
         errors = [one for one in done if isinstance(one, BaseException)]
         if not errors:
             return
+        for one in errors:
+            if isinstance(one, TopicRefused):
+                raise one
         first = next((one for one in errors if isinstance(one, Unknown)), errors[0])
         if len(errors) < len(done) and isinstance(first, BrokerUnavailable | BrokerError):
             raise Unknown(
@@ -116,14 +124,19 @@ class NatsPublisher:
         for one in self._batching.values():
             await one.close()
 
-    async def _waiting(self, topic: Topic, name: str, records: Sequence[Record]) -> None:
-        batching = self._batching.get(name)
+    async def _waiting(self, topic: str, records: Sequence[Record]) -> None:
+        batching = self._batching.get(topic)
         if batching is None:
 
             async def append(records: Sequence[Record]) -> None:
-                await self._append(topic, records)
+                found = await self._find(topic)  # it may be another stream by now
+                await self._connection.client()  # what is refused here concerns every topic
+                try:
+                    await self._append(found, records)
+                except BrokerError as error:
+                    raise TopicRefused.of(topic, error) from error
 
-            batching = self._batching[name] = Batching(append)
+            batching = self._batching[topic] = Batching(append)
         await batching.publish(records)
 
     async def _append(self, topic: Topic, records: Sequence[Record]) -> None:

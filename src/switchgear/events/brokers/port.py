@@ -36,6 +36,7 @@ __all__ = [
     "Record",
     "RecordTooLarge",
     "Subscription",
+    "TopicRefused",
     "UnsupportedBroker",
 ]
 
@@ -76,6 +77,24 @@ class RecordTooLarge(BrokerError):
             fix="Put the bulk elsewhere and publish a reference to it.",
         )
         self.topic = topic
+
+
+class TopicRefused(BrokerError):
+    """A topic is not there, not this user's to write, or not as it has to be; others may be fine.
+
+    A `fix` that has been made counts from the next publish on.
+    """
+
+    code = "SG606"
+
+    def __init__(self, topic: str, what: str, *, fix: str | None = None) -> None:
+        super().__init__(what, fix=fix)
+        self.topic = topic
+
+    @classmethod
+    def of(cls, topic: str, error: BrokerError) -> TopicRefused:
+        """Return `error` as one of this topic alone."""
+        return error if isinstance(error, cls) else cls(topic, error.what, fix=error.fix)
 
 
 class UnsupportedBroker(BrokerError):
@@ -218,8 +237,9 @@ class Broker(Protocol):
     async def publish(self, records: Sequence[Record]) -> None:
         """Append `records` in order; return once they are durable.
 
-        Raises `BrokerUnavailable` if none was taken, `Unknown` if that is not certain, and
-        `RecordTooLarge` before anything is sent.
+        Raises `BrokerUnavailable` if none was taken, `Unknown` if that is not certain,
+        `RecordTooLarge` before anything is sent, and `TopicRefused` for one topic, whatever was
+        taken of the others: who publishes those again, and this one later, keeps every order.
         """
         ...
 

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from switchgear.errors import BrokerError
 from switchgear.events.brokers.hashing import partition_of
-from switchgear.events.brokers.port import BrokerUnavailable, Delivery, Lag, Partition, Record
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Delivery,
+    Lag,
+    Partition,
+    Record,
+    TopicRefused,
+)
 
 if TYPE_CHECKING:
     import asyncpg
@@ -99,7 +105,7 @@ async def topic_parts(
 ) -> tuple[int, ...]:
     """Return the ids of a topic's partitions in order, creating the topic if it is new.
 
-    Raises `BrokerError` if `partitions` is given and the topic has another number of them.
+    Raises `TopicRefused` if `partitions` is given and the topic has another number of them.
     """
     sql = "SELECT id FROM switchgear_log_part WHERE topic = $1 ORDER BY number"
     rows = await connection.fetch(sql, topic)
@@ -113,7 +119,8 @@ async def topic_parts(
         )
         rows = await connection.fetch(sql, topic)
     if partitions is not None and len(rows) != partitions:
-        raise BrokerError(
+        raise TopicRefused(
+            topic,
             f"the topic {topic} has {len(rows)} partitions, and {partitions} were asked for.",
             fix="A key would change its partition. Leave the number out to take the topic's own.",
         )

@@ -29,6 +29,7 @@ from switchgear.events.brokers.port import (
     Lag,
     Partition,
     Record,
+    TopicRefused,
 )
 from switchgear.events.brokers.rabbitmq_asking import unanswered
 from switchgear.events.brokers.rabbitmq_client import (
@@ -115,7 +116,7 @@ class RabbitBroker:
     async def publish(self, records: Sequence[Record]) -> None:
         """Publish `records` in order; return once every queue that gets them has them.
 
-        Raises `Unknown`, `BrokerUnavailable`, `RecordTooLarge`, or `BrokerError`.
+        Raises `Unknown`, `BrokerUnavailable`, `RecordTooLarge`, `TopicRefused`, or `BrokerError`.
         """
         check_size(records, self._max_bytes)
         if not records:
@@ -216,12 +217,19 @@ class RabbitBroker:
         """Find or declare a topic with the groups that have to get it; return its partitions."""
         async with self._declaring:
             if topic not in self._topics:
-                count = await self._exchange(topic)
-                for group in sorted(self._groups):
-                    if topic in self._groups[group]:
-                        await self._queues(group, topic, count)
-                self._topics[topic] = count
+                await self._link.connection()  # what is refused here concerns every topic
+                try:
+                    self._topics[topic] = await self._declared(topic)
+                except BrokerError as error:
+                    raise TopicRefused.of(topic, error) from error
             return self._topics[topic]
+
+    async def _declared(self, topic: str) -> int:
+        count = await self._exchange(topic)
+        for group in sorted(self._groups):
+            if topic in self._groups[group]:
+                await self._queues(group, topic, count)
+        return count
 
     async def _declare(self, group: str, topics: Sequence[str]) -> Mapping[str, int]:
         counts = {topic: await self._ensure(topic) for topic in topics}

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.errors import BrokerError
-from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
+from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge, TopicRefused
 from switchgear.events.brokers.rabbitmq_client import (
     LOGGER,
     RabbitSettings,
@@ -229,10 +229,15 @@ class RabbitPublisher:
         if isinstance(error, refusals):
             says = " ".join(map(str, error.args))
             for record, _ in places:
-                exchange = f"'{self._settings.exchange(record.topic)}'"
-                if exchange in says or f"message size {len(record.value)} " in says:
-                    async with talking(f"publishing to {record.topic}"):
-                        raise error
+                ours = f"'{self._settings.exchange(record.topic)}'" in says
+                if ours or f"message size {len(record.value)} " in says:
+                    try:
+                        async with talking(f"publishing to {record.topic}"):
+                            raise error
+                    except BrokerError as refusal:
+                        if not ours:
+                            raise
+                        raise TopicRefused.of(record.topic, refusal) from error
         return _lost(error)
 
     async def _open(self) -> Channel:

@@ -14,9 +14,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from switchgear.errors import BrokerError
 from switchgear.events.brokers.hashing import partition_of
-from switchgear.events.brokers.port import BrokerUnavailable, Delivery, Lag, Partition, Record
+from switchgear.events.brokers.port import (
+    BrokerUnavailable,
+    Delivery,
+    Lag,
+    Partition,
+    Record,
+    TopicRefused,
+)
 
 __all__ = [
     "NOW",
@@ -95,7 +101,7 @@ def topic_parts(
 ) -> tuple[int, ...]:
     """Return the ids of a topic's partitions in order, creating the topic if it is new.
 
-    Raises `BrokerError` if `partitions` is given and the topic has another number of them.
+    Raises `TopicRefused` if `partitions` is given and the topic has another number of them.
     """
     found = parts_of(connection, topic)
     if not found:
@@ -103,7 +109,8 @@ def topic_parts(
         connection.executemany("INSERT INTO part (topic, number) VALUES (?, ?)", rows)
         found = parts_of(connection, topic)
     if partitions is not None and len(found) != partitions:
-        raise BrokerError(
+        raise TopicRefused(
+            topic,
             f"the topic {topic} has {len(found)} partitions, and {partitions} were asked for.",
             fix="A key would change its partition. Leave the number out to take the topic's own.",
         )

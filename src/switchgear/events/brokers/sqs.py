@@ -24,6 +24,7 @@ from switchgear.events.brokers.port import (
     Lag,
     Record,
     RecordTooLarge,
+    TopicRefused,
 )
 from switchgear.events.brokers.sqs_client import SqsClient, SqsSettings, failed_entry
 from switchgear.events.brokers.sqs_group import SqsSubscription
@@ -77,8 +78,9 @@ class SqsBroker:
     async def publish(self, records: Sequence[Record]) -> None:
         """Send `records` to the queues of every group of their topics; return once all have them.
 
-        Raises `RecordTooLarge` before anything is sent, `BrokerUnavailable` if nothing was, and
-        `Unknown` if some may be there.
+        Raises `RecordTooLarge` before anything is sent, `BrokerUnavailable` if nothing was,
+        `Unknown` if some may be there, and `TopicRefused` if a queue takes none, whatever others
+        have taken.
         """
         check_size(records, self._max_bytes)
         topics: dict[str, list[Message]] = {}
@@ -91,7 +93,8 @@ class SqsBroker:
             if largest > queue.max_bytes:
                 raise RecordTooLarge(queue.topic, largest, queue.max_bytes)
         done = await asyncio.gather(
-            *(self._fill(queue, messages) for queue, messages in work), return_exceptions=True
+            *(self._fill_or_refuse(queue, messages) for queue, messages in work),
+            return_exceptions=True,
         )
         for (queue, _), one in zip(work, done, strict=True):
             if one is not None:
@@ -138,6 +141,12 @@ class SqsBroker:
         for subscription in list(self._subscriptions):
             await subscription.close()
         self._client.close()
+
+    async def _fill_or_refuse(self, queue: Queue, messages: Sequence[Message]) -> None:
+        try:
+            await self._fill(queue, messages)
+        except BrokerError as error:
+            raise TopicRefused.of(queue.topic, error) from error
 
     async def _fill(self, queue: Queue, messages: Sequence[Message]) -> None:
         """Send messages to one queue, a key's one after the other."""

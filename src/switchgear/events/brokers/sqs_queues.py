@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from switchgear.errors import BrokerError
+from switchgear.events.brokers.port import TopicRefused
 from switchgear.events.brokers.sqs_client import LOGGER, SqsClient
 from switchgear.events.brokers.sqs_wire import queue_name, topic_prefix
 
@@ -67,9 +68,11 @@ class SqsQueues:
         urls = [url for url in await self._urls(begin) if url.endswith(".fifo")]
         known = {one.url: one for one in found}
         new = [url for url in urls if url not in known]
-        known |= {
-            one.url: one for one in await asyncio.gather(*(self._look(topic, u) for u in new))
-        }
+        try:
+            looks = await asyncio.gather(*(self._look(topic, url) for url in new))
+        except BrokerError as error:
+            raise TopicRefused.of(topic, error) from error
+        known |= {one.url: one for one in looks}
         queues = [known[url] for url in urls]
         if not queues and topic not in self._told:
             self._told.add(topic)
