@@ -99,7 +99,7 @@ class SecuredRabbitmq(Rabbitmq):
         salted = hashlib.sha256(b"salt" + SECRET.encode()).digest()
         password = base64.b64encode(b"salt" + salted).decode()
         names = {"switchgear": ".*", "guest": "prod-.*", "reader": ".*"}
-        writing = names | {"reader": "(?!test.orders$).*"}
+        writing = names | {"reader": "^(?!test.orders$)"}
         definitions = {
             "vhosts": [{"name": "/"}],
             "users": [
