@@ -16,6 +16,7 @@ from switchgear.events.brokers.port import (
     BrokerUnavailable,
     Partition,
     Record,
+    TopicRefused,
     UnsupportedBroker,
 )
 from switchgear.events.brokers.url import broker_of
@@ -39,6 +40,12 @@ async def test_an_unknown_topic_is_refused_and_says_how_it_is_created(url, openi
     ):
         with pytest.raises(BrokerError, match=r"no topic t.*\.test\.orders.*`partitions`"):
             await attempt
+
+
+async def test_a_name_that_no_topic_can_have_is_refused(url, opening):
+    with pytest.raises(TopicRefused, match="Rename the topic") as refused:
+        await opening(url).publish([Record("a b", "k", {}, b"x")])
+    assert refused.value.topic == "a b"
 
 
 async def test_another_number_of_partitions_is_refused(url, opening):

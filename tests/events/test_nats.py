@@ -268,6 +268,18 @@ async def test_a_stream_that_is_gone_takes_nothing(url, prefix, opening, raw):
             await broker.publish([Record(TOPIC, "k", {}, b"")] * size)
 
 
+async def test_a_stream_that_comes_back_with_other_partitions_is_refused(url, prefix, opening, raw):
+    broker = opening(f"{url}&partitions=1")
+    await broker.publish([Record(TOPIC, "k", {}, b"")])
+    await raw.delete_stream(await raw.find_stream_name_by_subject(f"{prefix}{TOPIC}.0"))
+    broker._publisher._within = 0.3
+    with pytest.raises(BrokerUnavailable, match="nobody at NATS answers"):
+        await broker.publish([Record(TOPIC, "k", {}, b"")])
+    await opening(f"{url}&partitions=2").publish([Record(TOPIC, "k", {}, b"")])
+    with pytest.raises(TopicRefused, match="has 2 partitions, and had 1"):
+        await broker.publish([Record(TOPIC, "k", {}, b"")])
+
+
 async def test_the_servers_own_limit_counts_before_anything_is_sent(opening):
     from services.servers import Nats
 

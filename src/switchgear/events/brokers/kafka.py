@@ -89,7 +89,8 @@ class KafkaBroker:
         """See `kafka_limits.py`."""
         self._known: set[str] = set()
         self._seen: set[str] = set()
-        """Topics that were there: whoever deletes one knows what comes next, and it is not made."""
+        """Topics that were there once. One of them that is deleted is not made again by itself:
+        whoever did that may be about to make it in another way."""
         self._ensuring = asyncio.Lock()
         self._subscriptions: set[KafkaSubscription] = set()
         self._admin: AdminClient | None = None
@@ -250,8 +251,8 @@ class KafkaBroker:
     def _look_at(self, topic: str) -> None:
         """Find a topic, or create it if the settings say how. Raises `BrokerError`."""
         found = self._count(topic)
-        gone = topic in self._seen
-        if not found and not gone and self._partitions is not None:
+        seen = topic in self._seen
+        if not found and not seen and self._partitions is not None:
             self._create(topic, self._partitions)
             until = time.monotonic() + _CREATED
             while not self._is_served(topic) and time.monotonic() < until:
@@ -262,10 +263,10 @@ class KafkaBroker:
                 topic,
                 f"Kafka has no topic {self._settings.prefix}{topic}.",
                 fix="Create it again: it was there."
-                if gone
+                if seen
                 else "Create it, or give `partitions` in the broker's URL to have it created.",
             )
-        if self._partitions is not None and found != self._partitions:
+        if not seen and self._partitions is not None and found != self._partitions:
             raise TopicRefused(
                 topic,
                 f"the topic {topic} has {found} partitions, and {self._partitions} were asked for.",

@@ -90,8 +90,9 @@ class NatsBroker:
         self._bucket = Bucket(self._connection, replicas=replicas)
         self._publisher = NatsPublisher(self._connection, self._topic, within=within)
         self._topics: dict[str, Topic] = {}
-        self._seen: set[str] = set()
-        """Topics that were there: whoever deletes one knows what comes next, and it is not made."""
+        self._seen: dict[str, int] = {}
+        """The partitions of topics that were there once. One of them that is deleted is not made
+        again by itself: whoever did that may be about to make it in another way."""
         self._finding = asyncio.Lock()
         self._subscriptions: set[LeasedSubscription] = set()
 
@@ -194,7 +195,7 @@ class NatsBroker:
             async with self._finding:
                 found = self._topics.get(topic) or await self._find(topic)
                 self._topics[topic] = found
-                self._seen.add(topic)
+                self._seen[topic] = found.partitions
         return found
 
     async def _find(self, topic: str) -> Topic:
@@ -237,6 +238,13 @@ class NatsBroker:
             raise BrokerError(
                 f"the stream {name} does not list the partitions of {subject} as its subjects.",
                 fix=f"Its subjects have to be {subject}.0, {subject}.1 and so on, one a partition.",
+            )
+        if found != self._seen.get(topic, found):
+            raise BrokerError(
+                f"the topic {topic} has {found} partitions, and had {self._seen[topic]} when this "
+                "service began to use it.",
+                fix="A key would change its partition. See docs/how-to/rearrange-a-topic.md; a "
+                "restart takes the new number.",
             )
         if self._partitions is not None and found != self._partitions:
             raise BrokerError(
