@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from math import isfinite, isnan
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from switchgear.contract.declaration import Field, fields_of, reach
+from switchgear.contract.declaration import Field, declaration_of, fields_of, reach
 from switchgear.contract.kinds import Shape, Unread
 from switchgear.contract.message import Message
 from switchgear.contract.reading import (
@@ -36,8 +36,11 @@ from switchgear.contract.reading import (
 )
 from switchgear.contract.verify import unwritable
 from switchgear.contract.wellknown import AnyMessage
+from switchgear.errors import ContractError
 
 __all__ = ["JsonCodec", "duration_text", "json_codec"]
+
+M = TypeVar("M", bound=Message)
 
 _encode: Final = msgspec.json.Encoder().encode
 _exact_tree: Final = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -59,7 +62,8 @@ class JsonCodec:
 def json_codec(cls: type[Message]) -> JsonCodec:
     """Compile the directions for `cls`."""
     parts = reach(cls)  # settles the types of all parts, which msgspec is about to read
-    decoder = msgspec.json.Decoder(cls, dec_hook=_read_unread)
+    messages = [one for one in parts if issubclass(one, Message)]
+    decoder = _decoder(cls, messages)
 
     def decode(data: bytes) -> Message:
         try:
@@ -73,7 +77,6 @@ def json_codec(cls: type[Message]) -> JsonCodec:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _read(cls, _parse(cls, data), open_names=True)
 
-    messages = [one for one in parts if issubclass(one, Message)]
     decimals = _closed(messages, lambda field: field.kind.name == "decimal")
 
     def decode_parts(data: bytes, parameters: Mapping[str, Any], body: str = "") -> Message:
@@ -85,6 +88,26 @@ def json_codec(cls: type[Message]) -> JsonCodec:
         return _read(cls, overlaid(cls, _at(body, _parse(cls, data)), given))
 
     return JsonCodec(_encoder(cls, messages), decode, decode_open, decode_parts)
+
+
+def _decoder(cls: type[M], messages: list[type[Message]]) -> msgspec.json.Decoder[M]:
+    """Return msgspec's decoder of a class that is made of `messages`.
+
+    msgspec goes from a class to those inside it by recursion, and remembers what it has seen: where
+    a chain is too long for that, it is told of the innermost first.
+    """
+    with suppress(RecursionError):
+        return msgspec.json.Decoder(cls, dec_hook=_read_unread)
+    try:
+        for one in reversed(messages):
+            msgspec.json.Decoder(one, dec_hook=_read_unread)
+        return msgspec.json.Decoder(cls, dec_hook=_read_unread)
+    except RecursionError:
+        raise ContractError(
+            f"A circle of {len(messages)} messages that contain each other is too long.",
+            where=declaration_of(cls).full_name,
+            fix="Let a message on the way hold the next one as an AnyMessage.",
+        ) from None
 
 
 def _at(body: str, tree: object) -> object:
@@ -185,18 +208,17 @@ def _closed(
     messages: list[type[Message]], condition: Callable[[Field], bool]
 ) -> list[type[Message]]:
     """Return the classes with such a field in them, or in what they are made of."""
-    found: list[type[Message]] = []
-    grown = True
-    while grown:
-        more = [
-            one
-            for one in messages
-            if one not in found
-            and any(condition(f) or f.kind.python in found for f in fields_of(one).values())
-        ]
-        grown = bool(more)
-        found += more
-    return found
+    holders: dict[type[Any], list[type[Message]]] = {}
+    for one in messages:
+        for field in fields_of(one).values():
+            holders.setdefault(field.kind.python, []).append(one)
+    found = {one for one in messages if any(map(condition, fields_of(one).values()))}
+    waiting = list(found)
+    while waiting:
+        more = {one for one in holders.get(waiting.pop(), ()) if one not in found}
+        found |= more
+        waiting += more
+    return [one for one in messages if one in found]
 
 
 def _generate(odd: list[type[Message]]) -> dict[str, Any]:

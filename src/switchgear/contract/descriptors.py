@@ -61,6 +61,8 @@ HTTP_FILE: Final = "google/api/annotations.proto"
 OPTIONS_FILE: Final = "google/protobuf/descriptor.proto"
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MOST_LEVELS: Final = 31
+"""How deep protoc lets messages stand inside each other."""
 
 
 def descriptor(cls: type[Message]) -> Descriptor:
@@ -76,10 +78,12 @@ def descriptor(cls: type[Message]) -> Descriptor:
 def message_class(cls: type[Message]) -> type[ProtoMessage]:
     """Return protobuf's own class for a message class."""
     try:
-        from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415 - an extra
+        import_module("google.protobuf.message_factory")
     except ImportError:
         raise MissingExtra("protobuf", "grpc") from None
-    return GetMessageClass(descriptor(cls))
+    from switchgear.contract.classes import class_of  # noqa: PLC0415 - needs it
+
+    return class_of(descriptor(cls))
 
 
 def descriptor_pool(*roots: type[Any] | ServiceContract) -> DescriptorPool:
@@ -287,6 +291,8 @@ class _Files:
         for name, file in self.files.items():
             self.imports[name].update(set(option_files(file)) - {name})
             _check_names(file)
+            if self.strict:
+                _check_levels(file)
         if self.languages is not None:
             for name, needed in self.options.of_languages():
                 self.of_languages[needed] = self.languages(needed)
@@ -301,24 +307,30 @@ class _Files:
             file.dependency.extend(sorted(self.imports[name]))
         done: dict[str, FileDescriptorProto] = {}
         for name in self.files:
-            self._place(name, done, ())
+            if name not in done:
+                self._place(name, done)
         return list(done.values())
 
-    def _place(
-        self, name: str, done: dict[str, FileDescriptorProto], above: tuple[str, ...]
-    ) -> None:
-        if name in done:
-            return
-        if name in above:
-            loop = " imports ".join((*above[above.index(name) :], name))
-            raise ContractError(
-                f"Packages need each other, which protobuf does not allow: {loop}.",
-                fix="Put the messages that both use into one package, with package=.",
-            )
-        file = self.files.get(name) or self.of_languages.get(name) or _shared_file(name)
-        for needed in file.dependency:
-            self._place(needed, done, (*above, name))
-        done[name] = file
+    def _place(self, first: str, done: dict[str, FileDescriptorProto]) -> None:
+        """Put a file behind all that it imports, which may be a chain of any length."""
+        above = {first: self._known(first)}
+        while above:
+            name, file = next(reversed(above.items()))
+            needed = next((one for one in file.dependency if one not in done), None)
+            if needed is None:
+                done[name] = above.pop(name)
+            elif needed not in above:
+                above[needed] = self._known(needed)
+            else:
+                path = list(above)
+                loop = " imports ".join((*path[path.index(needed) :], needed))
+                raise ContractError(
+                    f"Packages need each other, which protobuf does not allow: {loop}.",
+                    fix="Put the messages that both use into one package, with package=.",
+                )
+
+    def _known(self, name: str) -> FileDescriptorProto:
+        return self.files.get(name) or self.of_languages.get(name) or _shared_file(name)
 
 
 def _shared_file(name: str) -> FileDescriptorProto:
@@ -331,6 +343,24 @@ def _shared_file(name: str) -> FileDescriptorProto:
     except ImportError:
         raise MissingExtra("googleapis-common-protos", "grpc") from None
     return FileDescriptorProto.FromString(known.serialized_pb)
+
+
+def _check_levels(file: FileDescriptorProto) -> None:
+    """Refuse messages that stand inside each other deeper than protoc reads."""
+    level = [(one.name, one) for one in file.message_type]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            (f"{name}.{inner.name}", inner)
+            for name, one in level
+            for inner in one.nested_type
+            if not inner.options.map_entry
+        ]
+    if level:
+        raise ContractError(
+            f"It stands inside more than {_MOST_LEVELS - 1} other messages: protoc reads no more.",
+            where=f"{file.package}.{level[0][0]}",
+            fix="Declare the innermost messages on the top of the module.",
+        )
 
 
 def _check_names(file: FileDescriptorProto) -> None:

@@ -68,13 +68,13 @@ class Known:
 
     def kind(self, options: Any) -> Any:
         """Return the pool's own class for options; None where no file of the pool extends them."""
-        from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415 - an extra
+        from switchgear.contract.classes import class_of  # noqa: PLC0415 - an extra
 
         try:
             found = self._pool.FindMessageTypeByName(options.DESCRIPTOR.full_name)
         except KeyError:
             return None
-        return GetMessageClass(found)
+        return class_of(found)
 
 
 class Texts:

@@ -219,14 +219,15 @@ class _Compilation:
                 one["what"].strip(),
             )
             for one in found
-            if one and not one["warning"]
+            if one and not one["warning"] and status > 0  # a crash speaks of protoc, not of files
         ][:MAX_DIAGNOSTICS]
         if not diagnostics:
             ended = f"was ended by signal {-status}" if status < 0 else "failed"
             return UnreadableContract(
                 f"protoc {ended}: {' '.join(lines)[:500] or 'it said nothing'}.",
                 where=str(self._tree.root),
-                fix="Check fewer files at once, or compile them with protoc alone.",
+                fix="Check fewer files at once, nest options less deeply, or compile them with "
+                "protoc alone.",
             )
         first = diagnostics[0]
         fix = "Compile the files with protoc until it is content."

@@ -30,6 +30,7 @@ from switchgear.errors import UnreadableContract
 __all__ = ["conjuncts", "merged", "parts_with"]
 
 _MOST_PARTS: Final = 10_000
+_MOST_LEVELS: Final = 50
 _MOST_PAIRS: Final = 100
 _BESIDE: Final = object()
 """Two have no combined form."""
@@ -40,7 +41,7 @@ _NOWHERE: Final = object()
 def merged(node: Node) -> Node:
     """Return a schema with what its `allOf` says put into it.
 
-    Raises `UnreadableContract` where that are too many schemas.
+    Raises `UnreadableContract` where that are too many schemas, or one in the other too often.
     """
     return _merged(node, frozenset(), [_MOST_PARTS])
 
@@ -63,6 +64,12 @@ def _merged(node: Node, above: frozenset[tuple[str, tuple[str, ...]]], left: lis
     own = {name: one for name, one in node.value.items() if name != "allOf"}
     if key in above:
         return replace(node, value=own)
+    if len(above) >= _MOST_LEVELS:
+        raise UnreadableContract(
+            f"`allOf` is nested more than {_MOST_LEVELS} levels deep.",
+            where=f"{node.place.path}:{node.place.line}",
+            fix="Let schemas take in what they are made of more directly.",
+        )
     inside = list(node["allOf"].elements())
     left[0] -= len(inside)
     if left[0] < 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -96,7 +97,7 @@ def _written(cls: Any) -> Iterator[tuple[str, str]]:
     _, node = _body(cls)
     for one in node.body if node is not None else ():
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
-            yield one.target.id, ast.unparse(one)
+            yield from _unparsed(one.target.id, one)
 
 
 def _assigned(cls: Any) -> Iterator[tuple[str, str]]:
@@ -104,7 +105,7 @@ def _assigned(cls: Any) -> Iterator[tuple[str, str]]:
     _, node = _body(cls)
     for one in node.body if node is not None else ():
         if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name):
-            yield one.targets[0].id, ast.unparse(one)
+            yield from _unparsed(one.targets[0].id, one)
 
 
 def _heads(cls: Any) -> Iterator[tuple[str, str]]:
@@ -112,7 +113,16 @@ def _heads(cls: Any) -> Iterator[tuple[str, str]]:
     _, node = _body(cls)
     for one in node.body if node is not None else ():
         if isinstance(one, ast.AsyncFunctionDef | ast.FunctionDef):
-            yield one.name, ast.unparse(_headed(one))
+            yield from _unparsed(one.name, _headed(one))
+
+
+def _unparsed(name: str, statement: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Yield the text of a statement; nothing for one that is nested too deeply, as Python allows.
+
+    An edit is then told in protobuf.
+    """
+    with suppress(RecursionError):
+        yield name, ast.unparse(statement)
 
 
 def _headed(function: ast.AsyncFunctionDef | ast.FunctionDef) -> ast.stmt:

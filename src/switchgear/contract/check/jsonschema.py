@@ -498,7 +498,8 @@ class SchemaDiff:
             narrow, wide = (new, old) if self.taken else (old, new)
             of = types_of(pair.new if self.taken else pair.old)
             more = narrow and not wide and not _is_another(of, types_of(narrow))
-            if more or (old and new and list(flipped.compare(old, new, "not"))):
+            inner = pair.under(old, new, " not", "not", "", writer=self.writer(pair))
+            if more or (old and new and any(flipped.inside(inner))):
                 verb = "refuses more" if self.taken else "lets more through"
                 message = f"{pair.name}: `not` {verb} than before."
                 yield self.told("CONSTRAINT_CHANGED", pair, message, "Write `not` as it was.")

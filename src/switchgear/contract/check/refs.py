@@ -19,7 +19,6 @@ from switchgear.errors import UnreadableContract
 
 __all__ = ["Node"]
 
-_MAX_HOPS: Final = 50
 _SIBLINGS: Final = frozenset(
     {"type", "enum", "const", "properties", "patternProperties", "additionalProperties", "items"}
     | {"prefixItems", "contains", "propertyNames", "oneOf", "anyOf", "allOf", "not", "format"}
@@ -81,8 +80,9 @@ class Node:
 
     def followed(self) -> Node:
         """Return what this leads to, if it is a reference."""
-        node = self
-        for _ in range(_MAX_HOPS):
+        node, seen = self, set[int]()
+        while id(node.value) not in seen:
+            seen.add(id(node.value))
             ref = node.value.get("$ref") if isinstance(node.value, dict) else None
             if not isinstance(ref, str):
                 return node

@@ -13,6 +13,9 @@ from switchgear.errors import UnreadableContract
 __all__ = ["read_tables"]
 
 _MAX_BYTES: Final = 8 << 20
+_DOTTED: Final = re.compile(r"""(?:("[^"\n]*"|'[^'\n]*'|(?<![\w-])[\w-]+)[ \t]*\.[ \t]*)+""")
+"""What may be a key of several parts; tomllib goes through all of them for each."""
+_MAX_PARTS: Final = 200
 
 
 def read_tables(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -28,6 +31,10 @@ def read_tables(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any]]
         raise UnreadableContract(f"It is larger than {_MAX_BYTES >> 20} MB.", where=str(path))
     try:
         text = data.decode()
+        if any(one[0].count(".") > _MAX_PARTS for one in _DOTTED.finditer(text)):
+            raise UnreadableContract(
+                f"A name in it has more than {_MAX_PARTS} parts.", where=str(path)
+            )
         told = tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UnreadableContract(f"It is not TOML: {error}.", where=str(path)) from None

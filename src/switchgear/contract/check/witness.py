@@ -15,11 +15,11 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from google.protobuf.message import DecodeError, EncodeError
-from google.protobuf.message_factory import GetMessageClass
 
 from switchgear.contract.check.finding import Was
 from switchgear.contract.check.schema import LABEL_REPEATED, Field, File, Message, Schema
 from switchgear.contract.check.schema.fields import KINDS
+from switchgear.contract.classes import class_of
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message as ProtoMessage
@@ -81,7 +81,7 @@ class Witness:
         one.type, one.label = number, label  # type: ignore[assignment]  # they are its numbers
         pool = DescriptorPool()
         pool.AddSerializedFile(file.SerializeToString())
-        message = GetMessageClass(pool.FindMessageTypeByName("Was"))()
+        message = class_of(pool.FindMessageTypeByName("Was"))()
         try:
             if was.number == new.number:
                 return self._told_by(message, message.DESCRIPTOR.fields[0], new.parent)
@@ -148,7 +148,7 @@ class Witness:
     def _class(self, schema: Schema, message: Message) -> type[ProtoMessage]:
         pool, added = self._pools.setdefault(id(schema), (DescriptorPool(), set()))
         _add(pool, message.file, schema.everything, added)
-        return GetMessageClass(pool.FindMessageTypeByName(message.full_name))
+        return class_of(pool.FindMessageTypeByName(message.full_name))
 
 
 def _shape(old: Field, new: Message) -> object:
@@ -168,13 +168,18 @@ def _shape(old: Field, new: Message) -> object:
 
 
 def _add(pool: DescriptorPool, file: File, every: Mapping[str, File], added: set[str]) -> None:
-    if file.name in added:
-        return
-    added.add(file.name)
-    for name in file.proto.dependency:
-        if name in every:
-            _add(pool, every[name], every, added)
-    pool.AddSerializedFile(file.proto.SerializeToString())
+    """Add a file behind all that it imports, which may be a chain of any length."""
+    above = {file.name: file} if file.name not in added else {}
+    while above:
+        name, last = next(reversed(above.items()))
+        imports = (one for one in last.proto.dependency if one in every and one not in added)
+        needed = next(imports, None)
+        if needed is not None:
+            above[needed] = every[needed]
+            continue
+        added.add(name)
+        del above[name]
+        pool.AddSerializedFile(last.proto.SerializeToString())
 
 
 def _fill(message: Any, field: Any, depth: int) -> bool:
