@@ -7,8 +7,9 @@ import pytest
 from switchgear.contract.codec import from_json, from_proto
 from switchgear.contract.enums import Enum
 from switchgear.contract.message import Message, field
-from switchgear.saga.codec import Codec
+from switchgear.saga.codec import Codec, failure_of, refusal_of
 from switchgear.saga.errors import UnrecordableResult
+from tests.saga.shop import OutOfStock
 
 
 class Mood(Enum, package="recorded.v1"):
@@ -38,3 +39,12 @@ def test_a_member_that_is_not_declared_is_recorded(guest: Guest) -> None:
 def test_what_is_none_of_the_type_is_refused_as_before() -> None:
     with pytest.raises(UnrecordableResult, match="Expected `str`, got `int`"):
         Codec(Guest).record(Guest(name=7, mood=Mood.PLAIN))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1_000, True), (99_000, True), (100_000, False)])
+def test_what_is_kept_of_a_refusal_is_bounded(size: int, *, kept: bool) -> None:
+    failure = failure_of(OutOfStock(sku="x" * size))
+    assert failure.kind == "tests.saga.OutOfStock"
+    assert (failure.fields is not None) is kept
+    assert (refusal_of(failure) is not None) is kept
+    assert len(failure.what) <= 4_000

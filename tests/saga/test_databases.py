@@ -11,7 +11,7 @@ from switchgear.database.port import Database, Row, Transaction, Value
 from switchgear.database.postgres import PostgresTransaction
 from switchgear.database.sqlalchemy import SqlAlchemyTransaction
 from switchgear.database.sqlite import SqliteTransaction
-from switchgear.model.outcome import Refused
+from switchgear.model.outcome import Refused, Unknown
 from switchgear.saga import (
     Context,
     Engine,
@@ -26,7 +26,7 @@ from switchgear.saga import (
     runbook,
 )
 from switchgear.saga.stores.units import Units
-from tests.saga.shop import UNKNOWN, Book, Order, Shipment, checkout, eventually
+from tests.saga.shop import UNKNOWN, Book, Order, OutOfStock, Shipment, checkout, eventually
 
 
 async def begin(engine: Engine, database: Database, saga: Saga, name: str = "o-1") -> Run:
@@ -72,6 +72,33 @@ async def test_queued_and_retried(any_database: Database, book: Book) -> None:
         with pytest.raises(SagaUndone):
             await run.result(within=60)
     assert book.names[-2:] == ["refund", "release"]
+
+
+async def test_what_is_large(any_database: Database) -> None:
+    saga = Saga("large", version=1, runbook="runbooks/release.md")
+    undone: list[str | Unknown] = []
+
+    @saga.undo()
+    async def forget(order: Order, done: str | Unknown, ctx: Context) -> None:
+        undone.append(done)
+
+    @forget.undoes
+    async def draw(order: Order, ctx: Context) -> str:
+        return "x" * 3_000_000
+
+    @saga.read
+    async def look(order: Order, ctx: Context) -> None:
+        raise OutOfStock(sku="y" * 200_000)
+
+    saga.path(draw >> look)
+    async with engine_on(any_database, saga) as engine:
+        with pytest.raises(SagaUndone):
+            await (await begin(engine, any_database, saga)).result(within=60)
+    assert undone == ["x" * 3_000_000], "results are as large as the database takes"
+    (attempt,) = (await runbook.show(any_database, "o-1")).steps[1].attempts
+    assert attempt.failure is not None
+    assert attempt.failure.fields is None
+    assert len(attempt.failure.what) <= 4_000
 
 
 async def test_a_line_and_the_turn_that_it_is_stand_or_fall_together(

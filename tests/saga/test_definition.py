@@ -518,3 +518,35 @@ def test_a_pinned_definition_may_not_change_under_its_version(book: Book) -> Non
     with pytest.raises(SagaDefinitionError, match=rf"{pinned}.*version 2") as caught:
         checkout(book, fingerprint="0123456789abcdef")
     assert "0123456789abcdef is pinned" in str(caught.value)
+
+
+class TestRunbookSizes:
+    def saga(self, file: Path) -> Saga:
+        saga = Saga("order", version=1, runbook=str(file))
+        saga.path(make_reserve(saga))
+        return saga
+
+    def test_one_that_is_too_large(self, tmp_path: Path) -> None:
+        file = tmp_path / "release.md"
+        file.write_bytes(b"x" * 100_001)
+        with pytest.raises(SagaDefinitionError) as raised:
+            self.saga(file)
+        assert raised.value.what == (
+            f"its runbook {file} is 100001 bytes, and with a work item there go at most 100000."
+        )
+        assert raised.value.where is not None
+        assert "undo unreserve" in raised.value.where
+
+    def test_one_that_has_grown_since(self, tmp_path: Path) -> None:
+        file = tmp_path / "release.md"
+        file.write_bytes(b"Ring them.\r\n" + b"x" * 99_988)
+        undo = self.saga(file).steps["reserve"].undo
+        assert undo is not None
+        assert undo.instructions() == "Ring them.\n" + "x" * 99_988
+        file.write_text("x" + "\u00e9" * 60_000, encoding="utf-8")
+        told = undo.instructions()
+        assert told == (
+            "x"
+            + "\u00e9" * 49_999
+            + f"\n\n[Cut after 100000 bytes: the whole text is in {file}.]\n"
+        )

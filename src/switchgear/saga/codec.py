@@ -7,7 +7,7 @@ that a step returned: so a saga behaves the same whether or not its worker died 
 from __future__ import annotations
 
 import traceback
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -22,7 +22,10 @@ from switchgear.saga.signature import type_name
 __all__ = ["Codec", "Failure", "failure_of", "refusal_of"]
 
 T = TypeVar("T")
-_MOST = 4000
+_MOST: Final = 4_000
+"""Characters of what an exception says, and of where it was raised."""
+_MOST_FIELDS: Final = 100_000
+"""Bytes of a refusal's fields; larger ones are left out."""
 
 
 class Codec(Generic[T]):
@@ -74,7 +77,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     """The `Reason` of an Unavailable or Unknown."""
     fields: dict[str, Any] | None = None
-    """The fields of a declared refusal."""
+    """The fields of a declared refusal, unless they are larger than is kept."""
     trace: str | None = None
     """Where it was raised, if it is none of the outcomes: a bug in the step."""
 
@@ -84,10 +87,11 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return what the record keeps of `error`."""
+    """Return what the record keeps of `error`; its size is bounded, since attempts may be many."""
     if isinstance(error, Refusal):
         fields = msgspec.to_builtins(error.to_message())
-        return Failure(error.full_name, _text(error.what), fields=fields)
+        kept = fields if len(msgspec.json.encode(fields)) <= _MOST_FIELDS else None
+        return Failure(error.full_name, _text(error.what), fields=kept)
     kind = type(error).__qualname__
     if isinstance(error, Unavailable | Unknown):
         return Failure(kind, _text(error.what), reason=error.reason)

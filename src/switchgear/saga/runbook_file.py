@@ -1,4 +1,9 @@
-"""Runbooks: files that say what a person does when the saga cannot go on by itself."""
+"""Runbooks: files that say what a person does when the saga cannot go on by itself.
+
+A work item carries the text along, to the database, to Temporal and to whoever is told. So it is
+bounded: a file that is larger is refused with its saga, and of one that has grown since then what
+fits is told, and where the rest is.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,11 @@ from typing import Final
 
 from switchgear.errors import SagaDefinitionError
 
-__all__ = ["Runbook", "defining_file", "find_runbook", "text_of"]
+__all__ = ["MOST", "Runbook", "defining_file", "find_runbook", "text_of"]
 
+MOST: Final = 100_000
+"""Bytes of a runbook."""
+_CUT: Final = "\ufffd"
 _OURS: Final = frozenset({__name__, "switchgear.saga.definition"})
 
 
@@ -23,7 +31,15 @@ class Runbook:
 
     def text(self) -> str:
         """Return its text as it is now."""
-        return self.file.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+        with self.file.open("rb") as file:
+            read = file.read(MOST + 1)
+        text = read[:MOST].decode("utf-8", "replace").replace("\r\n", "\n").replace("\0", "")
+        if len(read) <= MOST:
+            return text
+        # its last character may have been cut in two
+        return (
+            f"{text.rstrip(_CUT)}\n\n[Cut after {MOST} bytes: the whole text is in {self.name}.]\n"
+        )
 
 
 def text_of(runbook: Runbook | None) -> str:
@@ -39,7 +55,8 @@ def text_of(runbook: Runbook | None) -> str:
 def find_runbook(name: str, beside: FilePath, place: str, what: str) -> Runbook:
     """Return the runbook `name`, relative to the file `beside`.
 
-    Raises `SagaDefinitionError` if there is no such file. `place` and `what` name who wants it.
+    Raises `SagaDefinitionError` if there is no such file, or a larger one than is carried along.
+    `place` and `what` name who wants it.
     """
     file = beside.parent / name
     if not file.is_file():
@@ -47,6 +64,13 @@ def find_runbook(name: str, beside: FilePath, place: str, what: str) -> Runbook:
             f"its runbook {name} does not exist.",
             where=f"{place}: {what}",
             fix=f"Write {file}, or correct the path, which is relative to {beside.name}.",
+        )
+    size = file.stat().st_size
+    if size > MOST:
+        raise SagaDefinitionError(
+            f"its runbook {name} is {size} bytes, and with a work item there go at most {MOST}.",
+            where=f"{place}: {what}",
+            fix=f"Shorten {file} to what a person does, and link to what is long.",
         )
     return Runbook(name, file)
 

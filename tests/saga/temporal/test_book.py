@@ -225,14 +225,26 @@ class TestSizes:
         with pytest.raises(SagaError, match="at most 10000"):
             book.check_refutation(Refutation("reserve", Decision("me", "x" * 10_001)))
 
-    def test_a_refusal_with_large_fields(self) -> None:
-        attempt = book_of(BRANCHES).attempt(Run("a", Side.DO, 1, 0.0))
-        for size, kept in ((1_000, True), (100_000, False)):
-            failure = Failure("shop.OutOfStock", "none left", fields={"sku": "x" * size})
-            answer = Answer(What.REFUSED, 1.0, msgspec.json.encode(failure))
-            told = msgspec.json.decode(_bounded(attempt, answer).data or b"", type=Failure)
-            assert (told.kind, told.what) == ("shop.OutOfStock", "none left")
-            assert (told.fields is not None) is kept
+    def test_the_texts_of_runbooks(self) -> None:
+        book = book_of(BRANCHES)
+        for step in ("a", "b"):
+            book.answered(Run(step, Side.DO, 1, 0.0), self.large(490_000), now=1.0, draw=0.0)
+        for step in ("c", "p"):
+            answer(book, step, What.OK)
+        answer(book, "r", What.REFUSED)
+        answer(book, "q", What.REFUSED)
+        for item in book.open_items:
+            book.instruct(item, item.step * 200_000)
+        kept = {item.step: item.instructions for item in book.record().items}
+        assert kept["q"] == "q" * 200_000, "the newest"
+        assert kept["r"].startswith("The text is in ")
+        assert len(msgspec.json.encode(book.record())) < 2_000_000, "what Temporal takes"
+        book.act(Action("o-1/q", What.SKIP, ME), now=9.0)
+        other = travelled(book)
+        kept = {item.step: item.instructions for item in other.record().items}
+        assert kept["r"] == "r" * 200_000, "what waits comes first"
+        assert [item.instructions for item in other.open_items] == ["r" * 200_000]
+        assert kept["q"].startswith("The text is in ")
 
     def test_a_step_that_fails_for_ever_does_not_outgrow_what_travels(self) -> None:
         book = book_of(CHECKOUT, None)

@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +18,6 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from switchgear.saga.attempt import Answer, Attempts, Carried, Instance
-from switchgear.saga.codec import Failure
 from switchgear.saga.definition import Saga
 from switchgear.saga.evidence import WorkItem
 from switchgear.saga.guard import Guards
@@ -27,9 +25,7 @@ from switchgear.saga.notify import Hook
 from switchgear.saga.plan import Kind, Side
 from switchgear.saga.state import What
 from switchgear.saga.stores.port import SagaRow
-from switchgear.saga.story import FAILED
 from switchgear.saga.temporal.wire import (
-    MOST_FAILURE,
     NOTIFY,
     RUNBOOK,
     UNREADABLE,
@@ -163,14 +159,9 @@ async def _beating(lease: float) -> AsyncIterator[None]:
 def _bounded(given: Attempt, answer: Answer) -> Answer:
     """Refuse a result with which the saga would grow beyond what Temporal carries.
 
-    What runs in parallel is not known here: the workflow looks once more. A refusal's fields are
-    left out if they are larger than those of any refusal that says something.
+    What runs in parallel is not known here: the workflow looks once more.
     """
     run = given.run
-    if answer.what in FAILED and len(answer.data or b"") > MOST_FAILURE:
-        failure = msgspec.json.decode(answer.data or b"", type=Failure)
-        short = msgspec.structs.replace(failure, fields=None)  # its texts are bounded
-        return replace(answer, data=msgspec.json.encode(short))
     if answer.what is not What.OK or run.side is Side.UNDO:
         return answer
     size = beyond(given.input, given.snapshot.results, run.step, answer.data or b"")

@@ -60,6 +60,12 @@ _BESIDE: Final = 10_000
 """Bytes of an attempt that are no input and no results."""
 _BYTES: Final = 400_000
 """Bytes of the lines in what travels, beside inputs and results of at most `MOST`."""
+_TEXTS: Final = 300_000
+"""Bytes of the runbooks' texts in what travels, beside those."""
+_LEFT_OUT: Final = (
+    "The text is in {}. It is left out here: with those of this saga's other work items it is more "
+    "than Temporal carries."
+)
 
 
 class Book:
@@ -282,7 +288,7 @@ class Book:
             status=self.story.status,
             snapshot=Snapshot.of(self.story),
             lines=shortened(self._lines, _BYTES),
-            items=[replace(each, status=self.story.status) for each in self._items.values()],
+            items=[replace(each, status=self.story.status) for each in self._carried()],
             ended=self.ended,
         )
 
@@ -297,10 +303,25 @@ class Book:
             self.began,
             Snapshot.of(self.story),
             lines,
-            list(self._items.values()),
+            self._carried(),
             cancelled=self.cancelled,
         )
         return msgspec.structs.replace(self.begin, former=former)
+
+    def _carried(self) -> list[WorkItem]:
+        """Return the work items with as many of their runbooks' texts as travel.
+
+        First come those that wait, the newest before the others; the rest says where its text is.
+        """
+        items, left = dict(self._items), _TEXTS
+        newest = list(items.values())[::-1]
+        for item in sorted(newest, key=lambda each: each.closed is not None):
+            size = len(msgspec.json.encode(item.instructions))
+            if size <= left:
+                left -= size
+            else:
+                items[item.id] = replace(item, instructions=_LEFT_OUT.format(item.runbook))
+        return list(items.values())
 
     def _write(self, line: Line) -> Line:
         entry = line.entry

@@ -64,8 +64,6 @@ UNREADABLE: Final = "Unreadable"
 """The type of the failure of an activity that could not read what it was given, and did nothing."""
 MOST: Final = 1_000_000
 """Bytes of a saga's input and results together; Temporal refuses payloads of 2 MiB."""
-MOST_FAILURE: Final = 100_000
-"""Bytes of what is kept of a failure."""
 MOST_SAID: Final = 10_000
 """Bytes of who acts and why."""
 SMALL: Final = 1_000
