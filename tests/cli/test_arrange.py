@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 from tests.servers import address
+from typer.main import get_command
 
+from switchgear.cli.event_commands import events
 from switchgear.cli.main import main
 from switchgear.database.sqlite import Sqlite
 from switchgear.events.brokers.port import Record
 from switchgear.events.brokers.sqlite import SqliteBroker
+from switchgear.events.holding import WITHIN
 from switchgear.events.outbox import Outbox
+from switchgear.events.shares import Shares
 
 MODULE = """
 from switchgear import Message, Service, event, field
@@ -133,6 +137,27 @@ def test_bad_input_where_the_outboxes_hold_back(
     said = typed(capsys, *arguments)
     assert says in said
     assert said.count("\n") == 1
+
+
+async def busy(data: Path) -> None:
+    """Leave a relay in the outbox that never beats again, as if the clock had been set back."""
+    database = Sqlite(data / "depot.db")
+    await Shares(database, "h-1", 1e6).beat()
+    await database.close()
+
+
+def test_relays_are_waited_for_as_long_as_was_said(
+    nats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(busy(nats))
+    said = typed(capsys, "hold", "arrange.trips", "--within", "0")
+    assert "the relay h-1 of depot may still be publishing to arrange.trips" in said
+    assert asyncio.run(held(nats)) == []
+
+
+def test_without_a_word_relays_are_waited_for_as_the_library_does() -> None:
+    (within,) = (one for one in get_command(events).commands["hold"].params if one.name == "within")
+    assert within.default == WITHIN
 
 
 def test_an_outbox_of_an_earlier_release_is_refused(

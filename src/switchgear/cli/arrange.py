@@ -15,14 +15,14 @@ from switchgear.database.port import Database
 from switchgear.errors import OperationError
 from switchgear.events.arrange import Arrangeable, arrange
 from switchgear.events.brokers.url import broker_of
-from switchgear.events.holding import WITHIN, OutboxHolds, its_own_tool
+from switchgear.events.holding import OutboxHolds, its_own_tool
 
 __all__ = ["hold", "release"]
 
 
-async def hold(config: Config, topic: str, seconds: float) -> None:
+async def hold(config: Config, topic: str, seconds: float, *, within: float) -> None:
     """Let nothing be published to a topic for a while: its events wait in the outboxes."""
-    async with databases(config) as opened, _broker(config, topic, opened) as broker:
+    async with databases(config) as opened, _broker(config, topic, opened, within) as broker:
         behind = await broker.hold(topic, seconds)
     print(f"{topic} is held back for {seconds:g} seconds.")
     for group, events in sorted(behind.items()):
@@ -57,7 +57,7 @@ async def release(
 
 @asynccontextmanager
 async def _broker(
-    config: Config, topic: str, opened: Sequence[Opened], within: float = WITHIN
+    config: Config, topic: str, opened: Sequence[Opened], within: float
 ) -> AsyncIterator[Arrangeable]:
     """Give the broker, or the outboxes where the broker itself holds nothing back."""
     system = config.system

@@ -194,12 +194,15 @@ def events_hold(
     seconds: Annotated[
         float, typer.Option("--for", min=1.0, max=86_400.0, help="Seconds; then it ends by itself.")
     ] = 600.0,
+    within: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for relays that may be publishing.")
+    ] = 120.0,
     config: Config = None,
 ) -> None:
     """Publish nothing to a topic for a while: its events wait in the outboxes."""
     from switchgear.cli.arrange import hold  # noqa: PLC0415  others start faster without it
 
-    finished(hold(load(config), topic, seconds))
+    finished(hold(load(config), topic, seconds, within=within))
 
 
 @events.command("release")
