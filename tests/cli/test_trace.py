@@ -64,7 +64,7 @@ async def running(shop: Shop, order: str) -> AsyncIterator[list[Testing]]:
             tx.publish(OrderPlaced(order_id=order))
         for _ in range(8):  # the longest chain has seven events
             for one in started:
-                await one.settle()
+                await one.settle(within=60)
         yield started
 
 

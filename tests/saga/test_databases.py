@@ -147,8 +147,8 @@ async def test_many_by_two_workers_each_effect_once(any_database: Database) -> N
     for number in range(30):
         await begin(starter, any_database, sagas[0], f"o-{number}")
     async with (
-        engine_on(any_database, sagas[0], concurrency=4) as first,
-        engine_on(any_database, sagas[1], concurrency=4) as second,
+        engine_on(any_database, sagas[0], concurrency=4, lease=60.0) as first,
+        engine_on(any_database, sagas[1], concurrency=4, lease=60.0) as second,
     ):
         for number in range(30):
             await first.get(f"o-{number}").result(within=60)

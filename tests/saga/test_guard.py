@@ -11,11 +11,20 @@ from switchgear.database.sqlite import Sqlite
 from switchgear.model.outcome import Reason, Refused, Unavailable
 from switchgear.model.signal import Signal, SignalKind, subscribe
 from switchgear.policy.breaker import Breaker
-from switchgear.saga import Engine, SagaUnfinished, runbook
+from switchgear.saga import Backoff, Engine, SagaUnfinished, runbook
 from switchgear.saga.guard import Guards
 from switchgear.saga.plan import Side
 from switchgear.saga.state import Run
-from tests.saga.shop import UNAVAILABLE, UNKNOWN, Book, Order, OutOfStock, checkout
+from tests.saga.shop import (
+    UNAVAILABLE,
+    UNKNOWN,
+    Book,
+    Clock,
+    Order,
+    OutOfStock,
+    checkout,
+    eventually,
+)
 
 BREAKER = Breaker(consecutive=2, open=30, jitter=0.0, probes=1, ramp=0)
 
@@ -114,19 +123,38 @@ async def test_in_an_outage_few_sagas_ask_and_all_stand_in_front_of_a_person(
 ) -> None:
     book.will("ship", OutOfStock(sku="a"))
     book.will("refund", UNAVAILABLE)
-    saga = checkout(book, undo_breaker=BREAKER)
+    saga = checkout(
+        book,
+        undo_retry=Backoff(attempts=2, first=0.0, most=0.0),
+        undo_breaker=Breaker(consecutive=2, open=3600, longest=3600, jitter=0.0),
+    )
+    clock = Clock()
     told: list[Signal] = []
     with subscribe(told.append):
-        async with Engine(database, [saga], concurrency=1) as engine:
+        async with Engine(database, [saga], concurrency=1, clock=clock) as engine:
             runs = [
                 await engine.begin(saga, Order(f"o-{number}"), id=f"o-{number}")
                 for number in range(6)
             ]
-            for run in runs:
-                with pytest.raises(SagaUnfinished):
-                    await run.result(within=0.5)
+            first, *others = runs
+            with pytest.raises(SagaUnfinished, match="waits for a person"):
+                await first.result(within=60)
+
+            async def turned_away() -> bool:
+                told = [str(await runbook.show(database, run.id)) for run in others]
+                return all("breaker" in one for one in told)
+
+            await eventually(turned_away)
+            # their second attempts are due, and the breaker lets nobody through yet
+            clock.now += 3600.0
+            await database.write(
+                lambda connection: connection.execute(
+                    "UPDATE switchgear_sagas SET wake = 0 WHERE owner IS NULL AND wake IS NOT NULL"
+                )
+            )
+            for run in others:
+                with pytest.raises(SagaUnfinished, match="waits for a person"):
+                    await run.result(within=60)
     assert len(book.of("refund")) == 2
     opened = [each for each in told if each.kind is SignalKind.BREAKER_OPENED]
     assert [each.subject for each in opened] == ["checkout/refund"]
-    shown = await runbook.show(database, "o-5")
-    assert "breaker" in str(shown)

@@ -116,6 +116,7 @@ async def test_the_age_of_the_oldest_is_a_signal(database: Sqlite, stuck) -> Non
     heard: list[Signal] = []
     with subscribe(heard.append):
         async with Engine(database, [stuck], lease=0.3) as engine:
+            await eventually(lambda: any(each.kind is SignalKind.SAGA_WAITING for each in heard))
             await queued(engine, database, stuck, "o-1")
             await eventually(
                 lambda: any(

@@ -113,7 +113,7 @@ async def quiet(services: dict[str, Testing]) -> None:
     """Wait until no service has anything left to do."""
     while True:
         for one in services.values():
-            await one.settle()
+            await one.settle(within=120)
         healths = [await one.runtime.bus.health() for one in services.values()]
         if not any(one.unpublished for one in healths) and not any(
             part.lag for one in healths for part in one.subscriptions.values()
