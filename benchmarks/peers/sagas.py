@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from services.process import free_port
+from services.ports import free_port
 
 One = Callable[[int], Awaitable[None]]
 Variant = Callable[[str, Path, int], AbstractAsyncContextManager[One]]

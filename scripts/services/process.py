@@ -9,36 +9,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Process", "ServerError", "answers", "born", "end", "free_port"]
+__all__ = ["Process", "ServerError", "answers", "born", "end"]
 
 _START: Final = 180.0
 _STOP: Final = 60.0
 _LISTEN: Final = "0A"
-_given: Final[deque[int]] = deque(maxlen=500)
 
 
 class ServerError(Exception):
     """A server did not start, or listens where it must not."""
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on, and that was not returned just now.
-
-    A kernel may give the same one again: whoever asked first has not begun to listen.
-    """
-    with contextlib.ExitStack() as held:
-        while True:
-            probe = held.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            if port not in _given:
-                _given.append(port)
-                return port
 
 
 def answers(port: int, send: bytes = b"", expect: bytes = b"") -> bool:

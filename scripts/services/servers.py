@@ -20,7 +20,8 @@ from typing import ClassVar, Final
 from uuid import uuid4
 
 from services import programs
-from services.process import Process, ServerError, answers, free_port
+from services.ports import free_port
+from services.process import Process, ServerError, answers
 
 __all__ = ["SERVERS", "Server", "make"]
 
@@ -280,7 +281,7 @@ class Kafka(Server):
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.folder / "data"),
             # a broker that was killed is let in again once its session has ended
-            "broker.session.timeout.ms": "2000",
+            "broker.session.timeout.ms": "6000",
             "broker.heartbeat.interval.ms": "500",
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": "1",
@@ -293,7 +294,8 @@ class Kafka(Server):
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "500",
             "group.consumer.min.session.timeout.ms": "500",
-            "group.consumer.session.timeout.ms": "3000",
+            # a machine that stands still for some seconds is no member that is gone
+            "group.consumer.session.timeout.ms": "6000",
             "group.consumer.min.heartbeat.interval.ms": "100",
             "group.consumer.heartbeat.interval.ms": "300",
             **self.more,

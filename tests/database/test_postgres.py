@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from services.process import free_port
+from services.ports import free_port
 
 from switchgear.database import postgres
 from switchgear.database.joined import database_of, joined

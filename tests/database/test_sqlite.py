@@ -18,7 +18,7 @@ from switchgear.model.context import Context, bind
 
 @pytest.fixture
 async def db(tmp_path):
-    database = Sqlite(tmp_path / "deep" / "a.db", busy=0.2, idle=0.3)
+    database = Sqlite(tmp_path / "deep" / "a.db", busy=60.0, idle=60.0)
     await database.write(lambda c: c.execute("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT)"))
     yield database
     await database.close()
@@ -154,12 +154,14 @@ async def test_a_session_cancelled_while_it_waits_for_the_writer_leaves_nothing_
 
 
 async def test_an_idle_session_is_rolled_back_and_says_so(db):
+    hasty = Sqlite(db.path, busy=60.0, idle=0.1)
     with pytest.raises(DatabaseUnavailable, match="without a statement"):
-        async with db.transaction() as tx:
+        async with hasty.transaction() as tx:
             await tx.execute("INSERT INTO t VALUES (1, 'a')")
-            await db.write(insert(2))  # waits for the writer that this session holds
+            await hasty.write(insert(2))  # waits for the writer that this session holds
             await tx.execute("INSERT INTO t VALUES (3, 'c')")
     assert await values(db) == [2]
+    await hasty.close()
 
 
 async def test_a_lock_held_by_another_process_is_unavailable_and_nothing_is_written(db, tmp_path):
@@ -174,11 +176,13 @@ async def test_a_lock_held_by_another_process_is_unavailable_and_nothing_is_writ
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stdin=subprocess.PIPE
     ) as holder:
         assert holder.stdout.readline() == b"held\n"
+        hasty = Sqlite(db.path, busy=0.1)
         with pytest.raises(DatabaseUnavailable):
-            await db.write(insert(1))
+            await hasty.write(insert(1))
         with pytest.raises(DatabaseUnavailable):
-            async with db.transaction():
+            async with hasty.transaction():
                 pass
+        await hasty.close()
         holder.stdin.close()
     await db.write(insert(2))
     assert await values(db) == [2]

@@ -148,6 +148,7 @@ async def test_health_tells_lag_and_parked_and_blocked_and_unpublished(bus):
     await publish(bus, placed("parked"), placed("parked", 2), placed("slow"))
     await until(lambda: _parked(bus, 2))
     await began.wait()
+    await until(lambda: _published(bus))
     health = await bus.health()
     found = health.subscriptions["orders.x"]
     assert (found.parked, found.parked_keys, found.blocked_keys) == (2, 1, 0)
@@ -214,12 +215,12 @@ async def test_an_event_past_its_deadline_is_not_handled(bus):
     await bus.start()
     now = datetime.now(UTC)
     await publish(bus, placed("a", 1), deadline=now - timedelta(seconds=1))
-    await publish(bus, placed("a", 2), deadline=now + timedelta(seconds=60))
+    await publish(bus, placed("a", 2), deadline=now + timedelta(hours=1))
     await publish(bus, placed("a", 3))
     await until(lambda: len(seen) == 2)
     (second, deadline), third = seen
     assert (second, third) == (2, (3, None))
-    assert 50 < deadline - time.monotonic() <= 60
+    assert 3_000 < deadline - time.monotonic() <= 3_600
 
 
 async def test_protobuf_events_are_read(broker, database):
@@ -432,7 +433,7 @@ async def test_large_events_are_held_a_few_at_a_time(bus):
     for first in range(0, 90, 10):
         await publish(bus, *(Picture(name=str(n), pixels=pixels) for n in range(first, first + 10)))
     await bus.start()
-    await until(lambda: _settled(bus), within=30)
+    await until(lambda: _settled(bus))
     assert 0 < most <= 80
 
 
@@ -528,6 +529,10 @@ async def test_stopping_what_never_started_and_twice_is_allowed(broker, tmp_path
 
 async def _parked(bus, number):
     return (await bus.parked.count())[0] == number
+
+
+async def _published(bus):
+    return not (await bus.health()).unpublished
 
 
 async def _settled(bus):

@@ -256,11 +256,12 @@ async def found_as_it_is(topic):
     return Topic(topic, topic, 1, 120.0, None, None)
 
 
-async def test_a_stream_that_is_gone_takes_nothing(url, prefix, opening, raw):
+async def test_a_stream_that_is_gone_takes_nothing(url, prefix, opening, raw, monkeypatch):
     broker = opening(f"{url}&partitions=1")
     await broker.publish([Record(TOPIC, "k", {}, b"")])
     await raw.delete_stream(await raw.find_stream_name_by_subject(f"{prefix}{TOPIC}.0"))
-    broker._publisher._within = 0.3
+    # told once is enough: it is not tried again until its time is over
+    monkeypatch.setattr("switchgear.events.brokers.nats_publisher._PAUSE", 600.0)
     with pytest.raises(BrokerUnavailable, match="nobody at NATS answers"):
         await broker.publish([Record(TOPIC, "k", {}, b"")])
     for size in (1, 2):
@@ -268,11 +269,13 @@ async def test_a_stream_that_is_gone_takes_nothing(url, prefix, opening, raw):
             await broker.publish([Record(TOPIC, "k", {}, b"")] * size)
 
 
-async def test_a_stream_that_comes_back_with_other_partitions_is_refused(url, prefix, opening, raw):
+async def test_a_stream_that_comes_back_with_other_partitions_is_refused(
+    url, prefix, opening, raw, monkeypatch
+):
     broker = opening(f"{url}&partitions=1")
     await broker.publish([Record(TOPIC, "k", {}, b"")])
     await raw.delete_stream(await raw.find_stream_name_by_subject(f"{prefix}{TOPIC}.0"))
-    broker._publisher._within = 0.3
+    monkeypatch.setattr("switchgear.events.brokers.nats_publisher._PAUSE", 600.0)
     with pytest.raises(BrokerUnavailable, match="nobody at NATS answers"):
         await broker.publish([Record(TOPIC, "k", {}, b"")])
     await opening(f"{url}&partitions=2").publish([Record(TOPIC, "k", {}, b"")])
@@ -501,7 +504,7 @@ def test_partitions_are_the_subjects_of_the_stream(subjects, count):
 
 
 async def test_nobody_there_is_unavailable(opening):
-    from services.process import free_port
+    from services.ports import free_port
 
     port = free_port()
     broker = opening(f"nats://me:hidden@127.0.0.1:{port},127.0.0.1:{port}")

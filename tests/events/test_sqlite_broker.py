@@ -84,6 +84,7 @@ async def test_a_partition_over_its_size_loses_the_oldest(opening):
 async def test_what_a_living_group_has_not_read_is_kept(opening):
     broker = opening(retention=timedelta(0))
     await broker.publish(records(30))
+    change(broker, "UPDATE log SET at = at - 1")
     subscription = await broker.subscribe("g", [TOPIC])
     await subscription.poll(100, 1.0)
     await subscription.commit({Partition(TOPIC, 0): 10})
@@ -96,6 +97,7 @@ async def test_what_a_living_group_has_not_read_is_kept(opening):
 async def test_a_group_that_nobody_joins_any_more_holds_nothing_back(opening):
     broker = opening(retention=timedelta(0), forget=timedelta(hours=1))
     await broker.publish(records(30))
+    change(broker, "UPDATE log SET at = at - 1")
     subscription = await broker.subscribe("g", [TOPIC])
     await subscription.close()
     assert await broker.clean() == 0

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import asyncpg
 from services import Server
-from services.process import free_port
+from services.ports import free_port
 
 from switchgear.saga import Engine, runbook
 from switchgear.saga.barrier import Barrier

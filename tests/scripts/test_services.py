@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from services import Missing, ServerError, Shared, programs
-from services.process import Process, born, end, free_port
+from services.ports import free_port
+from services.process import Process, born, end
 from tests.servers import own, without
 
 LISTEN = "import socket, time; s = socket.create_server(('{}', {})); time.sleep(600)"
@@ -25,8 +26,22 @@ def is_up(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_port_is_not_given_twice_before_anybody_listens_on_it():
-    assert len({free_port() for _ in range(200)}) == 200
+def test_each_port_is_given_out_once():
+    code = "from services.ports import free_port; print([free_port() for _ in range(200)])"
+    command = [sys.executable, "-c", f"{code}; input()"]
+    folder = Path(__file__).parents[2] / "scripts"
+    others = [
+        subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    given = [free_port() for _ in range(200)]
+    for other in others:
+        given += json.loads(other.stdout.readline())
+    for other in others:
+        other.communicate("\n")
+    assert len(set(given)) == 600
 
 
 def test_a_server_on_loopback_is_taken_and_ended(tmp_path):

@@ -36,7 +36,7 @@ class FaultFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen = 0
+        self._seen = (0, 0)
         self._faults: dict[str, Faults] = {}
 
     def set(self, **faults: Faults) -> None:
@@ -49,9 +49,11 @@ class FaultFile:
     def of(self, operation: str) -> Faults:
         """Return what is wrong with an operation now."""
         try:
-            stamp = self.path.stat().st_ino
+            found = self.path.stat()
         except FileNotFoundError:
             return _HEALTHY
+        # the file before the last may have had the same number
+        stamp = found.st_ino, found.st_mtime_ns
         if stamp != self._seen:
             told = json.loads(self.path.read_text(encoding="utf-8"))
             self._faults = {name: Faults(**fault) for name, fault in told.items()}

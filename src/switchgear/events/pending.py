@@ -36,6 +36,8 @@ _HOLDERS: Final = (
 _LAST: Final = "SELECT max(id) FROM switchgear_outbox WHERE id >= ?"
 _LONG: Final = 0.25
 """Seconds of counting that are many."""
+_MANY: Final = 100_000
+"""Events that are many: fewer are counted again, since then it was the machine that took long."""
 _TIMES: Final = 10
 
 
@@ -143,7 +145,8 @@ class Pending:
             )
         took = time.monotonic() - began
         self._counted = Backlog(count, None if oldest is None else max(0.0, oldest))
-        self._counted_until = began + (_TIMES * took if took > _LONG else 0.0)
+        many = took > _LONG and count > _MANY
+        self._counted_until = began + (_TIMES * took if many else 0.0)
         return self._counted
 
     async def topics(self) -> Mapping[str, Backlog]:

@@ -152,6 +152,7 @@ class Relay:
         idle = _POLL
         while True:
             self._woken.clear()
+            stopping = self._stopping.is_set()
             try:
                 published = await self._turn()
                 self._failures = 0
@@ -174,10 +175,11 @@ class Relay:
                     return
                 await self._pause()
                 continue
-            if self._full or (published and self._stopping.is_set()):
-                continue
-            if self._stopping.is_set():
+            if stopping and not (published or self._full):
                 return
+            # one that began before the stop may have looked before the last commit
+            if self._full or self._stopping.is_set():
+                continue
             idle = _POLL if published else min(idle * 1.2, _POLL_IDLE)
             await self._sleep(idle)
 
