@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from tests.servers import address
 from switchgear.app.target import load_target
 from switchgear.cli.main import main
 from switchgear.config import load
+from switchgear.model.context import Context, bind
 from switchgear.testing import Testing, testing
 
 NAMES = ("orders", "inventory", "payments", "shipping", "notifications")
@@ -73,6 +75,12 @@ def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         main(("events", *arguments))
     said = capsys.readouterr()
     return said.err if end.value.code else said.out
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    return capsys.readouterr().out
 
 
 def told(capsys: pytest.CaptureFixture[str], given: str) -> tuple[str, list[tuple[str, str, str]]]:
@@ -187,3 +195,73 @@ def test_a_broker_that_is_not_searched(
     said = typed(capsys, "trace", "0" * 32)
     assert "nothing is found of" in said
     assert "is not searched" in said
+
+
+SAGA = """
+from switchgear import Message, Refused, Saga, Service, StepContext, Unknown, event, field
+
+class Order(Message):
+    order_id: str = field(1)
+
+@event("traced.payments", key="order_id")
+class Charged(Message):
+    order_id: str = field(1)
+
+@event("traced.payments", key="order_id")
+class Repaid(Message):
+    order_id: str = field(1)
+
+app = Service("tills")
+app.publishes(Charged, Repaid)
+checkout = Saga("checkout", version=1, runbook="book.md")
+
+@checkout.undo()
+async def refund(order: Order, done: Unknown | None, ctx: StepContext) -> None:
+    async with app.transaction() as tx:
+        tx.publish(Repaid(order_id=order.order_id))
+
+@refund.undoes
+async def debit(order: Order, ctx: StepContext) -> None:
+    async with app.transaction() as tx:
+        tx.publish(Charged(order_id=order.order_id))
+
+@checkout.read
+async def look(order: Order, ctx: StepContext) -> None:
+    raise Refused("no")
+
+checkout.path(debit >> look)
+app.runs(checkout)
+"""
+
+
+def test_the_events_of_a_saga(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "book.md").write_text("Ring them.")
+    (tmp_path / "trace_tills.py").write_text(SAGA)
+    (tmp_path / "switchgear.toml").write_text('[services.tills]\napp = "trace_tills:app"\n')
+    module = importlib.import_module("trace_tills")
+
+    async def ended() -> None:
+        async with testing(module.app, config=load()) as till:
+            with bind(Context(correlation="c-7")):
+                async with till.transaction() as tx:
+                    await tx.start(module.checkout, module.Order(order_id="o-7"), id="o-7")
+            await till.settle(within=60)
+            assert (await module.app.sagas.get("o-7").state()).status == "undone"
+
+    asyncio.run(ended())
+    assert "correlation: c-7" in shown(capsys, "saga", "show", "o-7")
+    status, lines = told(capsys, "c-7")
+    assert status == "at rest"
+    assert lines == [
+        ("debit", "step", ""),
+        ("  Charged", "event", "published"),
+        ("debit", "undo", ""),
+        ("  Repaid", "event", "published"),
+    ]
+    # by the id of the saga
+    assert told(capsys, "o-7") == (status, lines)
+    assert "saga o-7" in typed(capsys, "trace", "o-7")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from switchgear.events.timeline import Heard, Listener, State, Timeline, Told, timeline
+from switchgear.events.timeline import Heard, Listener, Origin, State, Timeline, Told, timeline
 
 LISTENERS = {
     "t.Placed": [Listener("stock.reserve", "stock.reserve", undo=False)],
@@ -114,3 +114,26 @@ def test_of_an_event_that_is_not_found_stands_who_has_handled_it() -> None:
     story = timeline("1", [told(1, "t.Placed")], heard, LISTENERS, gone=["s/1"])
     assert (0, "1", "event", "not found") not in lines(story)
     assert (1, "mail.thank", "handler", "done") in lines(story)
+
+
+def test_events_stand_below_the_step_of_a_saga_that_caused_them() -> None:
+    do, undo = "saga/o-1/debit/do", "saga/o-1/debit/undo"
+    events = [
+        told(1, "t.Placed"),
+        told(2, "t.Charged")._replace(causation=do),
+        told(3, "t.Counted", 2),
+        told(4, "t.Refused")._replace(causation=undo),
+    ]
+    origins = {do: Origin("debit", undo=False, known="saga o-1"), undo: Origin("debit", True, "")}
+    story = timeline("1", events, [], LISTENERS, origins={**origins, "e": Origin("x", True, "")})
+    assert lines(story) == [
+        (0, "Placed", "event", "published"),
+        (1, "stock.reserve", "handler", "waiting"),
+        (0, "debit", "step", ""),
+        (1, "Charged", "event", "published"),
+        (2, "Counted", "event", "published"),
+        (0, "debit", "undo", ""),
+        (1, "Refused", "event", "published"),
+        (2, "stock.release", "undo", "waiting"),
+    ]
+    assert story.missing == ()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 
 import pytest
 
+from switchgear.contract.event import event
+from switchgear.contract.message import Message, field
 from switchgear.database.port import Database, Row, Transaction, Value
 from switchgear.database.postgres import PostgresTransaction
 from switchgear.database.sqlalchemy import SqlAlchemyTransaction
 from switchgear.database.sqlite import SqliteTransaction
+from switchgear.events.outbox import Outbox
+from switchgear.model.context import Context as Bound
+from switchgear.model.context import bind
 from switchgear.model.outcome import Refused, Unknown
 from switchgear.saga import (
     Context,
@@ -25,6 +31,8 @@ from switchgear.saga import (
     Step,
     runbook,
 )
+from switchgear.saga.context import half_step_of
+from switchgear.saga.plan import Side
 from switchgear.saga.stores.units import Units
 from tests.saga.shop import UNKNOWN, Book, Order, OutOfStock, Shipment, checkout, eventually
 
@@ -99,6 +107,58 @@ async def test_what_is_large(any_database: Database) -> None:
     assert attempt.failure is not None
     assert attempt.failure.fields is None
     assert len(attempt.failure.what) <= 4_000
+
+
+@event("sagas.bookings", key="order_id")
+class Booked(Message):
+    order_id: str = field(1)
+
+
+@event("sagas.bookings", key="order_id")
+class Cancelled(Message):
+    order_id: str = field(1)
+
+
+async def test_what_a_step_publishes_names_the_step(any_database: Database) -> None:
+    outbox = Outbox("orders")
+    await outbox.migrate(any_database)
+    saga = Saga("booking", version=1, runbook="runbooks/release.md")
+
+    @saga.undo()
+    async def cancel(order: Order, done: Unknown | None, ctx: Context) -> None:
+        async with any_database.transaction() as tx:
+            await outbox.publish(tx, Cancelled(order_id=order.order_id))
+
+    @cancel.undoes
+    async def book(order: Order, ctx: Context) -> None:
+        async with any_database.transaction() as tx:
+            await outbox.publish(tx, Booked(order_id=order.order_id))
+
+    @saga.read
+    async def look(order: Order, ctx: Context) -> None:
+        raise Refused("no")
+
+    saga.path(book >> look)
+    async with engine_on(any_database, saga) as engine:
+        with bind(Bound(correlation="c-1", causation="e-1")):
+            run = await begin(engine, any_database, saga, "o/1")
+        with pytest.raises(SagaUndone):
+            await run.result(within=60)
+    async with any_database.reading() as tx:
+        rows = await tx.run("SELECT headers FROM switchgear_outbox ORDER BY id")
+    found = [json.loads(headers) for (headers,) in rows]
+    assert [(one["ce-correlationid"], one["ce-causationid"]) for one in found] == [
+        ("c-1", "saga/o%2F1/book/do"),
+        ("c-1", "saga/o%2F1/book/undo"),
+    ]
+    halves = [half_step_of(one["ce-causationid"]) for one in found]
+    assert halves == [("o/1", "book", Side.DO), ("o/1", "book", Side.UNDO)]
+    assert (await runbook.show(any_database, "o/1")).correlation == "c-1"
+
+
+def test_what_is_no_key_of_a_step() -> None:
+    for key in ("o-1", "saga/o-1/book", "saga/o-1/book/do/Inventory.reserve", "saga/a/b/c/do"):
+        assert half_step_of(key) is None
 
 
 async def test_a_line_and_the_turn_that_it_is_stand_or_fall_together(

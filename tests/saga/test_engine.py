@@ -304,7 +304,7 @@ class TestContext:
         bound = book.of("reserve")[0].bound
         assert bound.key == "saga/o-1/reserve/do"
         assert bound.attempt == 1
-        assert (bound.correlation, bound.causation) == ("c-1", "o-1")
+        assert (bound.correlation, bound.causation) == ("c-1", "saga/o-1/reserve/do")
         assert (bound.traceparent, bound.tracestate) == ("00-1-2-01", "a=b")
         assert bound.priority is Priority.CRITICAL
         assert bound.caller is None

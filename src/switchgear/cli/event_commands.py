@@ -173,7 +173,9 @@ def events_edit(
 
 @events.command("trace")
 def events_trace(
-    correlation: Annotated[str, typer.Argument(help="A correlation id, or the id of an event.")],
+    correlation: Annotated[
+        str, typer.Argument(help="A correlation id, or the id of an event or a saga.")
+    ],
     others: Annotated[
         list[Path] | None,
         typer.Option("--with", help="Files of `switchgear export`, or a folder; repeatable."),

@@ -14,7 +14,7 @@ from rich.markdown import Markdown
 from rich.rule import Rule
 
 from switchgear.cli.desks import OpenDesk, desks
-from switchgear.cli.system import screen, table
+from switchgear.cli.system import screen, table, visible
 from switchgear.config import Config, masked
 from switchgear.errors import OperationError
 from switchgear.saga.codec import Failure
@@ -121,6 +121,8 @@ def _print(service: str, evidence: Evidence, console: Console) -> None:
         f"[bold]{evidence.status}[/], began {_ago(evidence.began)}"
     )
     console.print(f"input: {evidence.input}", markup=False)
+    if evidence.correlation is not None:
+        console.print(f"correlation: {visible(evidence.correlation)}", markup=False)
     for lock, holder in evidence.waits_for:
         console.print(f"waits for the lock {lock}, which saga {holder} holds", markup=False)
     rows = []

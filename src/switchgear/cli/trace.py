@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from switchgear.cli.databases import Opened, databases, has_table
+from switchgear.cli.desks import desks
 from switchgear.cli.explain_event import in_sight
 from switchgear.cli.system import screen, table, visible
 from switchgear.config import Config, masked
 from switchgear.errors import OperationError
 from switchgear.events.brokers.port import Broker, BrokerUnavailable
 from switchgear.events.brokers.url import broker_of
-from switchgear.events.timeline import Heard, Listener, Timeline, Told, timeline
+from switchgear.events.timeline import Heard, Listener, Origin, Timeline, Told, timeline
 from switchgear.events.trace import Searchable, in_database, in_log, received
 from switchgear.saga.choreography.chain import Chain
+from switchgear.saga.context import half_step_of
+from switchgear.saga.errors import NoSuchSaga
+from switchgear.saga.plan import Side
 
 __all__ = ["trace"]
 
@@ -32,7 +36,7 @@ _TABLES: Final = {
 async def trace(
     config: Config, given: str, *, others: Sequence[Path] = (), as_json: bool = False
 ) -> None:
-    """Print the story of a correlation, or of the one that an event belongs to."""
+    """Print the story of a correlation, or of the one that an event or a saga belongs to."""
     chain = in_sight(config, others)
     system = config.system
     async with AsyncExitStack() as stack:
@@ -43,6 +47,9 @@ async def trace(
         told, heard = await _look(opened, log, chain, given)
         # of what nothing else is left, an inbox has source and id
         handled = [] if told else await _received(opened, _identities(chain, [given]))
+        if not told and not handled and (found := await _of_saga(config, given)):
+            given = found
+            told, heard = await _look(opened, log, chain, given)
         correlation = _correlation(given, told, handled, unread)
         if correlation != given:
             told, heard = await _look(opened, log, chain, correlation)
@@ -50,7 +57,9 @@ async def trace(
         gone = _identities(chain, {given, correlation, *causes})
         heard += await _received(opened, [*gone, *(one.identity for one in told)])
         looked = {one.service: await _tables(one) for one in opened}
-    story = timeline(correlation, told, _settled(heard), _listeners(chain), gone=gone)
+    story = timeline(
+        correlation, told, _settled(heard), _listeners(chain), gone=gone, origins=_origins(causes)
+    )
     places = _Places(log is not None, looked, unread)
     if as_json:
         print(json.dumps(story.as_dict() | places.as_dict()))
@@ -127,6 +136,25 @@ async def _received(opened: Sequence[Opened], events: Sequence[str]) -> list[Hea
     return found
 
 
+async def _of_saga(config: Config, given: str) -> str | None:
+    """Return the correlation of the saga `given`; None: no service has one of that id."""
+    async with desks(config) as opened:
+        for one in opened:
+            with suppress(NoSuchSaga):
+                return (await one.desk.show(given)).correlation
+    return None
+
+
+def _origins(causes: Iterable[str]) -> Mapping[str, Origin]:
+    """Return the steps of sagas among the causes of events."""
+    found = ((cause, half_step_of(cause)) for cause in causes)
+    return {
+        cause: Origin(half[1], half[2] is Side.UNDO, f"saga {visible(half[0])}")
+        for cause, half in found
+        if half is not None
+    }
+
+
 def _identities(chain: Chain, ids: Iterable[str]) -> list[str]:
     """Return what may be the sources and ids of events of which an id is known."""
     return [
@@ -145,7 +173,7 @@ def _correlation(
         gone = "what is older than the broker's retention is gone"
         raise OperationError(
             f"nothing is found of {given!r}.",
-            fix="Name the correlation or the id of an event, as headers and logs have it; "
+            fix="Name a saga, a correlation or the id of an event, as headers and logs have it; "
             f"{unread or gone}.",
         )
     if any(one.correlation == given for one in told):

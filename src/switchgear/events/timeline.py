@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["Heard", "Listener", "State", "Timeline", "Told", "timeline"]
+__all__ = ["Heard", "Listener", "Origin", "State", "Timeline", "Told", "timeline"]
 
 State: TypeAlias = Literal[
     "done", "parked", "behind", "retrying", "discarded", "replaced", "waiting"
@@ -62,13 +64,22 @@ class Listener(NamedTuple):
     """It takes back what an earlier one has done."""
 
 
+class Origin(NamedTuple):
+    """What has caused events and is none: a step of a saga, or the undo of one."""
+
+    name: str
+    undo: bool
+    known: str
+    """What is known of it, such as whose step it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of the story."""
 
     depth: int
     step: str
-    kind: Literal["event", "handler", "undo"]
+    kind: Literal["event", "handler", "undo", "step"]
     state: str
     at: float | None
     known: str
@@ -97,11 +108,13 @@ def timeline(
     listeners: Mapping[str, Sequence[Listener]],
     *,
     gone: Collection[str] = (),
+    origins: Mapping[str, Origin] = MappingProxyType({}),
 ) -> Timeline:
     """Tell the story of `correlation`; `listeners` are who hears each type of event.
 
     `told` may hold an event twice, as the log and an outbox do: it was published then. `gone` are
     events, by source and id, of which nothing may be left but that somebody has handled them.
+    `origins` are causes, by their id, that are no events.
     """
     events: dict[str, Told] = {}
     for one in told:
@@ -110,21 +123,22 @@ def timeline(
     by_id = {one.id: one for one in events.values()}
     follows: dict[str | None, list[Told]] = {}
     for one in events.values():
-        cause = one.causation if one.causation in by_id else None
+        known = one.causation in by_id or one.causation in origins
+        cause = one.causation if known else None
         follows.setdefault(cause, []).append(one)
     receptions: dict[str, list[Heard]] = {}
     for each in heard:
         receptions.setdefault(each.identity, []).append(each)
-    story = _Story(follows, receptions, listeners)
+    story = _Story(follows, receptions, listeners, origins)
     left = [one for one in heard if one.identity in gone and one.identity not in events]
-    lines = (*_gone(left), *story.tell(None, 0))
+    lines = (*_gone(left), *story.begin())
     causes = {one.causation for one in events.values() if one.causation and one.causation != one.id}
     return Timeline(
         correlation,
         _status(lines),
         min([one.time for one in events.values()] or [one.at or 0.0 for one in left], default=0.0),
         lines,
-        tuple(sorted(cause for cause in causes if cause not in by_id)),
+        tuple(sorted(cause for cause in causes if cause not in by_id and cause not in origins)),
     )
 
 
@@ -132,16 +146,35 @@ class _Story(NamedTuple):
     follows: Mapping[str | None, Sequence[Told]]
     receptions: Mapping[str, Sequence[Heard]]
     listeners: Mapping[str, Sequence[Listener]]
+    origins: Mapping[str, Origin]
 
-    def tell(self, cause: str | None, depth: int) -> Iterator[Line]:
+    def begin(self) -> Iterator[Line]:
+        """Tell what nothing in the story has caused, and what follows from each."""
+        found = [(one.time, one.id, self._event(one, 0)) for one in self.follows.get(None, ())]
+        for cause, origin in self.origins.items():
+            if caused := self.follows.get(cause):
+                first = min(one.time for one in caused)
+                found.append((first, cause, self._origin(cause, origin)))
+        for _, _, lines in sorted(found, key=itemgetter(0, 1)):
+            yield from lines
+
+    def _origin(self, cause: str, origin: Origin) -> Iterator[Line]:
+        kind: Literal["undo", "step"] = "undo" if origin.undo else "step"
+        yield Line(0, origin.name, kind, "", None, origin.known)
+        yield from self._following(cause, 1)
+
+    def _following(self, cause: str, depth: int) -> Iterator[Line]:
         for one in sorted(self.follows.get(cause, ()), key=lambda each: (each.time, each.id)):
-            known = f"{one.identity}, key {one.key}" if one.key else one.identity
-            if one.replaces:
-                known += f", in the place of {one.replaces}"
-            state = "published" if one.published else "in the outbox"
-            yield Line(depth, one.type.rpartition(".")[2], "event", state, one.time, known)
-            yield from self._handlers(one, depth + 1)
-            yield from self.tell(one.id, depth + 1)
+            yield from self._event(one, depth)
+
+    def _event(self, one: Told, depth: int) -> Iterator[Line]:
+        known = f"{one.identity}, key {one.key}" if one.key else one.identity
+        if one.replaces:
+            known += f", in the place of {one.replaces}"
+        state = "published" if one.published else "in the outbox"
+        yield Line(depth, one.type.rpartition(".")[2], "event", state, one.time, known)
+        yield from self._handlers(one, depth + 1)
+        yield from self._following(one.id, depth + 1)
 
     def _handlers(self, one: Told, depth: int) -> Iterator[Line]:
         listeners = {each.consumer: each for each in self.listeners.get(one.type, ())}

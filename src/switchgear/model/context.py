@@ -71,7 +71,8 @@ class Context:
     correlation: str | None = None
     """Id of the first cause: equal in everything that follows from one request."""
     causation: str | None = None
-    """Id of the immediate cause: the event, saga or request that this work answers."""
+    """Id of the immediate cause: the event that this work answers, or the key of the half step of a
+    saga that it is: `saga/o-1/ship/do`."""
     sequence: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     """How many keys were derived so far, per operation. Shared by the scope's tasks."""
     emits: Emits | None = None

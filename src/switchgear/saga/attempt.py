@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from switchgear.database.port import commits
-from switchgear.model.context import Context, Priority, bind
+from switchgear.model.context import Context, bind
 from switchgear.model.outcome import Reason, Refused, Rejected, Unavailable, Unknown
 from switchgear.model.signal import Detail, Signal, SignalKind, began, emit, listening
+from switchgear.saga.carried import Carried
 from switchgear.saga.codec import failure_of
 from switchgear.saga.context import StepContext, key_of
 from switchgear.saga.definition import Saga, Step
@@ -27,18 +28,9 @@ from switchgear.saga.state import Fate, Run, What
 from switchgear.saga.stores.port import Line, SagaRow
 from switchgear.saga.story import Story
 
-__all__ = ["Answer", "Attempts", "Call", "Carried", "Carry", "Instance"]
+__all__ = ["Answer", "Attempts", "Call", "Carry", "Instance"]
 
 _REVERSIBLE = frozenset({Kind.COMPENSATABLE, Kind.READ})
-
-
-class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The part of the starter's context that goes along with a saga."""
-
-    correlation: str | None = None
-    priority: Priority = Priority.DEFAULT
-    traceparent: str | None = None
-    tracestate: str | None = None
 
 
 @dataclass(slots=True)
@@ -153,7 +145,7 @@ class Attempts:
             traceparent=instance.carried.traceparent,
             tracestate=instance.carried.tracestate,
             correlation=instance.carried.correlation,
-            causation=instance.row.id,
+            causation=ctx.key,
         )
         half = self._undo if run.side is Side.UNDO else self._do
         scope = asyncio.timeout(limit)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote, unquote
 
 from switchgear.saga.plan import Side
 
 if TYPE_CHECKING:
     from switchgear.saga.definition import Step
 
-__all__ = ["StepContext", "key_of"]
+__all__ = ["StepContext", "half_step_of", "key_of"]
 
 R = TypeVar("R")
+_KEY: Final = re.compile(r"saga/([^/]+)/([^/]+)/(do|undo)")
 
 
 def key_of(id: str, step: str, side: Side) -> str:  # noqa: A002
@@ -24,6 +26,12 @@ def key_of(id: str, step: str, side: Side) -> str:  # noqa: A002
     The id is percent-encoded where it has a `/` or another reserved character.
     """
     return f"saga/{quote(id, safe='')}/{step}/{side}"
+
+
+def half_step_of(key: str) -> tuple[str, str, Side] | None:
+    """Return the saga's id, the step and the side whose key this is; None: it is none."""
+    match = _KEY.fullmatch(key)
+    return None if match is None else (unquote(match[1]), match[2], Side(match[3]))
 
 
 @dataclass(frozen=True, slots=True)

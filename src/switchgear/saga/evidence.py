@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from switchgear.errors import SagaError
+from switchgear.saga.carried import Carried
 from switchgear.saga.codec import Failure
 from switchgear.saga.errors import NoSuchSaga
 from switchgear.saga.plan import Kind, Plan, Side
@@ -109,6 +110,8 @@ class Evidence:
     """When a worker vanished or was stopped while it held the saga."""
     waits_for: tuple[tuple[str, str], ...] = ()
     """The locks that it waits for before it begins, each with the saga that holds it."""
+    correlation: str | None = None
+    """What everything has in common that follows from the same first cause: its events, too."""
 
     def named(self, *fates: Fate) -> tuple[str, ...]:
         """Return the steps that are in one of `fates`."""
@@ -171,6 +174,7 @@ def evidence_of(units: Units, given: str) -> Unit[Evidence]:
         items=tuple(items),
         interruptions=tuple(line.entry.at for line in lines if line.entry.what is What.INTERRUPTED),
         waits_for=tuple(waits_for),
+        correlation=msgspec.json.decode(row.context, type=Carried).correlation,
     )
 
 

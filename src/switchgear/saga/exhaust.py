@@ -41,7 +41,7 @@ from typing import Final
 import msgspec
 
 from switchgear.errors import SagaError
-from switchgear.saga.attempt import Carried
+from switchgear.saga.carried import Carried
 from switchgear.saga.definition import Saga
 from switchgear.saga.plan import Backoff, Kind, Plan
 from switchgear.saga.search import BEGAN, DEADLINE, GIVE_UP, Fault, Search, Violation

@@ -13,7 +13,8 @@ from switchgear.errors import SagaError
 from switchgear.model.context import Context, bind, current
 from switchgear.model.outcome import Reason, Refused, Rejected, Unavailable, Unknown
 from switchgear.saga import machine
-from switchgear.saga.attempt import Answer, Attempts, Call, Carried, Instance
+from switchgear.saga.attempt import Answer, Attempts, Call, Instance
+from switchgear.saga.carried import Carried
 from switchgear.saga.definition import Saga
 from switchgear.saga.plan import Kind, Plan, Side
 from switchgear.saga.state import Answered, Entry, Fate, Happening, Left, Mark, Next, Run, What

@@ -9,7 +9,7 @@ import msgspec
 
 from switchgear.errors import SagaDefinitionError, SagaError
 from switchgear.model.context import current, trace_of
-from switchgear.saga.attempt import Carried
+from switchgear.saga.carried import Carried
 from switchgear.saga.definition import Saga
 from switchgear.saga.errors import SagaConflict, UnrecordableResult
 from switchgear.saga.rules import MOST_ID

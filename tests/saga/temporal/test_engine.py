@@ -555,6 +555,7 @@ class TestOperated:
         desk = TemporalDesk(service.cluster)
         shown = await desk.show("o-1")
         assert (shown.status, shown.ended is None) == ("done", False)
+        assert shown.correlation == "o-1"
         # no worker is there: the engine interprets it itself
         idle = service.make(saga)
         await idle.prepare()

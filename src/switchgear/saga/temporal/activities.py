@@ -17,7 +17,8 @@ import msgspec
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from switchgear.saga.attempt import Answer, Attempts, Carried, Instance
+from switchgear.saga.attempt import Answer, Attempts, Instance
+from switchgear.saga.carried import Carried
 from switchgear.saga.definition import Saga
 from switchgear.saga.evidence import WorkItem
 from switchgear.saga.guard import Guards

@@ -290,6 +290,7 @@ class Book:
             lines=shortened(self._lines, _BYTES),
             items=[replace(each, status=self.story.status) for each in self._carried()],
             ended=self.ended,
+            context=self.begin.context,
         )
 
     def former(self) -> Begin:

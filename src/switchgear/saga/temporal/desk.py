@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 
+import msgspec
+
 from switchgear.saga.acting import check_decision, meant, taken
+from switchgear.saga.carried import Carried
 from switchgear.saga.errors import StateMoved, TemporalRefused
 from switchgear.saga.evidence import Evidence, WorkItem, steps_of
 from switchgear.saga.state import What
@@ -52,6 +55,7 @@ class TemporalDesk:
             interruptions=tuple(
                 line.entry.at for line in lines if line.entry.what is What.INTERRUPTED
             ),
+            correlation=_correlation(record),
         )
 
     async def act(self, id: str, action: What, decision: Decision) -> WorkItem:  # noqa: A002
@@ -91,3 +95,8 @@ class TemporalDesk:
     def _interpreted(self, seen: Seen) -> AbstractAsyncContextManager[None]:
         ended = seen.closed and seen.status in {"done", "undone"}  # its result tells everything
         return nullcontext() if ended else self._cluster.interpreted(seen.queue)
+
+
+def _correlation(record: Record) -> str | None:
+    data = bytes(record.context)
+    return msgspec.json.decode(data, type=Carried).correlation if data else None

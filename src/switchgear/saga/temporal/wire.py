@@ -243,6 +243,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     lines: list[Told] = []
     items: list[WorkItem] = []
     ended: float | None = None
+    context: msgspec.Raw = NOTHING
+    """As in `Begin`; nothing in what an earlier release has told."""
 
     def story(self) -> Story:
         """Return the story."""
