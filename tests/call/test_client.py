@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 import pytest_asyncio
+from tests.patience import longer
 from tests.serve.world import (
     Adjust,
     Colour,
@@ -34,7 +35,7 @@ from switchgear.policy.retry import Retry
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-QUICK = Policy(deadline=20.0, retry=Retry(base=0.001, cap=0.001))
+QUICK = Policy(deadline=60.0, retry=Retry(base=0.001, cap=0.001))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -102,18 +103,22 @@ async def test_time_and_the_rest_of_the_context_ride_along(inventory):
     outer = Context(attempt=1, priority=Priority.CRITICAL, traceparent="00-" + "a" * 32)
     with bind(outer):
         seen = await inventory.seen(Empty())
-    assert 10 < seen.left < 20.1
+    assert 10 < seen.left < 60.1
     assert (seen.caller, seen.attempt, seen.priority) == ("tests", 1, "critical")
     assert seen.traceparent == outer.traceparent
-    with bind(Context(deadline=asyncio.get_running_loop().time() + 10.0, attempt=3)):
+    with bind(Context(deadline=asyncio.get_running_loop().time() + 50.0, attempt=3)):
         seen = await inventory.seen(Empty())
-    assert 0 < seen.left < 10.1
+    assert 0 < seen.left < 50.1
     assert seen.attempt == 3
 
 
 async def test_the_callee_stops_when_the_time_is_over(world, inventory):
-    with pytest.raises(Unknown) as caught:
-        await ask(inventory.do, Do(what="wait"), deadline=1.0)
+    for deadline in longer(1.0):
+        with pytest.raises((Unavailable, Unknown)) as caught:
+            await ask(inventory.do, Do(what="wait"), deadline=deadline)
+        if world.handler.began.is_set():
+            break
+    assert isinstance(caught.value, Unknown)
     assert caught.value.reason is Reason.TIMEOUT
     await asyncio.wait_for(world.handler.cancelled.wait(), 60)
 
@@ -154,10 +159,15 @@ async def test_a_stream_that_is_left_is_given_up(world, inventory):
 
 
 async def test_a_stream_keeps_the_deadline_of_the_context(world, inventory):
-    with bind(Context(deadline=asyncio.get_running_loop().time() + 1.0)):
-        with pytest.raises(Unknown) as caught:
-            async for _ in inventory.watch(GetStock(sku="endless")):
-                pass
+    seen = []
+    for deadline in longer(1.0):
+        with bind(Context(deadline=asyncio.get_running_loop().time() + deadline)):
+            with pytest.raises((Unavailable, Unknown)) as caught:
+                async for one in inventory.watch(GetStock(sku="endless")):
+                    seen += [one]
+        if seen:
+            break
+    assert isinstance(caught.value, Unknown)
     assert caught.value.reason is Reason.TIMEOUT
 
 
@@ -190,7 +200,7 @@ async def test_an_effect_elsewhere_is_an_effect(inventory):
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 async def test_an_edge_may_know_better(world, scheme):
     treat = {503: "unavailable", Status.UNAVAILABLE: "unavailable"}
-    policy = Policy(retry=None)
+    policy = Policy(retry=None, deadline=60)
     async with connect(Inventory, world.url(scheme), policy, treat=treat) as made:
         with pytest.raises(Unavailable):
             await made.do(Do(what="unavailable"))
@@ -208,7 +218,7 @@ async def test_a_token_is_sent_and_never_shown(monkeypatch, tmp_path, scheme):
     monkeypatch.setenv("STOCK_TOKEN", "from-env")
     async with serving(before=[authenticate]) as world:
         for secret in (Secret.env("STOCK_TOKEN"), Secret.file(path)):
-            async with connect(Inventory, world.url(scheme), token=secret) as made:
+            async with connect(Inventory, world.url(scheme), QUICK, token=secret) as made:
                 await made.stock(GetStock(sku="tea"))
                 assert "from-" not in f"{secret!r} {secret} {vars(type(made))}"
     assert tokens == ["Bearer from-env", "Bearer from-file"]

@@ -286,7 +286,7 @@ async def test_httpx_sends_rivals_as_requests_of_their_own():
                 await asyncio.Event().wait()
             return httpx.Response(200, text="well")
 
-    guard = Guard("stock", Policy(hedge=Hedge(after=0.002)))
+    guard = Guard("stock", Policy(hedge=Hedge(after=0.002), deadline=60))
     async with httpx.AsyncClient(transport=guard.httpx(Slow())) as client:
         response = await client.get("http://stock/tea")
     assert response.text == "well"
@@ -325,7 +325,8 @@ async def test_a_request_that_may_change_something_is_an_effect(method, count):
 
 def at_the_end_of_its_opening(**breaker):
     """A machine whose breaker has been open for long enough."""
-    machine = new_machine("stock", Policy(breaker=Breaker(consecutive=1, **breaker), retry=None))
+    policy = Policy(deadline=60, breaker=Breaker(consecutive=1, **breaker), retry=None)
+    machine = new_machine("stock", policy)
     machine.circuit.failed(0.0, machine.circuit.standing, 0.1)
     assert machine.circuit.until < time.monotonic()
     return machine
@@ -442,7 +443,7 @@ async def test_a_body_that_can_be_sent_once_gets_no_rival():
     async def body():
         yield b"once"
 
-    guard = Guard("stock", Policy(hedge=Hedge(after=0.002), deadline=5))
+    guard = Guard("stock", Policy(hedge=Hedge(after=0.002), deadline=60))
     async with httpx.AsyncClient(transport=guard.httpx(Slow())) as client:
         headers = {"Idempotency-Key": "k"}
         assert (await client.post("http://stock/", content=body(), headers=headers)).is_success

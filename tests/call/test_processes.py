@@ -39,7 +39,7 @@ from switchgear.policy.machine import Machine
 from switchgear.policy.policy import Policy
 
 THREADS = 20
-PATIENCE = 20
+PATIENCE = 240
 
 
 # --- threads --------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def at_once(work, number=THREADS):
 
 
 def test_threads_behind_one_guard_are_inside_at_the_same_time():
-    g = Guard("stock", Policy(deadline=PATIENCE))
+    g = Guard("stock", Policy(deadline=60))
     inside = threading.Barrier(THREADS, timeout=PATIENCE)
     locked = []
 
@@ -91,14 +91,14 @@ def listening(moment):
 
 
 def test_threads_ask_over_httpx_at_the_same_time():
-    g = Guard("stock", Policy(deadline=PATIENCE))
+    g = Guard("stock", Policy(deadline=60))
     with listening(Together()) as callee, httpx.Client(transport=g.httpx_sync()) as session:
         found = at_once(lambda _: session.get(f"http://127.0.0.1:{callee.port}/").status_code)
     assert found == [200] * THREADS
 
 
 def test_threads_ask_over_requests_at_the_same_time():
-    g = Guard("stock", Policy(deadline=PATIENCE))
+    g = Guard("stock", Policy(deadline=60))
     with listening(Together()) as callee, requests.Session() as session:
         session.mount("http://", g.requests(requests.adapters.HTTPAdapter(pool_maxsize=THREADS)))
         found = at_once(lambda _: session.get(f"http://127.0.0.1:{callee.port}/").status_code)
@@ -107,7 +107,7 @@ def test_threads_ask_over_requests_at_the_same_time():
 
 def test_threads_ask_with_ask_sync_at_the_same_time():
     with listening(Together()) as callee:
-        inventory = client(Inventory, f"http://127.0.0.1:{callee.port}", Policy(deadline=PATIENCE))
+        inventory = client(Inventory, f"http://127.0.0.1:{callee.port}", Policy(deadline=60))
         at_once(lambda _: ask_sync(inventory.do, Do(what="x")))
         asyncio.run(close(inventory))
 
@@ -125,7 +125,7 @@ def test_threads_ask_over_grpc_at_the_same_time():
     server.add_generic_rpc_handlers((methods,))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    g = Guard("stock", Policy(deadline=PATIENCE))
+    g = Guard("stock", Policy(deadline=60))
     with g.grpc(grpc.insecure_channel(f"127.0.0.1:{port}")) as channel:
         do = channel.unary_unary(DO)
         assert at_once(lambda _: do(b"x"), 4) == [b""] * 4
@@ -193,7 +193,7 @@ def test_a_machine_of_a_simulator_is_pickled_with_its_state():
     assert found.random() == machine.random()
 
 
-shared = Guard("shared", Policy(retry=None, breaker=Breaker(consecutive=1), deadline=PATIENCE))
+shared = Guard("shared", Policy(retry=None, breaker=Breaker(consecutive=1), deadline=60))
 
 
 @shared
@@ -262,7 +262,7 @@ def test_policies_begin_anew_in_a_forked_process():
 
 @needs_fork
 def test_what_was_in_flight_holds_no_place_and_no_lock_in_a_forked_process():
-    g = Guard("stock", Policy(deadline=PATIENCE, limit=Limit(concurrency=1, queue=0), breaker=None))
+    g = Guard("stock", Policy(deadline=60, limit=Limit(concurrency=1, queue=0), breaker=None))
     inside, leave = threading.Event(), threading.Event()
 
     @g
@@ -301,7 +301,7 @@ class Numbered:
 @needs_fork
 @pytest.mark.parametrize("kind", ["httpx", "requests"])
 def test_a_forked_process_opens_connections_of_its_own(kind):
-    g = Guard("stock", Policy(deadline=PATIENCE))
+    g = Guard("stock", Policy(deadline=60))
     with listening(Numbered()) as callee, session_of(kind, g) as session:
         url = f"http://127.0.0.1:{callee.port}/"
         assert session.get(url).text == "1.0"
@@ -312,7 +312,7 @@ def test_a_forked_process_opens_connections_of_its_own(kind):
 @needs_fork
 @pytest.mark.parametrize("kind", ["httpx", "requests"])
 def test_what_was_given_to_a_guard_and_used_says_so_in_a_forked_process(kind):
-    g = Guard("stock", Policy(deadline=PATIENCE, retry=None))
+    g = Guard("stock", Policy(deadline=60, retry=None))
     given = httpx.HTTPTransport() if kind == "httpx" else requests.adapters.HTTPAdapter()
     with listening(Numbered()) as callee, session_of(kind, g, given) as session:
         url = f"http://127.0.0.1:{callee.port}/"
@@ -334,7 +334,7 @@ def session_of(kind, g, given=None):
 @needs_fork
 async def test_our_own_client_works_in_a_forked_process():
     with listening(in_json) as callee:
-        inventory = client(Inventory, f"http://127.0.0.1:{callee.port}", Policy(deadline=PATIENCE))
+        inventory = client(Inventory, f"http://127.0.0.1:{callee.port}", Policy(deadline=60))
 
         async def do():
             await inventory.do(Do(what="x"))
@@ -365,8 +365,9 @@ import asyncio, os, sys
 from tests.serve.world import Do, Inventory
 from switchgear.call.client import client, close
 from switchgear.errors import PolicyError
+from switchgear.policy.policy import Policy
 
-inventory = client(Inventory, "grpc://127.0.0.1:" + sys.argv[1])
+inventory = client(Inventory, "grpc://127.0.0.1:" + sys.argv[1], Policy(deadline=60))
 async def ask():
     await inventory.do(Do(what="x"))
 asyncio.run(ask())

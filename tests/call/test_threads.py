@@ -21,6 +21,7 @@ from switchgear.policy.retry import Retry
 
 def machine(**parts):
     parts.setdefault("retry", Retry(base=0.001, cap=0.001))
+    parts.setdefault("deadline", 60)
     return new_machine("stock", Policy(**parts))
 
 
@@ -37,7 +38,7 @@ def in_threads(count, work):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     return ends
 
 
@@ -91,7 +92,7 @@ def test_a_late_failure_is_not_retried():
 
 
 def test_a_limit_is_kept_and_those_who_queue_all_have_their_turn():
-    m = machine(limit=Limit(concurrency=3, queue=50, wait=60), breaker=None, deadline=60)
+    m = machine(limit=Limit(concurrency=3, queue=50, wait=60), breaker=None)
     lock = threading.Lock()
     under_way = most = 0
 
@@ -111,7 +112,7 @@ def test_a_limit_is_kept_and_those_who_queue_all_have_their_turn():
 
 
 def test_a_full_queue_turns_away_and_a_long_wait_ends():
-    m = machine(limit=Limit(concurrency=1, queue=1, wait=0.02))
+    m = machine(limit=Limit(concurrency=1, queue=1, wait=0.02), breaker=None)
     holder = m.call(time.monotonic(), repeatable=True)
     holder.begin(time.monotonic())
     ends = in_threads(5, lambda: drive(m, lambda _: Ok(1)))
