@@ -13,7 +13,7 @@ from google.protobuf.descriptor_pb2 import (
 )
 from hypothesis import strategies as st
 
-from switchgear.contract.declaration import json_name
+from switchgear.contract.jsonnames import json_name
 
 F = FieldDescriptorProto
 SCALARS = [

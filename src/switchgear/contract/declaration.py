@@ -4,8 +4,8 @@ The rules, each checked while the declaring module is imported:
 
 - every field is `name: type = field(number)`, and a number is chosen once and never changed;
 - numbers are 1 to 536 870 911, not 19 000 to 19 999, unique in the message, and not reserved;
-- names are lower_snake_case (what others own may be called otherwise), unique also after protobuf's
-  conversion to lowerCamelCase, and not reserved;
+- names are lower_snake_case (what others own may be called otherwise), not reserved, and unique; in
+  JSON too, as far as protoc asks for that (see `jsonnames`);
 - the members of a oneof stand side by side, and each is `T | None`;
 - the type is one of the type table (`switchgear.contract.kinds`); a type that is named before it
   exists (a message that contains itself) is checked when the message is first used.
@@ -25,6 +25,7 @@ from msgspec import NODEFAULT
 from switchgear.contract.enums import Enum, labels_of
 from switchgear.contract.fieldrules import check_field
 from switchgear.contract.file import ProtoFile, Visibility
+from switchgear.contract.jsonnames import json_name, json_names
 from switchgear.contract.kinds import Kind, Shape, Type, resolve, wire_type
 from switchgear.errors import ContractError
 
@@ -47,7 +48,6 @@ __all__ = [
     "file_of_type",
     "full_name",
     "is_unwritable",
-    "json_name",
     "oneofs_of",
     "own_specs",
     "reach",
@@ -287,13 +287,14 @@ def settle(declaration: Declaration) -> Mapping[str, Field]:
     extends = declaration.extends
     if isinstance(extends, str) and not extends.startswith(_PROTOBUF):
         extends = declaration.scope.evaluate(extends)
+    names = json_names(declaration.specs, camel=declaration.file.camel)
     for name, annotation in declaration.pending.items():
         where = f"{declaration.where}.{name}"
         try:
             found = resolve(declaration.scope.evaluate(annotation))
         except TypeError as error:
             raise ContractError(f"{error}", where=where) from None
-        fields[name] = _field(declaration, name, found)
+        fields[name] = _field(declaration, name, found, names[name])
         check_field(fields[name], extends, where)
     declaration.extends = extends
     for name, one in fields.items():
@@ -304,18 +305,11 @@ def settle(declaration: Declaration) -> Mapping[str, Field]:
     return declaration.fields
 
 
-def _field(declaration: Declaration, name: str, found: Type) -> Field:
+def _field(declaration: Declaration, name: str, found: Type, json: str) -> Field:
     spec, file = declaration.specs[name], declaration.file
     wire = spec.name or name
-    camel = json_name(wire)
-    json = spec.json or (camel if file.camel else wire)
-    read = {wire, camel} if file.is_shared else {wire}
+    read = {wire, json_name(wire)} if file.is_shared else {wire}
     return Field(name, spec, found, wire, json, tuple(sorted(read - {json})))
-
-
-def json_name(name: str) -> str:
-    """Return the name that protobuf gives a field in JSON unless told otherwise."""
-    return re.sub(r"_+([a-zA-Z0-9]?)", lambda found: found[1].upper(), name)
 
 
 def reach(*classes: type[Message | Enum]) -> tuple[type[Message | Enum], ...]:
@@ -379,7 +373,6 @@ def check_numbers(specs: Mapping[str, Spec], where: str, *, foreign: bool = Fals
     `foreign`: the file is another team's, whose names are not ours to choose.
     """
     by_number: dict[int, str] = {}
-    by_json: dict[str, str] = {}
     for key, spec in specs.items():
         number: object = spec.number
         name = spec.name or key
@@ -412,14 +405,6 @@ def check_numbers(specs: Mapping[str, Spec], where: str, *, foreign: bool = Fals
                 fix="Give the newer of the two a number that was never used.",
             )
         by_number[number] = name
-        json = json_name(name)
-        if json in by_json and not foreign:
-            raise ContractError(
-                f"The fields {by_json[json]} and {name} are both {json} in protobuf's JSON.",
-                where=where,
-                fix="Rename one.",
-            )
-        by_json[json] = name
 
 
 def check_reserved(specs: Mapping[str, Spec], reserved: Reserved, where: str) -> None:

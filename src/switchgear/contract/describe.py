@@ -18,6 +18,7 @@ from switchgear.contract.declaration import (
 )
 from switchgear.contract.enums import Enum, labels_of
 from switchgear.contract.file import ProtoFile
+from switchgear.contract.jsonnames import stated_name
 from switchgear.contract.kinds import SHARED, Kind, Shape
 from switchgear.contract.message import Message
 from switchgear.contract.options import Texts
@@ -71,7 +72,8 @@ def fill_field(
     needed: set[str] = set()
     one.name, one.number = field.wire, field.number
     one.label = one.LABEL_OPTIONAL
-    one.json_name = field.json  # other languages then write the names that we read
+    # other languages then write the names that we read
+    one.json_name = stated_name(field.spec, field.wire, camel=file_of_type(cls).camel)
     if field.spec.deprecated:
         one.options.deprecated = True
     options.fill(one, field.spec.options, field_name(cls, field), file_of_type(cls).path)

@@ -36,13 +36,13 @@ from switchgear.contract.declaration import (
     check_numbers,
     check_oneofs,
     check_reserved,
-    json_name,
     oneofs_of,
     own_specs,
     settle,
 )
 from switchgear.contract.enums import Enum, serial
 from switchgear.contract.file import Package, ProtoFile, Visibility, file_of
+from switchgear.contract.jsonnames import check_json_names, json_names
 from switchgear.contract.kinds import is_message
 from switchgear.errors import ContractError
 
@@ -172,11 +172,13 @@ class MessageMeta(type):
                 where=where,
                 fix="Declare the rest beside it.",
             )
+        # in JSON, what extends another message stands in brackets
+        check_json_names({} if extends else specs, file, options, where)
         strict = False
+        names = json_names(specs, camel=file.camel)
         for key, spec in specs.items():
-            wire = spec.name or key
-            json = spec.json or (json_name(wire) if file.camel else wire)
-            strict = strict or json != wire
+            json = names[key]
+            strict = strict or json != (spec.name or key)
             default = spec.default
             if (
                 default is NODEFAULT

@@ -14,10 +14,11 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from switchgear.contract.jsonnames import json_name
 from switchgear.errors import ContractError
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+    from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
     from google.protobuf.descriptor_pool import DescriptorPool
 
 __all__ = ["Known", "Texts", "option_files", "pool_of", "register"]
@@ -47,12 +48,40 @@ def pool_of(files: Iterable[FileDescriptorProto]) -> DescriptorPool:
     pool = DescriptorPool()
     for file in files:
         try:
-            pool.AddSerializedFile(file.SerializeToString())
+            pool.AddSerializedFile(_tolerant(file).SerializeToString())
         except TypeError as error:
             raise ContractError(
                 f"protobuf refuses the file: {' '.join(str(error).split())}", where=file.name
             ) from None
     return pool
+
+
+def _tolerant(file: FileDescriptorProto) -> FileDescriptorProto:
+    """Return a file in which fields may share a name in JSON: protobuf for Python refuses that.
+
+    Where protoc does, it has done so before, or the declaration has.
+    """
+    if not any(map(_shares_names, _messages(file))):
+        return file
+    made = type(file)()
+    made.CopyFrom(file)
+    for one in _messages(made):
+        if _shares_names(one):
+            one.options.deprecated_legacy_json_field_conflicts = True
+    return made
+
+
+def _shares_names(message: DescriptorProto) -> bool:
+    names = [one.json_name or json_name(one.name) for one in message.field]
+    return len(set(names)) < len(names)
+
+
+def _messages(file: FileDescriptorProto) -> Iterator[DescriptorProto]:
+    waiting = list(file.message_type)
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting += one.nested_type
 
 
 class Known:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from switchgear.contract.declaration import field_name, fields_of, full_name, json_name, reach
+from switchgear.contract.declaration import field_name, fields_of, full_name, reach
 from switchgear.contract.descriptors import file_descriptors, sorted_roots
 from switchgear.contract.docs import field_doc, member_docs, type_doc
 from switchgear.contract.event import EventContract
 from switchgear.contract.file import is_shared
 from switchgear.contract.history import Past
+from switchgear.contract.jsonnames import json_name
 from switchgear.contract.message import Message
 from switchgear.contract.options import Known, pool_of
 from switchgear.contract.protoc import language_file

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
-from switchgear.contract.declaration import json_name
 from switchgear.contract.importer.names import (
     IMPORTED,
     Extended,
@@ -23,6 +22,7 @@ from switchgear.contract.importer.names import (
 from switchgear.contract.importer.options import Left, Options
 from switchgear.contract.importer.routes import Declared
 from switchgear.contract.importer.types import WELL_KNOWN, annotation, default_of, text, zero_of
+from switchgear.contract.jsonnames import json_name
 from switchgear.contract.protoc import legible
 
 if TYPE_CHECKING:
