@@ -200,6 +200,34 @@ async def test_the_lag_is_asked_of_owners_wherever_they_are(url, opening):
     assert (await there.lag("g", [TOPIC])).events == 0
 
 
+async def test_a_commit_that_is_cancelled_and_made_again_acknowledges_once(url, opening):
+    """As when a consumer is stopped in the middle of one."""
+    broker = opening(f"{url}&partitions=1&groups=g@{TOPIC}")
+    await broker.publish([record(1), record(2)])
+    subscription = await broker.subscribe("g", [TOPIC])
+    last = (await receive(subscription, 2))[-1]
+    position = {last.partition: last.offset + 1}
+    channel = subscription._ledger._owned[0].channel
+    answered, asked, may = channel.basic_qos, asyncio.Event(), asyncio.Event()
+
+    async def slow(**given):
+        asked.set()
+        await may.wait()
+        return await answered(**given)
+
+    channel.basic_qos = slow
+    first = asyncio.create_task(subscription.commit(position))
+    await asked.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    second = asyncio.create_task(subscription.commit(position))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    may.set()
+    await second
+    assert (await broker.lag("g", [TOPIC])).events == 0
+
+
 async def test_an_owner_that_does_not_answer_is_no_lag_of_zero(
     url, prefix, opening, channel, monkeypatch
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,6 +45,9 @@ class Owned:
     waiting: deque[Delivery] = field(default_factory=deque)
     published: deque[float] = field(default_factory=deque)
     """Of what is not acknowledged."""
+    committing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One commit after the other: one that was cancelled goes on, and RabbitMQ closes the channel
+    on which a record is acknowledged twice."""
 
     async def read(self, group: str, arrived: Callable[[], None]) -> None:
         """Begin to read the queue; `arrived` is called after each record.
@@ -65,6 +69,10 @@ class Owned:
 
     async def acknowledge(self, group: str, position: int) -> bool:
         """Acknowledge what is below `position`; False if the partition is lost."""
+        async with self.committing:
+            return await self._acknowledge(group, position)
+
+    async def _acknowledge(self, group: str, position: int) -> bool:
         tag = min(position - self.base, self.received)
         if tag <= self.acknowledged:
             return True
