@@ -13,6 +13,7 @@ from switchgear.errors import SagaError
 from switchgear.model.outcome import Refused, Unknown
 from switchgear.saga import Context, Saga, machine
 from switchgear.saga.exhaust import Report, Violation, World, exhaust
+from switchgear.saga.state import Next
 from tests.saga.shop import Order, Payment
 
 RUNBOOK = __file__.replace("test_exhaust.py", "runbooks/ship.md")
@@ -227,3 +228,121 @@ async def test_bad_input(world: World, parts: Parts) -> None:
     parts.acts = {"reserve": never}
     with pytest.raises(SagaError, match="without any fault it ends undone: Refused: sold out"):
         await run(checkout(parts), world)
+
+
+class TestRefuted:
+    """A step that was done turns out not to hold, at any time."""
+
+    async def test_what_can_be_undone_is_and_the_rest_is_in_front_of_a_person(
+        self, world: World, parts: Parts
+    ) -> None:
+        saga = checkout(parts, deadline=timedelta(minutes=5))
+        without = await run(saga, world, faults=1)
+        report = await run(saga, world, faults=1, refute=["debit"])
+        assert report.moves > without.moves
+        assert set(report.ends) == {"done", "undone", "queued"}
+        assert report.ends["queued"] > without.ends["queued"], "the parcel has left"
+        await run(saga, world, refute=["reserve", "debit", "ship", "confirm"])
+
+    async def test_branches(self, world: World, parts: Parts) -> None:
+        saga = Saga("wide", version=1, runbook=RUNBOOK)
+        a, b, c = (add(saga, parts, name) for name in "abc")
+
+        @saga.retriable(give_up=timedelta(hours=1))
+        async def left(order: Order, ctx: Context) -> None:
+            parts.act("left")
+
+        @saga.retriable(give_up=timedelta(hours=1))
+        async def right(order: Order, ctx: Context) -> None:
+            parts.act("right")
+
+        saga.path((a | b) >> c >> (left | right))
+        report = await run(saga, world, faults=1, refute=["a", "left"])
+        assert set(report.ends) == {"done", "undone", "queued"}
+
+    async def test_a_participant_that_gives_back_only_what_was_paid(
+        self, world: World, parts: Parts
+    ) -> None:
+        """Its undo looks at the payment, so it is found by the refutation alone."""
+
+        def release() -> None:
+            if world.stands.get(("debit", "")) != 0 or "paid back" in parts.world.heard:
+                world.undo()
+
+        def refund() -> None:
+            parts.world.heard.add("paid back")
+            world.undo()
+
+        parts.acts |= {"unreserve": release, "undebit": refund}
+        await run(checkout(parts), world, faults=1)
+        trail = await self.found(world, parts, "of reserve stands, and the record says undone")
+        assert "debit is refuted" in trail
+
+    async def found(self, world: World, parts: Parts, says: str) -> tuple[str, ...]:
+        with pytest.raises(Violation, match=says) as found:
+            await run(checkout(parts), world, faults=1, refute=["debit"])
+        return found.value.trail
+
+    async def test_a_machine_that_asks_nobody(
+        self, world: World, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(machine, "_stranded", lambda *_: ())
+        trail = await self.found(world, parts, "stands, and nobody is asked about it")
+        assert "debit is refuted" in trail
+
+    async def test_a_machine_that_stands_still(
+        self, world: World, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = machine.decide
+
+        def goes_on(plan, state, happening, **more):
+            entry = real(plan, state, happening, **more)
+            refuted = entry.what == "refute" and state.phase == "running"
+            return replace(entry, next=Next.GO) if refuted else entry
+
+        monkeypatch.setattr(machine, "decide", goes_on)
+        trail = await self.found(world, parts, "nothing goes on, and nobody is asked")
+        assert "debit is refuted" in trail
+
+    async def test_a_machine_that_does_not_turn_round_after_the_end(
+        self, world: World, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(machine, "_TURNS", frozenset())
+        trail = await self.found(world, parts, "it is done, and not all of its steps are")
+        assert trail[-1] == "debit is refuted"
+
+    async def test_a_machine_that_pays_back_what_has_bounced(
+        self, world: World, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = machine._do_moved
+
+        def forgets(step, mark, entry):
+            return mark if entry.what == "refute" else real(step, mark, entry)
+
+        monkeypatch.setattr(machine, "_do_moved", forgets)
+        assert await self.found(world, parts, "debit was refuted, and is undone as well") == (
+            "reserve do: answered",
+            "debit do: answered",
+            "debit is refuted",
+            "left ship",
+            "debit undo: answered",
+        )
+
+    async def test_a_machine_that_sells_the_stock_of_a_parcel_on_its_way(
+        self, world: World, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(machine, "_stands", lambda *_: False)
+        await self.found(
+            world, parts, "of reserve was taken back while that of confirm, ship stands"
+        )
+
+    async def test_a_step_that_there_is_not(self, world: World, parts: Parts) -> None:
+        saga = Saga("started", version=1, runbook=RUNBOOK)
+
+        @saga.undone()
+        async def cancel(order: Order, why: str, ctx: Context) -> None: ...
+
+        saga.path(add(saga, parts, "debit"))
+        for name in ("pay", "start"):
+            with pytest.raises(SagaError, match=rf"no step {name} that.* Name some of debit\."):
+                await run(saga, world, refute=[name])

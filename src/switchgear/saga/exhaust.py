@@ -15,7 +15,8 @@ At every boundary each of these is tried, up to `faults` of them in one sequence
 - it is *late*: unknown now, and carried out at any later time, after its own undo as well;
 - it is a *duplicate*: carried out twice under one key;
 - the worker *crashes* before it, or after it and before the record of it;
-- the *deadline* passes; one of two that run side by side answers first.
+- the *deadline* passes; one of two that run side by side answers first;
+- a step of `refute`, recorded as done, is *refuted*: its effect is gone, also after the end.
 
 It is a search through states, not through sequences: what has been seen with as many faults left is
 not gone through again. The steps are the real ones, and so are the machine, the journal and its
@@ -29,6 +30,8 @@ end, and at every effect on the way:
    it does not stand. Done means all; undone means none.
 3. No effect is had twice or taken back twice, and none is taken back while one that depends on it
    stands.
+4. What was refuted is not undone as well, and after it the saga is not done. What then stands will
+   be taken back by nobody but a person, who is asked about it or about what stands on it.
 """
 
 from __future__ import annotations
@@ -79,15 +82,26 @@ async def exhaust(
     *,
     faults: int = 2,
     unseen: Collection[str] = (),
+    refute: Collection[str] = (),
 ) -> Report:
     """Run `saga` through every sequence of up to `faults` faults; see the top of the module.
 
     `world` is told by the participants what they do; it is put back to what it is now before every
-    sequence. `unseen` names the steps whose effect it does not see.
+    sequence. `unseen` names the steps whose effect it does not see, and `refute` those that may be
+    refuted once they are recorded as done, as by `app.refutes(PaymentBounced, debit)`; that is a
+    fault, too.
 
     Raises `Violation` with the shortest sequence that breaks an invariant, and `SagaError` if the
-    saga is not done where nothing fails, or the world sees no effect of a step that has one.
+    saga is not done where nothing fails, the world sees no effect of a step that has one, or a step
+    to be refuted is none of the saga's.
     """
+    known = [step.name for step in saga.plan.steps if step.kind is not Kind.START]
+    if strange := sorted(set(refute) - set(known)):
+        raise SagaError(
+            f"it has no step {strange[0]} that could be refuted.",
+            where=f"exhaust of saga {saga.name}",
+            fix=f"Name some of {', '.join(known)}.",
+        )
     data, given = saga.input.record(input)
     small = _smaller(saga)
     deadline = None if saga.deadline is None else BEGAN + DEADLINE
@@ -95,7 +109,7 @@ async def exhaust(
     row = SagaRow("o", saga.plan.id, data, context, "running", BEGAN, deadline, None, 1)
     world.watch({step.name: small.plan.later[step.name] for step in small.plan.steps})
     before = world.snapshot()
-    search = Search(small, world, given, row, faults)
+    search = Search(small, world, given, row, faults, frozenset(refute))
     try:
         await search.straight()
         _check_seen(small.plan, search.expected, unseen)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
+
+import msgspec
 
 from switchgear.errors import SagaError
 from switchgear.model.context import Context, bind, current
@@ -17,9 +19,21 @@ from switchgear.saga.attempt import Answer, Attempts, Call, Instance
 from switchgear.saga.carried import Carried
 from switchgear.saga.definition import Saga
 from switchgear.saga.plan import Kind, Plan, Side
-from switchgear.saga.state import Answered, Entry, Fate, Happening, Left, Mark, Next, Run, What
+from switchgear.saga.state import (
+    Answered,
+    Entry,
+    Fate,
+    Happening,
+    Left,
+    Mark,
+    Next,
+    Operated,
+    Phase,
+    Run,
+    What,
+)
 from switchgear.saga.stores.port import Line, SagaRow
-from switchgear.saga.story import Story
+from switchgear.saga.story import Decision, Story
 from switchgear.saga.world import World
 
 __all__ = ["BEGAN", "DEADLINE", "GIVE_UP", "Fault", "Search", "Violation"]
@@ -29,7 +43,8 @@ DEADLINE: Final = 1_000.0
 """Seconds from the beginning to the deadline, if there is one: more than all pauses together."""
 GIVE_UP: Final = 1.5
 _MOST: Final = 500_000
-_TAKEN_BACK: Final = frozenset({Fate.WAITING, Fate.ABSENT, Fate.UNDONE})
+_TAKEN_BACK: Final = frozenset({Fate.WAITING, Fate.ABSENT, Fate.UNDONE, Fate.REFUTED})
+_EVIDENCE: Final = msgspec.json.encode(Decision("exhaust", "refuted by exhaust"))
 
 
 class Fault(StrEnum):
@@ -93,6 +108,7 @@ class _Move:
     happening: Happening | None = None
     late: int | None = None
     expire: bool = False
+    refute: str = ""
 
 
 @dataclass(slots=True)
@@ -104,6 +120,8 @@ class Search:
     given: Any
     row: SagaRow
     faults: int
+    refute: frozenset[str] = frozenset()
+    """The steps that may be refuted."""
     expected: frozenset[tuple[str, str]] = frozenset()
     seen: set[Any] = field(default_factory=set)
     ends: Counter[str] = field(default_factory=Counter)
@@ -166,6 +184,12 @@ class Search:
         for index in range(len(node.late)):
             yield _Move(late=index)
 
+    def _refutable(self, node: _Node, instance: Instance) -> Iterator[_Move]:
+        """Yield what can turn out not to hold, also when nothing else happens any more."""
+        for step in sorted(self.refute if node.faults else ()):
+            if machine.complaint(self.plan, instance.story.state, step, What.REFUTE) is None:
+                yield _Move(refute=step)
+
     def _attempts(self, node: _Node, run: Run) -> Iterator[_Move]:
         yield _Move(run)
         stands = any(step == run.step and n for (step, _), n in node.world["stands"].items())
@@ -186,7 +210,7 @@ class Search:
         return moved
 
     async def _moved(self, node: _Node, move: _Move, trail: tuple[str, ...]) -> _Node:
-        cost = int(move.fault is not Fault.NONE or move.expire)
+        cost = int(move.fault is not Fault.NONE or move.expire or bool(move.refute))
         after = replace(node, faults=node.faults - cost, trail=trail)
         if move.expire:
             return replace(after, now=BEGAN + DEADLINE)
@@ -197,12 +221,21 @@ class Search:
             rest = node.late[: move.late] + node.late[move.late + 1 :]
             return replace(after, world=self.world.snapshot(), late=rest)
         instance = self._instance(node)
+        if move.refute:
+            entry = self._decide(instance, Operated(move.refute, What.REFUTE), node.now)
+            self.world.lose(move.refute)
+            line = Line(entry, None, _EVIDENCE)
+            return replace(after, lines=(*node.lines, line), world=self.world.snapshot())
         if move.happening is not None:
             entry = self._decide(instance, move.happening, node.now)
             return replace(after, lines=(*node.lines, Line(entry, None, None)))
         run = move.run
         if run is None:
             raise LookupError("a move without anything that moves")
+        if run.side is Side.UNDO and _is_refuted(node, run.step):
+            raise Violation(
+                self.saga.name, f"{run.step} was refuted, and is undone as well.", trail
+            )
         now = max(node.now, run.due)
         sent: list[_Late] = []
         line = await self._attempt(instance, run, move.fault, now, sent)
@@ -247,6 +280,8 @@ class Search:
             return "the deadline passes"
         if move.late is not None:
             return f"{node.late[move.late].name} arrives late"
+        if move.refute:
+            return f"{move.refute} is refuted"
         if move.happening is not None:
             step = getattr(move.happening, "step", "")
             return f"{type(move.happening).__name__.lower()} {step}".rstrip()
@@ -266,7 +301,7 @@ class Search:
             moves = list(self._possible(node, instance))
             if not moves:
                 self._check(node, instance)
-                continue
+            moves += self._refutable(node, instance)
             if self.moves > _MOST:
                 raise SagaError(
                     f"more than {_MOST} moves with {self.faults} faults.",
@@ -290,11 +325,14 @@ class Search:
     def _check(self, node: _Node, instance: Instance) -> None:
         """Check an end. Raises `Violation`."""
         status, marks = instance.story.status, instance.story.state.marks
+        undoing = instance.story.state.phase is Phase.UNDOING
         wrong = None
         if status not in {"done", "undone", "queued"}:
             wrong = f"nothing goes on, and it is {status}."
         elif status == "done" and any(mark.fate is not Fate.DONE for mark in marks.values()):
             wrong = "it is done, and not all of its steps are."
+        elif status == "queued" and not any(mark.item for mark in marks.values()):
+            wrong = "nothing goes on, and nobody is asked."
         for step, effect in sorted(self.expected):
             stands = node.world["stands"].get((step, effect), 0) > 0
             mark = marks.get(step)
@@ -304,9 +342,15 @@ class Search:
                 wrong = f"{_named(step, effect)} stands, and the record says {mark.fate}."
             elif not stands and mark.fate is Fate.DONE:
                 wrong = f"{_named(step, effect)} does not stand, and the record says done."
+            elif stands and undoing and not self._asked(step, marks):
+                wrong = f"{_named(step, effect)} stands, and nobody is asked about it."
         if wrong:
             raise Violation(self.saga.name, wrong, node.trail)
         self.ends[status] += 1
+
+    def _asked(self, step: str, marks: Mapping[str, Mark]) -> bool:
+        """Tell whether a person is asked about what keeps a step: itself, or something after it."""
+        return any(marks[name].item for name in (step, *self.plan.later[step]))
 
 
 async def _carried(run: Run, call: Call, fault: Fault, late: list[_Late]) -> bytes | None:
@@ -325,6 +369,10 @@ async def _carried(run: Run, call: Call, fault: Fault, late: list[_Late]) -> byt
     if fault is Fault.REPLY_LOST:
         raise Unknown("lost by exhaust", reason=Reason.TIMEOUT)
     return result
+
+
+def _is_refuted(node: _Node, step: str) -> bool:
+    return any(line.entry.what is What.REFUTE and line.entry.step == step for line in node.lines)
 
 
 async def _quietly(call: Call, context: Context) -> None:

@@ -89,6 +89,12 @@ class World:
         if by < 0 and over:
             self._break(f"{name} was taken back while that of {', '.join(over)} stands.")
 
+    def lose(self, step: str) -> None:
+        """Let the effects of a step be gone, as they are when it turns out that they never held."""
+        for name, effect in self.stands:
+            if name == step:
+                self.stands[name, effect] = 0
+
     def _break(self, what: str) -> None:
         """Note it too: what is between the participant and the test may hide the exception."""
         self.broken = self.broken or what
