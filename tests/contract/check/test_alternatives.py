@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partialmethod
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -364,6 +365,22 @@ def test_schemas_that_contain_themselves_in_alternatives() -> None:
     assert found(loop, {**loop, "type": "string"}, Direction.GIVEN) == []
 
 
+@pytest.mark.parametrize(
+    ("version", "again"),
+    [
+        ("3.0.3", {"allOf": [ref("It")], "nullable": True}),
+        ("3.1.0", {**ref("It"), "default": {}}),
+        ("3.1.0", {"type": "array", "items": {**ref("It"), "minProperties": 1}}),
+    ],
+)
+def test_a_schema_that_contains_itself_with_something_beside(version: str, again: Any) -> None:
+    one = {"type": "object", "properties": {"parent": again, "name": STRING}}
+    other = {"type": "object", "properties": {"parent": again, "name": INTEGER}}
+    assert found(one, {**one, "title": "a"}, Direction.TAKEN, version) == []
+    rules = set(found(one, other, Direction.TAKEN, version))
+    assert rules == {"REQUEST_SAME_TYPE"}
+
+
 @pytest.fixture
 def versions(write: Callable[..., str]) -> Callable[..., None]:
     """Write two documents in which three answers and one request share a schema."""
@@ -425,6 +442,101 @@ def test_each_place_that_shares_has_consumers_and_waivers_of_its_own(versions, r
     _, (one,), _ = run(*asked, "--waivers", "docs/waivers.toml")
     assert one["reaches"] == [f"GET /{one} response 200.price" for one in "bc"]
     assert run(*asked, "--waivers", "docs/all.toml")[:2] == (0, [])
+
+
+@pytest.fixture
+def referring(write: Callable[..., str]) -> Callable[..., None]:
+    """Write two documents in which requests and answers hold schemas that refer to `Money`."""
+
+    def referring(money: Any, *schemas: Any, **old: Any) -> None:
+        amount = {"type": "object", "required": ["amount"], "properties": {"amount": INTEGER}}
+        for name, shared in (("old", amount | old), ("new", amount | money)):
+            paths: Any = {}
+            for index, schema in enumerate(schemas):
+                media = {"application/json": {"schema": schema}}
+                answer = {"responses": {"200": {"description": "", "content": media}}}
+                paths[f"/{index}"] = {"get": answer}
+            document = {
+                "openapi": "3.1.0",
+                "info": {"title": "t", "version": "1"},
+                "paths": paths,
+                "components": {"schemas": {"Money": shared, "Order": {"allOf": [ref("Money")]}}},
+            }
+            write("docs", **{f"{name}.yaml": json.dumps(document, indent=1)})
+
+    return referring
+
+
+ASKED = ("docs/new.yaml", "--against", "docs/old.yaml")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {**ref("Money"), "minProperties": 1},
+        {**ref("Money"), "allOf": [{"title": "a"}]},
+        {"allOf": [ref("Money")], "minProperties": 1},
+        {"allOf": [{"type": "object"}, ref("Money")]},
+        {"type": "array", "items": {**ref("Money"), "type": "object"}},
+    ],
+)
+def test_what_stands_beside_a_reference_does_not_hide_what_is_shared(
+    referring, run, beside: Any
+) -> None:
+    change = {"properties": {"amount": STRING}}
+    referring(change, ref("Money"), beside, {"properties": {"price": beside}})
+    _, told, _ = run(*ASKED)
+    (one,) = told
+    end = "[]" if "items" in beside else ""
+    assert (one["rule"], one["subject"]) == ("RESPONSE_SAME_TYPE", "Money.amount")
+    assert one["reaches"] == [
+        "GET /0 response 200",
+        f"GET /1 response 200{end}",
+        f"GET /2 response 200.price{end}",
+    ]
+    assert one["message"].startswith("Money.amount was integer and is string. It reaches GET /0")
+    line = next(
+        number
+        for number, text in enumerate(Path("docs/new.yaml").read_text().splitlines(), 1)
+        if '"amount": {' in text
+    )
+    assert one["line"] == line
+    assert "was not valid" in one["witness"]
+
+
+def test_a_change_at_the_top_of_what_is_shared_too(referring, run) -> None:
+    for_each = [{**ref("Money"), "title": str(n), "minProperties": n} for n in range(3)]
+    referring({"required": []}, *for_each)
+    _, (one,), _ = run(*ASKED)
+    assert (one["rule"], one["subject"]) == ("RESPONSE_PROPERTY_OPTIONAL", "Money.amount")
+    assert len(one["reaches"]) == 3
+    referring({"type": ["object", "string"]}, *for_each)
+    _, (one,), _ = run(*ASKED)
+    assert (one["rule"], one["subject"]) == ("RESPONSE_SAME_TYPE", "Money")
+    assert one["message"].startswith("Money was object and is object or string. It reaches GET /0")
+
+
+def test_what_stands_beside_a_reference_still_counts(referring, run) -> None:
+    # what is beside refuses what the shared schema has begun to allow
+    schema = {**ref("Money"), "type": "object"}
+    referring({"type": ["object", "string"]}, schema, ref("Money"))
+    _, (one,), _ = run(*ASKED)
+    assert one["subject"] == "GET /1 response 200"
+    # and what changes because of what is beside, is told of that place
+    schema = {**ref("Money"), "properties": {"amount": {"minimum": 3}}}
+    referring({"properties": {"amount": {"type": "integer", "minimum": 1}}}, schema)
+    assert run(*ASKED)[1] == []
+
+
+def test_a_schema_that_refers_to_itself_with_something_beside(referring, run) -> None:
+    amount = {"amount": INTEGER, "of": {**ref("Money"), "minProperties": 1}}
+    change = {"properties": {**amount, "amount": STRING}}
+    schemas = [{**ref("Money"), "minProperties": 2}] * 3
+    referring(change, *schemas, properties=amount)
+    _, told, _ = run(*ASKED)
+    assert {one["subject"] for one in told} == {"Money.amount"}
+    reaches = [name for one in told for name in one["reaches"]]
+    assert {f"GET /{n} response 200" for n in range(3)} <= set(reaches)
 
 
 def test_every_place_in_one_body_is_told() -> None:

@@ -63,7 +63,7 @@ def _merged(node: Node, above: frozenset[tuple[str, tuple[str, ...]]], left: lis
         return node
     own = {name: one for name, one in node.value.items() if name != "allOf"}
     if key in above:
-        return replace(node, value=own)
+        return replace(node, value=own, made=True)
     if len(above) >= _MOST_LEVELS:
         raise UnreadableContract(
             f"`allOf` is nested more than {_MOST_LEVELS} levels deep.",
@@ -88,7 +88,8 @@ def _merged(node: Node, above: frozenset[tuple[str, tuple[str, ...]]], left: lis
             told = part.document.absolute(told)
         if not _put(told, made, beside):
             return replace(node, value=False)
-    return replace(node, value=made | ({"allOf": list(beside.values())} if beside else {}))
+    rest = {"allOf": list(beside.values())} if beside else {}
+    return replace(node, value=made | rest, made=True)
 
 
 def _put(told: dict[str, Any], made: dict[str, Any], beside: dict[str, Any]) -> bool:

@@ -121,7 +121,7 @@ def _typed(schema: Node, kind: str) -> Piece:
 
 
 def _piece(schema: Node, name: str, value: Any, step: tuple[str, str]) -> Piece:
-    node = Node(schema.document, (*schema.pointer, *step), value)
+    node = Node(schema.document, (*schema.pointer, *step), value, made=True)
     return Piece(name, node, node)
 
 

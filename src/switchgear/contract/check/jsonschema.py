@@ -50,6 +50,7 @@ from switchgear.contract.check.jsonvalues import (
 )
 from switchgear.contract.check.limits import LIMITS, beyond, limits_of, says_more, tighter
 from switchgear.contract.check.refs import Node
+from switchgear.contract.check.shared import is_shared, told_of_parts
 from switchgear.contract.check.walk import Walk
 from switchgear.errors import UnreadableContract
 
@@ -67,7 +68,6 @@ _UNSHOWN: Final = {
     "format": "A validator need not judge formats, so none is shown.",
 }
 """What is said where there is no witness."""
-_SCHEMAS: Final = ("components", "schemas")
 _MAX_DEPTH: Final = 100
 
 
@@ -131,6 +131,8 @@ class SchemaDiff:
     tried: dict[tuple[object, ...], list[tuple[str, Found]]] = field(default_factory=dict)
     """What was found of pairs of alternatives."""
     effort: Effort = field(default_factory=Effort)
+    parts: dict[tuple[object, ...], list[tuple[str, Found]]] = field(default_factory=dict)
+    """What was found of parts that others refer to."""
     _whole: tuple[Node, Node] | None = None
 
     @property
@@ -158,14 +160,17 @@ class SchemaDiff:
             )
         self.effort.spend(new)
         told = False
-        for one in self._within(pair):
+        found = self._within(pair)
+        if self._whole is not None:
+            found = told_of_parts(self, pair, found)
+        for one in found:
             told = True
             yield one
         self.walk.leaves(key, told=told)
 
     def _within(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         old, new, name = pair.old, pair.new, pair.name
-        part = pair.part if new.pointer[:-1] != _SCHEMAS else (new.pointer[-1], len(name))
+        part = (new.pointer[-1], len(name)) if is_shared(new) else pair.part
         old, new = merged(old), merged(new)
         pair = replace(pair, old=old, new=new, part=part)
         narrow, wide = (new, old) if self.taken else (old, new)
@@ -363,6 +368,14 @@ class SchemaDiff:
         trial = SchemaDiff(direction, self.prefix, tried=self.tried, effort=self.effort)
         return list(trial.inside(pair))
 
+    def alone(self, pair: Pair) -> list[tuple[str, Found]]:
+        """Return what is found of a pair that is a part of another one, each looked at once."""
+        key = _key(pair)
+        if key not in self.parts:
+            self.parts[key] = []
+            self.parts[key] = list(SchemaDiff(self.direction, self.prefix).inside(pair))
+        return self.parts[key]
+
     def _discriminator(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         before, after = pair.old["discriminator"], pair.new["discriminator"]
         if not before or not after:
@@ -512,8 +525,11 @@ class SchemaDiff:
 
 
 def _key(pair: Pair) -> tuple[object, ...]:
-    old, new = pair.old, pair.new
-    return (old.document.name, old.pointer, new.document.name, new.pointer)
+    """Return what a pair is known by: where it stands, or what it says if it was put together."""
+    return tuple(
+        (one.document.name, canonical(one.value) if one.made else one.pointer)
+        for one in (pair.old, pair.new)
+    )
 
 
 def _aligned(before: list[Node], after: list[Node]) -> Iterator[tuple[Node, Node]]:

@@ -38,6 +38,8 @@ class Node:
     document: Document
     pointer: tuple[str, ...]
     value: Any
+    made: bool = False
+    """Whether the value was put together, and is not what stands at the pointer."""
 
     @classmethod
     def root(cls, document: Document) -> Node:
@@ -55,7 +57,7 @@ class Node:
     def __getitem__(self, key: str) -> Node:
         """Return what is under a key; a node of None where there is nothing."""
         inner = self.value.get(key) if isinstance(self.value, dict) else None
-        return Node(self.document, (*self.pointer, key), inner).followed()
+        return Node(self.document, (*self.pointer, key), inner, self.made).followed()
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys of an object."""
@@ -71,7 +73,7 @@ class Node:
         """Yield the items of an array."""
         if isinstance(self.value, list):
             for index, inner in enumerate(self.value):
-                yield Node(self.document, (*self.pointer, str(index)), inner).followed()
+                yield Node(self.document, (*self.pointer, str(index)), inner, self.made).followed()
 
     def text(self, key: str) -> str:
         """Return the text under a key; empty where there is none."""
@@ -98,7 +100,7 @@ class Node:
         beside = {key: one for key, one in self.value.items() if key != "$ref"}
         all_of = beside.get("allOf")
         parts = [*(all_of if isinstance(all_of, list) else ()), {"$ref": ref}]
-        return Node(self.document, self.pointer, {**beside, "allOf": parts})
+        return Node(self.document, self.pointer, {**beside, "allOf": parts}, made=True)
 
     def _target(self, ref: str) -> Node:
         file, _, fragment = ref.partition("#")
