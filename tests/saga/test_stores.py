@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from switchgear.database.port import Database
+from switchgear.saga.codec import Failure
 from switchgear.saga.plan import Side
 from switchgear.saga.state import Entry, Next, What
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.group import Group
 from switchgear.saga.stores.port import Line, NewItem, NewSaga, Store, Turn, Write
 from switchgear.saga.stores.units import COMPONENT, STEPS, Units
+from switchgear.saga.story import Story
+from tests.saga.plans import CHECKOUT, World, script
 
 DEFINITION = "checkout/1/abc"
 LEASE = 3600.0
@@ -52,6 +56,51 @@ async def test_a_line_comes_back_as_it_was_written(store: Store, units: Units) -
     assert await store.record(Write("o-1", 1, 1, line()))
     assert await store.record(Write("o-1", 1, 2, odd))
     assert await store.read(units.lines(["o-1", "o-2"])) == {"o-1": [line(), odd], "o-2": []}
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"debit": [What.UNKNOWN, What.OK], "ship": [What.UNKNOWN] * 4 + [What.OK]},
+        {"ship": [What.UNAVAILABLE, What.REFUSED], "undo_debit": [What.UNKNOWN, What.OK]},
+        {"ship": [What.REFUSED], "undo_debit": [What.UNKNOWN], "undo_reserve": [What.OK]},
+    ],
+)
+async def test_what_is_loaded_to_go_on_says_where_it_stands(
+    store: Store, units: Units, answers: dict[str, list[What]]
+) -> None:
+    await store.write(units.start(saga(), "me", LEASE))
+    row = await store.read(units.find("o-1"))
+    assert row is not None
+    world = World(CHECKOUT, script(**answers))
+    world.interrupt()
+    entries = world.finish().journal
+    for seq, entry in enumerate(entries, 1):
+        failed = msgspec.json.encode(Failure("Failure", f"the {seq}th"))
+        data = {What.OK: b"7", What.INTERRUPTED: None}.get(entry.what, failed)
+        assert await store.record(Write("o-1", 1, seq, Line(entry, 1.0, data)))
+        whole = (await store.read(units.lines(["o-1"])))["o-1"]
+        needed = (await store.read(units.replayable(["o-1"])))["o-1"]
+        assert Story.of(CHECKOUT, row, needed) == Story.of(CHECKOUT, row, whole)
+    repeated = [one for one in whole if one.entry.next is Next.AGAIN and one.data]
+    left = {(one.entry.step, one.entry.side) for one in repeated}
+    told = [one for one in needed if one.entry.next is Next.AGAIN and one.data]
+    assert len(told) == len(left) > 0, "the newest of each"
+    assert (await store.read(units.replayable(["o-1", "o-2"])))["o-2"] == []
+
+
+async def test_what_is_said_of_many_attempts_is_not_loaded(store: Store, units: Units) -> None:
+    await store.write(units.start(saga(), None, 0.0))
+    await claim(store, units, "me", lease=0.0)
+    for seq in range(1, 40):
+        entry = Entry(What.UNKNOWN, Next.AGAIN, 2.0, "ship", Side.DO, seq, 3.0, doubt=True)
+        assert await store.record(Write("o-1", 1, seq, Line(entry, 2.0, b"%d" % seq)))
+    [claimed] = await store.write(units.claim([DEFINITION], "you", LEASE, 10, 3.0))
+    assert [one.data for one in claimed.lines if one.data] == [b"39"]
+    assert claimed.seq == 40, "and one that the first worker vanished"
+    assert (
+        sum(one.data is not None for one in (await store.read(units.lines(["o-1"])))["o-1"]) == 39
+    )
 
 
 async def test_a_claim_raises_the_fence_and_an_older_one_writes_nothing(

@@ -145,7 +145,7 @@ def story_of(units: Units, row: SagaRow) -> Unit[Story]:
             f"the definition {row.definition} of saga {row.id} is not stored here.",
             fix="Run a worker of that version once: it stores its definitions when it starts.",
         )
-    lines = yield from units.lines([row.id])
+    lines = yield from units.replayable([row.id])
     return Story.of(msgspec.json.decode(plan, type=Plan), row, lines[row.id])
 
 

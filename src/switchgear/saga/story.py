@@ -51,13 +51,18 @@ class Story:
         """Replay `lines`."""
         story = cls(plan, machine.begin(plan, row.began, row.deadline))
         for line in lines:
-            story.add(line, machine.evolve(plan, story.state, line.entry))
+            story._take(line, machine.evolve(plan, story.state, line.entry))
+        if lines:  # once: a step that is repeated for days has thousands
+            story.settle()
         return story
 
     def add(self, line: Line, state: State) -> None:
         """Take in the next line, after which the saga is in `state`."""
-        self.state = state
+        self._take(line, state)
         self.settle()
+
+    def _take(self, line: Line, state: State) -> None:
+        self.state = state
         self.seq += 1
         entry = line.entry
         if entry.next is Next.UNDO and self.turned is None:
@@ -88,5 +93,5 @@ async def read_story(store: Store, units: Units, row: SagaRow, plan: Plan | None
                 fix="Run a worker of that version once: it stores its definitions when it starts.",
             )
         plan = msgspec.json.decode(stored, type=Plan)
-    lines = await store.read(units.lines([row.id]))
+    lines = await store.read(units.replayable([row.id]))
     return Story.of(plan, row, lines[row.id])

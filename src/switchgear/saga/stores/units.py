@@ -214,10 +214,27 @@ class Units:
             f"WHERE id {these} ORDER BY id, seq"
         )
         rows = yield sql, args
-        found: dict[str, list[Line]] = {saga_id: [] for saga_id in ids}
-        for saga_id, *line in rows:
-            found[saga_id].append(_line(line))
-        return found
+        return _journals(ids, rows)
+
+    def replayable(self, ids: Sequence[str]) -> Unit[dict[str, list[Line]]]:
+        """Return the journals of `ids`, without what was said of attempts that others followed.
+
+        Where a saga stands depends on the newest of those alone, and a step that is repeated for
+        days, with a trace each time, has said more than fits into memory for many sagas.
+        """
+        these, args = among(self._dialect, ids)
+        columns = ", ".join(f"j.{name}" for name in _LINE.removesuffix(", data").split(", "))
+        sql = (
+            f"SELECT j.id, {columns}, "  # noqa: S608  constants
+            "CASE WHEN j.follows <> 'again' OR newest.seq IS NOT NULL THEN j.data END "
+            "FROM switchgear_saga_journal AS j LEFT JOIN ("
+            "SELECT id, MAX(seq) AS seq FROM switchgear_saga_journal "
+            f"WHERE id {these} AND follows = 'again' AND data IS NOT NULL GROUP BY id, step, side"
+            ") AS newest ON newest.id = j.id AND newest.seq = j.seq "
+            f"WHERE j.id {these} ORDER BY j.id, j.seq"
+        )
+        rows = yield sql, (*args, *args)
+        return _journals(ids, rows)
 
     def operate(self, write: Write) -> Unit[None]:
         """Write a person's line and release the saga; its row must be held, without an owner."""
@@ -365,11 +382,11 @@ class Units:
             written = yield from self._record(Write(saga_id, rows[0][0], last[0][0], line))
 
     def load(self, ids: Sequence[str]) -> Unit[list[Claimed]]:
-        """Return sagas that this worker holds, with their journals."""
+        """Return sagas that this worker holds, with their journals, as far as it needs them."""
         these, args = among(self._dialect, ids)
         sql = f"SELECT {_SAGA} FROM switchgear_sagas WHERE id {these}"  # noqa: S608
         sagas = yield sql, args
-        lines = yield from self.lines(ids)
+        lines = yield from self.replayable(ids)
         return [Claimed(_saga(row), lines[row[0]], len(lines[row[0]])) for row in sagas]
 
     def extend(self, owner: str, lease: float) -> Unit[list[str]]:
@@ -469,6 +486,13 @@ class Units:
 
 def _saga(row: Row) -> SagaRow:
     return SagaRow(*row)
+
+
+def _journals(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {saga_id: [] for saga_id in ids}
+    for saga_id, *line in rows:
+        found[saga_id].append(_line(line))
+    return found
 
 
 def _line(row: Sequence[Any]) -> Line:
