@@ -65,7 +65,9 @@ async def test_another_key_while_the_doors_are_open(
 
     async def running(sold: type[Message]) -> tuple[Bus, Bus]:
         """Start both services, as one version of the code has them."""
-        consumer, producer = Bus(opening(url), desk, "desk"), Bus(opening(url), shop, "shop")
+        consumer = Bus(opening(url), desk, "desk")
+        # a hold waits until the relay has heard of it, or its lease is over
+        producer = Bus(opening(url), shop, "shop", lease=1.0)
         consumer.on(sold, name="x", on_failure="block_key", handler=note)
         await consumer.start()
         await producer.start()

@@ -92,7 +92,7 @@ async def _refused(
     )
     report.check(
         "refund ran before release",
-        asked == ["refund", "release"],
+        list(dict.fromkeys(asked)) == ["refund", "release"],  # one without an answer is repeated
         f"payments and inventory were asked for: {', '.join(asked) or 'nothing'}",
     )
     report.check("wallet and stock are where they were", before == after, _told(before, after))

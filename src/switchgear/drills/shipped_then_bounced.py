@@ -147,7 +147,7 @@ def _checks(report: Report, acts: dict[str, _Act]) -> None:
     back, stays = acts[CALLED_BACK], acts[STAYS]
     report.check(
         "called back: the stock can be sold again; the refuted payment is not refunded",
-        list(back.undone) == ["release"] and back.stock[2] == back.stock[0],
+        set(back.undone) == {"release"} and back.stock[2] == back.stock[0],
         f"undone: {', '.join(back.undone) or 'nothing'}; stock {back.stock[0]}, {back.stock[2]}",
     )
     report.check(
