@@ -1,7 +1,7 @@
 """A broker with a server: our adapter beside FastStream and the raw client, on the same server.
 
     python benchmarks/brokers.py --broker nats [--rounds 15] [--events 4000] [--url nats://...]
-    python benchmarks/brokers.py --broker kafka --rounds 4 [--consume 100000]
+    python benchmarks/brokers.py --broker kafka --rounds 4 [--consume 100000] [--only produce]
     python benchmarks/brokers.py --broker rabbitmq
     python benchmarks/brokers.py --broker sqs --events 2000          # ElasticMQ, a stand-in
 
@@ -9,7 +9,11 @@ Without a URL the server is started on loopback, and it flushes to the disk befo
 Every event has 200 bytes and the six headers of a CloudEvent, and over 100 keys go to 8 partitions.
 
 - publish: 64 publishers, each awaits the confirmation of one event before it publishes the next.
-- produce (Kafka): as fast as the client takes them, and the confirmation of all; ours by 500.
+- produce (Kafka): as fast as the client takes them, and the confirmation of all. Ours: publishes
+  of 500, all under way at once. Raw: one pipeline that is told of nothing but its end, and one that
+  is told of each event, as ours is. Waiting for each 500: both confirm 500 before the next begin.
+- relay (Kafka): `--consume` events that wait in an outbox on PostgreSQL, read, published in batches
+  of up to 1000, deleted; beside it the raw client, which neither reads nor deletes anything.
 - consume: `--consume` events that wait on the broker, each acknowledged once it was handled (ours,
   through the port: once for each poll). The clock starts when a tenth is consumed, for everybody:
   joining a group takes a time of its own. Through the lanes: with `inbox=False`, and with the
@@ -55,11 +59,15 @@ def spread(values: list[float], form: str) -> str:
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
-async def measure(broker: str, url: str, rounds: int, events: int, consumed: int) -> None:
+async def measure(
+    broker: str, url: str, rounds: int, *, events: int, consumed: int, only: str
+) -> None:
     rates: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     async with BROKERS[broker](url) as subjects:
         for number in range(rounds + 1):
             for what, by in subjects.items():
+                if only not in what:
+                    continue
                 count = events if what == "publish" else consumed
                 order = list(by.items())
                 random.shuffle(order)
@@ -86,11 +94,13 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=4_000)
     parser.add_argument("--consume", type=int, help="default: 100,000 on Kafka, else --events")
     parser.add_argument("--url", help="of a server that runs already")
+    parser.add_argument("--only", default="", help="what has this in its name")
     options = parser.parse_args()
     consumed = options.consume or (100_000 if options.broker == "kafka" else options.events)
 
     def run(url: str) -> None:
-        asyncio.run(measure(options.broker, url, options.rounds, options.events, consumed))
+        counts = {"events": options.events, "consumed": consumed}
+        asyncio.run(measure(options.broker, url, options.rounds, **counts, only=options.only))
 
     if options.url:
         run(options.url)

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from broker_peers.load import (
+    KEYS,
     PARTITIONS,
     TOPIC,
     Meter,
+    Placed,
     Subjects,
     by_publishers,
     ours,
@@ -28,6 +30,10 @@ from services import make
 from switchgear import broker_of
 from switchgear.database.postgres import Postgres
 from switchgear.events.brokers.port import Broker, Record
+from switchgear.events.outbox import Outbox
+from switchgear.events.relay import Relay
+
+BATCH = 500
 
 
 class KafkaPeers:
@@ -63,22 +69,36 @@ class KafkaPeers:
         polling.cancel()
         return took
 
-    async def raw_produce(self, count: int) -> float:
-        return await asyncio.to_thread(self._produce, await self._fresh(), count)
+    async def raw_produce(self, count: int, **how: Any) -> float:
+        return await asyncio.to_thread(self._produce, await self._fresh(), count, **how)
 
-    def _produce(self, name: str, count: int) -> float:
+    def _produce(
+        self, name: str, count: int, *, told: bool = False, at_once: int | None = None
+    ) -> float:
+        """Time `count` events: `told` of each, waiting after `at_once` for those; None: all."""
         import confluent_kafka
 
         room = {"queue.buffering.max.messages": max(100_000, 2 * count)}
         producer = confluent_kafka.Producer(self._settings | room)
         found = records(count)
+        left = count
+
+        def confirmed(error: Any, _: Any) -> None:
+            nonlocal left
+            left -= error is None
+
+        more = {"on_delivery": confirmed} if told else {}
         began = time.perf_counter()
-        for record in found:
+        for number, record in enumerate(found, 1):
             headers = list(record.headers.items())
-            producer.produce(name, record.value, record.key, headers=headers)
+            producer.produce(name, record.value, record.key, headers=headers, **more)
             producer.poll(0)
+            if at_once and not number % at_once:
+                producer.flush()
         producer.flush()
-        return time.perf_counter() - began
+        took = time.perf_counter() - began
+        assert not (told and left)
+        return took
 
     async def raw_consume(self, count: int) -> float:
         return await asyncio.to_thread(self._consume, await self._filled(count), count)
@@ -198,15 +218,56 @@ class KafkaPeers:
         return name
 
 
-async def produce_ours(connect: Callable[[], Broker], count: int) -> float:
+async def produce_ours(
+    connect: Callable[[], Broker], count: int, *, at_once: int | None = None
+) -> float:
+    """Time publishes of `BATCH` events: all under way at the same time, or each when one is done.
+
+    With `at_once` each has so many events, and is confirmed before the next begins.
+    """
     broker = connect()
     await broker.publish(records(1))
     found = records(count)
+    size = at_once or BATCH
+    parts = [found[at : at + size] for at in range(0, count, size)]
     began = time.perf_counter()
-    await asyncio.gather(*(broker.publish(found[at : at + 500]) for at in range(0, count, 500)))
+    if at_once:
+        for part in parts:
+            await broker.publish(part)
+    else:
+        await asyncio.gather(*map(broker.publish, parts))
     took = time.perf_counter() - began
     await broker.close()
     return took
+
+
+async def relay_ours(connect: Callable[[], Broker], database: str, count: int) -> float:
+    """Time a relay that finds `count` events in an outbox on PostgreSQL, until none is left."""
+    import asyncpg
+
+    broker = connect()
+    await broker.publish(records(1))
+    async with asyncpg.create_pool(database, min_size=1, max_size=4) as pool:
+        store, outbox = Postgres(pool), Outbox("bench")
+        await outbox.migrate(store)
+        events = [Placed(order_id=KEYS[at % len(KEYS)], note="x" * 165) for at in range(BATCH)]
+        for _ in range(0, count, BATCH):
+            async with store.transaction() as tx:
+                await outbox.publish(tx, *events)
+        relay = Relay(store, broker)
+        began = time.perf_counter()
+        await relay.start()
+        while await _any(store):
+            await asyncio.sleep(0.01)
+        took = time.perf_counter() - began
+        await relay.stop()
+    await broker.close()
+    return took
+
+
+async def _any(store: Postgres) -> bool:
+    async with store.reading() as tx:
+        return bool(await tx.run("SELECT 1 FROM switchgear_outbox LIMIT 1"))
 
 
 async def consume_postgres(connect: Callable[[], Broker], database: str, count: int) -> float:
@@ -225,7 +286,16 @@ async def kafka_subjects(url: str) -> AsyncIterator[Subjects]:
 
     subjects = ours(connect)
     subjects["publish"]["raw"] = peers.raw_publish
-    subjects["produce"] = {"ours": partial(produce_ours, connect), "raw": peers.raw_produce}
+    subjects["produce"] = {
+        "ours": partial(produce_ours, connect),
+        "raw": peers.raw_produce,
+        "raw, told of each": partial(peers.raw_produce, told=True),
+    }
+    subjects["produce, waiting for each 500"] = {
+        "ours": partial(produce_ours, connect, at_once=BATCH),
+        "raw": partial(peers.raw_produce, at_once=BATCH),
+        "raw, told of each": partial(peers.raw_produce, at_once=BATCH, told=True),
+    }
     subjects["consume"]["raw"] = peers.raw_consume
     if importlib.util.find_spec("aiokafka") is not None:
         subjects["publish"]["aiokafka"] = peers.aiokafka_publish
@@ -238,6 +308,10 @@ async def kafka_subjects(url: str) -> AsyncIterator[Subjects]:
         subjects["consume"]["ours, lanes, inbox on PostgreSQL"] = partial(
             consume_postgres, connect, server.url
         )
+        subjects["relay"] = {
+            "ours, from PostgreSQL": partial(relay_ours, connect, server.url),
+            "raw, in batches of 1000": partial(peers.raw_produce, at_once=1_000, told=True),
+        }
         try:
             yield subjects
         finally:

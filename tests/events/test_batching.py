@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from switchgear.errors import BrokerError
-from switchgear.events.brokers.batching import Batching
-from switchgear.events.brokers.port import BrokerUnavailable, Record
+from switchgear.events.brokers.batching import FRAME, Batching, check_size, size_of
+from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
 from switchgear.events.brokers.postgres import PostgresBroker
 from switchgear.model.outcome import Reason, Unknown
 
@@ -110,3 +112,25 @@ async def test_a_call_that_was_cancelled_leaves_the_others_alone():
     done = await asyncio.gather(*tasks, return_exceptions=True)
     assert (done[0], done[2]) == (None, None)
     assert isinstance(done[1], asyncio.CancelledError)
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+SOME = st.builds(
+    Record,
+    st.sampled_from(["t", "u"]),
+    st.none() | ANY,
+    st.dictionaries(ANY, ANY, max_size=4),
+    st.binary(max_size=60),
+)
+
+
+@given(st.lists(SOME, max_size=6), st.integers(0, 200))
+def test_what_is_over_the_limit_is_refused_and_what_one_has_at_most_is_told(records, limit):
+    over = [one for one in records if size_of(one) > limit]
+    if over:
+        with pytest.raises(RecordTooLarge, match=f"has {size_of(over[0])} bytes.*takes {limit}"):
+            check_size(records, limit)
+        return
+    most = check_size(records, limit)
+    for one in records:
+        assert size_of(one) + len((one.key or "").encode()) + FRAME * len(one.headers) <= most

@@ -8,6 +8,7 @@ from switchgear.database.sqlite import Sqlite
 from switchgear.errors import BrokerError
 from switchgear.events import refused
 from switchgear.events.brokers import kafka_limits
+from switchgear.events.brokers.batching import check_size
 from switchgear.events.brokers.kafka_client import KafkaSettings
 from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
 from switchgear.events.brokers.url import broker_of
@@ -229,6 +230,23 @@ def test_how_much_that_was_refused_is_remembered_and_for_how_long(monkeypatch):
     monkeypatch.setattr(kafka_limits, "_REFUSED", -1.0)
     limits.refuse(some[1])
     assert limits.suspect(some) is None
+
+
+@pytest.mark.parametrize("text", ["x", "ü", "語", "🚂"])
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_what_certainly_fits_is_over_no_topics_limit(text, count):
+    limits = kafka_limits.Limits(KafkaSettings({}))
+    headers = {f"{text}{number}": text * 20 for number in range(count)}
+    one = Record(TOPIC, text * 7, headers, b"x" * 500)
+    most = check_size([one], 10**6)
+    assert limits.fits([TOPIC], most), "nothing is known of the topic"
+    for limit in range(most + 200):
+        limits._topics[TOPIC] = limit
+        assert limits.over([one]) is None or not limits.fits([TOPIC], most)
+    assert limits.fits([TOPIC], most)
+    limits._topics["test.small"] = 10
+    assert not limits.fits([TOPIC, "test.small"], most)
+    assert kafka_limits.Limits(KafkaSettings({"compression.type": "gzip"})).fits([TOPIC], most)
 
 
 async def test_to_find_what_kafka_refuses_takes_no_longer_than_a_publish_may(topic, opening):

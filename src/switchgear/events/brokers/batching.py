@@ -9,14 +9,19 @@ say whether it has what it was given. Whoever repeats is then overtaken by nobod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
 from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
 from switchgear.model.outcome import Unavailable, Unknown
 
-__all__ = ["Batching", "check_size"]
+__all__ = ["FRAME", "Batching", "check_size", "size_of"]
 
+FRAME: Final = 4
+"""Bytes that are counted beside a header's name and value."""
+
+_ENCODED: Final = 4
+"""Bytes that a character has at most, in UTF-8."""
 _GROUP: Final = 2_000
 _Calls: TypeAlias = Sequence[tuple[Sequence[Record], asyncio.Future[None]]]
 
@@ -88,11 +93,27 @@ def _end(calls: _Calls, error: Exception | None) -> None:
             done.set_exception(error)
 
 
-def check_size(records: Sequence[Record], limit: int) -> None:
-    """Raise `RecordTooLarge` if the headers and value of a record have more than `limit` bytes."""
+def check_size(records: Iterable[Record], limit: int) -> int:
+    """Raise `RecordTooLarge` if the headers and value of a record have more than `limit` bytes.
+
+    Returns how many bytes one of the records has at most, with its key and with `FRAME` for each
+    header. Characters are counted for that: to encode them takes three times as long.
+    """
+    largest = 0
     for record in records:
-        size = len(record.value)
+        characters = len(record.key or "")
         for name, value in record.headers.items():
-            size += len(name.encode()) + len(value.encode())
-        if size > limit:
-            raise RecordTooLarge(record.topic, size, limit)
+            characters += len(name) + len(value)
+        most = len(record.value) + FRAME * len(record.headers) + _ENCODED * characters
+        if most > limit:
+            size = size_of(record)
+            if size > limit:
+                raise RecordTooLarge(record.topic, size, limit)
+        largest = max(largest, most)
+    return largest
+
+
+def size_of(record: Record) -> int:
+    """Return how many bytes the headers and the value of a record have."""
+    headers = record.headers.items()
+    return len(record.value) + sum(len(one.encode()) + len(two.encode()) for one, two in headers)

@@ -102,16 +102,11 @@ class KafkaBroker:
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Publish `records` in order; return once the replicas in sync have them."""
-        check_size(records, self._max_bytes)
+        size = check_size(records, self._max_bytes)
         topics = {record.topic for record in records}
         await self.learn(topics)
-        over = self._limits.over(records)
-        if over is not None and self._limits.stale(over.topic):  # it may have been raised
-            self._limits.forget({over.topic})
-            await self.learn({over.topic})
-            over = self._limits.over(records)
-        if over is not None:
-            raise over
+        if not self._limits.fits(topics, size):
+            await self._check(records)
         suspect = self._limits.suspect(records)
         if suspect is not None and len(records) > 1:
             raise suspect
@@ -129,6 +124,16 @@ class KafkaBroker:
             if taken and not isinstance(error, TopicRefused | Unknown):
                 raise Unknown(str(error), reason=Reason.RESET, cause=error) from error
             raise
+
+    async def _check(self, records: Sequence[Record]) -> None:
+        """Raise `RecordTooLarge` if the topic of a record does not take it."""
+        over = self._limits.over(records)
+        if over is not None and self._limits.stale(over.topic):  # it may have been raised
+            self._limits.forget({over.topic})
+            await self.learn({over.topic})
+            over = self._limits.over(records)
+        if over is not None:
+            raise over
 
     async def _one_by_one(self, records: Sequence[Record], taken: list[Record]) -> None:
         """Publish what was refused for its size together, and add to `taken` what Kafka takes.

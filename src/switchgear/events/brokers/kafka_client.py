@@ -117,23 +117,26 @@ def causes_of_silence() -> tuple[int, ...]:
 
 def wire_headers(headers: Mapping[str, str]) -> list[tuple[str, str | bytes | None]]:
     """Return our headers as Kafka's."""
-    return [
-        (f"ce_{name[3:]}" if name.startswith("ce-") else name, value.encode())
-        for name, value in headers.items()
-    ]
+    return [(_theirs[name], value.encode()) for name, value in headers.items()]
 
 
 class _Names(dict[str, str]):
-    """Our names of Kafka's headers; there are few, and they come with every message."""
+    """The other side's names of headers; there are few, and they come with every message."""
+
+    def __init__(self, here: str, there: str) -> None:
+        self._here = here
+        self._there = there
 
     def __missing__(self, name: str) -> str:
-        ours = f"ce-{name[3:]}" if name.startswith("ce_") else name
+        rest = name.removeprefix(self._here)
+        other = name if rest == name else self._there + rest
         if len(self) < _REMEMBERED:
-            self[name] = ours
-        return ours
+            self[name] = other
+        return other
 
 
-_ours = _Names()
+_ours = _Names("ce_", "ce-")
+_theirs = _Names("ce-", "ce_")
 
 
 def headers_of(message: Message) -> dict[str, str]:

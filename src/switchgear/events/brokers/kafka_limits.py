@@ -17,6 +17,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from switchgear.events.brokers.batching import FRAME, size_of
 from switchgear.events.brokers.kafka_client import KafkaSettings, failure, import_kafka
 from switchgear.events.brokers.port import BrokerUnavailable, Record, RecordTooLarge
 
@@ -31,7 +32,7 @@ _USUAL_BATCH: Final = 1_000_000
 _BATCH: Final = 61
 _RECORD: Final = 39
 """Lengths, times and attributes: seven numbers of at most five bytes, and what they add up to."""
-_HEADER: Final = 4
+_HEADER: Final = FRAME
 """Two lengths, of a name under 64 bytes and a value under 8 KB."""
 _FRESH: Final = 10.0
 """Seconds after which a limit that turns something away is asked for again."""
@@ -86,12 +87,17 @@ class Limits:
         most = self._topics.get(topic)
         return None if most is None or not self._counts else most - _framing(key, {})
 
+    def fits(self, topics: Collection[str], size: int) -> bool:
+        """Tell whether these topics take all that `check_size` says has `size` bytes at most."""
+        limits = [self._topics[topic] for topic in topics if topic in self._topics]
+        return not self._counts or not limits or size + _BATCH + _RECORD <= min(limits)
+
     def over(self, records: Sequence[Record]) -> RecordTooLarge | None:
         """Return what is wrong with the first record that its topic would not take."""
         for record in records if self._counts else ():
             most = self._topics.get(record.topic)
             if most is not None:
-                size = _size(record)
+                size = size_of(record)
                 limit = most - _framing(record.key, record.headers)
                 if size > limit:
                     return RecordTooLarge(record.topic, size, limit)
@@ -104,13 +110,19 @@ class Limits:
     def parted(self, records: Sequence[Record]) -> Mapping[Sending, Sequence[Record]]:
         """Return the records by how they are sent; order is kept."""
         found: dict[Sending, list[Record]] = {}
+        by_topic: dict[str, list[Record]] = {}
         for record in records:
-            most = self._topics.get(record.topic)
-            size = self._batches.get(record.topic, self._batch)
-            size = size if most is None else min(size, most)
-            known = self._counts and most is not None
-            found.setdefault(Sending(size, gapless=True, known=known), []).append(record)
+            some = by_topic.get(record.topic)
+            if some is None:
+                some = by_topic[record.topic] = found.setdefault(self._sending(record.topic), [])
+            some.append(record)
         return found
+
+    def _sending(self, topic: str) -> Sending:
+        most = self._topics.get(topic)
+        size = self._batches.get(topic, self._batch)
+        known = self._counts and most is not None
+        return Sending(size if most is None else min(size, most), gapless=True, known=known)
 
     def refuse(self, record: Record) -> RecordTooLarge:
         """Remember that the broker has refused a record that it got alone; return the error."""
@@ -118,7 +130,7 @@ class Limits:
         self._refused[_mark(record)] = time.monotonic() + _REFUSED
         while len(self._refused) > _REFUSED_MOST:
             del self._refused[next(iter(self._refused))]
-        return RecordTooLarge(record.topic, _size(record), None)
+        return RecordTooLarge(record.topic, size_of(record), None)
 
     def accept(self, record: Record) -> None:
         """Forget that a record was refused: the broker has taken it."""
@@ -131,7 +143,7 @@ class Limits:
             del self._refused[oldest]
         for record in records if self._refused else ():
             if _mark(record) in self._refused:
-                return RecordTooLarge(record.topic, _size(record), None)
+                return RecordTooLarge(record.topic, size_of(record), None)
         return None
 
     def shrink(self, topics: Collection[str]) -> None:
@@ -160,11 +172,6 @@ class Limits:
             except TimeoutError as error:
                 raise BrokerUnavailable("Kafka does not answer", cause=error) from error
             self._asked_at[topic] = time.monotonic()
-
-
-def _size(record: Record) -> int:
-    headers = record.headers.items()
-    return len(record.value) + sum(len(one.encode()) + len(two.encode()) for one, two in headers)
 
 
 def _mark(record: Record) -> int:
