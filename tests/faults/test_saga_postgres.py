@@ -168,14 +168,17 @@ def disturb(system: System) -> None:
         system.restart_server,
     ]
     until = time.monotonic() + SECONDS
+    done: Counter[str] = Counter()
     while True:
         random.shuffle(acts)
         for act in acts:
             time.sleep(random.uniform(0.2, 0.6))
             system.check()
             act()
+            done[act.__name__] += 1
         if time.monotonic() > until:
             break
+    sys.stdout.write(f"what was done to them: {dict(done)}\n")
 
 
 async def check(url: str) -> None:
