@@ -20,6 +20,7 @@ from tests.serve.embedded import HttpServer
 from tests.serve.world import Adjust, Do, GetStock, Handler, Inventory, OutOfStock, Reserve, Stock
 
 from switchgear.call.client import connect
+from switchgear.call.grpc import _Said
 from switchgear.call.http import answered
 from switchgear.call.tls import Tls
 from switchgear.contract.service import contract_of
@@ -358,6 +359,58 @@ async def test_a_large_refusal_arrives():
     async with asking("grpc", port) as inventory:
         await inventory.stock(GetStock(sku="tea"))
     await door.stop(0)
+
+
+class Ending:
+    """A call of grpc.aio, as far as its ends are concerned."""
+
+    def __init__(self):
+        self.callbacks = []
+
+    def add_done_callback(self, callback):
+        self.callbacks.append(callback)
+
+    def end(self, code, details, trailers=()):
+        self.said = code, details, grpc.aio.Metadata(*trailers)
+        for callback in self.callbacks:
+            callback(self)
+
+    async def code(self):
+        return self.said[0]
+
+    async def details(self):
+        return self.said[1]
+
+    async def initial_metadata(self):
+        return grpc.aio.Metadata()
+
+    async def trailing_metadata(self):
+        return self.said[2]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (1,)])
+async def test_a_message_that_was_not_sent_does_not_hide_what_the_callee_said(order, monkeypatch):
+    monkeypatch.setattr("switchgear.call.grpc._SOON", 60.0 if len(order) > 1 else 0.0)
+    code, unsent = grpc.StatusCode, grpc.aio.Metadata()
+    ends = [
+        (code.FAILED_PRECONDITION, "no", [("why", "full")]),
+        (code.INTERNAL, "Internal error from Core", []),
+    ]
+    call = Ending()
+    said = _Said(call)
+    raised = grpc.aio.AioRpcError(ends[1][0], unsent, unsent, ends[1][1])
+    asked = asyncio.create_task(said.instead_of(raised))
+    for number in order:
+        call.end(*ends[number])
+        await asyncio.sleep(0)
+    found = await asked
+    if len(order) == 1:
+        assert found is raised
+    else:
+        assert (found.code(), found.details()) == (code.FAILED_PRECONDITION, "no")
+        assert dict(found.trailing_metadata()) == {"why": "full"}
+    other = grpc.aio.AioRpcError(code.INTERNAL, unsent, unsent, "of its own")
+    assert await said.instead_of(other) is other
 
 
 async def test_a_request_over_their_limit_is_rejected():

@@ -8,7 +8,7 @@ refusals, and statuses that a callee is known to mean otherwise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -70,6 +70,11 @@ _OPTIONS: Final = (
     # two clients of one callee do not share the fate of a connection
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+
+_UNSENT: Final = grpc.StatusCode.INTERNAL, "Internal error from Core"
+"""What grpc.aio says of a message that could not be sent."""
+_SOON: Final = 1.0
 
 
 class _Method(NamedTuple):
@@ -166,11 +171,12 @@ class GrpcWire:
         left = None if attempt.deadline == inf else max(0.001, attempt.deadline - monotonic())
         begin: Any = channel.stream_unary(operation.grpc_path)
         call = begin(timeout=left, metadata=self._metadata(attempt, context))
+        said = _Said(call)
         try:
             await _pump(operation, requests, call)
             reply = await call
         except grpc.aio.AioRpcError as failure:
-            return self._outcome(operation, failure)
+            return self._outcome(operation, await said.instead_of(failure))
         finally:
             call.cancel()
             await requests.close()
@@ -203,7 +209,7 @@ class GrpcWire:
                 raise
 
         asking = asyncio.get_running_loop().create_task(ask())
-        replies = self._replies(operation, call, None)
+        replies = self._replies(operation, call, None, _Said(call))
         try:
             async for reply in replies:
                 yield reply
@@ -219,14 +225,17 @@ class GrpcWire:
                 asking.exception()  # it was raised above, or nobody reads any more
             await requests.close()
 
-    async def _replies(self, operation: Operation, call: Any, first: Any) -> Replies:
+    async def _replies(
+        self, operation: Operation, call: Any, first: Any, said: _Said | None = None
+    ) -> Replies:
         read = codec_of(operation.reply).from_proto
         try:
             data = first if first is not None else await call.read()
             while data is not grpc.aio.EOF:
                 yield read(data)
                 data = await call.read()
-        except grpc.aio.AioRpcError as failure:
+        except grpc.aio.AioRpcError as error:
+            failure = error if said is None else await said.instead_of(error)
             outcome = self._outcome(operation, failure)
             raise outcome from failure
         except InvalidMessage as unreadable:
@@ -321,6 +330,47 @@ async def _pump(operation: Operation, requests: Requests, call: Any) -> None:
     if not call.done():
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await call.done_writing()
+
+
+class _Said:
+    """How a call to which requests are sent one by one has ended, by what the callee said.
+
+    A message that cannot be sent because the callee has ended the call is an end of its own to
+    grpc.aio, which takes the place of the callee's, or comes in front of it.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._end: grpc.aio.AioRpcError | None = None
+        self._heard = asyncio.Event()
+        call.add_done_callback(self._ended)
+
+    def _ended(self, call: Any) -> None:
+        code, details = _known(call.code()), _known(call.details())
+        if (code, details) == _UNSENT:
+            return
+        metadata = _known(call.initial_metadata()), _known(call.trailing_metadata())
+        self._end = grpc.aio.AioRpcError(code, *metadata, details)
+        self._heard.set()
+
+    async def instead_of(self, failure: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """Return what the callee said where `failure` is only that a message was not sent."""
+        if (failure.code(), failure.details()) != _UNSENT:
+            return failure
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SOON):  # it comes with the failure, or has come
+                await self._heard.wait()
+        return self._end or failure
+
+
+def _known(asked: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a call that has ended says of itself, without waiting for it."""
+    try:
+        asked.send(None)
+    except StopIteration as said:
+        return said.value
+    finally:
+        asked.close()
+    raise LookupError("the call has not ended")
 
 
 class _Details:
