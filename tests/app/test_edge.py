@@ -16,6 +16,7 @@ from switchgear.app.edge import judged, promised_by
 from switchgear.call.client import connect
 from switchgear.config import load
 from switchgear.model.trail import read
+from switchgear.policy.policy import Policy
 
 OPERATION = "acme.inventory.v1.Inventory/do"
 
@@ -31,7 +32,7 @@ async def page() -> AsyncIterator[FastAPI]:
     api = FastAPI()
     async with (
         serving(Slow()) as served,
-        connect(Inventory, served.url("grpc"), caller="gateway") as inventory,
+        connect(Inventory, served.url("grpc"), Policy(deadline=6), caller="gateway") as inventory,
     ):
 
         @api.get("/page/{name}")
@@ -48,7 +49,7 @@ async def page() -> AsyncIterator[FastAPI]:
 
 async def ask(app: Any, *paths: str) -> None:
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
         for path in paths:
             (await client.get(path)).raise_for_status()
 

@@ -582,7 +582,7 @@ async def test_the_asgi_application_goes_into_any_server(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     app = without_calls()
-    async with served(app.asgi) as url, httpx.AsyncClient(base_url=url) as client:
+    async with served(app.asgi) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         assert (await client.get("/v1/flour/rye")).json() == {"kilos": 3}
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.get("/openapi.json")).json()["info"]["title"] == "mill"
@@ -600,7 +600,7 @@ async def test_it_is_mounted_in_fastapi(tmp_path: Path, monkeypatch: pytest.Monk
     async def home() -> str:
         return "home"
 
-    async with served(api) as url, httpx.AsyncClient(base_url=url) as client:
+    async with served(api) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         assert (await client.get("/mill/v1/flour/spelt")).json() == {"kilos": 5}
         assert (await client.get("/mill/readyz")).json()["parts"] == {"database": "ok"}
         assert (await client.get("/")).json() == "home"
@@ -618,9 +618,9 @@ async def test_both_doors_answer_and_close(tmp_path: Path) -> None:
     await runtime.open_doors()
     http, grpc = (runtime.doors[kind].address for kind in ("http", "grpc"))
     for url in (f"http://{http}", f"grpc://{grpc}"):
-        async with connect(Mill, url) as mill:
+        async with connect(Mill, url, Policy(deadline=60)) as mill:
             assert await mill.flour(GetFlour(kind="rye")) == Flour(kilos=3)
-    async with httpx.AsyncClient(base_url=f"http://{http}") as client:
+    async with httpx.AsyncClient(base_url=f"http://{http}", timeout=60) as client:
         ready = (await client.get("/readyz")).json()
     assert ready["parts"] == {"database": "ok"}
     assert ready["relay"] == "ok"
@@ -641,7 +641,9 @@ async def test_a_database_that_is_gone_is_not_ready(
     await runtime.start()
     await runtime.open_doors()
     monkeypatch.setattr(runtime, "_probe", gone)
-    async with httpx.AsyncClient(base_url=f"http://{runtime.doors['http'].address}") as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://{runtime.doors['http'].address}", timeout=60
+    ) as client:
         answer = await client.get("/readyz")
         assert answer.status_code == 503
         said = answer.json()["parts"]["database"]
@@ -662,7 +664,9 @@ async def test_a_service_whose_events_meet_a_bug_is_not_ready(
     runtime = Runtime(app, settings(tmp_path, SWITCHGEAR_SERVICES_MILL_HTTP="127.0.0.1:0"))
     await runtime.start()
     await runtime.open_doors()
-    async with httpx.AsyncClient(base_url=f"http://{runtime.doors['http'].address}") as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://{runtime.doors['http'].address}", timeout=60
+    ) as client:
         monkeypatch.setattr(runtime.bus._health, "broken", lambda: "relay: LookupError: a bug")
         answer = await client.get("/readyz")
         assert answer.status_code == 503
@@ -738,7 +742,8 @@ async def test_a_callee_is_found_by_its_settings(tmp_path: Path) -> None:
     oven = Runtime(bakery(), config)
     await oven.start()
     await oven.open_doors()
-    async with connect(Oven, f"http://{oven.doors['http'].address}", caller="ann") as client:
+    url = f"http://{oven.doors['http'].address}"
+    async with connect(Oven, url, Policy(deadline=60), caller="ann") as client:
         assert (await client.bake(Bake(loaf="rye"))).loaf == "rye"
     await oven.stop()
     await mill.stop()
@@ -772,10 +777,10 @@ async def test_doors_and_clients_speak_tls(tmp_path: Path) -> None:
     oven = Runtime(bakery(), load(file, {"SWITCHGEAR_SYSTEM_DATA": str(tmp_path / "data")}))
     await oven.start()
     await oven.open_doors()
-    async with connect(Oven, f"http://{oven.doors['http'].address}") as client:
+    async with connect(Oven, f"http://{oven.doors['http'].address}", Policy(deadline=60)) as client:
         assert (await client.bake(Bake(loaf="rye"))).loaf == "rye"
     trust = ssl.create_default_context(cafile=str(chain))
-    async with httpx.AsyncClient(verify=trust) as plain:
+    async with httpx.AsyncClient(verify=trust, timeout=60) as plain:
         answer = await plain.get(f"https://{mill.doors['http'].address}/v1/flour/rye")
         assert answer.json() == {"kilos": 3}
     await oven.stop()

@@ -102,7 +102,7 @@ ONE = Admission(concurrency=1, queue=0)
 async def test_over_http_an_overload_is_429_with_the_mark_and_when_to_come_back():
     worker = Worker()
     async with serving(worker, admission=ONE) as served:
-        async with httpx.AsyncClient(base_url=served.http) as http:
+        async with httpx.AsyncClient(base_url=served.http, timeout=60) as http:
             holder = asyncio.create_task(http.get("/v1/work?name=hold"))
             while not worker.inside:
                 await asyncio.sleep(0.001)
@@ -193,7 +193,7 @@ async def test_work_that_expires_in_the_queue_never_reaches_the_handler():
     worker = Worker()
     admission = Admission(concurrency=1, interval=30, target=30)
     async with serving(worker, admission=admission) as served:
-        async with httpx.AsyncClient(base_url=served.http) as http:
+        async with httpx.AsyncClient(base_url=served.http, timeout=60) as http:
             holder = asyncio.create_task(http.get("/v1/work?name=hold"))
             while not worker.inside:
                 await asyncio.sleep(0.001)
@@ -267,7 +267,8 @@ async def test_a_body_that_does_not_come_gives_its_place_back():
 
 
 async def test_an_overload_from_outside_leaves_goodput_up_and_critical_requests_served():
-    worker = Worker(seconds=0.02)
+    # 80 a second at most: fewer than any machine can ask for
+    worker = Worker(seconds=0.05)
     admission = Admission(
         concurrency=4,
         queue=20,
@@ -325,7 +326,7 @@ async def test_what_a_priority_header_is_worth():
     async with serving(
         Worker(), admission=Admission(operations={"pay": Priority.CRITICAL})
     ) as served:
-        async with httpx.AsyncClient(base_url=served.http) as http:
+        async with httpx.AsyncClient(base_url=served.http, timeout=60) as http:
 
             async def seen(path, hint, method="GET"):
                 headers = {"switchgear-priority": hint} if hint else {}
@@ -339,7 +340,7 @@ async def test_what_a_priority_header_is_worth():
             assert await seen("pay", None, "POST") == "critical"
             assert await seen("pay", "default", "POST") == "critical"
     async with serving(Worker(), admission=Admission(trust="all")) as served:
-        async with connect(Desk, served.grpc) as desk:
+        async with connect(Desk, served.grpc, Policy(deadline=60)) as desk:
             with bind(Context(priority=Priority.CRITICAL)):
                 assert (await desk.work(Work())).priority == "critical"
 
@@ -354,7 +355,7 @@ async def test_a_request_is_admitted_before_its_hooks_run():
     worker = Worker()
     async with serving(worker, admission=ONE, before=[authenticate]) as served:
         desk = served.dispatcher._desks["acme.work.v1.Desk/work"]
-        async with httpx.AsyncClient(base_url=served.http) as http:
+        async with httpx.AsyncClient(base_url=served.http, timeout=60) as http:
             assert (await http.get("/v1/work")).status_code == 401
             assert desk.turnstile.in_flight == 0
             desk.turnstile.in_flight = 1
@@ -412,7 +413,7 @@ async def test_an_adaptive_limit_is_cut_by_what_overruns_and_not_by_who_leaves(s
             # its deadline travels, so the door ends it as well, unless he hangs up just before
             async with asyncio.timeout(60):
                 while turnstile.limit == 10:
-                    with pytest.raises(Unknown):
+                    with pytest.raises((Unavailable, Unknown)):
                         await ask(desk.work, Work(name="hold"), deadline=0.2)
                     while turnstile.in_flight:
                         await asyncio.sleep(0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 import grpc
@@ -20,12 +20,12 @@ from switchgear.call.guard import Guard
 from switchgear.contract.codec import to_proto
 from switchgear.contract.service import contract_of
 from switchgear.model.context import Context, bind
-from switchgear.model.outcome import Ok, Reason, Rejected, Unknown
+from switchgear.model.outcome import Ok, Reason, Rejected, Unavailable, Unknown
 from switchgear.model.trail import Hop, Spent, read
 from switchgear.policy.policy import Policy
 from switchgear.serve.arrival import Arrival
 from switchgear.serve.late import Lateness
-from tests.serve.world import Do, Empty, Handler, Inventory, serving
+from tests.serve.world import Do, Empty, GetStock, Handler, Inventory, serving
 
 DO = contract_of(Inventory).operations["do"]
 WATCH = contract_of(Inventory).operations["watch"]
@@ -117,7 +117,7 @@ def test_a_flood_is_one_line_in_ten_seconds(caplog):
 class Slow(Handler):
     """Takes its time, and then does it."""
 
-    def __init__(self, took=0.3):
+    def __init__(self, took):
         super().__init__()
         self.took = took
 
@@ -147,16 +147,32 @@ class Patient(Passing):
             return Empty()
 
 
+LONG = Policy(deadline=60, retry=None)
+SHORT = Policy(deadline=5, retry=None)
+"""Of which what is slow here takes more than a tenth."""
+
+
+@asynccontextmanager
+async def connected(url, caller, policy=SHORT):
+    """A client that has its connection: what that takes is no part of an answer's time."""
+    async with connect(Inventory, url, policy, caller=caller) as inventory:
+        while True:
+            with contextlib.suppress(Unavailable, Unknown):
+                await inventory.stock(GetStock(sku="tea"))
+                break
+        yield inventory
+
+
 @pytest.mark.parametrize("wires", [("http", "grpc"), ("grpc", "http")])
 async def test_the_edge_names_where_the_time_of_a_late_answer_went(wires, caplog):
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        leaf = await enter(serving(Slow()))
-        orders = await enter(connect(Inventory, leaf.url(wires[0]), caller="orders"))
+        leaf = await enter(serving(Slow(0.6)))
+        orders = await enter(connected(leaf.url(wires[0]), "orders"))
         middle = await enter(serving(Passing(orders)))
-        gateway = await enter(connect(Inventory, middle.url(wires[1]), caller="gateway"))
+        gateway = await enter(connected(middle.url(wires[1]), "gateway"))
         edge = await enter(serving(Passing(gateway), latency={OPERATION: 0.2}))
-        client = await enter(httpx.AsyncClient())
+        client = await enter(httpx.AsyncClient(timeout=60))
         answer = await client.post(f"{edge.http}/v1/do", json={"what": "x"})
         assert (answer.status_code, "switchgear-trail" in answer.headers) == (200, False)
         (line,) = lines(caplog)
@@ -171,13 +187,13 @@ async def test_the_edge_names_where_the_time_of_a_late_answer_went(wires, caplog
 
 
 async def test_a_failure_that_was_put_up_with_took_its_time_too(caplog):
-    policy = Policy(deadline=0.3, retry=None)
+    policy = Policy(deadline=0.6, retry=None)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        leaf = await enter(serving(Slow(5)))
-        orders = await enter(connect(Inventory, leaf.url("http"), policy, caller="orders"))
+        leaf = await enter(serving(Slow(60)))
+        orders = await enter(connected(leaf.url("http"), "orders", policy))
         edge = await enter(serving(Patient(orders), latency={"": 0.1}))
-        page = await enter(connect(Inventory, edge.url("http"), caller="page"))
+        page = await enter(connect(Inventory, edge.url("http"), LONG, caller="page"))
         assert await page.do(Do(what="x")) == Empty()
     (line,) = lines(caplog)
     assert line.fields["first_cause"] == f"orders -> {OPERATION}"
@@ -187,15 +203,15 @@ async def test_a_failure_that_was_put_up_with_took_its_time_too(caplog):
 async def test_a_guarded_function_does_not_hide_the_call_that_it_makes(caplog):
     class Guarded(Passing):
         async def do(self, request):
-            guard = Guard("warehouse", Policy(deadline=2, retry=None))
+            guard = Guard("warehouse", Policy(deadline=4, retry=None))
             return await guard(self.below.do)(request)
 
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        leaf = await enter(serving(Slow(0.25)))
-        orders = await enter(connect(Inventory, leaf.url("http"), caller="orders"))
+        leaf = await enter(serving(Slow(0.6)))
+        orders = await enter(connected(leaf.url("http"), "orders"))
         edge = await enter(serving(Guarded(orders), latency={"": 0.1}))
-        page = await enter(connect(Inventory, edge.url("http"), caller="page"))
+        page = await enter(connect(Inventory, edge.url("http"), LONG, caller="page"))
         await page.do(Do(what="x"))
     (line,) = lines(caplog)
     trail = read(line.fields["trail"])
@@ -225,7 +241,7 @@ async def by_aio(guard, served):
 
 
 async def by_httpx_async(guard, served):
-    async with httpx.AsyncClient(transport=guard.httpx()) as client:
+    async with httpx.AsyncClient(transport=guard.httpx(), timeout=60) as client:
         (await client.post(f"{served.http}/v1/do", json={"what": "x"})).raise_for_status()
 
 
@@ -241,8 +257,8 @@ async def by_aiohttp(guard, served):
 )
 async def test_guards_of_others_clients_read_it_too(ask):
     spent = Spent()
-    guard = Guard("inventory", Policy(deadline=2, retry=None), caller="orders")
-    async with serving(Slow(0.25)) as served:
+    guard = Guard("inventory", Policy(deadline=4, retry=None), caller="orders")
+    async with serving(Slow(0.5)) as served:
         with bind(Context(spent=spent)):
             if asyncio.iscoroutinefunction(ask):
                 await ask(guard, served)

@@ -21,8 +21,11 @@ from switchgear.events.brokers.sqlite import SqliteBroker
 from switchgear.events.bus import Bus
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import SignalKind, subscribe
+from switchgear.policy.policy import Policy
 from tests.events.world import until
 from tests.serve.world import serving
+
+PATIENT = Policy(deadline=60)
 
 
 class OldState(Enum, package="passing.v1", wire_name="State"):
@@ -144,7 +147,7 @@ class Middle(Old.Orders):
 @asynccontextmanager
 async def row(below: str = "grpc") -> AsyncIterator[tuple[Any, Middle]]:
     """Serve the old one in front of the new one."""
-    async with serving(Leaf()) as leaf, connect(Old.Orders, leaf.url(below)) as client:
+    async with serving(Leaf()) as leaf, connect(Old.Orders, leaf.url(below), PATIENT) as client:
         middle = Middle(client)
         async with serving(middle) as served:
             yield served, middle
@@ -152,7 +155,10 @@ async def row(below: str = "grpc") -> AsyncIterator[tuple[Any, Middle]]:
 
 @pytest.mark.parametrize("name", ["place", "keyed"])
 async def test_over_grpc_nothing_is_lost(name: str) -> None:
-    async with row() as (served, middle), connect(New.Orders, served.url("grpc")) as orders:
+    async with (
+        row() as (served, middle),
+        connect(New.Orders, served.url("grpc"), PATIENT) as orders,
+    ):
         ask = getattr(orders, name)
         assert await ask(ORDER) == ORDER
         (seen,) = middle.seen
@@ -164,14 +170,17 @@ async def test_nor_in_a_stream_of_either_direction() -> None:
         yield ORDER
         yield ORDER
 
-    async with row() as (served, _), connect(New.Orders, served.url("grpc")) as orders:
+    async with (
+        row() as (served, _),
+        connect(New.Orders, served.url("grpc"), PATIENT) as orders,
+    ):
         assert [one async for one in orders.many(some())] == [ORDER, ORDER]
 
 
 async def test_over_rest_members_are_kept_and_what_a_request_adds_is_not() -> None:
     # whoever asks over REST may be anybody: what this service cannot check it does not pass on
     body = {"id": "1", "item": {"sku": "tea", "gift": "a card"}, "state": 7, "note": "x"}
-    async with row("http") as (served, middle), httpx.AsyncClient() as client:
+    async with row("http") as (served, middle), httpx.AsyncClient(timeout=60) as client:
         answer = await client.post(f"{served.http}/v1/orders", json=body)
         # the leaf has a name for the number; the old one has none, and passes it on
         assert answer.status_code == 200
@@ -185,14 +194,20 @@ async def test_over_rest_members_are_kept_and_what_a_request_adds_is_not() -> No
 
 
 async def test_a_name_that_only_the_callee_knows_has_no_number_for_a_caller_over_grpc() -> None:
-    async with row("http") as (served, _), connect(Old.Orders, served.url("grpc")) as orders:
+    async with (
+        row("http") as (served, _),
+        connect(Old.Orders, served.url("grpc"), PATIENT) as orders,
+    ):
         with pytest.raises(Unknown):
             await orders.place(OldOrder(id="1", item=OldItem(sku="tea"), state=OldState(7)))
 
 
 async def test_a_stored_reply_keeps_it(caplog: pytest.LogCaptureFixture) -> None:
     order = OldOrder(id="1", item=OldItem(sku="tea"), state=OldState(7))
-    async with row("http") as (served, middle), connect(Old.Orders, served.url("http")) as orders:
+    async with (
+        row("http") as (served, middle),
+        connect(Old.Orders, served.url("http"), PATIENT) as orders,
+    ):
         replies = [(await ask(orders.keyed, order, key="k")).value for _ in range(2)]
     assert len(middle.seen) == 1
     assert replies[0] == replies[1]
@@ -206,7 +221,7 @@ async def test_what_is_deprecated_and_used_is_counted_at_either_door(scheme: str
     heard: list[Any] = []
     async with (
         row() as (served, _),
-        connect(Old.Orders, served.url(scheme), caller="page") as orders,
+        connect(Old.Orders, served.url(scheme), PATIENT, caller="page") as orders,
     ):
         with subscribe(heard.append):
             await orders.place(order)

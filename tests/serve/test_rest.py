@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.patience import longer
 from tests.serve.world import Handler, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,7 +30,7 @@ def world(server):
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def http(world):
-    async with httpx.AsyncClient(base_url=world.http) as client:
+    async with httpx.AsyncClient(base_url=world.http, timeout=60) as client:
         yield client
 
 
@@ -241,8 +242,11 @@ async def test_a_deadline_that_has_passed_is_504_and_nothing_runs(world, http):
 
 
 async def test_a_deadline_cancels_the_handler(world, http):
-    headers = {"switchgear-timeout": "1000"}
-    answer = await http.post("/v1/do", json={"what": "wait"}, headers=headers)
+    for deadline in longer(1.0):
+        headers = {"switchgear-timeout": f"{deadline * 1000:.0f}"}
+        answer = await http.post("/v1/do", json={"what": "wait"}, headers=headers, timeout=120)
+        if world.handler.began.is_set():
+            break
     assert answer.status_code == 504
     assert "switchgear-outcome" not in answer.headers
     assert world.handler.cancelled.is_set()
@@ -348,7 +352,7 @@ async def test_readiness_is_asked():
         return ready
 
     async with serving(rest={"ready": told, "docs": False}) as world:
-        async with httpx.AsyncClient(base_url=world.http) as http:
+        async with httpx.AsyncClient(base_url=world.http, timeout=60) as http:
             assert (await http.get("/readyz")).status_code == 200
             ready = False
             assert (await http.get("/readyz")).status_code == 503
@@ -369,7 +373,7 @@ async def test_before_hooks_say_who_asks():
         return "alice"
 
     async with serving(before=[authenticate]) as world:
-        async with httpx.AsyncClient(base_url=world.http) as http:
+        async with httpx.AsyncClient(base_url=world.http, timeout=60) as http:
             answer = await http.post("/v1/seen")
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
             evil = {"authorization": "Bearer evil"}
@@ -395,7 +399,7 @@ async def test_nothing_is_read_of_who_may_not_ask():
         answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert answer.startswith(b"HTTP/1.1 401")
         writer.close()
-        async with httpx.AsyncClient(base_url=world.http) as http:
+        async with httpx.AsyncClient(base_url=world.http, timeout=60) as http:
             assert (await http.head("/v1/watch/tea")).status_code == 401
 
 
@@ -407,7 +411,7 @@ async def test_cors_is_off_unless_asked_for(http):
     assert not [name for name in answer.headers if name.startswith("access-control")]
     cors = Cors(origins=["https://shop.example"], headers=["x-own"])
     async with serving(rest={"cors": cors}) as world:
-        async with httpx.AsyncClient(base_url=world.http) as own:
+        async with httpx.AsyncClient(base_url=world.http, timeout=60) as own:
             answer = await own.options("/v1/reservations", headers=headers)
             assert answer.status_code == 204
             assert "content-length" not in answer.headers
@@ -452,7 +456,9 @@ async def test_a_mounted_application_moves_under_its_prefix():
             document = (await http.get(f"{prefix}/openapi.json")).json()
             assert document["servers"] == [{"url": prefix}]
             assert (await http.get(f"{prefix}/nothing")).json()["status"] == 404
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://x") as http:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(api), base_url="http://x", timeout=60
+    ) as http:
         assert (await http.get("/own")).json() == "own"
 
 
@@ -475,7 +481,9 @@ async def test_a_server_that_does_not_tell_the_raw_path_has_decoded_it(path, sku
     async def app(scope, receive, send):
         await ours({**scope, "raw_path": None, "root_path": ""}, receive, send)
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://x", timeout=60
+    ) as http:
         assert (await http.get(f"/v1/stock/{path}")).json() == {"sku": sku, "available": 0}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import httpx
 import pytest
@@ -16,9 +16,10 @@ from switchgear.policy.breaker import Breaker
 from switchgear.policy.policy import Policy
 from switchgear.policy.retry import Retry
 from tests.ports import reserved_port
-from tests.serve.world import Do, Handler, Inventory, serving
+from tests.serve.world import Do, GetStock, Handler, Inventory, serving
 
 OPERATION = "acme.inventory.v1.Inventory/do"
+PATIENT = Policy(retry=None, deadline=60)
 
 
 class Passing(Handler):
@@ -38,8 +39,8 @@ class Row:
     def __init__(self, *, inventory, wires=("grpc", "http"), orders=None, gateway=None):
         self.leaf = inventory
         self.wires = wires
-        self.orders = orders or Policy(retry=Retry(base=0.001, cap=0.001))
-        self.gateway = gateway or Policy()
+        self.orders = orders or Policy(retry=Retry(base=0.001, cap=0.001), deadline=20)
+        self.gateway = gateway or Policy(deadline=40)
 
     async def __aenter__(self):
         self._stack = AsyncExitStack()
@@ -53,7 +54,7 @@ class Row:
         url = served.url(self.wires[0])
         below = await enter(connect(Inventory, url, self.gateway, caller="gateway"))
         self.edge = await enter(serving(Passing(below)))
-        self.client = await enter(httpx.AsyncClient())
+        self.client = await enter(httpx.AsyncClient(timeout=60))
         return self
 
     async def __aexit__(self, *error):
@@ -87,7 +88,7 @@ async def test_the_edge_names_a_leaf_that_is_down(wires, caplog):
 @pytest.mark.parametrize("wires", [("http", "grpc"), ("grpc", "http")])
 async def test_the_edge_names_a_leaf_that_is_slow(wires, caplog):
     # where all share one deadline, calls end before their request: see `test_dispatch.py`
-    orders, gateway = Policy(deadline=0.8, retry=None), Policy(deadline=20)
+    orders, gateway = Policy(deadline=0.8, retry=None), Policy(deadline=60)
     async with Row(inventory=Handler(), wires=wires, orders=orders, gateway=gateway) as row:
         while (await row.ask("x")).status_code != 200:
             pass  # until it is connected, which is not what is asked here
@@ -98,7 +99,7 @@ async def test_the_edge_names_a_leaf_that_is_slow(wires, caplog):
 
 
 async def test_the_edge_names_the_policy_that_decided(caplog):
-    orders = Policy(breaker=Breaker(consecutive=1), retry=None)
+    orders = Policy(breaker=Breaker(consecutive=1), retry=None, deadline=20)
     async with Row(inventory=None, orders=orders) as row:
         await row.ask("x")
         caplog.clear()
@@ -116,7 +117,7 @@ async def test_a_service_of_the_system_is_told_and_adds_its_own_edge():
         assert trail[0].seconds <= trail[1].seconds
         for scheme in ("http", "grpc"):
             url = row.edge.url(scheme)
-            async with connect(Inventory, url, Policy(retry=None), caller="page") as inventory:
+            async with connect(Inventory, url, PATIENT, caller="page") as inventory:
                 with pytest.raises((Unavailable, Unknown)) as raised:
                     await inventory.do(Do(what="x"))
             assert [hop.edge.partition(" ")[0] for hop in raised.value.trail] == [
@@ -133,8 +134,8 @@ class Slow(Handler):
 
 
 async def test_a_handler_that_takes_too_long_is_named_itself(caplog):
-    async with serving(Slow()) as served, httpx.AsyncClient() as client:
-        headers = {"switchgear-caller": "page", "switchgear-timeout": "300"}
+    async with serving(Slow()) as served, httpx.AsyncClient(timeout=60) as client:
+        headers = {"switchgear-caller": "page", "switchgear-timeout": "1000"}
         answer = await client.post(f"{served.http}/v1/do", json={"what": "x"}, headers=headers)
     assert answer.status_code == 504
     (hop,) = read(answer.headers["switchgear-trail"])
@@ -146,6 +147,10 @@ async def test_one_that_grpc_cuts_is_logged_too(caplog):
     policy = Policy(deadline=0.5, retry=None)
     async with serving(Slow()) as served:
         async with connect(Inventory, served.url("grpc"), policy, caller="page") as inventory:
+            while True:  # until it is connected, which is not what is asked here
+                with suppress(Unavailable, Unknown):
+                    await inventory.stock(GetStock(sku="tea"))
+                    break
             with pytest.raises(Unknown):
                 await inventory.do(Do(what="x"))
             async with asyncio.timeout(60):
@@ -180,8 +185,8 @@ async def test_a_failure_that_a_handler_wraps_keeps_its_trail(caplog):
                 raise ValueError("hunter2") from error
 
     url = f"http://127.0.0.1:{reserved_port()}"
-    async with connect(Inventory, url, Policy(retry=None), caller="orders") as below:
-        async with serving(Wrapping(below)) as served, httpx.AsyncClient() as client:
+    async with connect(Inventory, url, PATIENT, caller="orders") as below:
+        async with serving(Wrapping(below)) as served, httpx.AsyncClient(timeout=60) as client:
             answer = await client.post(f"{served.http}/v1/do", json={"what": "x"})
     assert answer.status_code == 500
     (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]

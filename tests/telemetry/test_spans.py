@@ -55,6 +55,7 @@ def traceparent(span):
 
 def guard(**parts):
     parts.setdefault("retry", Retry(base=0.001, cap=0.001))
+    parts.setdefault("deadline", 60)
     return Guard("stock", Policy(**parts))
 
 
@@ -141,7 +142,7 @@ async def test_a_span_ends_however_its_call_does(spans):
 
 
 async def test_rivals_are_spans_beside_each_other(spans):
-    g = guard(hedge=Hedge(after=0.01), deadline=5)
+    g = guard(hedge=Hedge(after=0.01))
     begun = []
 
     @g(repeatable=True)
@@ -182,7 +183,7 @@ async def test_one_trace_goes_through_doors(spans, scheme):
         async def do(self, request):
             return await self.below.do(request)
 
-    policy = Policy(retry=None)
+    policy = Policy(retry=None, deadline=60)
     async with (
         serving(Handler()) as leaf,
         connect(Inventory, leaf.url(scheme), policy, caller="orders") as below,
