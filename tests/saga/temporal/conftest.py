@@ -36,7 +36,8 @@ class Service:
         self.name = cluster.service
 
     def make(self, *sagas: Saga, **settings: Any) -> TemporalEngine:
-        settings = {"service": self.name, "lease": 5.0, **settings}
+        # an attempt of which nothing is heard for so long would be made again
+        settings = {"service": self.name, "lease": 20.0, **settings}
         return TemporalEngine(self.database, self.place, sagas, **settings)
 
     async def replay(self, at_least: int = 0) -> int:

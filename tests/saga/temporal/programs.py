@@ -14,6 +14,7 @@ from switchgear.saga import Backoff, Context, Saga
 from switchgear.saga.temporal import Place, TemporalEngine
 from tests.saga.shop import Order
 
+LEASE = 10.0
 RUNBOOK = str(Path(__file__).parents[1] / "runbooks" / "release.md")
 
 
@@ -62,7 +63,7 @@ async def work(url: str, service: str, folder: Path, *stuck: str) -> None:
             raise Refused("no")
 
     database = Sqlite(folder / "service.db")
-    engine = TemporalEngine(database, Place.of(url), [transfer(call)], service=service, lease=5.0)
+    engine = TemporalEngine(database, Place.of(url), [transfer(call)], service=service, lease=LEASE)
     await engine.run()
 
 

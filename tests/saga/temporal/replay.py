@@ -14,7 +14,9 @@ from switchgear.saga.temporal.workflow import SagaWorkflow
 async def replay(history: WorkflowHistory) -> None:
     """Raise if the interpreter decides otherwise than the history says."""
     converter = DataConverter(payload_converter_class=Converter)
-    await Replayer(workflows=[SagaWorkflow], data_converter=converter).replay_workflow(history)
+    # otherwise a machine that stands still for two seconds is taken for a deadlock
+    replayer = Replayer(workflows=[SagaWorkflow], data_converter=converter, debug_mode=True)
+    await replayer.replay_workflow(history)
 
 
 async def replay_all(cluster: Cluster) -> int:

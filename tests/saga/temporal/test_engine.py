@@ -39,6 +39,7 @@ from switchgear.saga.temporal.cluster import Cluster
 from switchgear.saga.temporal.desk import TemporalDesk
 from switchgear.saga.temporal.place import connect
 from switchgear.saga.temporal.wire import Action, Refutation
+from tests.patience import longer
 from tests.saga.shop import (
     UNKNOWN,
     Book,
@@ -232,7 +233,7 @@ class TestStart:
                 await run.result(within=0.1)
             with pytest.raises(Unavailable, match="has not been reached"):
                 await engine.get("o-2").result(within=0.1)
-        assert "cannot be used now" in caplog.text
+            await eventually(lambda: "cannot be used now" in caplog.text)
         assert not book.calls
 
     async def test_a_lock_is_refused(self, service: Service) -> None:
@@ -260,28 +261,37 @@ class TestStart:
 
 
 class TestDeadline:
-    async def test_before_the_pivot(self, working: Working, book: Book) -> None:
-        never = asyncio.Event()
-        book.will("debit", never)
-        saga = checkout(book, deadline=timedelta(seconds=4))
-        async with working(saga) as engine:
-            run = await engine.begin(saga, Order("o-1"), id="o-1")
-            with pytest.raises(SagaUndone, match="deadline|longer than it may"):
-                await run.result(within=120)
+    async def test_before_the_pivot(self, working: Working) -> None:
+        for seconds in longer(4.0):
+            book = Book()
+            book.will("debit", asyncio.Event())
+            saga = checkout(book, deadline=timedelta(seconds=seconds))
+            async with working(saga) as engine:
+                run = await engine.begin(saga, Order("o-1"), id=f"o-{seconds:g}")
+                with pytest.raises(SagaUndone, match="deadline|longer than it may"):
+                    await run.result(within=120)
+            if "debit" in book.names:  # the machine was quick enough to come so far
+                break
         assert book.names == ["reserve", "debit", "refund", "release"]
         assert isinstance(book.of("refund")[0].done, Unknown)
 
-    async def test_after_the_pivot(self, working: Working, book: Book) -> None:
-        held = asyncio.Event()
-        book.will("ship", held)
-        saga = checkout(book, deadline=timedelta(seconds=4))
-        async with working(saga) as engine:
-            run = await engine.begin(saga, Order("o-1"), id="o-1")
-            await book.until("ship")
-            with pytest.raises(SagaUnfinished):
-                await run.result(within=4.5)
-            held.set()
-            await run.result(within=120)
+    async def test_after_the_pivot(self, working: Working) -> None:
+        for seconds in longer(4.0):
+            book, held = Book(), asyncio.Event()
+            book.will("ship", held)
+            saga = checkout(book, deadline=timedelta(seconds=seconds))
+            async with working(saga) as engine:
+                run = await engine.begin(saga, Order("o-1"), id=f"o-{seconds:g}")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(seconds + 10):
+                        await book.until("ship")
+                if "ship" not in book.names:  # the machine was too slow to come so far
+                    continue
+                with pytest.raises(SagaUnfinished):
+                    await run.result(within=seconds + 0.5)
+                held.set()
+                await run.result(within=120)
+                break
         assert book.names == ["reserve", "debit", "ship", "confirm"]
 
     async def test_of_what_no_worker_has_attempted(

@@ -14,7 +14,7 @@ from switchgear.saga.temporal import Place
 from switchgear.saga.temporal.desk import TemporalDesk
 from tests.saga.shop import Order, eventually
 from tests.saga.temporal.conftest import Service
-from tests.saga.temporal.programs import transfer
+from tests.saga.temporal.programs import LEASE, transfer
 
 
 async def test_a_killed_worker(service: Service, place: Place, tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ async def test_a_killed_worker(service: Service, place: Place, tmp_path: Path) -
         return subprocess.Popen([*command, str(place), service.name, str(tmp_path), *stuck])
 
     saga = transfer(nothing)
-    asking = service.make(saga)
+    asking = service.make(saga, lease=LEASE)
     await asking.prepare()
     for saga_id in ("on", "back"):
         await asking.begin(saga, Order(saga_id), id=saga_id)

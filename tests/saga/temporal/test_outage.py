@@ -21,7 +21,7 @@ async def test_the_server_is_killed(tmp_path: Path, book: Book) -> None:
     database = Sqlite(tmp_path / "service.db", busy=1.0)
     with own("temporal") as server:
         place = Place.of(server.url)
-        async with TemporalEngine(database, place, [saga], service="shop", lease=5.0) as engine:
+        async with TemporalEngine(database, place, [saga], service="shop", lease=20.0) as engine:
             first = await engine.begin(saga, Order("o-1"), id="o-1")
             await book.until("debit")
             await asyncio.to_thread(server.kill)
