@@ -26,6 +26,7 @@ from switchgear.contract.check.jsonvalues import (
     told,
     types_of,
 )
+from switchgear.contract.check.normal import normal
 from switchgear.contract.check.refs import Node
 
 if TYPE_CHECKING:  # it compares by this
@@ -92,14 +93,14 @@ def _alternatives(schema: Node) -> Iterator[Piece]:
         ref = raw.get("$ref") if isinstance(raw, dict) else None
         title = one["title"].value
         named = isinstance(ref, str) or bool(title)
-        kind = str(title or listed(types_of(one)))
+        kind = str(title or listed(types_of(normal(one))))
         name = ref.rpartition("/")[2] if isinstance(ref, str) else kind
         seen[name] += 1
         if seen[name] > 1:
             name = f"{name} {seen[name]}"
         inner = nodes.document.absolute(raw) if nodes.document is not schema.document else raw
         pointer = (*schema.pointer, key, str(index))
-        whole = merged(Node(schema.document, pointer, {"allOf": [beside, inner]}))
+        whole = normal(merged(Node(schema.document, pointer, {"allOf": [beside, inner]})))
         yield Piece(name, one, whole, key, named)
 
 
@@ -121,7 +122,7 @@ def _typed(schema: Node, kind: str) -> Piece:
 
 
 def _piece(schema: Node, name: str, value: Any, step: tuple[str, str]) -> Piece:
-    node = Node(schema.document, (*schema.pointer, *step), value, made=True)
+    node = normal(Node(schema.document, (*schema.pointer, *step), value, made=True))
     return Piece(name, node, node)
 
 

@@ -49,6 +49,7 @@ from switchgear.contract.check.jsonvalues import (
     types_of,
 )
 from switchgear.contract.check.limits import LIMITS, beyond, limits_of, says_more, tighter
+from switchgear.contract.check.normal import normal
 from switchgear.contract.check.refs import Node
 from switchgear.contract.check.shared import is_shared, told_of_parts
 from switchgear.contract.check.walk import Walk
@@ -171,7 +172,7 @@ class SchemaDiff:
     def _within(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         old, new, name = pair.old, pair.new, pair.name
         part = (new.pointer[-1], len(name)) if is_shared(new) else pair.part
-        old, new = merged(old), merged(new)
+        old, new = normal(merged(old)), normal(merged(new))
         pair = replace(pair, old=old, new=new, part=part)
         narrow, wide = (new, old) if self.taken else (old, new)
         if refuses_all(narrow) and not refuses_all(wide):
@@ -252,7 +253,9 @@ class SchemaDiff:
                 yield self.told("NULL_ADDED", pair, message, edit, shown=[None])
         narrow, wide = (before, after) if self.taken else (after, before)
         lost = [one for one in narrow if one != "null" and not covers(wide, one)]
-        if (lost and wide) or (narrow == [] and wide):
+        # where values are listed, that any other is let through is told of those
+        anything = not narrow and enum_of(pair.new if self.taken else pair.old) is None
+        if wide and (lost or anything):
             kinds = lost or ["boolean", "string", "integer", "object"]
             yield self.told(
                 "SAME_TYPE",

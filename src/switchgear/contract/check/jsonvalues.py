@@ -121,25 +121,18 @@ def listed(types: Iterable[str]) -> str:
 
 
 def enum_of(node: Node) -> list[Any] | None:
-    """Return the values that are listed, null left out; None where none are."""
-    if isinstance(node.value, dict) and "const" in node.value:
-        return [node.value["const"]]
+    """Return the values that a schema lists, null left out; None where none are.
+
+    The schema is in its normal form, as it is for `takes_null`.
+    """
     value = node["enum"].value
-    if not isinstance(value, list):
-        return None
-    types, said = set(types_of(node)), {one for one in value if isinstance(one, bool)}
-    if len(said) == 2 and types and types <= {"boolean", "null"}:  # noqa: PLR2004  all there are
-        return None
-    return [one for one in value if one is not None]
+    return [one for one in value if one is not None] if isinstance(value, list) else None
 
 
 def takes_null(node: Node) -> bool | None:
     """Whether null may be there; None where neither types nor values are listed."""
-    values, types = node["enum"].value, types_of(node)
-    listed = isinstance(values, list) and not (node["nullable"].value is True and types)
-    if not types and not listed:
-        return None
-    return (not types or "null" in types) and (not listed or None in values)
+    types = types_of(node)
+    return "null" in types if types else None
 
 
 def open_enum_of(node: Node) -> list[Any] | None:
