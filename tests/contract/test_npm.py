@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,14 +15,12 @@ from pathlib import Path
 import pytest
 
 from switchgear.cli.main import _main
+from tests.contract import nodejs
 from tests.contract.doors import warehouse
 
 pytestmark = pytest.mark.timeout(600)
 
-if shutil.which("npm") is None:
-    if os.environ.get("CI"):
-        pytest.fail("Node.js is not installed, and CI has to build its client.", pytrace=False)
-    pytest.skip("Node.js is not installed: its client is not built", allow_module_level=True)
+nodejs.need("npm", "its client is not built")
 
 GENERATORS = {"@bufbuild/protoc-gen-es": "2.13.0", "openapi-typescript": "7.13.0"}
 CLIENT = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from itertools import islice
 from typing import Any
@@ -17,6 +16,7 @@ from switchgear.contract.check.documents import Document
 from switchgear.contract.check.jsonschema import Direction, SchemaDiff
 from switchgear.contract.check.patterns import between, having, matches
 from switchgear.contract.check.refs import Node
+from tests.contract import nodejs
 
 atoms = st.sampled_from(
     ["a", "b", "7", "-", r"\.", ".", r"\d", r"\w", r"\s", "[a-f]", "[^a-f]", "[0-9_]", r"[\w.]"]
@@ -120,9 +120,9 @@ def test_what_people_write_is_known(pattern: str, text: str) -> None:
     assert matches(pattern, "#") is False
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_javascript_says_the_same() -> None:
     """The patterns of the table above, and the texts, as ECMAScript reads them."""
+    nodejs.need("node", "no pattern is read by ECMAScript")
     pairs = [
         *(("^[a-z]+$", "^[a-y]+$"), ("abc", "^abc$"), (r"^\d+(\.\d+)?$", r"^\d+$")),
         *(
@@ -138,6 +138,16 @@ def test_javascript_says_the_same() -> None:
         " if (!new RegExp(a).test(t) || new RegExp(b).test(t)) throw new Error(a + b + t)"
     )
     subprocess.run(["node", "-e", script], input=json.dumps(told).encode(), check=True, timeout=60)
+
+
+def test_without_nodejs_ci_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match=r"Node\.js is not installed"):
+        test_javascript_says_the_same()
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match=r"Node\.js is not installed"):
+        test_javascript_says_the_same()
 
 
 def found(old: Any, new: Any) -> Any:
