@@ -160,6 +160,32 @@ async def test_health_tells_lag_and_parked_and_blocked_and_unpublished(bus):
     await until(lambda: _settled(bus))
 
 
+class Wordless(Exception):
+    def __str__(self):
+        raise KeyError("text")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("no file caf\udce9.txt"), "ValueError: no file caf?.txt"),
+        (Wordless(), "Wordless: (no text: KeyError)"),
+    ],
+)
+async def test_an_event_is_parked_whatever_its_error_says(bus, error, told):
+    @bus.on(OrderPlaced, name="x", on_failure="park_key", attempts=1)
+    async def handler(event, tx):
+        if event.order_id == "bad":
+            raise error
+
+    await bus.start()
+    await publish(bus, placed("bad"), placed("good"))
+    await until(lambda: _parked(bus, 1))
+    await until(lambda: _settled(bus))
+    (parked,) = await bus.parked.list()
+    assert parked.error == told
+
+
 async def test_what_happens_is_signalled(bus):
     signals = []
 

@@ -17,6 +17,7 @@ from switchgear.events.incoming import Incoming, without_nul
 from switchgear.events.reaction import Reaction, Reactions
 from switchgear.model.context import Context, Emits, bind
 from switchgear.model.signal import Signal, SignalKind, began, emit, listening
+from switchgear.model.text import encodable, said_by
 
 __all__ = ["Caller", "Failure", "Note", "describe"]
 
@@ -105,7 +106,7 @@ class Caller:
             return reaction, *reaction.read(event)
         except InvalidMessage as error:
             at = f" at {error.pointer}" if error.pointer else ""
-            return Failure(without_nul(f"{error.what}{at}"), poison=True)
+            return Failure(without_nul(encodable(f"{error.what}{at}")), poison=True)
 
     def _tell_uses(self, event: Incoming, source: str | None, message: Message) -> None:
         """Report what an event uses of what is deprecated, so that a team knows when it can go."""
@@ -168,4 +169,4 @@ class Caller:
 
 def describe(error: BaseException) -> str:
     """Return the text under which an error is kept and shown."""
-    return without_nul(f"{type(error).__qualname__}: {error}"[:_LONGEST])
+    return without_nul(f"{type(error).__qualname__}: {said_by(error)}"[:_LONGEST])

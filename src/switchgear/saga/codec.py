@@ -16,6 +16,7 @@ from switchgear.contract.kinds import is_message
 from switchgear.contract.refusal import Refusal
 from switchgear.errors import InvalidMessage, SwitchgearError
 from switchgear.model.outcome import Refused, Unavailable, Unknown
+from switchgear.model.text import encodable, said_by
 from switchgear.saga.errors import StepFailed, UnrecordableResult
 from switchgear.saga.signature import type_name
 
@@ -98,12 +99,12 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, SwitchgearError):
         return Failure(kind, _text(error.what))
     trace = "".join(traceback.format_exception(error))
-    return Failure(kind, _text(str(error) or kind), trace=_text(trace))
+    return Failure(kind, _text(said_by(error) or kind), trace=_text(trace))
 
 
 def _text(told: str) -> str:
     """Return the end of a text, which says most, without what JSON cannot carry."""
-    return told[-_MOST:].encode("utf-8", "replace").decode("utf-8")
+    return encodable(told[-_MOST:])
 
 
 def refusal_of(failure: Failure) -> Refused | None:
