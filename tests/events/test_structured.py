@@ -1,5 +1,7 @@
 """CloudEvents in both modes: the CloudEvents SDK reads what we send, and we read what it sends."""
 
+import itertools
+
 import msgspec
 import pytest
 from cloudevents.core.bindings import kafka
@@ -79,7 +81,14 @@ async def test_what_the_sdk_sends_is_handled(tmp_path, broker, to):
         b'{"id": "1", "data_base64": "%"}',
         b'{"id": "1", "datacontenttype": "text/plain", "data": 7}',
         b'{"id": "1", "data_base64": 7}',
+        '{"id": "1", "data_base64": "é"}'.encode(),
+        b'{"id": "\xff\xfe"}',
+        b'{"id": "1", "datacontenttype": "\xff"}',
+        b'{"id": "\\ud800"}',
+        b'{"id": "1", "n": ' + b"1" * 6_000 + b"}",
+        b'{"id": "1", "data": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     ],
+    ids=itertools.count(),
 )
 def test_what_cannot_be_read_stays_as_it_is(body):
     headers = {"content-type": "application/cloudevents+json"}

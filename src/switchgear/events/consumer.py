@@ -8,6 +8,8 @@ watermarks, a few times a second at most. The lanes decide; this module waits.
 - When partitions are to be given up, nothing of them is begun any more; what runs may finish within
   `handover` seconds, is then cancelled, and the watermark is committed before the release.
 - When partitions are lost, what runs for them is cancelled, and the runner commits nothing of it.
+- A poll moves the subscription on. Where what it brought cannot be taken in, the consumer leaves
+  and joins anew, at the committed positions: else the next commit would pass over it.
 - Where every key is a partition of its own, the store is asked about the keys of all that arrives,
   since another member may have put earlier events there. The member with the *keeper's* lease, in
   the consumer's database, works the store off.
@@ -199,14 +201,16 @@ class Consumer:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        if self._subscription is not None:
-            with suppress(BrokerUnavailable, LeaseLost):
-                await self._commit()
-            with suppress(BrokerUnavailable):
-                await self._subscription.close()
-            self._subscription = None
+        steps = [self._commit, self._close]
         if self._keeper is not None:
-            await self._keeper.give_back()
+            steps.append(self._keeper.give_back)
+        for step in steps:
+            try:
+                await step()
+            except (BrokerUnavailable, LeaseLost):
+                pass  # it is done again, by who goes on
+            except Exception as error:  # noqa: BLE001  reported; the next step is done all the same
+                self._troubles.report("stopping", error)
 
     def blocked(self) -> int:
         """Return how many keys wait for their first event to be tried again."""
@@ -227,6 +231,29 @@ class Consumer:
             )
         return self._subscription
 
+    async def _close(self) -> None:
+        """Leave the group; where that cannot be said, the leases end by themselves."""
+        if self._subscription is None:
+            return
+        try:
+            await self._subscription.close()
+        except BrokerUnavailable:
+            pass
+        except Exception as error:  # noqa: BLE001  reported; it is given up all the same
+            self._troubles.report("leaving", error)
+        self._subscription = None
+
+    async def _begin_anew(self) -> None:
+        """Give up all that is owned: whoever gets it next reads from what was committed."""
+        owned = frozenset(self._lanes.partitions())
+        for partition in owned:
+            self._lanes.revoke(partition)
+        self._leaving.clear()
+        self._abandon(owned)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self.settings.handover)
+        await self._close()
+
     async def _pump(self) -> None:
         while True:
             try:
@@ -236,11 +263,11 @@ class Consumer:
                 if room <= most // 4:
                     self._progress.clear()
                     polled = await subscription.poll(0, 0.0)
-                    await self._apply(polled)
+                    await self._take(polled)
                     await _wait(self._progress, _COMMIT_EVERY)
                 else:
                     polled = await subscription.poll(min(room, _POLL), _WAIT)
-                    await self._apply(polled)
+                    await self._take(polled)
                 self._troubles.over("polling")
             except (BrokerUnavailable, DatabaseUnavailable) as error:
                 await asyncio.sleep(self._troubles.met("polling", str(error)))
@@ -248,6 +275,17 @@ class Consumer:
     def _most(self) -> int:
         """Return how many events to hold in memory, going by the size of recent ones."""
         return max(1, min(self.settings.lanes.capacity, int(_MEMORY / self._size)))
+
+    async def _take(self, polled: Polled) -> None:
+        try:
+            await self._apply(polled)
+        except Exception as error:  # noqa: BLE001  reported, and what the poll brought comes again
+            pause = self._troubles.report("taking events in", error)
+            await self._begin_anew()
+            await asyncio.sleep(pause)
+        else:
+            if polled.deliveries or not polled.assigned:  # else what failed is still to come
+                self._troubles.over("taking events in")
 
     async def _apply(self, polled: Polled) -> None:
         lanes, now = self._lanes, asyncio.get_running_loop().time()
@@ -268,14 +306,15 @@ class Consumer:
 
     async def _arrive(self, deliveries: Sequence[Delivery]) -> None:
         lanes = self._lanes
+        # all of them are read before the first is taken in
+        events = [Incoming.of(arrived) for arrived in deliveries]
         stored: _Stored = {}
         if self._keeper is not None:
             stored = await self._recalled({one.partition.number for one in deliveries})
         now = asyncio.get_running_loop().time()
-        for arrived in deliveries:
+        for arrived, event in zip(deliveries, events, strict=True):
             if self._keeper is not None:
                 lanes.admit(arrived.partition, arrived.offset)
-            event = Incoming.of(arrived)
             if event.type and event.type not in self._reactions:
                 lanes.pass_over(event.partition, arrived.offset)
                 continue
@@ -315,7 +354,10 @@ class Consumer:
                 stored = await self._stored(parts)
                 break
             except (DatabaseUnavailable, Unknown) as error:
-                await asyncio.sleep(self._troubles.met("polling", str(error)))
+                pause = self._troubles.met("polling", str(error))
+            except Exception as error:  # noqa: BLE001  reported, and asked again as if it was away
+                pause = self._troubles.report("polling", error)
+            await asyncio.sleep(pause)
         return {
             partition: {
                 name: state
@@ -481,6 +523,7 @@ class Consumer:
 
     async def _commit_watermarks(self) -> None:
         loop = asyncio.get_running_loop()
+        self._moved.set()  # after an error, what was not committed is committed now
         while True:
             await self._moved.wait()
             self._moved.clear()
@@ -527,18 +570,21 @@ class Consumer:
         if late:
             self._abandon(late)
         ready = [one for one in self._leaving if self._lanes.idle(one)]
-        if not ready or self._subscription is None:
+        subscription = self._subscription
+        if not ready or subscription is None:
             return
         await self._commit()
+        ready = [one for one in ready if one in self._leaving]  # else it was lost meanwhile
         for partition in ready:
             self._lanes.revoke(partition)
             del self._leaving[partition]
-        await self._subscription.release(ready)
+        await subscription.release(ready)
 
     # the store
 
     async def _watch_store(self) -> None:
         """Notice what people release or discard; each of their acts adds to the audit."""
+        self._acts = self._version = -1  # after an error, what was noticed is looked at again
         while True:
             await asyncio.sleep(_STORE_EVERY)
             if self._keeper is not None:

@@ -53,13 +53,20 @@ class Troubles:
         most = min(PAUSE * 2.0 ** min(self._times[doing] - 1, 10), _PAUSE_MOST)
         return most * (1.0 - self._draw() / 2)
 
-    def report(self, doing: str, error: BaseException) -> None:
-        """Take note of an error that nobody expected, and tell the loop's exception handler."""
-        self._errors[doing] = f"{doing}: {type(error).__qualname__}: {error}"
+    def report(self, doing: str, error: BaseException) -> float:
+        """Take note of an error that nobody expected; return how many seconds to wait.
+
+        The loop's exception handler is told once, while the error stays the same.
+        """
+        what = f"{doing}: {type(error).__qualname__}: {error}"
+        known = doing in self._broken and self._errors.get(doing) == what
+        self._errors[doing] = what
         self._broken.add(doing)
-        asyncio.get_running_loop().call_exception_handler(
-            {"message": f"{self._consumer}: {doing} failed", "exception": error}
-        )
+        if not known:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"{self._consumer}: {doing} failed", "exception": error}
+            )
+        return self.met(doing, "")
 
     async def for_ever(self, doing: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` again after an error that nobody expected."""
