@@ -377,8 +377,8 @@ class Ending:
 
     def end(self, code, details, trailers=()):
         self.said = code, details, grpc.aio.Metadata(*trailers)
-        for callback in self.callbacks:
-            callback(self)
+        while self.callbacks:  # of the first end alone
+            self.callbacks.pop()(self)
 
     async def code(self):
         return self.said[0]

@@ -18,7 +18,7 @@ def book() -> Book:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Sqlite]:
-    opened = Sqlite(tmp_path / "sagas.db", busy=1.0)
+    opened = Sqlite(tmp_path / "sagas.db", busy=30.0)
     yield opened
     await opened.close()
 
@@ -28,7 +28,7 @@ async def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     """Each database of the port, with nothing in it."""
     kind: str = request.param
     if kind == "sqlite":
-        opened = Sqlite(tmp_path / "sagas.db", busy=1.0)
+        opened = Sqlite(tmp_path / "sagas.db", busy=30.0)
         yield opened
         await opened.close()
     elif kind == "postgres":
@@ -46,7 +46,9 @@ async def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
         from switchgear.database.sqlalchemy import SqlAlchemy
 
         if kind.endswith("sqlite"):
-            engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'sagas.db'}")
+            url = f"sqlite+aiosqlite:///{tmp_path / 'sagas.db'}"
+            # many writers at once wait for each other, on a slow disk for longer than usual
+            engine = create_async_engine(url, connect_args={"timeout": 60})
         else:
             url = await emptied(request.getfixturevalue("postgres_server"))
             engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))

@@ -8,7 +8,7 @@ refusals, and statuses that a callee is known to mean otherwise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -75,6 +75,7 @@ _OPTIONS: Final = (
 _UNSENT: Final = grpc.StatusCode.INTERNAL, "Internal error from Core"
 """What grpc.aio says of a message that could not be sent."""
 _SOON: Final = 1.0
+_LOOK: Final = 0.001
 
 
 class _Method(NamedTuple):
@@ -235,7 +236,13 @@ class GrpcWire:
                 yield read(data)
                 data = await call.read()
         except grpc.aio.AioRpcError as error:
-            failure = error if said is None else await said.instead_of(error)
+            failure = error
+            if said is not None and _is_unsent(error):
+                async for data in said.rest():
+                    yield read(data)
+                failure = await said.instead_of(error)
+                if failure.code() is grpc.StatusCode.OK:
+                    return
             outcome = self._outcome(operation, failure)
             raise outcome from failure
         except InvalidMessage as unreadable:
@@ -336,30 +343,42 @@ class _Said:
     """How a call to which requests are sent one by one has ended, by what the callee said.
 
     A message that cannot be sent because the callee has ended the call is an end of its own to
-    grpc.aio, which takes the place of the callee's, or comes in front of it.
+    grpc.aio, which takes the place of the callee's or comes in front of it, and after which what
+    the callee had sent before is not read any more.
     """
 
     def __init__(self, call: Any) -> None:
+        self._call = call
         self._end: grpc.aio.AioRpcError | None = None
-        self._heard = asyncio.Event()
-        call.add_done_callback(self._ended)
+        call.add_done_callback(self._look)  # called once, and perhaps not for the end that counts
 
-    def _ended(self, call: Any) -> None:
-        code, details = _known(call.code()), _known(call.details())
-        if (code, details) == _UNSENT:
-            return
+    def _look(self, call: Any) -> None:
         metadata = _known(call.initial_metadata()), _known(call.trailing_metadata())
-        self._end = grpc.aio.AioRpcError(code, *metadata, details)
-        self._heard.set()
+        end = grpc.aio.AioRpcError(_known(call.code()), *metadata, _known(call.details()))
+        if not _is_unsent(end):
+            self._end = end
+
+    async def rest(self) -> AsyncIterator[bytes]:
+        """Return what the callee had sent before: until that is read, its end is not told."""
+        # there is no public way; a test counts the replies before a refusal
+        receive = self._call._cython_call.receive_serialized_message  # noqa: SLF001
+        with suppress(TimeoutError):
+            while (data := await asyncio.wait_for(receive(), _SOON)) is not grpc.aio.EOF:
+                yield data
 
     async def instead_of(self, failure: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
         """Return what the callee said where `failure` is only that a message was not sent."""
-        if (failure.code(), failure.details()) != _UNSENT:
+        if not _is_unsent(failure):
             return failure
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SOON):  # it comes with the failure, or has come
-                await self._heard.wait()
+        until = monotonic() + _SOON  # it comes with the failure, or has come
+        while self._end is None and monotonic() < until:
+            await asyncio.sleep(_LOOK)
+            self._look(self._call)
         return self._end or failure
+
+
+def _is_unsent(failure: grpc.aio.AioRpcError) -> bool:
+    return (failure.code(), failure.details()) == _UNSENT
 
 
 def _known(asked: Coroutine[Any, Any, Any]) -> Any:
