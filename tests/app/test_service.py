@@ -519,6 +519,18 @@ async def test_a_saga_starts_with_the_commit_and_settles(tmp_path: Path) -> None
     ]
 
 
+async def test_a_service_whose_sagas_nobody_drives_is_not_ready(tmp_path: Path) -> None:
+    app, _, _ = with_saga(tmp_path)
+    async with testing(app, fakes={Mill: FullMill()}):
+        health = app.runtime.health
+        await app.runtime._check()
+        assert health.parts == {"database": "ok"}
+        await app.sagas.stop(within=0)
+        await app.runtime._check()
+        assert not health.ready
+        assert "nobody drives them" in health.parts["sagas"]
+
+
 async def test_sagas_are_worked_off_as_the_settings_say(tmp_path: Path) -> None:
     def archived() -> list[Path]:
         return list(tmp_path.glob("old/sagas-*.jsonl"))

@@ -3,6 +3,7 @@ the work that is going on nothing."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from switchgear.saga import Engine, NoSuchSaga, Saga, SagaUnfinished, runbook
 from switchgear.saga.keeping import Keeper
 from switchgear.saga.stores import store_of
 from switchgear.saga.stores.units import Units
-from tests.saga.shop import Book, Clock, Order, checkout
+from tests.saga.shop import Book, Clock, Order, checkout, eventually
 
 DAY = 86_400
 
@@ -97,14 +98,41 @@ async def test_an_engine_does_it_and_goes_on_when_it_cannot(
     async with Engine(database, [saga], clock=clock) as engine:
         await ended(database, engine, saga, ["o-1"])
     clock.now += 2 * DAY
+
+    async def first_is_gone() -> bool:
+        async with database.transaction() as tx:
+            return not await tx.run("SELECT 1 FROM switchgear_sagas WHERE id = 'o-1'")
+
     (tmp_path / "file").write_text("")
     async with Engine(database, [saga], clock=clock, archive=tmp_path / "file") as engine:
         await ended(database, engine, saga, ["o-2"])
-    assert "cannot be archived, and are kept" in caplog.text
+        await eventually(lambda: "cannot be archived, and are kept" in caplog.text)
     assert await count(database, "sagas") == 2
     async with Engine(database, [saga], clock=clock) as engine:
         await ended(database, engine, saga, ["o-3"])
+        await eventually(first_is_gone)
     assert await count(database, "sagas") == 2
+
+
+async def test_the_work_goes_on_while_very_many_are_put_away(
+    database: Sqlite, book: Book, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*_: object) -> int:
+        asked.set()
+        await go.wait()
+        return 0
+
+    monkeypatch.setattr(Keeper, "sweep", slowly)
+    saga = checkout(book, keep=timedelta(days=1))
+    async with Engine(database, [saga], archive=tmp_path / "archive") as engine:
+        await asked.wait()
+        other = Engine(database, [saga])
+        await other.prepare()
+        await other.begin(saga, Order("o-1"), id="o-1")  # it does not work: this one finds it
+        await engine.get("o-1").result(within=60)
+        go.set()
 
 
 async def test_a_walk_ends_and_begins_again(database: Sqlite, book: Book) -> None:

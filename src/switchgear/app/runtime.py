@@ -343,10 +343,11 @@ class Runtime:
     async def _check(self) -> None:
         """Look how the parts are, for `/readyz`.
 
-        The database decides, and whether events are handled at all: a consumer that a defect keeps
-        from working is no place to send work to. A broker that is away is none: events wait. Nor is
-        a subscription that is stuck or stale: it is told, and shutting the doors would not help it.
-        What a broker refuses to tell, or does not tell in time, is told as well.
+        The database decides, and whether events are handled and sagas driven at all: a consumer
+        that a defect keeps from working is no place to send work to. A broker that is away is none:
+        events wait. Nor is a subscription that is stuck or stale: it is told, and shutting the
+        doors would not help it. What a broker refuses to tell, or does not tell in time, is told as
+        well.
         """
         health = self.health
         try:
@@ -356,6 +357,9 @@ class Runtime:
             health.parts["database"] = masked(f"{type(error).__name__}: {error}")
             return
         health.parts["database"] = "ok"
+        health.parts.pop("sagas", None)
+        if self.service.declared_sagas and not self.engine.running:
+            health.parts["sagas"] = "nobody drives them: their worker has ended"
         health.parts.pop("events", None)
         if self.bus.broken:
             health.parts["events"] = masked(self.bus.broken)

@@ -13,7 +13,6 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.saga import machine
 from switchgear.saga.acting import settled
 from switchgear.saga.attempt import Answer, Attempts, Instance
@@ -211,7 +210,7 @@ class Driver:
         while True:
             try:
                 done = await operation()
-            except (Unavailable, Unknown) as error:
+            except Exception as error:  # noqa: BLE001  told; what an attempt answered must not be lost
                 if self._halted:
                     return None
                 self._outage.began(error)

@@ -12,8 +12,6 @@ from contextvars import Context as Variables
 from contextvars import copy_context
 from pathlib import Path
 
-import msgspec
-
 from switchgear.database.port import Database
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import SagaError
@@ -36,6 +34,8 @@ _log = logging.getLogger("switchgear.saga")
 _PAUSE = 1.0
 _HALT = 5.0
 _UNREADABLE = 60.0
+_ANSWER = 30.0
+"""Seconds that the database has for a beat, or for a look for work: it may vanish silently."""
 
 
 class Worker:
@@ -73,6 +73,7 @@ class Worker:
         self._keeper = Keeper(store, units, sagas, archive)
         self._notifier = Notifier(store, units, notify, clock=clock)
         self._telling: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self._active: dict[str, tuple[Driver, asyncio.Task[None]]] = {}
         self._backlog: deque[Instance] = deque()
         self._wake = asyncio.Event()
@@ -80,6 +81,8 @@ class Worker:
         self._variables: Variables | None = None
         self._running = False
         self._stopping = False
+        self._left = False
+        self._asking: asyncio.Timeout | None = None
         self._full = False
         self._orphans: frozenset[str] = frozenset()
         self._strangers: frozenset[str] = frozenset()
@@ -118,7 +121,7 @@ class Worker:
             raise SagaError("the engine runs already.", fix="Run it once in each process.")
         self._running = True
         self._variables = copy_context()
-        self._stopping = False
+        self._stopping = self._left = False
         self._over.clear()
         try:
             await self._work()
@@ -133,24 +136,34 @@ class Worker:
             return
         self._stopping = True
         await self._wind_down(within)
+        self._left = True  # a step that swallows its cancellation
         self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HALT):
+                await self._over.wait()
+        # a database that does not answer
+        if self._asking is not None and not self._asking.expired():
+            self._asking.reschedule(asyncio.get_running_loop().time())
         await self._over.wait()
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         beat = 0.0
-        while self._active or not self._stopping:
+        while not self._left and (self._active or not self._stopping):
             self._wake.clear()
             try:
-                if loop.time() >= beat:
-                    await self._beat()
-                    beat = loop.time() + self.lease / 3
-                pause = self._poll if self._stopping else await self._claim(loop.time())
+                async with asyncio.timeout(_ANSWER) as self._asking:
+                    if loop.time() >= beat:
+                        await self._beat()
+                        beat = loop.time() + self.lease / 3
+                    pause = self._poll if self._stopping else await self._claim(loop.time())
                 self._outage.ended()
-            except (Unavailable, Unknown) as error:
+                pause = min(pause, max(beat - loop.time(), 0.0))
+            except Exception as error:  # noqa: BLE001  told; a worker that ends leaves every saga
                 self._outage.began(error)
                 pause = _PAUSE
-            pause = min(pause, max(beat - loop.time(), 0.0))
+            finally:
+                self._asking = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
@@ -169,9 +182,11 @@ class Worker:
             self._due = now + (due if due is not None else self.lease)
             return min(self._poll, self._due - now)
         unit = self._units.claim(definitions, self.owner, self.lease, room, self._clock())
-        for claimed in await self._store.write(unit):
+        found = await self._store.write(unit)
+        for claimed in found:
             await self._take_up(claimed)
-        return 0.0
+        # what is due and cannot be claimed, another holds just now
+        return 0.0 if found else self._poll
 
     def _changed(self) -> bool:
         """Tell whether the database may have changed since the last call."""
@@ -184,7 +199,7 @@ class Worker:
         row = claimed.row
         try:
             instance = Instance.of(self._sagas[row.definition], row, claimed.lines)
-        except (msgspec.MsgspecError, LookupError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  a type's own reading may raise whatever it likes
             _log.error(
                 "saga %s cannot be read: %s; leaving it for %g s. Has a type lost a field?",
                 row.id,
@@ -207,7 +222,8 @@ class Worker:
         for owner in await self._store.read(self._units.owners()):
             if owner != self.owner and is_dead(owner):
                 await self._store.apart(self._units.expire(owner))
-        await self._sweep()
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.create_task(self._sweep(), name="finished sagas")
         self._tell()
         if self._sagas:
             strangers = dict(await self._store.read(self._units.strangers(tuple(self._sagas))))
@@ -228,14 +244,20 @@ class Worker:
             self._telling = asyncio.create_task(self._told(), name="saga work items")
 
     async def _told(self) -> None:
-        with contextlib.suppress(Unavailable, Unknown):  # the next beat tries again
+        try:
             await self._notifier.tell()
+        except (Unavailable, Unknown):
+            pass  # the next beat tries again
+        except Exception:  # noqa: BLE001  a defect must not end the messages
+            _log.exception("nobody could be told what waits for a person; trying again")
 
     async def _sweep(self) -> None:
-        """Put away what has been kept long enough; what cannot be archived must not stop work."""
+        """Put away what has been kept long enough, beside the work: it may be very many."""
         try:
             await self._keeper.sweep(self._clock())
-        except (OSError, SagaError, msgspec.MsgspecError) as error:
+        except (Unavailable, Unknown):
+            pass  # the next beat goes on
+        except Exception as error:  # noqa: BLE001  told; what cannot be archived must not stop work
             _log.error("finished sagas cannot be archived, and are kept: %s", error)
 
     def _launch(self, instance: Instance) -> None:
@@ -281,21 +303,30 @@ class Worker:
         self._stopping = True
         for driver, _ in self._active.values():
             driver.stop()
-        while self._backlog:
-            row = self._backlog.popleft().row
-            with contextlib.suppress(Unavailable, Unknown):
-                await self._store.apart(self._units.release(row.id, row.fence, row.status, 0.0))
+        await self._give_back_backlog()
         await self._wait(within)
         for driver, _ in self._active.values():
             driver.halt()
         await self._wait(_HALT)
         for _, task in self._active.values():
             task.cancel()
-        if self._telling is not None and not self._telling.done():
-            # what somebody was told just now is to be noted; whoever does not listen is left
-            await asyncio.wait([self._telling], timeout=_PAUSE)
-            self._telling.cancel()
-            await asyncio.wait([self._telling])
+        # what somebody was told just now is to be noted; whoever does not listen is left
+        for beside in (self._telling, self._sweeping):
+            if beside is not None and not beside.done():
+                await asyncio.wait([beside], timeout=_PAUSE)
+                beside.cancel()
+                await asyncio.wait([beside], timeout=_HALT)
+
+    async def _give_back_backlog(self) -> None:
+        try:
+            async with asyncio.timeout(_HALT):
+                while self._backlog:
+                    row = self._backlog.popleft().row
+                    unit = self._units.release(row.id, row.fence, row.status, 0.0)
+                    await self._store.apart(unit)
+        except Exception as error:  # noqa: BLE001  told; their leases run out
+            self._outage.began(error)
+            self._backlog.clear()
 
     async def _wait(self, seconds: float) -> None:
         if self._active and seconds > 0:
