@@ -60,7 +60,7 @@ _BESIDE: Final = 10_000
 """Bytes of an attempt that are no input and no results."""
 _BYTES: Final = 400_000
 """Bytes of the lines in what travels, beside inputs and results of at most `MOST`."""
-_TEXTS: Final = 300_000
+_TEXTS: Final = 200_000
 """Bytes of the runbooks' texts in what travels, beside those."""
 _LEFT_OUT: Final = (
     "The text is in {}. It is left out here: with those of this saga's other work items it is more "

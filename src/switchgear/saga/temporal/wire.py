@@ -139,12 +139,12 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, story: Story) -> Snapshot:
-        """Return what `story` adds up to."""
+        """Return what `story` adds up to; of failures, what an undo is told of them."""
         return cls(
             story.state,
             {step: msgspec.Raw(data) for step, data in story.results.items()},
             tuple(
-                Failed(step, side, msgspec.structs.replace(each, trace=None))
+                Failed(step, side, msgspec.structs.replace(each, fields=None, trace=None))
                 for (step, side), each in story.failures.items()
             ),
             None if story.turned is None else Told.of(story.turned),
