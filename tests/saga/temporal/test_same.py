@@ -63,14 +63,15 @@ async def test_every_failure_point(service: Service, working: Working, tmp_path:
     points += [f"{each.undo}:{how}" for each in plan.steps if each.undo for how in HOW]
     points += ["none:done"]
     database = Sqlite(tmp_path / "embedded.db", busy=1.0)
-    async with Engine(database, [saga]) as engine:
+    # nobody is given up here, however long the machine stands still: that would be a line more
+    async with Engine(database, [saga], lease=600.0) as engine:
         desk = DatabaseDesk(database)
         embedded = await asyncio.gather(
             *(trail(engine, desk, saga, here, point) for point in points)
         )
         assert len(await runbook.list_items(database)) > 10
     await database.close()
-    async with working(other) as engine:
+    async with working(other, lease=600.0) as engine:
         cluster = TemporalDesk(service.cluster)
         found = []
         for begin in range(0, len(points), 12):
