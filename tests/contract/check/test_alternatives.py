@@ -323,6 +323,56 @@ def test_more_alternatives_than_can_be_compared_are_refused(monkeypatch) -> None
         found(many("A", "integer"), many("B", "number"), Direction.GIVEN)
 
 
+@pytest.mark.parametrize("direction", Direction)
+def test_many_renamed_alternatives_are_told_apart_at_a_look(direction: Direction) -> None:
+    def many(name: str) -> Node:
+        alternatives = [
+            {
+                "type": "object",
+                "title": f"{name}{number}",
+                "required": ["kind"],
+                "properties": {"kind": {"const": f"{name}{number}"}, "size": INTEGER},
+            }
+            for number in range(300)
+        ]
+        return Node.root(Document("it", {"oneOf": alternatives}, ""))
+
+    diff = SchemaDiff(direction, "X")
+    assert len(list(diff.compare(many("a"), many("b"), "it"))) == 300
+    assert Effort().pairs - diff.effort.pairs < 1_000  # and not 90,000
+
+
+def test_of_two_alternatives_the_first_difference_is_enough() -> None:
+    def many(name: str, least: int) -> Node:
+        alternatives = [
+            {
+                "title": f"{name}{number}",
+                "properties": {
+                    f"p{at}": {**INTEGER, "minimum": least + number} for at in range(50)
+                },
+            }
+            for number in range(10)
+        ]
+        return Node.root(Document("it", {"oneOf": alternatives}, ""))
+
+    diff = SchemaDiff(Direction.TAKEN, "X")
+    assert len(list(diff.compare(many("a", 0), many("b", 100), "it"))) == 10
+    assert Effort().pairs - diff.effort.pairs < 1_000  # and not 5,000
+
+
+@pytest.mark.parametrize("key", ["readOnly", "writeOnly"])
+def test_what_travels_one_way_tells_no_alternatives_apart(key: str) -> None:
+    def body(name: str, value: str) -> Any:
+        kind = {"const": value, key: True}
+        shared = {"type": "object", "title": name, "properties": {"kind": kind, "size": INTEGER}}
+        return {"oneOf": [shared, {**STRING, "title": f"{name} text"}]}
+
+    hidden = Direction.TAKEN if key == "readOnly" else Direction.GIVEN
+    told = [found(body("a", "a"), body("b", "b"), one) for one in (hidden, hidden.other)]
+    # what is not seen in the one direction is in the other, in which it has to be the same as well
+    assert [len(one) for one in told] == [1, 1]
+
+
 def test_what_stands_beside_a_reference_is_compared() -> None:
     def body(pattern: str) -> Any:
         base = {"type": "string", "pattern": pattern}

@@ -9,9 +9,10 @@ list of types, or of values, alternatives of one each.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from switchgear.contract.check.allof import merged
 from switchgear.contract.check.finding import Found, Severity
@@ -34,6 +35,8 @@ if TYPE_CHECKING:  # it compares by this
 
 __all__ = ["Piece", "compare_pieces", "has_alternatives", "pieces_of"]
 
+T = TypeVar("T")
+
 _KEYS: Final = ("oneOf", "anyOf")
 _FEW: Final = 64
 """Pairs of alternatives without a name, each of which is tried."""
@@ -41,7 +44,7 @@ _MOST: Final = 64
 """Values of an enumeration that are pieces of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Piece:
     """One alternative."""
 
@@ -61,10 +64,27 @@ class Piece:
         """Whether it is null and nothing else."""
         return types_of(self.whole) == ["null"]
 
+    @cached_property
+    def properties(self) -> Mapping[str, frozenset[str] | None]:
+        """The properties that travel both ways, and the values of each if they are listed."""
+        if has_alternatives(self.whole):
+            return {}
+        return {
+            key: _listed_values(one)
+            for key, one in self.whole["properties"].items()
+            if not one["readOnly"].value and not one["writeOnly"].value
+        }
+
 
 def has_alternatives(schema: Node) -> bool:
     """Whether a schema has alternatives."""
     return any(isinstance(schema[key].value, list) and schema[key].value for key in _KEYS)
+
+
+def _listed_values(schema: Node) -> frozenset[str] | None:
+    values = enum_of(normal(schema))
+    combined = schema["allOf"] or has_alternatives(schema)
+    return None if values is None or combined else frozenset(map(canonical, values))
 
 
 def pieces_of(schema: Node) -> list[Piece]:
@@ -187,7 +207,7 @@ def _partners(
     for index, piece in enumerate(written):
         for other in sorted(free) if few and index not in found and not piece.named else ():
             inner = _between(diff, pair, piece.whole, read[other].whole)
-            if not read[other].named and not any(diff.trial(way, inner) for way in ways):
+            if not read[other].named and not any(diff.trial(way, inner, most=1) for way in ways):
                 found[index] = read[other]
                 free.remove(other)
                 break
@@ -210,8 +230,26 @@ def _said(piece: Piece) -> str:
 def _between(
     diff: SchemaDiff, pair: Pair, written: Node, read: Node, *, name: str = "", key: str = ""
 ) -> Pair:
-    old, new = (written, read) if diff.taken else (read, written)
+    old, new = _in_order(diff, written, read)
     return pair.under(old, new, name, key or "anyOf", "", writer=diff.writer(pair))
+
+
+def _in_order(diff: SchemaDiff, written: T, read: T) -> tuple[T, T]:
+    """Return the old one and the new one."""
+    return (written, read) if diff.taken else (read, written)
+
+
+def _are_apart(old: Piece, new: Piece) -> bool:
+    """Whether two objects differ at the first look, which a comparison would find as well.
+
+    That is so if the old one has a property more, or one of other values: of many alternatives each
+    is looked at beside each.
+    """
+    before, after = old.properties, new.properties
+    return any(
+        key not in after or (values is not None and after[key] not in {None, values})
+        for key, values in before.items()
+    )
 
 
 def _covered(
@@ -226,10 +264,12 @@ def _covered(
     reasons: list[str] = []
     warn = False
     for one in read:
+        if both and len(read) > 1 and _are_apart(*_in_order(diff, piece, one)):
+            continue
         inner = _between(diff, pair, piece.whole, one.whole)
-        found = diff.trial(diff.direction, inner)
+        found = diff.trial(diff.direction, inner, most=1 if both else None)
         if both and not found:
-            found = diff.trial(diff.direction.other, inner)
+            found = diff.trial(diff.direction.other, inner, most=1)
         errors = [told for _, told in found if both or told.severity is Severity.ERROR]
         if not errors and (diff.taken or not found):
             if found:  # the trial may have been of another name
@@ -253,6 +293,6 @@ def _covered(
         verb = "has to be" if diff.taken else "is not"
         message = f"{name} {verb} one of {names}{' now' if diff.taken else ' any more'}."
         edit = "Let one of them take what was valid." if diff.taken else "Answer with them again."
-    if len(reasons) == 1 and not piece.is_null and reasons[0].startswith(name):
+    if len(read) == 1 and not piece.is_null and reasons[0].startswith(name):
         message = f"{message[:-1]}: {reasons[0]}"
     yield diff.told(rule, pair, message, edit, shown=shown, warn=warn)

@@ -19,6 +19,7 @@ from switchgear.contract.check.jsonvalues import (
     limit_of,
     refuses_all,
     required_of,
+    said,
     same,
     types_of,
 )
@@ -121,13 +122,13 @@ def _number(schema: Node, kind: str) -> Any:
     elif is_number(high) or is_number(below):
         value = high if is_number(high) else below - 1
     else:
-        step = schema["multipleOf"].value
+        step = said(schema, "multipleOf")
         value = step if is_number(step) else 1
     return int(value) if kind == "integer" and is_whole(value) else value
 
 
 def _text(schema: Node) -> Any:
-    form = schema["format"].value
+    form = said(schema, "format")
     if isinstance(form, str) and isinstance(_FORMATS.get(form), str):
         return _FORMATS[form]
     if schema["pattern"]:
@@ -176,10 +177,12 @@ def _judged(schema: Node, value: Any, steps: _Steps) -> bool | None:
         return schema.value is not False
     if not isinstance(schema.value, dict):
         return None
-    told = list(_told(schema, value, steps))
-    if False in told:
-        return False
-    return None if None in told or _UNKNOWN & schema.value.keys() else True
+    known = not _UNKNOWN & schema.value.keys()
+    for one in _told(schema, value, steps):
+        if one is False:  # whatever else is not known
+            return False
+        known = known and one is True
+    return True if known else None
 
 
 def _told(schema: Node, value: Any, steps: _Steps) -> Iterator[bool | None]:
@@ -195,7 +198,7 @@ def _told(schema: Node, value: Any, steps: _Steps) -> Iterator[bool | None]:
         yield from _told_of_number(schema, value)
     elif isinstance(value, str):
         yield from _within(schema, len(value), "Length")
-        form = schema["format"].value
+        form = said(schema, "format")
         yield True if not form or _FORMATS.get(str(form)) == value else None
         if schema["pattern"]:
             yield matches(schema["pattern"].value, value)
@@ -209,16 +212,16 @@ def _told_of_parts(
 ) -> Iterator[bool | None]:
     if isinstance(value, list):
         yield from _within(schema, len(value), "Items")
-        yield not schema["uniqueItems"].value or len(value) <= 1 or None
+        yield not said(schema, "uniqueItems") or len(value) <= 1 or None
         prefix = list(schema["prefixItems"].elements())
         for index, one in enumerate(value):
             yield _holds(prefix[index] if index < len(prefix) else schema["items"], one, steps)
         return
     yield from _within(schema, len(value), "Properties")
     yield all(key in value for key in required_of(schema))
-    known = dict(schema["properties"].items())
+    known = schema["properties"]
     for key, one in value.items():
-        yield _holds(known.get(key, schema["additionalProperties"]), one, steps)
+        yield _holds(known[key] if key in known else schema["additionalProperties"], one, steps)
 
 
 def _told_of_number(schema: Node, value: float) -> Iterator[bool | None]:
@@ -228,14 +231,14 @@ def _told_of_number(schema: Node, value: float) -> Iterator[bool | None]:
     yield not is_number(above) or value > above
     yield not is_number(high) or value <= high
     yield not is_number(below) or value < below
-    step = schema["multipleOf"].value
+    step = said(schema, "multipleOf")
     if is_number(step):
         whole = isinstance(step, int) and isinstance(value, int) and step > 0
         yield value % step == 0 if whole else None
 
 
 def _within(schema: Node, size: int, what: str) -> Iterator[bool | None]:
-    low, high = schema[f"min{what}"].value, schema[f"max{what}"].value
+    low, high = said(schema, f"min{what}"), said(schema, f"max{what}")
     yield not is_number(low) or size >= low
     yield not is_number(high) or size <= high
 
@@ -244,7 +247,7 @@ def _told_of_alternatives(schema: Node, value: Any, steps: _Steps) -> Iterator[b
     for one in schema["allOf"].elements():
         yield _holds(one, value, steps)
     for key in ("anyOf", "oneOf"):
-        if not isinstance(schema[key].value, list):
+        if not isinstance(said(schema, key), list):
             continue
         told = [_holds(one, value, steps) for one in schema[key].elements()]
         count = told.count(True)

@@ -28,6 +28,7 @@ import enum
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final
 
 from switchgear.contract.check.allof import merged, parts_with
@@ -48,7 +49,7 @@ from switchgear.contract.check.jsonvalues import (
     told,
     types_of,
 )
-from switchgear.contract.check.limits import LIMITS, beyond, limits_of, says_more, tighter
+from switchgear.contract.check.limits import beyond, limits_in, limits_of, says_more, tighter
 from switchgear.contract.check.normal import normal
 from switchgear.contract.check.refs import Node
 from switchgear.contract.check.shared import is_shared, told_of_parts
@@ -107,7 +108,7 @@ class Effort:
     """What is left of what one comparison may do, its trials included."""
 
     pairs: int = 50_000
-    witnesses: int = 300
+    witnesses: int = 100
     """Findings that a body is looked for."""
 
     def spend(self, at: Node) -> None:
@@ -298,7 +299,7 @@ class SchemaDiff:
                 yield self.told("ENUM_VALUE_ADDED", pair, message, edit, warn=not free, shown=shown)
 
     def _limits(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        for key in LIMITS:
+        for key in limits_in(pair.old, pair.new):
             before, after = (limits_of(one, key) for one in (pair.old, pair.new))
             narrow, wide = (after, before) if self.taken else (before, after)
             lost = [one for one in narrow if all(tighter(key, one, by) for by in wide or [None])]
@@ -352,24 +353,26 @@ class SchemaDiff:
                 message = f"{pair.name}: `{key}` {verb} than before."
                 yield self.told("CONSTRAINT_CHANGED", pair, message, f"Write `{key}` as it was.")
 
-    def trial(self, direction: Direction, pair: Pair) -> list[tuple[str, Found]]:
-        """Return what is found of a pair, each of which is tried once.
+    def trial(
+        self, direction: Direction, pair: Pair, *, most: int | None = None
+    ) -> list[tuple[str, Found]]:
+        """Return what is found of a pair, or the first `most`; each is tried once.
 
         One that is still under way, as schemas that contain themselves have it, finds nothing.
         """
         old, new = pair.old, pair.new
         # by what they say: where a piece was put together tells nothing
         told = (canonical(one.value) for one in (old, new))
-        key = (old.document.name, new.document.name, direction, *told)
+        key = (old.document.name, new.document.name, direction, most, *told)
         if key not in self.tried:
             self.tried[key] = []
-            self.tried[key] = self.told_of(direction, pair)
+            self.tried[key] = list(islice(self.told_of(direction, pair), most))
         return self.tried[key]
 
-    def told_of(self, direction: Direction, pair: Pair) -> list[tuple[str, Found]]:
-        """Return what is found of a pair by itself."""
+    def told_of(self, direction: Direction, pair: Pair) -> Iterator[tuple[str, Found]]:
+        """Yield what is found of a pair by itself."""
         trial = SchemaDiff(direction, self.prefix, tried=self.tried, effort=self.effort)
-        return list(trial.inside(pair))
+        return trial.inside(pair)
 
     def alone(self, pair: Pair) -> list[tuple[str, Found]]:
         """Return what is found of a pair that is a part of another one, each looked at once."""

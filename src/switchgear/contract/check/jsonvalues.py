@@ -20,6 +20,7 @@ __all__ = [
     "open_enum_of",
     "refuses_all",
     "required_of",
+    "said",
     "same",
     "speaks_of",
     "takes_null",
@@ -57,11 +58,16 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) and canonical(one) == canonical(other)
 
 
+def said(node: Node, key: str) -> Any:
+    """Return what a schema says by a keyword that holds no schema; None where it says nothing."""
+    return node.value.get(key) if isinstance(node.value, dict) else None
+
+
 def types_of(node: Node) -> list[str]:
     """Return the types that a value may have, null among them; nothing for any."""
-    value = node["type"].value
+    value = said(node, "type")
     types = [value] if isinstance(value, str) else list(value) if isinstance(value, list) else []
-    if node["nullable"].value is True and types:
+    if said(node, "nullable") is True and types:
         types = [*types, "null"]
     return sorted({one for one in types if isinstance(one, str)})
 
@@ -125,7 +131,7 @@ def enum_of(node: Node) -> list[Any] | None:
 
     The schema is in its normal form, as it is for `takes_null`.
     """
-    value = node["enum"].value
+    value = said(node, "enum")
     return [one for one in value if one is not None] if isinstance(value, list) else None
 
 
@@ -137,7 +143,7 @@ def takes_null(node: Node) -> bool | None:
 
 def open_enum_of(node: Node) -> list[Any] | None:
     """Return the values of `x-extensible-enum`, to which others may be added; None without it."""
-    value = node["x-extensible-enum"].value
+    value = said(node, "x-extensible-enum")
     return value if isinstance(value, list) else None
 
 
@@ -149,15 +155,15 @@ def is_number(value: Any) -> bool:
 def limit_of(node: Node, key: str) -> Any:
     """Return a limit; in OpenAPI 3.0 `exclusiveMinimum` is a bool that is said of `minimum`."""
     if key in _EXCLUSIVE:
-        value = node[key].value
-        return node[_EXCLUSIVE[key]].value if value is True else value
+        value = said(node, key)
+        return said(node, _EXCLUSIVE[key]) if value is True else value
     flag = next((one for one, of in _EXCLUSIVE.items() if of == key), None)
-    return None if flag and node[flag].value is True else node[key].value
+    return None if flag and said(node, flag) is True else said(node, key)
 
 
 def required_of(node: Node) -> list[str]:
     """Return the properties that have to be there."""
-    value = node["required"].value
+    value = said(node, "required")
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 

@@ -12,7 +12,7 @@ from switchgear.contract.check.jsonvalues import is_number, limit_of, same, spea
 from switchgear.contract.check.patterns import between
 from switchgear.contract.check.refs import Node
 
-__all__ = ["LIMITS", "beyond", "limits_of", "says_more", "tighter"]
+__all__ = ["beyond", "limits_in", "limits_of", "says_more", "tighter"]
 
 _LOW: Final = frozenset(
     {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"}
@@ -21,14 +21,20 @@ _LOWER: Final = ("minimum", "exclusiveMinimum")
 _UPPER: Final = ("maximum", "exclusiveMaximum")
 _BOUNDS: Final = frozenset((*_LOWER, *_UPPER))
 _FLAGS: Final = frozenset({"uniqueItems"})
-LIMITS: Final = (
+_LIMITS: Final = (
     *("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"),
     *("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"),
     *("pattern", "multipleOf", "format", "contentEncoding", "contentMediaType", "uniqueItems"),
 )
-"""The keywords."""
 _EXACT: Final = frozenset({"pattern", "format", "contentEncoding", "contentMediaType"})
 _MANY: Final = 64
+
+
+def limits_in(*schemas: Node) -> list[str]:
+    """Return the keywords of limits that merged schemas say something by."""
+    parts = [one.value for of in schemas for one in (of, *of["allOf"].elements())]
+    said = set[str]().union(*(one for one in parts if isinstance(one, dict)))
+    return [key for key in _LIMITS if key in said]
 
 
 def limits_of(schema: Node, key: str) -> list[Any]:

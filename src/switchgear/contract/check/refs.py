@@ -82,6 +82,8 @@ class Node:
 
     def followed(self) -> Node:
         """Return what this leads to, if it is a reference."""
+        if not isinstance(self.value, dict) or "$ref" not in self.value:
+            return self
         node, seen = self, set[int]()
         while id(node.value) not in seen:
             seen.add(id(node.value))
