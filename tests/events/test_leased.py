@@ -55,16 +55,17 @@ class RefusingLedger(SlowLedger):
         return Beat(dict(self.owned), frozenset(), settled=True, epoch=1)
 
 
+@pytest.mark.parametrize("kind", [BrokerError, LookupError])
 @pytest.mark.parametrize("told", [True, False])
-async def test_a_refused_beat_is_told_and_the_membership_goes_on(told):
+async def test_a_refused_beat_is_told_and_the_membership_goes_on(told, kind):
     ledger = RefusingLedger()
     one = LeasedSubscription(ledger, EmptyView(), "g", lease=0.03, closed=lambda _: None)
     await one.start()
     await one.poll(1, 0.0)
-    ledger.errors = [BrokerError("the password is wrong."), BrokerError("the password is wrong.")]
+    ledger.errors = [kind("the password is wrong."), kind("the password is wrong.")]
     async with asyncio.timeout(60):
         if told:
-            with pytest.raises(BrokerError, match="the password is wrong"):
+            with pytest.raises(kind, match="the password is wrong"):
                 await one.poll(1, 10.0)
         while ledger.errors:
             await ledger.beats.acquire()

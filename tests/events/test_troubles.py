@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from switchgear.events.bus import Bus
+from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.parked import STEPS
 from switchgear.events.troubles import Troubles
@@ -189,3 +190,50 @@ async def test_a_stop_leaves_the_group_though_the_commit_fails(bus, seen, told, 
     await bus.stop()
     assert not broker._subscriptions
     assert set(told) == {"LookupError('a bug')"}
+
+
+async def test_the_inbox_is_cleaned_again_after_an_error(bus, seen, told, monkeypatch):
+    monkeypatch.setattr("switchgear.events.bus._CLEAN_EVERY", 0.01)
+    cleaned, broken = 0, True
+
+    async def clean(database, *, keep):
+        nonlocal cleaned
+        cleaned += 1
+        if broken:
+            raise LookupError("a bug")
+        return 0
+
+    monkeypatch.setattr(Inbox, "clean", clean)
+    await bus.start()
+    await until(lambda: cleaned > 2)
+    assert bus.broken == "cleaning the inbox: LookupError: a bug"
+    assert (await bus.health()).broken == bus.broken
+    assert told == ["LookupError('a bug')"]
+    broken = False
+    await until(lambda: bus.broken is None)
+
+
+async def cleaned_again(log, prefix, told):
+    cleaned = 0
+
+    async def clean():
+        nonlocal cleaned
+        cleaned += 1
+        raise LookupError("a bug")
+
+    log.clean = clean
+    await log.subscribe(f"{prefix}g", [f"{prefix}t"])
+    await until(lambda: cleaned > 2)
+    assert told == ["LookupError('a bug')"]
+
+
+async def test_the_embedded_log_is_cleaned_again_after_an_error(broker, prefix, told, monkeypatch):
+    monkeypatch.setattr("switchgear.events.brokers.sqlite._CLEAN_EVERY", 0.01)
+    await cleaned_again(broker, prefix, told)
+
+
+async def test_a_log_in_postgresql_is_cleaned_again_after_an_error(
+    postgres_url, opening, prefix, told, monkeypatch
+):
+    monkeypatch.setattr("switchgear.events.brokers.postgres._CLEAN_EVERY", 0.01)
+    await cleaned_again(opening(postgres_url), prefix, told)

@@ -17,6 +17,7 @@ rows in the inbox. Several events of one topic under one name share the group, a
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -43,6 +44,7 @@ from switchgear.events.parked import Parked
 from switchgear.events.progress import STUCK_AFTER, in_seconds
 from switchgear.events.reaction import Handler, Reaction
 from switchgear.events.relay import Relay
+from switchgear.events.troubles import Troubles
 from switchgear.model.outcome import Unknown
 
 __all__ = ["Bus", "Health", "SubscriptionHealth"]
@@ -51,6 +53,7 @@ _H = TypeVar("_H", bound=Handler)
 
 _CLEAN_EVERY: Final = 60.0
 _CLEAN_PAUSE: Final = 0.05
+_CLEANING: Final = "cleaning the inbox"
 
 
 @dataclass(slots=True)
@@ -115,7 +118,10 @@ class Bus:
         self._groups: dict[str, _Group] = {}
         self._consumers: dict[str, Consumer] = {}
         self._background: list[asyncio.Task[None]] = []
-        self._health = HealthCheck(source, broker, self.relay, self.parked, self._consumers)
+        self._troubles = Troubles(source, random.random)
+        self._health = HealthCheck(
+            source, broker, self.relay, self.parked, self._consumers, troubles=self._troubles
+        )
         self._started = False
 
     async def publish(self, tx: object, *events: Message, deadline: datetime | None = None) -> None:
@@ -354,13 +360,18 @@ class Bus:
         while True:
             await asyncio.sleep(pause)
             pause = _CLEAN_EVERY
-            with suppress(DatabaseUnavailable, Unknown, BrokerUnavailable):
+            try:
                 if self._keep is None:
                     self._keep = await self._learn()
                 if self._keep is None:
                     return
                 if await Inbox.clean(self.database, keep=self._keep):
                     pause = _CLEAN_PAUSE
+                self._troubles.over(_CLEANING)
+            except (DatabaseUnavailable, Unknown, BrokerUnavailable):
+                pass  # then the next time
+            except Exception as error:  # noqa: BLE001  reported; else it would grow for ever
+                pause = self._troubles.report(_CLEANING, error)
 
 
 def _check(group: Subscribed, name: str) -> None:

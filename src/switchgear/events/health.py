@@ -20,6 +20,7 @@ from switchgear.events.consumer import Consumer
 from switchgear.events.parked import Parked
 from switchgear.events.progress import Progress, Seen, Verdict
 from switchgear.events.relay import Relay
+from switchgear.events.troubles import Troubles
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Detail, Signal, SignalKind, emit, listening
 
@@ -83,12 +84,16 @@ class HealthCheck:
         relay: Relay,
         parked: Parked,
         consumers: Mapping[str, Consumer],
+        *,
+        troubles: Troubles,
     ) -> None:
         self._source = source
         self._broker = broker
         self._relay = relay
         self._parked = parked
         self._consumers = consumers
+        self._troubles = troubles
+        """Of what the service does beside them."""
         self._progress: dict[str, Progress] = {}
         self._said: dict[str, Verdict] = {}
 
@@ -110,7 +115,8 @@ class HealthCheck:
         """Return what fails in a way that nobody expected; None if nothing does. Asks nobody."""
         found = [f"{name}: {one.broken}" for name, one in self._consumers.items() if one.broken]
         relay = [f"relay: {self._relay.error}"] if self._relay.broken else []
-        return "; ".join(found + relay) or None
+        others = [self._troubles.broken] if self._troubles.broken else []
+        return "; ".join(found + relay + others) or None
 
     async def run(self) -> None:
         """Look and tell the numbers, for ever. What is away is looked for again."""

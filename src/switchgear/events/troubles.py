@@ -1,8 +1,8 @@
-"""What keeps a consumer from its work at present, and how long it waits before it tries again.
+"""What keeps a part with loops of its own from its work, and how long it waits to try again.
 
-Each of its loops is *doing* something under a name. What is unavailable is tried again after a
+Each loop is *doing* something under a name. What is unavailable is tried again after a
 pause that doubles, less up to half of it at random. What nobody expected is reported too, and the
-loop goes on: else the consumer would be dead and look alive.
+loop goes on: else a consumer would be dead and look alive.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _PAUSE_MOST: Final = 5.0
 
 
 class Troubles:
-    """The troubles of one consumer. `draw` gives numbers in [0, 1) for the jitter of pauses."""
+    """The troubles of `who`. `draw` gives numbers in [0, 1) for the jitter of pauses."""
 
-    def __init__(self, consumer: str, draw: Callable[[], float]) -> None:
-        self._consumer = consumer
+    def __init__(self, who: str, draw: Callable[[], float]) -> None:
+        self._who = who
         self._draw = draw
         self._times: Counter[str] = Counter()
         self._errors: dict[str, str] = {}
@@ -31,7 +31,7 @@ class Troubles:
 
     @property
     def error(self) -> str | None:
-        """What keeps the consumer from working; None while all is well."""
+        """What keeps it from working; None while all is well."""
         return "; ".join(self._errors.values()) or None
 
     @property
@@ -64,7 +64,7 @@ class Troubles:
         self._broken.add(doing)
         if not known:
             asyncio.get_running_loop().call_exception_handler(
-                {"message": f"{self._consumer}: {doing} failed", "exception": error}
+                {"message": f"{self._who}: {doing} failed", "exception": error}
             )
         return self.met(doing, "")
 

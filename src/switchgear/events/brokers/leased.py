@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from switchgear.errors import BrokerError
 from switchgear.events.brokers.group import Beat
 from switchgear.events.brokers.port import (
     BrokerUnavailable,
@@ -111,7 +110,7 @@ class LeasedSubscription:
         self._changing = asyncio.Lock()
         self._turn = 0
         self._failure: Exception | None = None
-        self._refused: BrokerError | None = None
+        self._refused: Exception | None = None
         self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -137,8 +136,6 @@ class LeasedSubscription:
         deadline = loop.time() + wait
         while True:
             self._news.clear()
-            if self._beating is not None and self._beating.done():
-                self._beating.result()  # a bug or a broken file ended it: say so here
             if self._refused is not None:
                 raise self._refused  # until a beat succeeds again
             if self._failure is not None:
@@ -261,8 +258,9 @@ class LeasedSubscription:
                 await self._beat()
             except BrokerUnavailable:
                 self._settled = False  # again soon; `owns` ends by itself
-            except BrokerError as error:
-                # credentials or permissions may come back, and the membership with them
+            except Exception as error:  # noqa: BLE001  raised by each poll meanwhile
+                # credentials, permissions, a server that takes writes: they may come back, and the
+                # membership with them
                 self._settled, self._refused = False, error
                 self._news.set()
             else:

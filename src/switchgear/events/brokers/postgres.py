@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +34,7 @@ from switchgear.events.brokers.port import (
     Record,
 )
 from switchgear.events.brokers.postgres_group import PostgresLedger
+from switchgear.events.troubles import Troubles
 from switchgear.model.outcome import Unknown
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ class PostgresBroker:
         self._woken = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
         self._spread = itertools.count(secrets.randbelow(1024))
+        self._troubles = Troubles("the log", random.random)
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Append `records`; those of concurrent calls share a commit."""
@@ -333,5 +336,10 @@ class PostgresBroker:
     async def _clean_forever(self) -> None:
         while True:
             await asyncio.sleep(_CLEAN_EVERY)
-            with suppress(BrokerUnavailable):  # then the next time
+            try:
                 await self.clean()
+                self._troubles.over("retention")
+            except BrokerUnavailable:
+                pass  # then the next time
+            except Exception as error:  # noqa: BLE001  reported; else the log would grow for ever
+                self._troubles.report("retention", error)

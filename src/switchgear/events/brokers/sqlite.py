@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -34,6 +34,7 @@ from switchgear.events.brokers.port import (
     Record,
 )
 from switchgear.events.brokers.sqlite_group import SqliteLedger
+from switchgear.events.troubles import Troubles
 from switchgear.events.watch import Watch
 from switchgear.model.outcome import Unknown
 
@@ -95,6 +96,7 @@ class SqliteBroker:
         self._batching = Batching(self._append)
         self._cleaning: asyncio.Task[None] | None = None
         self._spread = itertools.count(secrets.randbelow(1024))
+        self._troubles = Troubles("the log", random.random)
 
     def __repr__(self) -> str:
         return f"SqliteBroker({str(self.path)!r})"
@@ -258,5 +260,10 @@ class SqliteBroker:
     async def _clean_forever(self) -> None:
         while True:
             await asyncio.sleep(_CLEAN_EVERY)
-            with suppress(BrokerUnavailable, DatabaseUnavailable, Unknown):  # then the next time
+            try:
                 await self.clean()
+                self._troubles.over("retention")
+            except (BrokerUnavailable, DatabaseUnavailable, Unknown):
+                pass  # then the next time
+            except Exception as error:  # noqa: BLE001  reported; else the log would grow for ever
+                self._troubles.report("retention", error)
