@@ -29,6 +29,7 @@ from switchgear import (
     Message,
     Pattern,
     Policy,
+    PolicyError,
     Refusal,
     Rejected,
     Saga,
@@ -213,6 +214,28 @@ def test_a_handler_has_to_implement_a_contract() -> None:
 
     with pytest.raises(ContractError, match="does not implement bake"):
         app.serves(Half)
+
+
+def test_a_handler_of_plain_functions_is_refused() -> None:
+    class Blocking(Oven):
+        def shelf(self, request: GetShelf) -> Shelf:  # type: ignore[override]
+            return Shelf(loaves=[])
+
+        async def bake(self, request: Bake) -> Baked:
+            raise NotImplementedError
+
+    with pytest.raises(ContractError, match=r"plain function.*\n?.*async def"):
+        Service("shop").serves(Blocking)
+
+
+def test_what_is_no_policy_saga_or_schema_is_refused_where_it_is_declared() -> None:
+    app = Service("shop")
+    with pytest.raises(PolicyError, match="3 is no policy"):
+        app.calls(Oven, 3)  # type: ignore[arg-type]
+    with pytest.raises(DeclarationError, match="'checkout' is no saga"):
+        app.runs("checkout")  # type: ignore[arg-type]
+    with pytest.raises(DeclarationError, match="schema is one text"):
+        Service("shop", schema="CREATE TABLE loaf (id TEXT)")
 
 
 def test_handlers_of_one_name_share_a_subscription() -> None:

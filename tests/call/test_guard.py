@@ -280,6 +280,16 @@ def test_generators_are_refused():
             guard()(function)
 
 
+def test_what_is_no_name_or_no_policy_is_refused():
+    for name in ("", Policy()):
+        with pytest.raises(PolicyError, match="is no name of a callee"):
+            Guard(name)
+    with pytest.raises(PolicyError, match="3 is no policy"):
+        Guard("stock", 3)
+    with pytest.raises(PolicyError, match="3 is no policy"):
+        guard().reload(3)
+
+
 @pytest.mark.parametrize("thing", [str, 7])
 def test_what_is_no_function_is_refused(thing):
     with pytest.raises(PolicyError, match="is not a function"):

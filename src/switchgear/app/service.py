@@ -6,6 +6,7 @@ edges. What runs is in `runtime.py`; every part works without `Service` as well.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,7 +23,7 @@ from switchgear.app.transaction import Transaction
 from switchgear.config import Config
 from switchgear.contract.event import event_of
 from switchgear.contract.message import Message
-from switchgear.contract.service import contract_of, contracts_of
+from switchgear.contract.service import Operation, contract_of, contracts_of
 from switchgear.errors import ContractError, DeclarationError
 from switchgear.events.progress import STUCK_AFTER
 from switchgear.model.edge import Edge, Pattern
@@ -76,6 +77,12 @@ class Service:
                 where=f"Service({name!r})",
                 fix="Use small letters, digits, and single - or _ between them.",
             )
+        if isinstance(schema, str):
+            raise DeclarationError(
+                "schema is one text, and not a list of steps.",
+                where=f"Service({name!r})",
+                fix="Write schema=[...], with one text for each step.",
+            )
         self.name = name
         self.version = version
         self.schema = tuple(schema)
@@ -108,9 +115,11 @@ class Service:
 
         It is connected when the service starts: to `url`, else to what `[services.NAME.calls]`
         says, else to the service of the system that serves the contract. Without a `policy` it
-        gets the default one. Raises `ContractError` if `contract` is none.
+        gets the default one. Raises `ContractError` if `contract` is none, `PolicyError` if
+        `policy` is none.
         """
         found = contract_of(contract)
+        Policy.checked(policy, where=f"calls({found.full_name})")
         callee = Callee(self.name, found)
         self.declared_calls.append(Call(found, policy, url, callee))
         return cast("T", callee)
@@ -155,6 +164,9 @@ class Service:
             raise ContractError(
                 f"it does not implement {', '.join(missing)}.", where=where, fix="Write them."
             )
+        for contract in contracts:
+            for operation in contract.operations.values():
+                _check_async(handler, operation)
         self.handlers.append((handler, Scope.here()))
         if admission is not None:
             self.admissions.update((contract.full_name, admission) for contract in contracts)
@@ -250,7 +262,18 @@ class Service:
         return hook
 
     def runs(self, saga: Saga) -> Saga:
-        """Declare a saga, so that this service resumes it after a restart."""
+        """Declare a saga, so that this service resumes it after a restart.
+
+        Raises `DeclarationError` for what is none.
+        """
+        from switchgear.saga.definition import Saga  # noqa: PLC0415  not needed without sagas
+
+        if not isinstance(saga, Saga):
+            raise DeclarationError(
+                f"{saga!r} is no saga.",
+                where=repr(self),
+                fix="Give the object that Saga(...) returned.",
+            )
         self.declared_sagas.append(saga)
         return saga
 
@@ -405,6 +428,21 @@ class Service:
         `lifespan`.
         """
         return _Asgi(self)
+
+
+def _check_async(handler: type[Any], operation: Operation) -> None:
+    """Refuse a plain function that says that it returns the reply itself: it is awaited."""
+    method = getattr(handler, operation.name)
+    returned = getattr(method, "__annotations__", {}).get("return")
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        return
+    # what returns something to await, a decorated method for one, says so or says nothing
+    if returned in (operation.reply, operation.reply.__name__):
+        raise ContractError(
+            "it is a plain function, and would be awaited.",
+            where=f"{handler.__module__}.{handler.__qualname__}.{operation.name}",
+            fix="Write `async def`; what blocks goes into `asyncio.to_thread`.",
+        )
 
 
 class _Asgi:

@@ -212,7 +212,9 @@ def _policies(
             f"{declared.full_name} has no operation {unknown[0]}.",
             fix=f"Name one of: {', '.join(declared.operations)}.",
         )
-    default = policy or Policy()
+    default = Policy.checked(policy, where=declared.full_name) or Policy()
+    for name, one in own.items():
+        Policy.checked(one, where=f"{declared.full_name}.{name}")
     return lambda operation: own.get(operation.name, default)
 
 

@@ -155,8 +155,15 @@ class Guard(OfOneProcess):
                 where=f"Guard({name!r})",
                 fix="Give Pattern.QUERY or Pattern.COMMAND, or leave it out.",
             )
+        given: object = name  # a policy alone is what is given by mistake
+        if not isinstance(given, str) or not given:
+            raise PolicyError(
+                f"{name!r} is no name of a callee.",
+                where="Guard",
+                fix='Give the name first: Guard("inventory", Policy(...)).',
+            )
         self.name = name
-        self.policy = policy or Policy()
+        self.policy = Policy.checked(policy, where=f"Guard({name!r})") or Policy()
         self.pattern = pattern
         self.caller = caller
         self.per = _known(per, name)
@@ -210,6 +217,7 @@ class Guard(OfOneProcess):
 
     def reload(self, policy: Policy) -> None:
         """Go on under another policy, with the state that there is; calls under way are not cut."""
+        Policy.checked(policy, where=f"Guard({self.name!r})")
         with self._lock:
             self.policy = policy
             machines = self._all()

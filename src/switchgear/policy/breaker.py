@@ -151,6 +151,11 @@ class Breaker(Settings):
                 where="Breaker",
                 fix="Give at least one Evidence(seconds, calls).",
             )
+        if not all(isinstance(window, Evidence) for window in self.evidence):
+            raise PolicyError(
+                f"evidence is {self.evidence!r}; it has to be a tuple of Evidence(seconds, calls).",
+                where="Breaker",
+            )
         for name in ("threshold", "slow_threshold"):
             if self.confidence is not None and getattr(self, name) == 1:
                 raise PolicyError(

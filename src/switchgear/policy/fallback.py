@@ -21,7 +21,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from switchgear.errors import PolicyError
 from switchgear.model.outcome import Outcome, Unavailable, Unknown
-from switchgear.policy.settings import Seconds, Settings, allow, described, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, described, part, seconds, settle
 
 __all__ = ["NOTHING", "Fallback", "Shelf", "Stale", "covers"]
 
@@ -65,6 +65,13 @@ class Fallback(Settings):
     """Answer what this makes of the failure; it may be a coroutine function under asyncio."""
 
     def __post_init__(self) -> None:
+        part(self, "stale", Stale)
+        if self.function is not None and not callable(self.function):
+            raise PolicyError(
+                f"function is {self.function!r}, which cannot be called.",
+                where="Fallback",
+                fix="Give a function of the failure, or value=... for a fixed answer.",
+            )
         if self.stale is None and self.value is NOTHING and self.function is None:
             raise PolicyError(
                 "Fallback says nothing to answer.",

@@ -13,12 +13,12 @@ from typing import Final, Literal, TypeAlias
 
 from switchgear.errors import PolicyError
 from switchgear.policy.breaker import Breaker
-from switchgear.policy.budget import AnyBudget, Budget
+from switchgear.policy.budget import AnyBudget, Budget, GrpcThrottling, TokenBucket
 from switchgear.policy.fallback import Fallback
 from switchgear.policy.hedge import Hedge
 from switchgear.policy.limit import Limit
 from switchgear.policy.retry import Retry
-from switchgear.policy.settings import Seconds, Settings, allow, described, seconds, settle
+from switchgear.policy.settings import Seconds, Settings, allow, described, part, seconds, settle
 from switchgear.policy.throttle import Throttle
 
 __all__ = ["PARTS", "Part", "Policy"]
@@ -80,8 +80,24 @@ class Policy(Settings):
         settle(self, "deadline", "attempt_timeout")
         allow(self, "deadline", 0, above=True)
         allow(self, "attempt_timeout", 0, above=True)
+        part(self, "retry", Retry)
+        part(self, "budget", Budget, GrpcThrottling, TokenBucket)
+        part(self, "hedge", Hedge)
+        part(self, "throttle", Throttle)
+        part(self, "breaker", Breaker)
+        part(self, "limit", Limit)
+        part(self, "fallback", Fallback)
         object.__setattr__(self, "observe", self._observed())
         self._agree()
+
+    @classmethod
+    def checked(cls, policy: object, *, where: str) -> Policy | None:
+        """Return what was given as a policy, or as None. Raises PolicyError for anything else."""
+        if policy is None or isinstance(policy, Policy):
+            return policy
+        raise PolicyError(
+            f"{policy!r} is no policy.", where=where, fix="Give a Policy(...), or leave it out."
+        )
 
     @classmethod
     def none(cls, *, reason: str) -> Policy:

@@ -11,7 +11,17 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 from switchgear.errors import PolicyError
 
-__all__ = ["Seconds", "Settings", "allow", "described", "one_of", "ordered", "seconds", "settle"]
+__all__ = [
+    "Seconds",
+    "Settings",
+    "allow",
+    "described",
+    "one_of",
+    "ordered",
+    "part",
+    "seconds",
+    "settle",
+]
 
 Seconds: TypeAlias = float | timedelta
 """A duration as it is written: a number of seconds, or a `timedelta`. Settings keep a float."""
@@ -131,6 +141,21 @@ def one_of(settings: Any, name: str, choices: tuple[str, ...]) -> None:
             f"{name} is {value!r}; it has to be one of {', '.join(choices)}.",
             where=type(settings).__name__,
         )
+
+
+def part(settings: Any, name: str, *kinds: type[Settings]) -> None:
+    """Refuse a part that is none of its kinds. None stands for "off" and passes.
+
+    In a file `true` and `false` turn a part on and off, so they are what is written here by habit.
+    """
+    value = getattr(settings, name)
+    if value is None or isinstance(value, kinds):
+        return
+    listed = " or ".join(f"{kind.__name__}(...)" for kind in kinds)
+    raise PolicyError(
+        f"{name} is {value!r}; it has to be {listed}, or None to leave it out.",
+        where=type(settings).__name__,
+    )
 
 
 def described(settings: Any, **more: object) -> dict[str, object]:
