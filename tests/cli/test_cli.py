@@ -39,9 +39,19 @@ async def app(scope, receive, send):
 """
 
 
+NAMED = """
+from switchgear import Service
+app = Service("kitchen")
+
+def reply(request):
+    return request
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "web.py").write_text(WEB)
+    (tmp_path / "named.py").write_text(NAMED)
     return tmp_path
 
 
@@ -215,7 +225,8 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield folder
-    sys.modules.pop("web", None)
+    for module in ("web", "named", "torn"):
+        sys.modules.pop(module, None)
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -242,6 +253,14 @@ WRONG = [
     ("", ["run", "web:nothing"], 1, "web:nothing: the module web has no nothing."),
     ("", ["run", "web:asyncio.sleep.x"], 1, "the module web has no asyncio.sleep.x."),
     ("", ["run", "web:__name__"], 1, "web:__name__ is a str, which cannot be served."),
+    ("", ["run", "switchgear:Message"], 1, "is the class Message, which cannot be served."),
+    ("", ["run", "named:reply"], 1, "named:reply is a function, which cannot be served."),
+    (
+        '[services.cook-house]\napp = "named:app"\n',
+        ["run", "cook-house"],
+        2,
+        "services.cook-house.app: named:app is the service 'kitchen'.",
+    ),
     ("", ["run", "web:app", "--http", "a:b"], 2, "--http: 'a:b' is not an address"),
     ("", ["run", "web:app", "--http", "203.0.113.9:1"], 1, "cannot be listened on"),
     ("", ["new", "Big Name"], 2, "'Big Name' cannot be the name of a project."),
@@ -265,6 +284,36 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
     assert end.value.code == code
     assert printed.startswith("error[SG")
     assert printed.count("\n") == 1
+
+
+def test_services_says_which_module_cannot_be_imported(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "torn.py").write_text("app = nothing\n")
+    (here / "switchgear.toml").write_text('[services.torn]\napp = "torn:app"\n')
+    with pytest.raises(SystemExit) as end:
+        main(["services"])
+    printed = capsys.readouterr()
+    assert not end.value.code
+    assert "torn:app" in printed.out
+    assert "What torn serves is not known: error[SG220]" in printed.err
+    assert "torn.py:1: torn cannot be imported: NameError" in printed.err
+
+
+def test_at_level_debug_a_command_shows_the_whole_trace_beside_its_answer(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "torn.py").write_text("app = nothing\n")
+    (here / "switchgear.toml").write_text(
+        '[system]\nlog = "debug"\n[services.torn]\napp = "torn:app"\n'
+    )
+    with pytest.raises(SystemExit) as end:
+        main(["edges"])
+    printed = capsys.readouterr()
+    assert end.value.code == 1
+    assert not printed.out
+    assert "Traceback" in printed.err
+    assert "error[SG220]" in printed.err
 
 
 def test_a_wrong_option_is_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,7 +119,7 @@ def test_a_saga_waits_and_is_retried(
     shown = typed(capsys, "saga", "show", "t-1")
     assert "queued" in shown
     assert "OSError: nobody answers" in shown
-    assert "Ring the office" in shown
+    assert "# Refund by hand\n\n1. Ring the office.\n" in shown, "in a pipe as it was written"
     assert f"switchgear saga retry {item['id']}" in shown
     told = typed(capsys, "saga", "show", "t-1", "--json")
     assert "db://u:***@h" in told

@@ -48,16 +48,16 @@ def where_to_call(
             found[want.contract] = reach
     if open_:
         others = [service for service in config.services.values() if service.name != caller.name]
-        failed: list[str] = []
+        failed: dict[str, SwitchgearError] = {}
         served = {service.name: served_by(service, failed) for service in others}
         found.update((name, _of_system(name, caller, others, served, failed)) for name in open_)
     return found
 
 
-def served_by(service: ServiceConfig, failed: list[str] | None = None) -> frozenset[str]:
+def served_by(service: ServiceConfig, failed: dict[str, SwitchgearError]) -> frozenset[str]:
     """Return the full names of the contracts that a service serves.
 
-    Where its module cannot be imported that is nothing, and its name is added to `failed`.
+    Where its module cannot be imported that is nothing, and `failed` is told why, by its name.
     """
     if service.serves or service.app is None:
         return frozenset(service.serves)
@@ -66,8 +66,7 @@ def served_by(service: ServiceConfig, failed: list[str] | None = None) -> frozen
     except SwitchgearError as error:
         # its own process says so in full; here it only cannot be a callee
         _log.debug("%s cannot be imported to see what it serves: %s", service.name, error)
-        if failed is not None:
-            failed.append(service.name)
+        failed[service.name] = error
         return frozenset()
     handlers = getattr(app, "handlers", ())
     return frozenset(
@@ -80,7 +79,7 @@ def _of_system(
     caller: ServiceConfig,
     others: list[ServiceConfig],
     served: dict[str, frozenset[str]],
-    failed: list[str],
+    failed: dict[str, SwitchgearError],
 ) -> CallConfig:
     setting = f"services.{caller.name}.calls"
     example = f'[{setting}] "{contract}" = "grpc://host:port"'

@@ -10,6 +10,7 @@ has begun within its bound, and ends with exit code 0. A second Ctrl-C ends it a
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ from switchgear.app.lifeline import Lifeline
 from switchgear.app.report import exit_code, one_line
 from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.config import Address, Config, ServiceConfig, load
+from switchgear.contract.service import contracts_of
 from switchgear.errors import ConfigError, OperationError, SwitchgearError
 
 if TYPE_CHECKING:
@@ -87,18 +89,44 @@ def _found(target: str, config: Config) -> tuple[ServiceConfig, object]:
                 where=f"services.{target}.app",
                 fix="For another ASGI application write asgi instead of app.",
             )
+        if isinstance(found, Service) and service.app and found.name != target:
+            raise ConfigError(
+                f"{service.app} is the service {found.name!r}.",
+                where=f"services.{target}.app",
+                fix=f"Call the section [services.{found.name}]: its database, its events and its "
+                "sagas go by that name.",
+            )
     else:
         found = load_target(target)
         name = found.name if isinstance(found, Service) else target.partition(":")[0].split(".")[-1]
         service = config.service(name)
         if service.http is None and service.grpc is None:
             service = replace(service, http=_DEFAULT)
-    if not isinstance(found, Service) and not callable(found):
+    if not isinstance(found, Service) and not _asgi(found):
         raise OperationError(
-            f"{target} is a {type(found).__name__}, which cannot be served.",
+            f"{target} is {_kind(found)}, which cannot be served.",
             fix="Name a Service or an ASGI application.",
         )
     return service, found
+
+
+def _asgi(found: object) -> bool:
+    """Tell whether something can be called as an ASGI application is."""
+    if not callable(found) or contracts_of(found):
+        return False
+    try:
+        inspect.signature(found).bind("scope", "receive", "send")
+    except TypeError:
+        return False
+    except ValueError:  # it does not say what it takes
+        return True
+    return True
+
+
+def _kind(found: object) -> str:
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    return f"a {type(found).__name__}"
 
 
 def _listed(name: str, config: Config) -> ServiceConfig:

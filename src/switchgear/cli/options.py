@@ -5,6 +5,7 @@ This is imported whatever is typed, `--help` too. So what is heavy is imported w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -38,7 +39,13 @@ def load(path: Path | None) -> Settings:
     """Read the system's file; see `switchgear.config.load`."""
     from switchgear.config import load  # noqa: PLC0415  every policy that can be set
 
-    return load(path)
+    settings = load(path)
+    if settings.system.log == "debug":
+        from switchgear.app import logs  # noqa: PLC0415  most commands have nothing to log
+
+        # beside the answer, which may go into a pipe
+        logs.configure("debug", stream=sys.stderr)
+    return settings
 
 
 def finished(work: Coroutine[Any, Any, T]) -> T:

@@ -139,8 +139,13 @@ def _print(service: str, evidence: Evidence, console: Console) -> None:
     table(("step", "kind", "state", "at", "what is known"), rows, console)
     for item in evidence.items:
         if item.closed is None:
-            console.print(Rule(f"{item.id}: {item.runbook}", align="left"))
-            console.print(Markdown(item.instructions))
+            if console.is_terminal:
+                console.print(Rule(f"{item.id}: {item.runbook}", align="left"))
+                console.print(Markdown(item.instructions))
+            else:
+                # in a pipe as it was written: laid out for a wide screen nobody could read it
+                console.print(f"{item.id}: {item.runbook}\n", markup=False)
+                console.print(item.instructions, markup=False, soft_wrap=True)
             first, *others = _choices(evidence, item)
             then = f"Then: switchgear saga {first} {item.id} --reason '...'"
             console.print(f"{then}, or {', '.join(others)}", style="bold", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from switchgear.app.directory import served_by
+from switchgear.app.report import one_line
 from switchgear.app.service import Service
 from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.config import Config
-from switchgear.errors import OperationError
+from switchgear.errors import OperationError, SwitchgearError
 from switchgear.model.edge import Edge
 from switchgear.policy.policy import PARTS
 
@@ -73,6 +75,7 @@ def show_services(config: Config, *, as_json: bool) -> None:
     """Print each service, its addresses, and the contracts that it serves."""
     _require(config)
     add_to_path(import_path(config))
+    failed: dict[str, SwitchgearError] = {}
     found: list[dict[str, Any]] = [  # rows for JSON and for the table alike
         {
             "service": service.name,
@@ -80,21 +83,23 @@ def show_services(config: Config, *, as_json: bool) -> None:
             "http": str(service.http or ""),
             "grpc": str(service.grpc or ""),
             "database": str(service.database) if service.app else "",
-            "serves": sorted(served_by(service)),
+            "serves": sorted(served_by(service, failed)),
         }
         for service in config.services.values()
     ]
     if as_json:
         for service in found:
             print(json.dumps(service))
-        return
-    table(
-        ("service", "runs", "http", "grpc", "serves"),
-        [
-            [one["service"], one["runs"], one["http"], one["grpc"], ", ".join(one["serves"])]
-            for one in found
-        ],
-    )
+    else:
+        table(
+            ("service", "runs", "http", "grpc", "serves"),
+            [
+                [one["service"], one["runs"], one["http"], one["grpc"], ", ".join(one["serves"])]
+                for one in found
+            ],
+        )
+    for name, error in failed.items():
+        print(f"What {name} serves is not known: {one_line(error)}", file=sys.stderr)
 
 
 def show_edges(config: Config, *, as_json: bool) -> None:
