@@ -166,6 +166,7 @@ def test_what_is_wrongly_asked_ends_with_2(folder: Path) -> None:
         ["up", "nosuch"],
         ["run", "web:"],
         ["saga", "list", "--service", "nosuch"],
+        ["events", "lag", "--service", "nosuch"],
         ["services", "--nosuch"],
     ):
         done = typed(folder, *arguments)
@@ -246,8 +247,9 @@ WRONG = [
         "[SG200]: switchgear.toml:2: asgi: it is not valid TOML: invalid value. Texts stand in",
     ),
     (None, ["up", "--config", "none.toml"], 2, "none.toml cannot be read: No such file"),
+    (None, ["services"], 1, "there is no switchgear.toml here. Name the system's file with"),
     (None, ["up"], 1, "there is no service to start. List them as [services.NAME]"),
-    ("", ["services"], 1, "switchgear.toml: there is no service."),
+    ("", ["services"], 1, "switchgear.toml: it lists no service."),
     ("", ["run", "nobody"], 2, "there is no service 'nobody'. It lists: none."),
     ("", ["run", "none:app"], 1, "[SG220]: none: there is no module none. Run from the folder"),
     ("", ["run", "web:nothing"], 1, "web:nothing: the module web has no nothing."),

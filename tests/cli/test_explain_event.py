@@ -123,7 +123,7 @@ def test_files_alone(
     monkeypatch.chdir(elsewhere)
     said = typed(capsys, "explain", "event", "OrderPlaced", "--with", ".")
     assert "fraud.watch waits for shop.orders.OrderPlaced, which nobody in sight publishes" in said
-    assert "there is no service" in typed(capsys, "explain", "event", "OrderPlaced")
+    assert "there is no switchgear.toml" in typed(capsys, "explain", "event", "OrderPlaced")
 
 
 @pytest.mark.parametrize(

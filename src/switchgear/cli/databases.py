@@ -11,7 +11,7 @@ from switchgear.config import Config, ServiceConfig
 from switchgear.database.port import Database, Transaction
 from switchgear.errors import OperationError, UsageError
 
-__all__ = ["Opened", "chosen", "databases", "has_table", "of_service"]
+__all__ = ["Opened", "chosen", "databases", "has_table", "of_service", "some_service"]
 
 _TABLE = {
     "sqlite": "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?",
@@ -55,6 +55,17 @@ def chosen(config: Config, service: str | None) -> list[ServiceConfig]:
     return [_named(config, service)] if service else _all(config)
 
 
+def some_service(config: Config, *, otherwise: str) -> None:
+    """Refuse a system without services; `otherwise` is what else can be named than its file."""
+    if not config.services:
+        missing = config.file is None
+        raise OperationError(
+            "there is no switchgear.toml here." if missing else "it lists no service.",
+            where=str(config.folder if missing else config.file),
+            fix=f"Name the system's file with --config, or {otherwise}.",
+        )
+
+
 async def has_table(tx: Transaction, name: str) -> bool:
     """Tell whether a table is there; a service without that part has none."""
     return bool(await tx.run(_TABLE[tx.dialect], name))
@@ -80,12 +91,7 @@ def _named(config: Config, service: str) -> ServiceConfig:
 
 
 def _all(config: Config) -> list[ServiceConfig]:
-    if not config.services:
-        raise OperationError(
-            "there is no service.",
-            where=str(config.file or config.folder / "switchgear.toml"),
-            fix="Name the system's file with --config, or one service with --service.",
-        )
+    some_service(config, otherwise="one service with --service")
     return [config.service(name) for name, one in config.services.items() if one.app]
 
 

@@ -49,7 +49,7 @@ async def parked(
             print(json.dumps(_plain(name, event)))
         return
     if not found:
-        print("No event waits.")
+        print(f"No event of {consumer} waits." if consumer else "No event waits.")
         return
     table(
         ("event", "subscription", "type", "key", "why", "state", "tries", "since", "error"),
@@ -118,7 +118,8 @@ async def redrive(
             released += [(one.service, event) for event in events]
     what = "would be released" if dry_run else "released"
     names = ", ".join(f"{name}/{event.id}" for name, event in released)
-    print(f"{what}: {names}" if released else f"Nothing {what}.")
+    nothing = f"Nothing of {consumer}" if consumer else "Nothing"
+    print(f"{what}: {names}" if released else f"{nothing} {what}.")
 
 
 async def discard(config: Config, given: str, *, actor: str, reason: str) -> None:

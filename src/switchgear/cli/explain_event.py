@@ -11,9 +11,10 @@ from typing import Any, Literal
 from switchgear.app.declared import declared
 from switchgear.app.service import Service
 from switchgear.app.target import add_to_path, import_path, load_target
+from switchgear.cli.databases import some_service
 from switchgear.config import Config
 from switchgear.contract.files import write as write_file
-from switchgear.errors import OperationError, UsageError
+from switchgear.errors import UsageError
 from switchgear.saga.choreography.chain import Chain, merged, short
 from switchgear.saga.choreography.declared import Declared, read, write
 from switchgear.saga.choreography.draw import drawn, follows
@@ -28,7 +29,7 @@ Form = Literal["text", "json", "mermaid", "svg"]
 
 def export(config: Config, names: Sequence[str], folder: Path | None) -> None:
     """Write what services declare, each to `NAME.json` in `folder`; without one, print it."""
-    found = _of_system(config, names)
+    found = _of_system(config, names, otherwise="begin with: switchgear new NAME")
     if folder is None:
         for one in found:
             print(write(one).decode(), end="")
@@ -76,8 +77,9 @@ def in_sight(config: Config, others: Iterable[Path] = ()) -> Chain:
     Raises `UsageError` for a file that is none, and where there is no service at all.
     """
     read_in = [read(file) for path in others for file in _files(path)]
-    own = _of_system(config, ()) if config.services or not read_in else []
-    return merged([*own, *read_in])
+    if config.services or not read_in:
+        read_in += _of_system(config, (), otherwise="files of declarations with --with")
+    return merged(read_in)
 
 
 def _files(path: Path) -> list[Path]:
@@ -93,13 +95,8 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _of_system(config: Config, names: Sequence[str]) -> list[Declared]:
-    if not config.services:
-        raise OperationError(
-            "there is no service.",
-            where=str(config.file or config.folder / "switchgear.toml"),
-            fix="Name the system's file with --config, or files of declarations with --with.",
-        )
+def _of_system(config: Config, names: Sequence[str], *, otherwise: str) -> list[Declared]:
+    some_service(config, otherwise=otherwise)
     unknown = [name for name in names if name not in config.services]
     if unknown:
         listed = ", ".join(config.services)

@@ -15,13 +15,15 @@ from switchgear.app.directory import served_by
 from switchgear.app.report import one_line
 from switchgear.app.service import Service
 from switchgear.app.target import add_to_path, import_path, load_target
+from switchgear.cli.databases import chosen, some_service
 from switchgear.config import Config
-from switchgear.errors import OperationError, SwitchgearError
+from switchgear.errors import SwitchgearError
 from switchgear.model.edge import Edge
 from switchgear.policy.policy import PARTS
 
 __all__ = ["screen", "services", "show_edges", "show_services", "table", "visible"]
 
+_NEW: Final = "begin with: switchgear new NAME"
 _PIPE: Final = 400
 """Columns where nobody looks at a screen."""
 
@@ -63,9 +65,9 @@ def services(config: Config, service: str | None = None) -> Iterator[tuple[Servi
 
     Raises `OperationError` where there is none at all.
     """
-    _require(config)
+    some_service(config, otherwise=_NEW)
     add_to_path(import_path(config))
-    for settings in [config.service(service)] if service else list(config.services.values()):
+    for settings in chosen(config, service):
         app = load_target(settings.app) if settings.app else None
         if isinstance(app, Service):
             yield app, settings.name
@@ -73,7 +75,7 @@ def services(config: Config, service: str | None = None) -> Iterator[tuple[Servi
 
 def show_services(config: Config, *, as_json: bool) -> None:
     """Print each service, its addresses, and the contracts that it serves."""
-    _require(config)
+    some_service(config, otherwise=_NEW)
     add_to_path(import_path(config))
     failed: dict[str, SwitchgearError] = {}
     found: list[dict[str, Any]] = [  # rows for JSON and for the table alike
@@ -104,7 +106,7 @@ def show_services(config: Config, *, as_json: bool) -> None:
 
 def show_edges(config: Config, *, as_json: bool) -> None:
     """Print each edge that the services declare."""
-    _require(config)
+    some_service(config, otherwise=_NEW)
     add_to_path(import_path(config))
     found = list(_edges(config))
     if as_json:
@@ -150,12 +152,3 @@ def _brief(policy: Mapping[str, object]) -> str:
     first = f"deadline {deadline:g} s" if isinstance(deadline, int | float) else "no deadline"
     parts = [name for name in PARTS if isinstance(policy.get(name), Mapping)]
     return ", ".join([first, *parts])
-
-
-def _require(config: Config) -> None:
-    if not config.services:
-        raise OperationError(
-            "there is no service.",
-            where=str(config.file or config.folder / "switchgear.toml"),
-            fix="Name the file with --config, or begin with: switchgear new NAME",
-        )

@@ -382,7 +382,7 @@ def url(*schemes: str, example: str) -> Callable[[Value], Url]:
             if not found.reveal().startswith("sqlite:///") or found.reveal() == "sqlite:///":
                 value.fail("sqlite:///path, with three slashes (four for an absolute path)")
         elif not found.host:
-            value.fail(f"a URL with a host, such as {example}")
+            value.fail(f"a URL with a host, such as {found.scheme}://127.0.0.1:1234")
         return found
 
     return parse

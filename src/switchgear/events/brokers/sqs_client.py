@@ -248,7 +248,7 @@ def _meant(error: Exception, operation: str) -> SwitchgearError:
     if isinstance(error, exceptions.HTTPClientError):
         return BrokerUnavailable(f"SQS did not answer {operation}: {error}", cause=error)
     return BrokerError(
-        f"SQS cannot be asked for {operation}: {error}",
+        f"SQS cannot be asked for {operation}: {str(error).rstrip('.')}.",
         fix="Give region and credentials as the AWS tools take them.",
     )
 
