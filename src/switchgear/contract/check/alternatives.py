@@ -33,7 +33,7 @@ from switchgear.contract.check.refs import Node
 if TYPE_CHECKING:  # it compares by this
     from switchgear.contract.check.jsonschema import Pair, SchemaDiff
 
-__all__ = ["Piece", "compare_pieces", "has_alternatives", "pieces_of"]
+__all__ = ["Piece", "compare_discriminators", "compare_pieces", "has_alternatives", "pieces_of"]
 
 T = TypeVar("T")
 
@@ -296,3 +296,27 @@ def _covered(
     if len(read) == 1 and not piece.is_null and reasons[0].startswith(name):
         message = f"{message[:-1]}: {reasons[0]}"
     yield diff.told(rule, pair, message, edit, shown=shown, warn=warn)
+
+
+def compare_discriminators(diff: SchemaDiff, pair: Pair) -> Iterator[tuple[str, Found]]:
+    """Compare which property tells alternatives apart, and what its values mean."""
+    before, after = pair.old["discriminator"], pair.new["discriminator"]
+    if not before or not after:
+        return
+    name, edit = pair.name, "Put it back, and add what is new beside it."
+    was, now = (one.text("propertyName") for one in (before, after))
+    if was != now:
+        message = f"{name} is told apart by {now} instead of {was}."
+        yield diff.told("DISCRIMINATOR_CHANGED", pair, message, edit)
+    for value, one in _mapping(before).items():
+        other = _mapping(after).get(value)
+        if other != one and (diff.taken or other is not None):
+            message = f"{name}: {was} = {value} meant {one} and means {other or 'nothing'}."
+            yield diff.told("DISCRIMINATOR_CHANGED", pair, message, edit)
+
+
+def _mapping(discriminator: Node) -> Mapping[str, str]:
+    """Return what each value means; the last part of a reference alone, so that it may move."""
+    told = discriminator["mapping"].value
+    pairs = told.items() if isinstance(told, dict) else ()
+    return {key: one.rpartition("/")[2] for key, one in pairs if isinstance(one, str)}

@@ -26,33 +26,37 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
 from switchgear.contract.check.allof import merged, parts_with
-from switchgear.contract.check.alternatives import compare_pieces, has_alternatives
-from switchgear.contract.check.bodies import Way, first_shown, of_kind, with_property
+from switchgear.contract.check.alternatives import (
+    compare_discriminators,
+    compare_pieces,
+    has_alternatives,
+)
+from switchgear.contract.check.bodies import Way, first_shown
 from switchgear.contract.check.finding import Found, Severity
 from switchgear.contract.check.instances import sample
 from switchgear.contract.check.jsonvalues import (
     canonical,
     covers,
-    enum_of,
-    listed,
-    open_enum_of,
     refuses_all,
-    required_of,
     same,
-    takes_null,
-    told,
     types_of,
 )
-from switchgear.contract.check.limits import beyond, limits_in, limits_of, says_more, tighter
 from switchgear.contract.check.normal import normal
+from switchgear.contract.check.properties import compare_properties, compare_undeclared
 from switchgear.contract.check.refs import Node
 from switchgear.contract.check.shared import is_shared, told_of_parts
+from switchgear.contract.check.values import (
+    compare_default,
+    compare_limits,
+    compare_types,
+    compare_values,
+)
 from switchgear.contract.check.walk import Walk
 from switchgear.errors import UnreadableContract
 
@@ -65,11 +69,6 @@ _INNER: Final = {
     "propertyNames": " names",
 }
 """Keywords with one schema, and how what is inside is told."""
-_UNSHOWN: Final = {
-    "pattern": "No text was found that shows it.",
-    "format": "A validator need not judge formats, so none is shown.",
-}
-"""What is said where there is no witness."""
 _MAX_DEPTH: Final = 100
 
 
@@ -142,6 +141,11 @@ class SchemaDiff:
         """Whether values come from those who know the old version."""
         return self.direction is Direction.TAKEN
 
+    @property
+    def shows(self) -> bool:
+        """Whether bodies are looked for that show what is found, which a trial does not need."""
+        return self._whole is not None
+
     def compare(self, old: Node, new: Node, name: str) -> Iterator[tuple[str, Found]]:
         """Yield rule and finding for each change that breaks; `name` is how it is told."""
         self._whole = (old, new)
@@ -163,7 +167,7 @@ class SchemaDiff:
         self.effort.spend(new)
         told = False
         found = self._within(pair)
-        if self._whole is not None:
+        if self.shows:
             found = told_of_parts(self, pair, found)
         for one in found:
             told = True
@@ -186,16 +190,17 @@ class SchemaDiff:
             return
         if has_alternatives(pair.old) is not has_alternatives(pair.new):
             yield from compare_pieces(self, pair)
-            yield from self._default(pair)
+            yield from compare_default(self, pair)
             return
-        yield from self._types(pair)
+        yield from compare_types(self, pair)
         if _is_another(types_of(pair.old), types_of(pair.new)):
             return
-        yield from self._values(pair)
-        yield from self._limits(pair)
+        yield from compare_values(self, pair)
+        yield from compare_limits(self, pair)
+        yield from compare_default(self, pair)
         yield from self._alternatives(pair)
-        yield from self._properties(pair)
-        yield from self._undeclared(pair)
+        yield from compare_properties(self, pair)
+        yield from compare_undeclared(self, pair)
         yield from self._inner(pair)
         yield from self._conditions(pair)
 
@@ -239,104 +244,11 @@ class SchemaDiff:
         )
         return f"{self.prefix}_{rule}", found
 
-    def _types(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        before, after = types_of(pair.old), types_of(pair.new)
-        name = pair.name
-        was, now = takes_null(pair.old), takes_null(pair.new)
-        if was is not now and None not in {was, now}:
-            if self.taken and was:
-                message = f"{name} may not be null any more."
-                edit = "Let it be null again."
-                yield self.told("NULL_NO_DELETE", pair, message, edit, shown=[None])
-            elif not self.taken and now:
-                message = f"{name} may be null now."
-                edit = "Leave null out; let the property be absent, or add a property of its own."
-                yield self.told("NULL_ADDED", pair, message, edit, shown=[None])
-        narrow, wide = (before, after) if self.taken else (after, before)
-        lost = [one for one in narrow if one != "null" and not covers(wide, one)]
-        # where values are listed, that any other is let through is told of those
-        anything = not narrow and enum_of(pair.new if self.taken else pair.old) is None
-        if wide and (lost or anything):
-            kinds = lost or ["boolean", "string", "integer", "object"]
-            yield self.told(
-                "SAME_TYPE",
-                pair,
-                f"{name} was {listed(before)} and is {listed(after)}.",
-                f"Let it be {listed(before)} again, and add a property of another name.",
-                shown=(of_kind(self.writer(pair), one) for one in kinds),
-            )
-
-    def _values(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        """Compare the values that are listed.
-
-        Of `x-extensible-enum`, whoever takes values may refuse others, and whoever gives them may
-        add others: readers have a branch for those.
-        """
-        closed = [enum_of(one) for one in (pair.old, pair.new)]
-        opened = [open_enum_of(one) for one in (pair.old, pair.new)]
-        before, after = (one if one is not None else opened[at] for at, one in enumerate(closed))
-        name = pair.name
-        if self.taken and after is not None:
-            known = set(map(canonical, after))
-            gone = [one for one in before or [] if canonical(one) not in known]
-            if gone or before is None:
-                which = ", ".join(map(told, gone)) or "any value"
-                message = f"{name} does not take {which} any more."
-                edit = f"Take {which} again, and mark it as deprecated."
-                shown = gone or [sample(pair.old)]
-                warn = not gone and closed[1] is None
-                rule = "ENUM_VALUE_NO_DELETE"
-                yield self.told(rule, pair, message, edit, warn=warn, shown=shown)
-        if not self.taken and closed[0] is not None:
-            known = set(map(canonical, closed[0]))
-            added = [one for one in after or [] if canonical(one) not in known]
-            if added or closed[1] is None:
-                free = closed[1] is None
-                which = "any value" if free else ", ".join(map(told, added))
-                message = f"{name} may be {which} now."
-                edit = "Check that every reader has a branch for values that it does not know."
-                shown = [sample(pair.new)]
-                yield self.told("ENUM_VALUE_ADDED", pair, message, edit, warn=not free, shown=shown)
-
-    def _limits(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        for key in limits_in(pair.old, pair.new):
-            before, after = (limits_of(one, key) for one in (pair.old, pair.new))
-            narrow, wide = (after, before) if self.taken else (before, after)
-            lost = [one for one in narrow if all(tighter(key, one, by) for by in wide or [None])]
-            readers = (pair.new, pair.old) if self.taken else (pair.old, pair.new)
-            if not lost or not says_more(key, *readers, self.writer(pair)):
-                continue
-            verb = "tightened" if self.taken else "loosened"
-            if key == "format":
-                verb = "changed"
-            was, now = (one[0] if len(one) == 1 else one or None for one in (before, after))
-            rule, found = self.told(
-                "SAME_FORMAT" if key == "format" else "CONSTRAINT_CHANGED",
-                pair,
-                f"{pair.name}: {key} was {verb} from {told(was)} to {told(now)}.",
-                f"Write {key}: {told(was)} again." if before else f"Take {key} out again.",
-                shown=(one for by in lost for one in beyond(key, by, self.writer(pair))),
-            )
-            if key in _UNSHOWN and self._whole is not None and not found.witness:
-                found = replace(found, message=f"{found.message} {_UNSHOWN[key]}")
-            yield rule, found
-        yield from self._default(pair)
-
-    def _default(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        before, after = pair.old["default"].value, pair.new["default"].value
-        if self.taken and pair.old["default"] and not same(before, after):
-            yield self.told(
-                "SAME_DEFAULT",
-                pair,
-                f"{pair.name}: the default changed from {told(before)} to {told(after)}.",
-                f"Write default: {told(before)} again.",
-            )
-
     def _alternatives(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         if has_alternatives(pair.old):
             yield from compare_pieces(self, pair)
         yield from self._beside(pair)
-        yield from self._discriminator(pair)
+        yield from compare_discriminators(self, pair)
 
     def _beside(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Compare what has no combined form with what else is said of the same value."""
@@ -381,102 +293,6 @@ class SchemaDiff:
             self.parts[key] = []
             self.parts[key] = list(SchemaDiff(self.direction, self.prefix).inside(pair))
         return self.parts[key]
-
-    def _discriminator(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        before, after = pair.old["discriminator"], pair.new["discriminator"]
-        if not before or not after:
-            return
-        name, edit = pair.name, "Put it back, and add what is new beside it."
-        was, now = (one.text("propertyName") for one in (before, after))
-        if was != now:
-            message = f"{name} is told apart by {now} instead of {was}."
-            yield self.told("DISCRIMINATOR_CHANGED", pair, message, edit)
-        for value, one in _mapping(before).items():
-            other = _mapping(after).get(value)
-            if other != one and (self.taken or other is not None):
-                message = f"{name}: {was} = {value} meant {one} and means {other or 'nothing'}."
-                yield self.told("DISCRIMINATOR_CHANGED", pair, message, edit)
-
-    def _properties(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        old, new = pair.old, pair.new
-        hidden = "readOnly" if self.taken else "writeOnly"
-        before = {key: one for key, one in old["properties"].items() if not one[hidden].value}
-        after = {key: one for key, one in new["properties"].items() if not one[hidden].value}
-        needed, needs, closed = required_of(old), required_of(new), _is_closed(new)
-        writer = self.writer(pair)
-        for key, one in before.items():
-            name = f"{pair.name}.{key}"
-            if key not in after:
-                edit = f"Put {key} back and mark it as deprecated."
-                warn = not closed if self.taken else key not in needed
-                shown = [with_property(writer, key, one) if self.taken else sample(writer)]
-                yield self.told(
-                    "PROPERTY_NO_DELETE",
-                    pair,
-                    f"{name} was deleted.",
-                    edit,
-                    warn=warn,
-                    shown=shown,
-                    at=(new, name),
-                )
-                continue
-            inner = (one, after[key], f".{key}", "property", key)
-            yield from self.inside(pair.under(*inner, writer=writer))
-            at = (after[key], name)
-            if self.taken and key in needs and key not in needed:
-                edit = f"Take {key} out of `required`, or give it a default."
-                message = f"{name} was optional and is required."
-                shown = [sample(writer)]
-                yield self.told("PROPERTY_REQUIRED", pair, message, edit, shown=shown, at=at)
-            elif not self.taken and key in needed and key not in needs:
-                edit = f"Put {key} back into `required`."
-                message = f"{name} was always there and may be absent now."
-                shown = [sample(writer)]
-                yield self.told("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
-        if not self.taken:
-            yield from self._not_declared(pair)
-            return
-        for key in needs:
-            hides = key in new["properties"] and key not in after
-            if key in before or key in needed or hides or new["properties"][key]["default"]:
-                continue
-            edit = f"Take {key} out of `required`, or give it a default."
-            message = f"{pair.name}.{key} is new and required."
-            shown = [sample(writer)]
-            at = (after.get(key, new), f"{pair.name}.{key}")
-            yield self.told("PROPERTY_REQUIRED_ADDED", pair, message, edit, shown=shown, at=at)
-        if closed and not _is_closed(old):
-            message = f"{pair.name} refuses properties that it does not know now."
-            edit = "Take `additionalProperties: false` out again."
-            rule = "ADDITIONAL_PROPERTIES_REFUSED"
-            yield self.told(
-                rule, pair, message, edit, shown=[with_property(writer, "something_else")]
-            )
-
-    def _not_declared(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        """Yield what was always there without being declared, and may be absent now."""
-        declared, needs = pair.old["properties"], required_of(pair.new)
-        for key in required_of(pair.old):
-            if key not in declared and key not in needs:
-                name = f"{pair.name}.{key}"
-                message = f"{name} was always there and may be absent now."
-                edit = f"Put {key} back into `required`."
-                shown, at = [sample(pair.new)], (pair.new, name)
-                yield self.told("PROPERTY_OPTIONAL", pair, message, edit, shown=shown, at=at)
-
-    def _undeclared(self, pair: Pair) -> Iterator[tuple[str, Found]]:
-        """Compare what one version declares with what the other says of all other properties."""
-        sides = (pair.old, pair.new)
-        declared = [one["properties"] for one in sides]
-        for key in sorted({*declared[0], *declared[1]}):
-            old, new = (
-                side[key] if key in side else of["additionalProperties"]
-                for side, of in zip(declared, sides, strict=True)
-            )
-            both = all(key in side for side in declared)
-            if not both and isinstance(old.value, dict) and isinstance(new.value, dict):
-                inner = (old, new, f".{key}", "property", key)
-                yield from self.inside(pair.under(*inner, writer=self.writer(pair)))
 
     def _inner(self, pair: Pair) -> Iterator[tuple[str, Found]]:
         """Compare the schemas inside, of which one that is absent takes anything."""
@@ -560,16 +376,3 @@ def _is_another(before: Iterable[str], after: Iterable[str]) -> bool:
     """Whether no value can be of both: it makes no sense to compare more than the types."""
     both = any(covers(after, one) for one in before) or any(covers(before, one) for one in after)
     return bool(before and after) and not both
-
-
-def _is_closed(node: Node) -> bool:
-    return any(
-        node[key].value is False for key in ("additionalProperties", "unevaluatedProperties")
-    )
-
-
-def _mapping(discriminator: Node) -> Mapping[str, str]:
-    """Return what each value means; the last part of a reference alone, so that it may move."""
-    told = discriminator["mapping"].value
-    pairs = told.items() if isinstance(told, dict) else ()
-    return {key: one.rpartition("/")[2] for key, one in pairs if isinstance(one, str)}
