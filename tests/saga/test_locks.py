@@ -7,9 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 from switchgear.database.port import Database
+from switchgear.database.postgres import Postgres
 from switchgear.database.sqlite import Sqlite
 from switchgear.errors import SagaDefinitionError, SagaError
 from switchgear.model.outcome import Refused, Unknown
@@ -23,7 +25,7 @@ from switchgear.saga import (
     SagaUnfinished,
     runbook,
 )
-from tests.saga.shop import QUICK, Book, Clock, Order, Payment
+from tests.saga.shop import QUICK, Book, Clock, Order, Payment, eventually
 
 RUNBOOK = __file__.replace("test_locks.py", "runbooks/ship.md")
 
@@ -192,3 +194,68 @@ async def test_bad_input(database: Sqlite, book: Book) -> None:
     outer = Saga("outer", version=1, runbook=RUNBOOK)
     with pytest.raises(SagaDefinitionError, match="Declare the lock order in outer"):
         outer.path(saga)
+
+
+async def test_two_that_start_one_saga_at_once_wait_once(postgres_url: str, book: Book) -> None:
+    saga = change(book)
+    ends = asyncio.Event()
+    book.will("a", ends, None)
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=8) as pool:
+        database = Postgres(pool)
+
+        async def one_waits() -> bool:
+            return bool(await pool.fetch("SELECT 1 FROM pg_locks WHERE NOT granted"))
+
+        async with Engine(database, [saga]) as engine:
+            await start(engine, database, saga, "a")
+            async with database.transaction() as tx:
+                await engine.start(tx, saga, Order("o"), id="b")
+                again = asyncio.create_task(start(engine, database, saga, "b"))
+                await eventually(one_waits)
+            run = await again
+            waits = await pool.fetch("SELECT saga FROM switchgear_saga_lock_waits")
+            assert [row["saga"] for row in waits] == ["b"]
+            ends.set()
+            await run.result(within=60)
+            await (await start(engine, database, saga, "c")).result(within=60)
+
+
+async def test_a_saga_that_an_earlier_release_let_wait_twice_runs(
+    any_database: Database, book: Book
+) -> None:
+    saga = change(book)
+    ends = asyncio.Event()
+    book.will("a", ends, None)
+    async with Engine(any_database, [saga]) as engine:
+        await start(engine, any_database, saga, "a")
+        run = await start(engine, any_database, saga, "b")
+        async with any_database.transaction() as tx:
+            await tx.run(
+                "INSERT INTO switchgear_saga_lock_waits (name, saga) VALUES ('order/o', 'b')"
+            )
+        ends.set()
+        await run.result(within=60)
+
+
+async def test_what_an_earlier_release_blocked_is_freed_at_the_start(
+    any_database: Database, book: Book
+) -> None:
+    saga = change(book)
+    ends = asyncio.Event()
+    book.will("a", ends, None)
+    async with Engine(any_database, [saga]) as engine:
+        await (await start(engine, any_database, saga, "over", of="q")).result(within=60)
+        await start(engine, any_database, saga, "a")
+        await book.until("a")
+        await start(engine, any_database, saga, "b")
+        await start(engine, any_database, saga, "c")
+        await engine.stop(within=0)
+    held = "UPDATE switchgear_saga_locks SET saga = 'b' WHERE name = 'order/o'"
+    async with any_database.transaction() as tx:
+        await tx.run(held)  # it has inherited the lock, and waits for it all the same
+        await tx.run("DELETE FROM switchgear_sagas WHERE id = 'a'")
+        await tx.run("INSERT INTO switchgear_saga_locks (name, saga) VALUES ('order/q', 'over')")
+    async with Engine(any_database, [saga]) as engine:
+        await start(engine, any_database, saga, "d", of="q")
+        for name in "bcd":
+            await engine.get(name).result(within=60)

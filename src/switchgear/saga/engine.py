@@ -115,6 +115,7 @@ class Engine:
         for definition, saga in self._sagas.items():
             plan = msgspec.json.encode(saga.plan)
             await self._store.write(self._units.keep_plan(definition, plan))
+        await self._store.write(self._units.mend_locks())
         self._prepared = True
 
     async def start(self, tx: object, saga: Saga, input: object, *, id: str) -> Run:  # noqa: A002

@@ -3,6 +3,7 @@
 - A lock has a row while a saga holds it, and sagas that wait for it have rows in the order in which
   they asked. Both are written in the transaction that starts the saga, and the lock is handed on in
   the commit that ends it: so nothing has to be cleaned up after a crash.
+- A saga's own row comes first: of two that start one saga at once, the second asks for no lock.
 - Asking for a lock keeps its row until the transaction ends, so that a saga that asks and one that
   ends do not miss one another. A saga asks for all its locks at once, in the order of their names,
   and sagas that end in one commit hand theirs on in that order too: nothing waits in a circle,
@@ -18,7 +19,7 @@ from typing import Final
 from switchgear.database.port import Dialect
 from switchgear.saga.stores.port import Unit, Wish, among
 
-__all__ = ["LOCKS", "ask", "free", "holders"]
+__all__ = ["LOCKS", "ask", "free", "holders", "mend"]
 
 LOCKS: Final = """
     CREATE TABLE switchgear_saga_locks (
@@ -77,17 +78,42 @@ def free(dialect: Dialect, now: str, ids: Sequence[str]) -> Unit[None]:
     )
     names = yield sql, args
     for (name,) in names:
-        sql = (
-            "SELECT turn, saga FROM switchgear_saga_lock_waits WHERE name = ? ORDER BY turn LIMIT 1"
-        )
+        sql = "SELECT saga FROM switchgear_saga_lock_waits WHERE name = ? ORDER BY turn LIMIT 1"
         first = yield sql, (name,)
         if not first:
             yield "DELETE FROM switchgear_saga_locks WHERE name = ?", (name,)
             continue
-        turn, heir = first[0]
+        heir = first[0][0]
         yield "UPDATE switchgear_saga_locks SET saga = ? WHERE name = ?", (heir, name)
-        yield "DELETE FROM switchgear_saga_lock_waits WHERE turn = ?", (turn,)
+        sql = "DELETE FROM switchgear_saga_lock_waits WHERE name = ? AND saga = ?"
+        yield sql, (name, heir)
         yield _RUN.format(now=now), (heir, heir)
+
+
+def mend(dialect: Dialect, now: str) -> Unit[None]:
+    """Free what an earlier release could block when one saga was started twice at once.
+
+    It waited for a lock that it held, or held one although it had ended. `now` is SQL.
+    """
+    sql = (
+        "DELETE FROM switchgear_saga_lock_waits WHERE EXISTS (SELECT 1 FROM switchgear_saga_locks "
+        "AS l WHERE l.name = switchgear_saga_lock_waits.name "
+        "AND l.saga = switchgear_saga_lock_waits.saga)"
+    )
+    yield sql, ()
+    sql = (
+        "SELECT DISTINCT l.saga FROM switchgear_saga_locks AS l JOIN switchgear_sagas AS s "
+        "ON s.id = l.saga WHERE s.ended IS NOT NULL"
+    )
+    rows = yield sql, ()
+    if rows:
+        yield from free(dialect, now, [row[0] for row in rows])
+    sql = (
+        f"UPDATE switchgear_sagas SET status = 'running', wake = {now} "  # noqa: S608  constants
+        "WHERE status = 'waiting' AND id IN (SELECT saga FROM switchgear_saga_locks) "
+        "AND id NOT IN (SELECT saga FROM switchgear_saga_lock_waits)"
+    )
+    yield sql, ()
 
 
 def holders(saga_id: str) -> Unit[list[tuple[str, str]]]:

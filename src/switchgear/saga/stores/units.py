@@ -144,25 +144,23 @@ class Units:
 
     def start(self, saga: NewSaga, owner: str | None, lease: float) -> Unit[Started]:
         """Insert `saga`, held by `owner` if given, unless it has to wait for a lock."""
-        waits = False
-        if saga.wishes:
-            existing = yield from self.find(saga.id)
-            if existing is not None:
-                return Started(existing)
-            asked = yield from locks.ask(saga.id, saga.wishes)
-            if isinstance(asked, tuple):
-                return Started(refused=asked)
-            waits = bool(asked)
         values = (saga.id, saga.definition, saga.input, saga.context)
-        if waits:
-            held: tuple[Value, ...] = (0, None, None)
-        else:
-            held = (1, owner, lease) if owner else (0, None, 0.0)
-        status = "waiting" if waits else "running"
-        inserted = yield self._start, (*values, status, saga.began, saga.deadline, *held)
-        if inserted:
-            return Started(waits=waits)
-        return Started((yield from self.find(saga.id)))
+        held: tuple[Value, ...] = (1, owner, lease) if owner else (0, None, 0.0)
+        # before any lock: whoever starts it at the same time waits here, and then asks for none
+        inserted = yield self._start, (*values, "running", saga.began, saga.deadline, *held)
+        if not inserted:
+            return Started((yield from self.find(saga.id)))
+        asked = yield from locks.ask(saga.id, saga.wishes)
+        if isinstance(asked, tuple):
+            yield "DELETE FROM switchgear_sagas WHERE id = ?", (saga.id,)
+            return Started(refused=asked)
+        if asked:
+            sql = (
+                "UPDATE switchgear_sagas SET status = 'waiting', fence = 0, owner = NULL, "
+                "wake = NULL WHERE id = ?"
+            )
+            yield sql, (saga.id,)
+        return Started(waits=bool(asked))
 
     def start_all(
         self, sagas: Sequence[NewSaga], owner: str | None, lease: float
@@ -187,6 +185,10 @@ class Units:
                 started = yield from self.start(saga, owner, lease)
                 results.append(started)
         return results
+
+    def mend_locks(self) -> Unit[None]:
+        """Put right what an earlier release left of locks; see `locks.mend`."""
+        return locks.mend(self._dialect, self._now)
 
     def find(self, saga_id: str) -> Unit[SagaRow | None]:
         """Return the row of a saga."""
