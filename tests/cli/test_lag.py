@@ -106,7 +106,7 @@ def test_what_an_outbox_holds_is_told_by_topic(
                 "INSERT INTO switchgear_outbox (topic, key, event, headers, data, created) "
                 "SELECT ?, key, event, headers, data, created - ? FROM switchgear_outbox "
                 "WHERE topic = 'lag.trips'",
-                (f"lag.t{number}", 600 * (number + 1)),
+                (f"lag.t{number}", 86_400 * (number + 2)),
             )
     connection.close()
     outbox = json.loads(typed(capsys, "--json").splitlines()[-1])
@@ -115,9 +115,9 @@ def test_what_an_outbox_holds_is_told_by_topic(
         "lag.trips",
     ]
     assert outbox["events"] == 5
-    assert outbox["oldest"] == outbox["topics"][0]["oldest"] >= 2400
+    assert outbox["oldest"] == outbox["topics"][0]["oldest"] >= 5 * 86_400
     shown = " ".join(typed(capsys).split())
-    assert "lag.t3: 1, 40 min" in shown
+    assert "lag.t3: 1, 5 d" in shown
     assert "2 topics more" in shown
 
 

@@ -212,7 +212,7 @@ async def test_when_the_leases_end_between_two_topics_nothing_is_deleted_unpubli
                 relay._held_until = 0.0  # it took so long
 
     broker = Late(PICTURES, early=True)
-    relay = Relay(store, broker)
+    relay = Relay(store, broker, lease=600.0)
     await write(store, *(one for n in range(5) for one in (placed(n), picture(n))))
     await relay._beat()
     assert await relay._turn() == 5
