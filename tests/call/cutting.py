@@ -84,7 +84,8 @@ WELL = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\
 
 
 def answer(status, **marks):
-    lines = [f"HTTP/1.1 {status} Status", "Content-Length: 0"]
+    # whoever sends it closes: a client must not be tempted to send its next request there
+    lines = [f"HTTP/1.1 {status} Status", "Content-Length: 0", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in marks.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
