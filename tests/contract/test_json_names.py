@@ -115,3 +115,11 @@ def test_our_own_fields_too() -> None:
     assert to_json(message) == b'{"foo_bar":1,"foo__bar":2}'
     assert from_json(Allowed, to_json(message)) == message
     assert from_proto(Allowed, to_proto(message)) == message
+
+
+def test_two_fields_of_one_name_are_refused() -> None:
+    with pytest.raises(ContractError, match=r"Two fields are called a\."):
+
+        class Twice(Message, package="a.v1"):
+            a: int = field(1)
+            b: int = field(2, name="a")

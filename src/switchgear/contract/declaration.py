@@ -398,6 +398,10 @@ def check_numbers(specs: Mapping[str, Spec], where: str, *, foreign: bool = Fals
                 where=where,
                 fix="19000 to 19999 belong to protobuf itself. Use another number.",
             )
+        if name in by_number.values():
+            raise ContractError(
+                f"Two fields are called {name}.", where=where, fix="Rename one, or its name=."
+            )
         if number in by_number:
             raise ContractError(
                 f"The fields {by_number[number]} and {name} both have the number {number}.",

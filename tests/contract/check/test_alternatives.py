@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from switchgear.contract.check.documents import Document
-from switchgear.contract.check.jsonschema import Direction, Effort, SchemaDiff
+from switchgear.contract.check.jsonschema import Direction, Effort, Pair, SchemaDiff
 from switchgear.contract.check.refs import Node
 from switchgear.errors import UnreadableContract
 
@@ -576,6 +576,21 @@ def test_what_stands_beside_a_reference_still_counts(referring, run) -> None:
     schema = {**ref("Money"), "properties": {"amount": {"minimum": 3}}}
     referring({"properties": {"amount": {"type": "integer", "minimum": 1}}}, schema)
     assert run(*ASKED)[1] == []
+
+
+def test_a_part_is_compared_without_what_it_refers_to() -> None:
+    def body(kind: Any) -> Node:
+        inner = {"type": "object", "properties": {"amount": kind, "of": ref("Money")}}
+        text = {"type": "object", "properties": {"text": kind, "money": ref("Money")}}
+        money = {**inner, "properties": {**inner["properties"], "tax": ref("Tax"), "in": inner}}
+        schemas = {"Money": money, "Tax": text, "It": {**ref("Money"), "minProperties": 1}}
+        document = Document("it", {"openapi": "3.1.0", "components": {"schemas": schemas}}, "")
+        return Node.root(document)["components"]["schemas"]["It"]["allOf"]
+
+    nodes = [next(body(kind).elements()) for kind in (STRING, INTEGER)]
+    diff = SchemaDiff(Direction.TAKEN, "X")
+    subjects = [one.subject for _, one in diff.alone(Pair(*nodes, "it"))]
+    assert subjects == ["it.amount", "it.in.amount"]
 
 
 def test_a_schema_that_refers_to_itself_with_something_beside(referring, run) -> None:

@@ -134,6 +134,8 @@ class SchemaDiff:
     effort: Effort = field(default_factory=Effort)
     parts: dict[tuple[object, ...], list[tuple[str, Found]]] = field(default_factory=dict)
     """What was found of parts that others refer to."""
+    inline: bool = False
+    """Whether what is compared leaves out what it refers to."""
     _whole: tuple[Node, Node] | None = None
 
     @property
@@ -155,6 +157,8 @@ class SchemaDiff:
         """Yield rule and finding for each change of a pair inside the two that are compared."""
         old, new = pair.old, pair.new
         if same(old.value, new.value) and not _has_ref(old.value):
+            return
+        if self.inline and pair.part[0] and is_shared(new):
             return
         key = _key(pair)
         if not self.walk.enters(key):
@@ -287,11 +291,14 @@ class SchemaDiff:
         return trial.inside(pair)
 
     def alone(self, pair: Pair) -> list[tuple[str, Found]]:
-        """Return what is found of a pair that is a part of another one, each looked at once."""
+        """Return what is found of a pair that is a part of another one, each looked at once.
+
+        What is found of schemas that the part refers to is theirs, and left out.
+        """
         key = _key(pair)
         if key not in self.parts:
-            self.parts[key] = []
-            self.parts[key] = list(SchemaDiff(self.direction, self.prefix).inside(pair))
+            part = SchemaDiff(self.direction, self.prefix, inline=True)
+            self.parts[key] = list(part.inside(pair))
         return self.parts[key]
 
     def _inner(self, pair: Pair) -> Iterator[tuple[str, Found]]:

@@ -59,7 +59,8 @@ def _of_parts(diff: SchemaDiff, pair: Pair) -> Iterator[tuple[_Key, Found]]:
         if old is None or not is_shared(new):
             continue
         with suppress(UnreadableContract):  # of the part alone, which is not what was asked for
-            for rule, one in diff.alone(replace(pair, old=old, new=new, name=_HERE)):
+            alone = replace(pair, old=old, new=new, name=_HERE, part=("", 0))
+            for rule, one in diff.alone(alone):
                 message, subject = (
                     text.replace(_HERE, pair.name) for text in (one.message, one.subject)
                 )
