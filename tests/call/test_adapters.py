@@ -19,6 +19,7 @@ import httpx
 import pytest
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from tests.call.cutting import WELL, HttpCallee, exactly
 from tests.certificates import certificate
 from tests.patience import longer
@@ -193,8 +194,9 @@ async def by_httpx_sync(g, **options):
 
 
 @asynccontextmanager
-async def by_aiohttp(g, **options):
-    async with aiohttp.ClientSession(middlewares=[g.aiohttp(**options)]) as session:
+async def by_aiohttp(g, *, connector=None, **options):
+    middlewares = [g.aiohttp(**options)]
+    async with aiohttp.ClientSession(middlewares=middlewares, connector=connector) as session:
 
         async def send(method, url, content=None, **request):
             async with session.request(method, url, data=content, **request) as response:
@@ -429,10 +431,23 @@ async def test_no_password_and_no_token_is_told(client):
     assert "secret" not in raised.value.where
 
 
-async def test_a_failed_answer_is_read_even_where_the_body_streams(client, serve):
-    server = serve(answer(500, body=b"first"), answer(200, body=b"second"))
-    async with client(guard(), stream=True) as send:
+def one_connection(client):
+    """Options of a client that has only one connection at a time."""
+    if client is by_aiohttp:
+        return {"connector": aiohttp.TCPConnector(limit=1)}
+    if client is by_requests:
+        return {"wrapped": HTTPAdapter(pool_maxsize=1, pool_block=True)}
+    kind = httpx.HTTPTransport if client is by_httpx_sync else httpx.AsyncHTTPTransport
+    return {"wrapped": kind(limits=httpx.Limits(max_connections=1))}
+
+
+@pytest.mark.parametrize("status", [408, 429, 500])
+async def test_a_failed_answer_is_read_even_where_the_body_streams(client, serve, status):
+    """Or its connection would be nobody's to give back."""
+    server = serve(answer(status, body=b"first"), answer(200, body=b"second"))
+    async with client(guard(deadline=60), stream=True, **one_connection(client)) as send:
         assert await send("GET", server.url) == (200, b"second")
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("client", [by_httpx, by_aiohttp])

@@ -92,7 +92,7 @@ class Middleware:
             exchange.mark(step)
             try:
                 response = await handler(request)
-                if not self._stream or response.status >= 500:  # noqa: PLR2004
+                if not self._stream or exchange.keeps(response.status, response.headers):
                     await response.read()
             except (aiohttp.ClientError, OSError) as error:
                 return exchange.failed(error)

@@ -108,6 +108,15 @@ class Exchange(Generic[R]):
         for name, value in marks.items():
             marked[name] = value
 
+    @staticmethod
+    def keeps(status: int, marks: Mapping[str, str]) -> bool:
+        """Tell whether an answer's body is read at once, also where bodies stream.
+
+        A failure's is: another attempt may follow it, and nobody else would give its connection
+        back.
+        """
+        return http_failure(status, marks) is not None
+
     def judged(
         self, attempt: Attempt, response: R, status: int, marks: Mapping[str, str]
     ) -> Outcome[R]:

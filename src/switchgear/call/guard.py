@@ -288,8 +288,8 @@ class Guard(OfOneProcess):
         wrapped: what it sends by; a plain `httpx.AsyncHTTPTransport()` if None.
         repeatable: the methods that may be repeated whatever happened. A request with an
         Idempotency-Key may be too.
-        stream: leave the body unread; the deadline then ends with the headers. Default: the body
-        is read within the attempt.
+        stream: leave the body unread, except that of a failure; the deadline then ends with the
+        headers. Default: the body is read within the attempt.
 
         Raises MissingExtra without httpx.
         """

@@ -112,7 +112,7 @@ class AsyncTransport(OfOneProcess, httpx.AsyncBaseTransport):
             sent.extensions["timeout"] = _clamped(asked, step)
             try:
                 response = await sender.handle_async_request(sent)
-                if not self._stream or response.status_code >= 500:  # noqa: PLR2004
+                if not self._stream or exchange.keeps(response.status_code, response.headers):
                     response = await _read(response)
             except httpx.TransportError as error:
                 return exchange.failed(error)
@@ -169,7 +169,7 @@ class SyncTransport(OfOneProcess, httpx.BaseTransport):
             sent.extensions["timeout"] = _clamped(asked, step)
             try:
                 response = sender.handle_request(sent)
-                if not self._stream or response.status_code >= 500:  # noqa: PLR2004
+                if not self._stream or exchange.keeps(response.status_code, response.headers):
                     response = _read_sync(response, step)
             except httpx.TransportError as error:
                 return exchange.failed(error)

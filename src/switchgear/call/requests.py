@@ -145,7 +145,7 @@ class Adapter(OfOneProcess, BaseAdapter):
             clamped: Any = _clamped(timeout, step)
             try:
                 response = sender.send(sent, stream=True, timeout=clamped, **settings)
-                if not stream or response.status_code >= 500:  # noqa: PLR2004
+                if not stream or exchange.keeps(response.status_code, response.headers):
                     _read(response, step)
             except requests.RequestException as error:
                 return exchange.failed(error)
