@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -147,6 +149,37 @@ def test_a_saga_waits_and_is_retried(
     assert office.undone == ["Ulm"]
     assert "is closed: retry" in refused(capsys, "saga", "skip", item["id"], "--reason", "x")
     assert "no service knows a saga" in refused(capsys, "saga", "show", "t-9")
+
+
+def test_a_saga_whose_definition_is_not_declared_any_more_is_left_as_it_is(
+    tmp_path: Path,
+    config: Config,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    office = Office(tmp_path)
+    asyncio.run(troubled(office, config))
+    module = ModuleType("office")
+    monkeypatch.setitem(sys.modules, "office", module)
+    without, changed = Service("office"), Service("office")
+    trip = Saga("trip", version=1)
+
+    @trip.read
+    async def look(order: Trip, ctx: StepContext) -> None: ...
+
+    trip.path(look)
+    changed.runs(trip)
+
+    module.app = without  # type: ignore[attr-defined]
+    said = refused(capsys, "saga", "retry", "t-1")
+    assert "began under version 1 of trip, which is not declared any more" in said
+    module.app = changed  # type: ignore[attr-defined]
+    said = refused(capsys, "saga", "retry", "t-1")
+    assert "and it was changed since: nobody would go on with it" in said
+    assert "as version 2" in said
+    assert len(typed(capsys, "saga", "list", "--json").splitlines()) == 1
+    # what needs no worker any more is a person's to do
+    assert "The saga is undone." in typed(capsys, "saga", "skip", "t-1", "--reason", "by hand")
 
 
 def test_an_event_waits_and_is_redriven(

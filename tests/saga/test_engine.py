@@ -863,6 +863,33 @@ class TestChangedDefinitions:
         # once they have ended, nobody minds
         await Engine(database, [self.changed(book)]).prepare()
 
+    async def test_also_while_a_person_is_waited_for(
+        self, any_database: Database, book: Book
+    ) -> None:
+        saga = checkout(book)
+        book.will("ship", Refused("no"))
+        book.will("refund", Refused("never"))
+        async with Engine(any_database, [saga]) as engine:
+            run = await begin(engine, any_database, saga)
+            with pytest.raises(SagaUnfinished, match="waits for a person"):
+                await run.result(within=60)
+        with pytest.raises(SagaDefinitionError, match=r"1 saga\(s\) of version 1.*version 2"):
+            await Engine(any_database, [self.changed(book)]).prepare()
+
+    async def test_what_nobody_could_undo_is_not_refuted(
+        self, database: Sqlite, book: Book
+    ) -> None:
+        saga = checkout(book)
+        async with Engine(database, [saga]) as engine:
+            await (await begin(engine, database, saga)).result(within=60)
+        newer = Engine(database, [self.changed(book, 2)])
+        await newer.prepare()
+        told = {"actor": "bank", "evidence": "bounced"}
+        async with database.transaction() as tx:
+            with pytest.raises(SagaError, match=r"began under version 1.*nobody would go on"):
+                await newer.refute(tx, "o-1", "confirm", **told)
+        assert (await runbook.show(database, "o-1")).status == "done"
+
     async def test_two_of_one_version(self, database: Sqlite, book: Book) -> None:
         with pytest.raises(SagaDefinitionError, match="two definitions of saga checkout"):
             Engine(database, [checkout(book), self.changed(book)])

@@ -12,8 +12,9 @@ from switchgear.saga.codec import Failure
 from switchgear.saga.plan import Side
 from switchgear.saga.state import Entry, Next, What
 from switchgear.saga.stores import store_of
+from switchgear.saga.stores.batch import is_whole
 from switchgear.saga.stores.group import Group
-from switchgear.saga.stores.port import Line, NewItem, NewSaga, Store, Turn, Write
+from switchgear.saga.stores.port import Line, NewItem, NewSaga, Settled, Store, Turn, Wish, Write
 from switchgear.saga.stores.units import COMPONENT, STEPS, Units
 from switchgear.saga.story import Story
 from tests.saga.plans import CHECKOUT, World, script
@@ -154,8 +155,22 @@ async def test_what_waits_for_nobody_is_in_no_ones_way(store: Store, units: Unit
     item = NewItem("refund", "refund.md", "Call someone.")
     await store.record(Write("o-1", 1, 1, line(), Turn("queued", release=True), item))
     assert await store.read(units.due([DEFINITION])) is None
-    assert await store.read(units.strangers([])) == []
     assert await claim(store, units, "other") == []
+    assert await store.read(units.strangers([DEFINITION])) == []
+    assert await store.read(units.strangers(["checkout/1/def"])) == [(DEFINITION, 1)]
+    ends = Write("o-1", 1, 2, line(), Turn("done", release=True, ended=4.0))
+    assert await store.record(ends)
+    assert await store.read(units.strangers(["checkout/1/def"])) == []
+
+
+async def test_who_waits_for_a_lock_has_not_ended(store: Store, units: Units) -> None:
+    first, second = (
+        NewSaga(name, each, b"{}", b"{}", 1.0, None, (Wish("order/o", refuse=False),))
+        for name, each in (("o-1", DEFINITION), ("o-2", "checkout/2/abc"))
+    )
+    await store.write(units.start(first, "me", LEASE))
+    assert (await store.write(units.start(second, "me", LEASE))).waits
+    assert await store.read(units.strangers([DEFINITION])) == [("checkout/2/abc", 1)]
 
 
 async def test_only_known_definitions_are_claimed(store: Store, units: Units) -> None:
@@ -284,3 +299,9 @@ async def test_a_group_is_written_as_each_would_be_alone(store: Store, units: Un
     assert lines["o-2"] == [line("other"), line(data=b"2")]
     assert all(lines[f"o-{number}"] == [line(data=b"%d" % number)] for number in range(3, 90))
     assert await claim(store, units, "other") == []
+
+
+def test_a_line_that_closes_a_work_item_is_not_whole_by_itself() -> None:
+    turn, closed = Turn("undone", release=True, ended=4.0), Settled(("refund",), "ann", "a", "b")
+    assert is_whole([Write("o-1", 1, 1, line(), turn)])
+    assert not is_whole([Write("o-1", 1, 1, line(), turn, settled=closed)])

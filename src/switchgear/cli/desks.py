@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from switchgear.app.sagas import place_of
+from switchgear.app.service import Service
+from switchgear.app.target import add_to_path, import_path, load_target
 from switchgear.cli.databases import chosen, databases, has_table
 from switchgear.config import Config
+from switchgear.errors import SwitchgearError
 from switchgear.saga.port import DatabaseDesk, Desk
 
 __all__ = ["OpenDesk", "desks"]
@@ -44,5 +48,27 @@ async def desks(config: Config, service: str | None = None) -> AsyncIterator[lis
             if one.service not in elsewhere:
                 async with one.database.transaction() as tx:
                     if await has_table(tx, "switchgear_sagas"):
-                        found.append(OpenDesk(one.service, DatabaseDesk(one.database)))
+                        desk = DatabaseDesk(one.database, partial(_declared, config, one.service))
+                        found.append(OpenDesk(one.service, desk))
         yield found
+
+
+def _declared(config: Config, service: str) -> Collection[str] | None:
+    """Return the definitions of sagas that the services with this one's database declare.
+
+    None: the code of one of them is not here, and whoever operates it need not have it.
+    """
+    add_to_path(import_path(config))
+    database = config.service(service).database
+    found: set[str] = set()
+    for settings in config.services.values():
+        if settings.database != database:
+            continue
+        try:
+            app = load_target(settings.app) if settings.app else None
+        except SwitchgearError:
+            return None
+        if not isinstance(app, Service):
+            return None
+        found |= {saga.plan.id for saga in app.declared_sagas}
+    return found

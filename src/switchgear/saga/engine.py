@@ -201,11 +201,14 @@ class Engine:
         It is for the handler of an event such as PaymentBounced; `actor` and `evidence` are kept.
         Returns the saga's status once `tx` has been committed. See `switchgear.saga.runbook.refute`
         for what follows and for errors; it does not wait: it raises `Held` while a worker attempts
-        something for the saga, and the event is to be handled again.
+        something for the saga, and the event is to be handled again. It raises `SagaError` where
+        this engine would have to undo something and does not have the saga's definition: keep an
+        old version for as long as its steps may be refuted.
         """
         name = step if isinstance(step, str) else step.name
         transaction = joined(tx)
-        unit = refutation(self._units, id, name, Decision(actor, evidence), self._clock())
+        told, now = Decision(actor, evidence), self._clock()
+        unit = refutation(self._units, id, name, told, now, known=self._sagas.keys())
         status = await drive(transaction.run, unit)
         if transaction is tx:
             transaction.after_commit(self._worker.wake)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from switchgear.database.port import Database
@@ -77,10 +78,17 @@ class Desk(Protocol):
 
 
 class DatabaseDesk:
-    """The desk of sagas in a database."""
+    """The desk of sagas in a database.
 
-    def __init__(self, database: Database) -> None:
+    `known` tells which definitions the service declares, and None where its code is not here: see
+    `runbook.operate`.
+    """
+
+    def __init__(
+        self, database: Database, known: Callable[[], Collection[str] | None] = lambda: None
+    ) -> None:
         self._database = database
+        self._known = known
 
     async def items(self, *, closed: bool) -> list[WorkItem]:
         """Return the open work items, oldest first; with `closed`, the closed ones."""
@@ -92,8 +100,9 @@ class DatabaseDesk:
 
     async def act(self, id: str, action: What, decision: Decision) -> WorkItem:  # noqa: A002
         """Take an action on a work item, by its id or that of its saga."""
-        return await runbook.operate(self._database, id, action, decision)
+        return await runbook.operate(self._database, id, action, decision, known=self._known())
 
     async def refute(self, id: str, step: str, decision: Decision) -> str:  # noqa: A002
         """Say that a step does not hold, and return the saga's status."""
-        return await runbook.refute(self._database, id, step, decision.actor, decision.reason)
+        actor, evidence, known = decision.actor, decision.reason, self._known()
+        return await runbook.refute(self._database, id, step, actor, evidence, known=known)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 import msgspec
@@ -130,15 +131,16 @@ async def refute(
     evidence: str,
     *,
     within: float = 5.0,
+    known: Collection[str] | None = None,
 ) -> str:
     """Say that `step`, which is recorded as done, does not hold: the payment has bounced.
 
     The saga turns round, also after its end: what nothing irreversible stands on is undone, and
     each pivot or retriable step that was done becomes a work item. Refuting a step twice is
     refuting it once. While a worker attempts something for the saga, this waits, at most `within`
-    seconds. Returns the saga's status. Raises `NoSuchSaga`, `StateMoved` if the step does not
-    stand as done or a worker holds the saga for longer, and `SagaError` if `actor` or `evidence`
-    is empty.
+    seconds. `known` is as in `operate`. Returns the saga's status. Raises `NoSuchSaga`,
+    `StateMoved` if the step does not stand as done or a worker holds the saga for longer, and
+    `SagaError` if `actor` or `evidence` is empty.
     """
     store, units = await _opened(database)
     decision = Decision(actor, evidence)
@@ -146,7 +148,8 @@ async def refute(
     end = loop.time() + within
     while True:
         try:
-            return await store.write(refutation(units, id, step, decision, time.time()))
+            unit = refutation(units, id, step, decision, time.time(), known=known)
+            return await store.write(unit)
         except Held:
             if loop.time() >= end:
                 raise
@@ -159,6 +162,8 @@ def refutation(
     step: str,
     decision: Decision,
     now: float,
+    *,
+    known: Collection[str] | None,
 ) -> Unit[str]:
     """Do what `refute` does, as a unit that becomes part of a transaction; it does not wait."""
     check_decision(What.REFUTE, decision)
@@ -172,7 +177,7 @@ def refutation(
         raise Held(row.id)
     operated = Operated(step, What.REFUTE)
     entry = machine.decide(story.plan, story.state, operated, now=now, draw=0.0)
-    turn = yield from _move(units, row, story, entry, decision)
+    turn = yield from _move(units, row, story, entry, decision, known=known)
     return turn.status
 
 
@@ -201,15 +206,32 @@ async def _opened(database: Database) -> tuple[Store, Units]:
     )
 
 
-async def operate(database: Database, id: str, action: What, decision: Decision) -> WorkItem:  # noqa: A002
-    """Take an action about a work item; `retry`, `resolve`, `skip` and `abort` each take theirs."""
+async def operate(
+    database: Database,
+    id: str,  # noqa: A002
+    action: What,
+    decision: Decision,
+    *,
+    known: Collection[str] | None = None,
+) -> WorkItem:
+    """Take an action about a work item; `retry`, `resolve`, `skip` and `abort` each take theirs.
+
+    `known` are the definitions (`saga.plan.id`) that the service's workers have, where that can be
+    told: what would leave the saga to a worker is refused (`SagaError`) if none of them has its.
+    """
     check_decision(action, decision)
     store, units = await _opened(database)
-    return await store.write(_operation(units, id, action, decision, time.time()))
+    return await store.write(_operation(units, id, action, decision, time.time(), known=known))
 
 
 def _operation(
-    units: Units, given: str, action: What, decision: Decision, now: float
+    units: Units,
+    given: str,
+    action: What,
+    decision: Decision,
+    now: float,
+    *,
+    known: Collection[str] | None,
 ) -> Unit[WorkItem]:
     item = yield from _item(given)
     row = yield from units.hold(item.saga_id)
@@ -222,7 +244,7 @@ def _operation(
     story = yield from story_of(units, row)
     check_act(story.plan, story.state, item, action, decision)
     entry = machine.decide(story.plan, story.state, Operated(item.step, action), now=now, draw=0.0)
-    turn = yield from _move(units, row, story, entry, decision)
+    turn = yield from _move(units, row, story, entry, decision, known=known)
     closed = replace(
         item,
         closed=now,
@@ -234,15 +256,41 @@ def _operation(
     return closed
 
 
-def _move(units: Units, row: SagaRow, story: Story, entry: Entry, decision: Decision) -> Unit[Turn]:
+def _move(
+    units: Units,
+    row: SagaRow,
+    story: Story,
+    entry: Entry,
+    decision: Decision,
+    *,
+    known: Collection[str] | None,
+) -> Unit[Turn]:
     """Write a person's line to the journal of a saga whose row is held and which nobody drives."""
     state = machine.evolve(story.plan, story.state, entry)
     turn = _turn(story.plan, state, entry.at)
+    if turn.wake is not None and known is not None:
+        _check_driven(row, known)
     line = Line(entry, None, msgspec.json.encode(decision))
     closed = settled(story.state, state, entry.what, decision.actor, decision.reason)
     write = Write(row.id, row.fence + 1, story.seq + 1, line, turn, settled=closed)
     yield from units.operate(write)
     return turn
+
+
+def _check_driven(row: SagaRow, known: Collection[str]) -> None:
+    """Refuse to leave a saga to workers of which none has its definition."""
+    if row.definition in known:
+        return
+    name, version, _ = row.definition.split("/")
+    changed = any(each.startswith(f"{name}/{version}/") for each in known)
+    now = "and it was changed since" if changed else "which is not declared any more"
+    beside = f", and what was changed as version {int(version) + 1}" if changed else ""
+    raise SagaError(
+        f"saga {row.id} began under version {version} of {name}, {now}: nobody would go on with it."
+        " Nothing was written.",
+        where=f"saga {name}",
+        fix=f"Declare version {version} as it was then{beside}, start the service, and act again.",
+    )
 
 
 def _turn(plan: Plan, state: State, now: float) -> Turn:

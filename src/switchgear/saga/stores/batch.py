@@ -108,7 +108,10 @@ def insert_lines(writes: Sequence[Write], now: str) -> Statement:
 def is_whole(writes: Sequence[Write]) -> bool:
     """Tell whether `insert_lines` writes all that goes with `writes`: no work item, no lock."""
     return all(
-        write.item is None and not (write.turn is not None and write.turn.frees) for write in writes
+        write.item is None
+        and write.settled is None
+        and not (write.turn is not None and write.turn.frees)
+        for write in writes
     )
 
 

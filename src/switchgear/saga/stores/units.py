@@ -419,13 +419,19 @@ class Units:
         yield f"UPDATE switchgear_sagas SET wake = {self._now} WHERE owner = ?", (owner,)  # noqa: S608
 
     def strangers(self, definitions: Sequence[str]) -> Unit[list[tuple[str, int]]]:
-        """Return the definitions, not among `definitions`, of sagas that are to be driven."""
-        known = f"AND definition NOT IN {in_list(definitions)} " if definitions else ""
+        """Return the definitions, not among `definitions`, of sagas that have not ended.
+
+        Those that wait for a person or for a lock are found there: they are in no index of sagas.
+        """
+        known = f" AND definition NOT IN {in_list(definitions)}" if definitions else ""
         sql = (
-            "SELECT definition, COUNT(*) FROM switchgear_sagas "  # noqa: S608  constants
-            f"WHERE wake IS NOT NULL {known}GROUP BY definition"
+            "SELECT definition, COUNT(*) FROM ("  # noqa: S608  constants
+            f"SELECT definition FROM switchgear_sagas WHERE wake IS NOT NULL{known} UNION ALL "
+            "SELECT definition FROM switchgear_sagas WHERE wake IS NULL AND ended IS NULL "
+            "AND id IN (SELECT saga FROM switchgear_saga_items WHERE closed IS NULL UNION "
+            f"SELECT saga FROM switchgear_saga_lock_waits){known}) AS unended GROUP BY definition"
         )
-        rows = yield sql, tuple(definitions)
+        rows = yield sql, (*definitions, *definitions)
         return [(row[0], row[1]) for row in rows]
 
     def unended(self) -> Unit[int]:
