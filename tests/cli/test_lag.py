@@ -77,6 +77,7 @@ def test_what_is_behind_is_told(system: Path, capsys: pytest.CaptureFixture[str]
     assert stamp == {
         "subscription": "office.stamp",
         "events": 3,
+        "blocked": 0,
         "parked": 0,
         "parked_keys": 0,
         "fresh_within": 0.001,

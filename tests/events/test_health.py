@@ -88,6 +88,7 @@ async def test_the_numbers_are_told_now_and_then(bus: Bus, monkeypatch: pytest.M
     assert {*lag[0].detail} == {
         "events",
         "oldest",
+        "blocked",
         "parked",
         "parked_keys",
         "blocked_keys",

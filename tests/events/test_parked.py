@@ -50,6 +50,18 @@ async def test_events_are_listed_in_pages_and_chosen(database, parked):
     assert await parked.count("a.y") == (1, 1)
 
 
+async def test_what_waits_is_told_apart_by_whom_it_waits_for(database, parked):
+    """A key that is blocked for long is in nobody's lag any more: it has to be seen here."""
+    await store(database, incoming("k", 1), incoming("k", 2), incoming("k", 3))
+    assert (await parked.waiting("a.x"))[:4] == (3, 1, 0, None)
+    await store(database, incoming("other", 4), incoming("other", 5), hold=False)
+    held, held_keys, ready, age = await parked.waiting("a.x")
+    assert (held, held_keys, ready) == (3, 1, 2)
+    assert age is not None
+    assert age >= 0
+    assert await parked.waiting("a.y") == (0, 0, 0, None)
+
+
 async def test_a_queue_is_released_whole_and_once(database, parked):
     await store(database, incoming("k", 1), incoming("k", 2))
     await store(database, incoming("other", 3))

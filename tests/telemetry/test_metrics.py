@@ -119,7 +119,8 @@ def test_without_an_sdk_nobody_listens(monkeypatch):
 
 
 def test_what_is_told_every_few_seconds_is_a_gauge(found):
-    lag = {"events": 3, "oldest": 1.5, "parked": 1, "parked_keys": 1, "blocked_keys": 0}
+    lag = {"events": 3, "oldest": 1.5, "blocked": 2, "blocked_keys": 0}
+    lag |= {"parked": 1, "parked_keys": 1}
     seen = found(
         Signal(SignalKind.EVENT_LAG, "orders.x", {**lag, "events": 9, "stuck": 0.0}),
         Signal(SignalKind.EVENT_LAG, "orders.x", {**lag, "stuck": 70.0, "silent": 2}),
@@ -130,6 +131,7 @@ def test_what_is_told_every_few_seconds_is_a_gauge(found):
         "switchgear.events.oldest": 1.5,
         "switchgear.events.parked": 1,
         "switchgear.events.parked_keys": 1,
+        "switchgear.events.blocked": 2,
         "switchgear.events.blocked_keys": 0,
         "switchgear.events.stuck": 70.0,
         "switchgear.events.silent": 2,

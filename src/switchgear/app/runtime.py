@@ -388,6 +388,7 @@ class Runtime:
                 name: {
                     "lag": one.lag,
                     "oldest": one.oldest,
+                    "blocked": one.blocked,
                     "parked": one.parked,
                     "parked_keys": one.parked_keys,
                     "stuck": one.stuck,

@@ -66,12 +66,13 @@ async def lag(
         print("No service reacts to events, and no outbox holds any.")
         return
     table(
-        ("subscription", "behind", "oldest", "parked", "of keys", ""),
+        ("subscription", "behind", "oldest", "blocked", "parked", "of keys", ""),
         [
             [
                 row.get("subscription") or f"{row['outbox']} (outbox)",
                 str(row["events"]),
                 _age(row["oldest"]),
+                str(row.get("blocked", "")),
                 str(row.get("parked", "")),
                 str(row.get("parked_keys", "")),
                 _remark(row),
@@ -113,7 +114,7 @@ async def _look(
 
 async def _subscription(broker: Broker, database: Database | None, group: _Group) -> dict[str, Any]:
     found = await broker.lag(group.name, group.topics)
-    waiting = Waiting(0, 0, None)
+    waiting = Waiting(0, 0, 0, None)
     if database is not None and await _has(database, "switchgear_parked"):
         waiting = await Parked(database).waiting(group.name)
     progress = group.progress
@@ -122,7 +123,8 @@ async def _subscription(broker: Broker, database: Database | None, group: _Group
     row: dict[str, Any] = {
         "subscription": group.name,
         "events": found.events,
-        "oldest": found.oldest,
+        "oldest": seen.waits,
+        "blocked": waiting.ready,
         "parked": waiting.held,
         "parked_keys": waiting.held_keys,
     }

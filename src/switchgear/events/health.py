@@ -38,7 +38,12 @@ class SubscriptionHealth:
     lag: int
     """Events published and not yet done; those moved to the database are not counted."""
     oldest: float | None
-    """Age in seconds of the oldest of them; None if there is none."""
+    """Age in seconds of the oldest that waits for no person; None if there is none.
+
+    Of an event that was moved to the database it is the time since then.
+    """
+    blocked: int
+    """Events that were moved to the database and wait for no person: their key is tried again."""
     parked: int
     """Events that wait for a person."""
     parked_keys: int
@@ -151,7 +156,8 @@ class HealthCheck:
         self._judged(name, verdict)
         return SubscriptionHealth(
             lag=lag.events,
-            oldest=lag.oldest,
+            oldest=seen.waits,
+            blocked=parked.ready,
             parked=parked.held,
             parked_keys=parked.held_keys,
             blocked_keys=consumer.blocked(),
@@ -181,6 +187,7 @@ class HealthCheck:
             numbers: dict[str, Detail] = {
                 "events": one.lag,
                 "oldest": one.oldest or 0.0,
+                "blocked": one.blocked,
                 "parked": one.parked,
                 "parked_keys": one.parked_keys,
                 "blocked_keys": one.blocked_keys,

@@ -115,6 +115,8 @@ class Waiting(NamedTuple):
     held: int
     """Events that wait for a person."""
     held_keys: int
+    ready: int
+    """Events that wait for an attempt: of a key that is blocked, or released."""
     ready_age: float | None
     """Seconds for which the oldest of those that are tried again has been here; None: none is."""
 
@@ -163,12 +165,13 @@ class Parked:
             rows = await tx.run(
                 "SELECT count(CASE WHEN state = 'held' THEN 1 END), "  # noqa: S608  constants
                 f"count(DISTINCT CASE WHEN state = 'held' THEN {lane} END), "
+                "count(CASE WHEN state = 'ready' THEN 1 END), "
                 f"{now(tx.dialect)} - min(CASE WHEN state = 'ready' THEN at END) "
                 f"FROM switchgear_parked WHERE 1 = 1{where}",
                 *args,
             )
-        held, keys, age = rows[0]
-        return Waiting(held, keys, None if age is None else max(0.0, age))
+        held, keys, ready, age = rows[0]
+        return Waiting(held, keys, ready, None if age is None else max(0.0, age))
 
     async def redrive(
         self,

@@ -36,6 +36,11 @@ class Seen(NamedTuple):
     done: int
     """What this process has concluded since its start."""
 
+    @property
+    def waits(self) -> float | None:
+        """For how long the oldest event waits that waits for no person; None: none is known."""
+        return max((age for age in (self.oldest, self.stored) if age is not None), default=None)
+
 
 class Verdict(NamedTuple):
     """What is to be said of a subscription."""
@@ -64,8 +69,7 @@ class Progress:
             self._born = now - (seen.oldest or 0.0)
         self._seen = seen
         idle = now - self._since
-        ages = [age for age in (seen.oldest, seen.stored) if age is not None]
-        waits = max(ages, default=0.0)
+        waits = seen.waits or 0.0
         return Verdict(
             stuck=idle if idle >= self.stuck_after else None,
             stale=waits if self.fresh_within is not None and waits > self.fresh_within else None,

@@ -11,8 +11,9 @@
 
 | signal           | gauges                                                                  |
 | ---------------- | ----------------------------------------------------------------------- |
-| `event.lag`      | `switchgear.events.lag`, `.oldest` (seconds), `.parked`, `.parked_keys`, |
-|                  | `.blocked_keys`, `.stuck` (seconds without progress), `.silent`         |
+| `event.lag`      | `switchgear.events.lag`, `.oldest` (seconds), `.blocked`,               |
+|                  | `.blocked_keys`, `.parked`, `.parked_keys`, `.stuck` (seconds without   |
+|                  | progress), `.silent`                                                    |
 | `outbox.backlog` | `switchgear.outbox.events`, `.oldest` (seconds)                         |
 
 `event.published` counts in `messaging.client.sent.messages`. Every signal that is neither the
@@ -43,6 +44,7 @@ _GAUGES: Final = {
     SignalKind.EVENT_LAG: {
         "events": ("switchgear.events.lag", "{event}"),
         "oldest": ("switchgear.events.oldest", "s"),
+        "blocked": ("switchgear.events.blocked", "{event}"),
         "parked": ("switchgear.events.parked", "{event}"),
         "parked_keys": ("switchgear.events.parked_keys", "{key}"),
         "blocked_keys": ("switchgear.events.blocked_keys", "{key}"),
