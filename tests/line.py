@@ -41,6 +41,12 @@ class Line:
         """Take connections, and pass on nothing any more, as a network does that is gone."""
         self._flows.clear()
 
+    def vanish(self) -> None:
+        """Pass nothing on any more where a connection is open, as if the server was exchanged."""
+        self._flows.clear()
+        self._flows = asyncio.Event()
+        self._flows.set()
+
     def _cut(self) -> None:
         for writer in self._open:
             writer.transport.abort()
@@ -58,15 +64,18 @@ class Line:
         with suppress(OSError, asyncio.CancelledError):  # cancelled at the end of the test
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             self._open.add(far_writer)
+            flows = self._flows
             await asyncio.gather(
-                self._pass_on(reader, far_writer), self._pass_on(far_reader, writer)
+                self._pass_on(reader, far_writer, flows), self._pass_on(far_reader, writer, flows)
             )
             self._open -= {writer, far_writer}
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
-                await self._flows.wait()
+                await flows.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()

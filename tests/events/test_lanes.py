@@ -297,6 +297,19 @@ def test_a_revoked_partition_is_gone_and_results_change_nothing():
     assert offsets(some.take(0.0, 10)) == [[0]]
 
 
+def test_what_is_assigned_again_was_lost_in_between():
+    some = lanes()
+    add(some, "a", "b", "b")
+    (work,) = some.take(0.0, 1)
+    some.assign("p", 0, {}, 0.0)
+    assert work.revoked
+    assert some.held() == 0
+    some.done(work, 0.0)
+    assert some.positions() == {}
+    add(some, "a")
+    assert offsets(some.take(0.0, 10)) == [[0]]
+
+
 def test_a_partition_that_stops_begins_nothing_and_tells_when_it_is_idle():
     some = lanes()
     add(some, "a", "b")

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from switchgear.events.brokers.port import Polled
 from switchgear.events.bus import Bus
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
@@ -211,6 +212,31 @@ async def test_the_inbox_is_cleaned_again_after_an_error(bus, seen, told, monkey
     assert told == ["LookupError('a bug')"]
     broken = False
     await until(lambda: bus.broken is None)
+
+
+async def test_what_runs_of_a_partition_that_was_lost_and_regained_is_cancelled(bus):
+    runs, cancelled = 0, asyncio.Event()
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key")
+    async def handler(event):
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+    await bus.start()
+    await publish(bus, 1)
+    await until(lambda: runs)
+    consumer = bus._consumers["orders.x"]
+    # as Kafka's member tells it: nothing was lost, and the position is the committed one
+    (busy,) = (one for one in consumer._lanes.partitions() if not consumer._lanes.idle(one))
+    await consumer._apply(Polled({busy: 0}))
+    async with asyncio.timeout(60):
+        await cancelled.wait()
+    assert consumer._lanes.idle(busy)
 
 
 async def cleaned_again(log, prefix, told):

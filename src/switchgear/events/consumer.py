@@ -289,11 +289,14 @@ class Consumer:
 
     async def _apply(self, polled: Polled) -> None:
         lanes, now = self._lanes, asyncio.get_running_loop().time()
-        for partition in polled.lost:
+        # what is assigned though it is here was lost in between, and that may not be told
+        again = polled.assigned.keys() & lanes.partitions() if self._keeper is None else set()
+        lost = polled.lost | again
+        for partition in lost:
             lanes.revoke(partition)
             self._leaving.pop(partition, None)
-        if polled.lost:
-            self._abandon(polled.lost)
+        if lost:
+            self._abandon(lost)
         for partition in polled.revoking:
             lanes.stop(partition)
             self._leaving[partition] = now + self.settings.handover

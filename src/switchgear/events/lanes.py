@@ -72,7 +72,11 @@ class Lanes(Generic[P, E]):
     # ownership
 
     def assign(self, partition: P, position: int, stored: Mapping[str, State], now: float) -> None:
-        """Begin with a partition at its committed position; `stored` are its lanes in the store."""
+        """Begin with a partition at its committed position; `stored` are its lanes in the store.
+
+        What is assigned again was another member's in between: its old lanes are gone.
+        """
+        self.revoke(partition)
         owned: Track[P, E] = Track(partition, position, position)
         self._partitions[partition] = owned
         for name, state in stored.items():

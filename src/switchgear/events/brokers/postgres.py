@@ -50,7 +50,8 @@ _PARTITIONS: Final = 8
 _ASK: Final = 0.005
 _ASK_IDLE: Final = 0.05
 _ASK_GONE: Final = 1.0
-_ACQUIRE: Final = 5.0
+_ANSWER: Final = 10.0
+"""Seconds for which a statement's answer is waited for: a server may vanish without a word."""
 _CLEAN_EVERY: Final = 30.0
 _CLEAN_PAUSE: Final = 0.02
 _STOPPED: Final = "idle_in_transaction_session_timeout"
@@ -65,7 +66,7 @@ class PostgresBroker:
     and makes 8. `retention` (7 days) bounds what is kept after every group has read it; a group
     that nobody has joined for `forget` (7 days) holds nothing back. `max_bytes` is the largest
     record, headers and value together. `connections` is how many are opened at most, and `options`
-    go to `asyncpg.create_pool`.
+    go to `asyncpg.create_pool`; without its `command_timeout` a statement may take 10 seconds.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class PostgresBroker:
         # who stops in the middle of a transaction must not hold up everybody who publishes
         settings = {_STOPPED: _STOPPED_FOR} | dict(given.pop("server_settings", {}))
         # `Any`: what the driver takes is its own affair
-        usual: dict[str, Any] = {"min_size": 1, "max_size": connections}
+        usual: dict[str, Any] = {"min_size": 1, "max_size": connections, "command_timeout": _ANSWER}
         self._options = usual | given | {"server_settings": settings}
         self._max_bytes = max_bytes
         self._partitions = partitions
@@ -190,7 +191,9 @@ class PostgresBroker:
         await asyncio.gather(*self._background, return_exceptions=True)
         self._background.clear()
         if self._pool is not None:
-            await self._pool.close()
+            with suppress(TimeoutError):  # the pool ends its connections then
+                async with asyncio.timeout(_ANSWER):
+                    await self._pool.close()
             self._pool = self._database = None
 
     def refresh(self) -> None:
@@ -214,10 +217,10 @@ class PostgresBroker:
         """Run `work`, which is one statement that reads."""
         database = await self._open()
         try:
-            async with database.pool.acquire(timeout=_ACQUIRE) as connection:
-                return await work(connection)
-        except database.errors as error:
-            raise BrokerUnavailable(f"PostgreSQL is away: {error}", cause=error) from error
+            async with database.reading() as reader:
+                return await work(reader.connection)
+        except DatabaseUnavailable as error:
+            raise BrokerUnavailable(f"PostgreSQL is away: {error.what}", cause=error) from error
 
     async def _transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         database = await self._open()
@@ -304,7 +307,8 @@ class PostgresBroker:
         while True:
             try:
                 database = await self._open()
-                async with database.pool.acquire() as connection:
+                async with database.reading() as reader:
+                    connection = reader.connection
                     if self._notify:
                         await connection.add_listener(_CHANNEL, lambda *_: self._woken.set())
                     while True:
@@ -314,12 +318,11 @@ class PostgresBroker:
                         with suppress(TimeoutError):
                             async with asyncio.timeout(idle):
                                 await self._woken.wait()
-            except BrokerUnavailable:
+            except (BrokerUnavailable, DatabaseUnavailable):
                 await asyncio.sleep(_ASK_GONE)
             except Exception as error:  # noqa: BLE001  told where somebody waits for it
-                if self._database is None or not isinstance(error, self._database.errors):
-                    for subscription in self._subscriptions:
-                        subscription.fail(error)
+                for subscription in self._subscriptions:
+                    subscription.fail(error)
                 await asyncio.sleep(_ASK_GONE)
 
     async def _look(self, connection: Connection) -> bool:

@@ -76,6 +76,8 @@ STEPS: Final = (
 appended to the topic. See `events/arrange.py`.
 """
 
+_SEARCH: Final = 3_600.0
+"""Seconds that a search may take, which reads the whole log."""
 _STEP: Final = 500
 _MOST_BYTES: Final = 8_000_000
 """Bytes of values after which a read ends."""
@@ -239,6 +241,7 @@ async def search(connection: Connection, text: bytes, limit: int) -> list[Delive
         "ORDER BY part, place LIMIT $2",
         text,
         limit,
+        timeout=_SEARCH,
     )
     return [
         Delivery(Partition(topic, number), place, key, _headers(headers), value, at)
