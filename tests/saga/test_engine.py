@@ -912,3 +912,23 @@ async def test_a_step_that_cancels_itself_may_have_been_done(database: Sqlite, b
     async with Engine(database, [saga]) as engine:
         await (await begin(engine, database, saga)).result(within=60)
     assert book.names.count("debit") == 2
+
+
+async def test_what_queued_a_saga_is_named_and_a_bug_in_a_step_leaves_its_trace(
+    database: Sqlite, book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "switchgear.saga")
+    heard: list[Signal] = []
+    book.will("debit", Refused("no"))
+    book.will("release", ZeroDivisionError("by zero"))
+    saga = checkout(book)
+    with subscribe(heard.append):
+        async with Engine(database, [saga]) as engine:
+            run = await begin(engine, database, saga)
+            with pytest.raises(SagaUnfinished):
+                await run.result(within=60)
+    [queued] = [signal for signal in heard if signal.kind is SignalKind.SAGA_QUEUED]
+    assert queued.detail["error"] == "ZeroDivisionError: by zero"
+    traces = [one.getMessage() for one in caplog.records if "none of the outcomes" in one.msg]
+    assert len(traces) == 2  # of two attempts
+    assert all("Traceback" in told and "reserve (undo)" in told for told in traces)

@@ -31,6 +31,7 @@ from switchgear.saga.state import (
 )
 from switchgear.saga.stores.port import Line, NewItem, Store, Turn, Write
 from switchgear.saga.stores.units import Units
+from switchgear.saga.story import FAILED
 
 __all__ = ["ENDED", "Driver"]
 
@@ -167,8 +168,25 @@ class Driver:
             began=row.began,
             before=before,
             status=story.status,
+            error=self._told(line),
         )
         return turn is None or not turn.release
+
+    def _told(self, line: Line) -> str | None:
+        """Return what an attempt failed with; a bug in a step is logged, first and at the end."""
+        entry = line.entry
+        if line.data is None or entry.side is None or entry.what not in FAILED:
+            return None
+        failure = self.instance.story.failures[entry.step, entry.side]
+        if failure.trace is not None and (entry.attempt == 1 or entry.next is Next.QUEUE):
+            _log.error(
+                "saga %s: %s (%s) raised what is none of the outcomes:\n%s",
+                self.instance.row.id,
+                entry.step,
+                entry.side,
+                failure.trace,
+            )
+        return f"{failure.kind}: {failure.what}"
 
     def _turn(self, entry: Entry, state: State) -> Turn | None:
         plan = self.instance.saga.plan

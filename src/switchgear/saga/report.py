@@ -17,11 +17,18 @@ def report_start(plan: Plan, saga_id: str) -> None:
 
 
 def report_line(
-    plan: Plan, line: Line, *, saga_id: str, began: float, before: str, status: str
+    plan: Plan,
+    line: Line,
+    *,
+    saga_id: str,
+    began: float,
+    before: str,
+    status: str,
+    error: str | None = None,
 ) -> None:
     """Tell of a line of the journal of a saga that `began` then.
 
-    Its status was `before`, and is `status` now.
+    Its status was `before`, and is `status` now. `error` is what the step failed with.
     """
     if not listening():
         return
@@ -43,7 +50,8 @@ def report_line(
         kind = SignalKind.SAGA_COMPENSATING
         _report(plan, saga_id, kind, step=entry.step, what=entry.what)
     if entry.next is Next.QUEUE:
-        _report(plan, saga_id, SignalKind.SAGA_QUEUED, step=entry.step, side=entry.side)
+        kind = SignalKind.SAGA_QUEUED
+        _report(plan, saga_id, kind, step=entry.step, side=entry.side, error=error)
     if status in {"done", "undone"}:
         _report(plan, saga_id, SignalKind.SAGA_ENDED, status=status, seconds=entry.at - began)
 
