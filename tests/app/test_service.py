@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import sqlite3
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -226,6 +227,26 @@ def test_a_handler_of_plain_functions_is_refused() -> None:
 
     with pytest.raises(ContractError, match=r"plain function.*\n?.*async def"):
         Service("shop").serves(Blocking)
+
+
+def test_a_decorated_handler_is_what_it_decorates() -> None:
+    def traced(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any) -> Any:
+            return function(*args)
+
+        return wrapper
+
+    class Traced(Oven):
+        @traced
+        async def shelf(self, request: GetShelf) -> Shelf:
+            return Shelf(loaves=[])
+
+        @traced
+        async def bake(self, request: Bake) -> Baked:
+            raise NotImplementedError
+
+    assert Service("shop").serves(Traced) is Traced
 
 
 def test_what_is_no_policy_saga_or_schema_is_refused_where_it_is_declared() -> None:

@@ -44,6 +44,8 @@ def typed(
     (folder / "declared_office.py").write_text(MODULE)
     system = f'[system]\nbroker = "{broker}"\n' if broker else ""
     service = '[services.office]\napp = "declared_office:app"\n'
+    if "declare" in arguments:  # it opens no database, so it asks for nothing that one needs
+        service += 'database = "postgresql://u:${env:NOT_SET_ANYWHERE}@h/db"\n'
     (folder / "switchgear.toml").write_text(system + service)
     with pytest.raises(SystemExit) as end:
         main(("events", *arguments))

@@ -177,9 +177,20 @@ def test_a_saga_whose_definition_is_not_declared_any_more_is_left_as_it_is(
     said = refused(capsys, "saga", "retry", "t-1")
     assert "and it was changed since: nobody would go on with it" in said
     assert "as version 2" in said
+    assert "--elsewhere" in said
     assert len(typed(capsys, "saga", "list", "--json").splitlines()) == 1
     # what needs no worker any more is a person's to do
     assert "The saga is undone." in typed(capsys, "saga", "skip", "t-1", "--reason", "by hand")
+
+
+def test_without_the_systems_file_an_action_is_not_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    office = Office(tmp_path)
+    asyncio.run(troubled(office, load()))
+    said = typed(capsys, "saga", "retry", "t-1", "--service", "office")
+    assert "office goes on with it" in said
 
 
 def test_an_event_waits_and_is_redriven(

@@ -255,7 +255,13 @@ async def test_what_an_earlier_release_blocked_is_freed_at_the_start(
         await tx.run(held)  # it has inherited the lock, and waits for it all the same
         await tx.run("DELETE FROM switchgear_sagas WHERE id = 'a'")
         await tx.run("INSERT INTO switchgear_saga_locks (name, saga) VALUES ('order/q', 'over')")
+        await tx.run("INSERT INTO switchgear_saga_locks (name, saga) VALUES ('order/r', 'deleted')")
+        waits = "INSERT INTO switchgear_saga_lock_waits (name, saga) VALUES ('order/o', ?)"
+        await tx.run(waits, "over")
+        await tx.run(waits, "deleted")
     async with Engine(any_database, [saga]) as engine:
         await start(engine, any_database, saga, "d", of="q")
-        for name in "bcd":
+        await start(engine, any_database, saga, "e", of="r")
+        for name in "bcde":
             await engine.get(name).result(within=60)
+        await (await start(engine, any_database, saga, "f")).result(within=60)

@@ -432,11 +432,11 @@ class Service:
 
 def _check_async(handler: type[Any], operation: Operation) -> None:
     """Refuse a plain function that says that it returns the reply itself: it is awaited."""
-    method = getattr(handler, operation.name)
+    method = inspect.unwrap(getattr(handler, operation.name))
     returned = getattr(method, "__annotations__", {}).get("return")
     if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
         return
-    # what returns something to await, a decorated method for one, says so or says nothing
+    # a plain function that returns something to await says so, or says nothing
     if returned in (operation.reply, operation.reply.__name__):
         raise ContractError(
             "it is a plain function, and would be awaited.",

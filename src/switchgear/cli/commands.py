@@ -16,6 +16,7 @@ from switchgear.cli.options import (
     Actor,
     AsJson,
     Config,
+    Elsewhere,
     ForService,
     Reason,
     finished,
@@ -184,9 +185,10 @@ def saga_retry(
     actor: Actor = "",
     service: ForService = None,
     config: Config = None,
+    elsewhere: Elsewhere = False,
 ) -> None:
     """Attempt again what gave up."""
-    _act(config, service, item, "retry", actor=actor, reason=reason)
+    _act(config, service, item, "retry", actor=actor, reason=reason, elsewhere=elsewhere)
 
 
 @saga.command("resolve")
@@ -200,9 +202,19 @@ def saga_resolve(
     actor: Actor = "",
     service: ForService = None,
     config: Config = None,
+    elsewhere: Elsewhere = False,
 ) -> None:
     """Say that what gave up has been carried out by hand."""
-    _act(config, service, item, "resolve", actor=actor, reason=reason, result=result)
+    _act(
+        config,
+        service,
+        item,
+        "resolve",
+        actor=actor,
+        reason=reason,
+        elsewhere=elsewhere,
+        result=result,
+    )
 
 
 @saga.command("skip")
@@ -213,9 +225,10 @@ def saga_skip(
     actor: Actor = "",
     service: ForService = None,
     config: Config = None,
+    elsewhere: Elsewhere = False,
 ) -> None:
     """Go on without it: what the step did, or did not, stays."""
-    _act(config, service, item, "skip", actor=actor, reason=reason)
+    _act(config, service, item, "skip", actor=actor, reason=reason, elsewhere=elsewhere)
 
 
 @saga.command("abort")
@@ -226,9 +239,10 @@ def saga_abort(
     actor: Actor = "",
     service: ForService = None,
     config: Config = None,
+    elsewhere: Elsewhere = False,
 ) -> None:
     """Say that a pivot was certainly not done, so that the saga is undone."""
-    _act(config, service, item, "abort", actor=actor, reason=reason)
+    _act(config, service, item, "abort", actor=actor, reason=reason, elsewhere=elsewhere)
 
 
 @saga.command("refute")
@@ -240,11 +254,13 @@ def saga_refute(
     actor: Actor = "",
     service: ForService = None,
     config: Config = None,
+    elsewhere: Elsewhere = False,
 ) -> None:
     """Say that a step does not hold after all, such as a payment that bounced, even at the end."""
     from switchgear.cli.sagas import refute  # noqa: PLC0415  others start faster without it
 
-    finished(refute(load(config), service, id, step, actor=me(actor), evidence=evidence))
+    shown = {"actor": me(actor), "evidence": evidence}
+    finished(refute(load(config), service, id, step, **shown, elsewhere=elsewhere))
 
 
 class Form(StrEnum):
@@ -342,6 +358,7 @@ def _act(
     *,
     actor: str,
     reason: str,
+    elsewhere: bool,
     result: str | None = None,
 ) -> None:
     from switchgear.cli.sagas import act  # noqa: PLC0415  others start faster without it
@@ -350,7 +367,7 @@ def _act(
     from switchgear.saga.story import Decision  # noqa: PLC0415  likewise
 
     decision = Decision(me(actor), reason, None if result is None else result_of(result))
-    finished(act(load(config), service, item, What(action), decision))
+    finished(act(load(config), service, item, What(action), decision, elsewhere=elsewhere))
 
 
 @app.command()

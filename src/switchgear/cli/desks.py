@@ -27,8 +27,13 @@ class OpenDesk:
 
 
 @asynccontextmanager
-async def desks(config: Config, service: str | None = None) -> AsyncIterator[list[OpenDesk]]:
-    """Open the desks of all services with sagas, or of one, for the body of the `async with`."""
+async def desks(
+    config: Config, service: str | None = None, *, elsewhere: bool = False
+) -> AsyncIterator[list[OpenDesk]]:
+    """Open the desks of all services with sagas, or of one, for the body of the `async with`.
+
+    `elsewhere` is that workers with other definitions than the ones declared here are at work.
+    """
     found = []
     for settings in chosen(config, service):
         place = place_of(settings, config)
@@ -39,29 +44,34 @@ async def desks(config: Config, service: str | None = None) -> AsyncIterator[lis
 
             cluster = Cluster(await connect(place), settings.name)
             found.append(OpenDesk(settings.name, TemporalDesk(cluster)))
-    elsewhere = {one.service for one in found}
-    if service in elsewhere:
+    on_temporal = {one.service for one in found}
+    if service in on_temporal:
         yield found
         return
     async with databases(config, service) as opened:
         for one in opened:
-            if one.service not in elsewhere:
+            if one.service not in on_temporal:
                 async with one.database.transaction() as tx:
                     if await has_table(tx, "switchgear_sagas"):
-                        desk = DatabaseDesk(one.database, partial(_declared, config, one.service))
+                        known = partial(_declared, config, one.service, elsewhere=elsewhere)
+                        desk = DatabaseDesk(one.database, known)
                         found.append(OpenDesk(one.service, desk))
         yield found
 
 
-def _declared(config: Config, service: str) -> Collection[str] | None:
+def _declared(config: Config, service: str, *, elsewhere: bool) -> Collection[str] | None:
     """Return the definitions of sagas that the services with this one's database declare.
 
     None: the code of one of them is not here, and whoever operates it need not have it.
     """
+    if elsewhere or service not in config.services:
+        return None
     add_to_path(import_path(config))
     database = config.service(service).database
     found: set[str] = set()
     for settings in config.services.values():
+        if settings.unset is not None:
+            return None
         if settings.database != database:
             continue
         try:

@@ -32,6 +32,10 @@ ForService = Annotated[
     str | None, typer.Option("--service", "-s", help="One service; default: all of the system.")
 ]
 Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
+Elsewhere = Annotated[
+    bool,
+    typer.Option("--elsewhere", help="Another deployment has the saga's definition, not this one."),
+]
 Actor = Annotated[str, typer.Option(help="Who; default: the user who runs the command.")]
 
 

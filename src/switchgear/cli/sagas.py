@@ -72,21 +72,34 @@ async def show(config: Config, service: str | None, given: str, *, as_json: bool
 
 
 async def act(
-    config: Config, service: str | None, given: str, action: What, decision: Decision
+    config: Config,
+    service: str | None,
+    given: str,
+    action: What,
+    decision: Decision,
+    *,
+    elsewhere: bool = False,
 ) -> None:
     """Carry out a person's action and say what was done."""
-    async with desks(config, service) as opened:
+    async with desks(config, service, elsewhere=elsewhere) as opened:
         name, item = await _first(opened, given, lambda desk: desk.act(given, action, decision))
     told = _stands(name, item.saga_id, item.status)
     print(f"{item.id}: {item.action} by {item.actor} ({item.reason}). {told}")
 
 
 async def refute(
-    config: Config, service: str | None, given: str, step: str, *, actor: str, evidence: str
+    config: Config,
+    service: str | None,
+    given: str,
+    step: str,
+    *,
+    actor: str,
+    evidence: str,
+    elsewhere: bool = False,
 ) -> None:
     """Say that a step does not hold, and say what was done about it."""
     decision = Decision(actor, evidence)
-    async with desks(config, service) as opened:
+    async with desks(config, service, elsewhere=elsewhere) as opened:
         name, status = await _first(opened, given, lambda desk: desk.refute(given, step, decision))
     print(f"{given}: {step} is refuted by {actor} ({evidence}). {_stands(name, given, status)}")
 

@@ -67,7 +67,7 @@ def services(config: Config, service: str | None = None) -> Iterator[tuple[Servi
     """
     some_service(config, otherwise=_NEW)
     add_to_path(import_path(config))
-    for settings in chosen(config, service):
+    for settings in chosen(config, service) if service else config.services.values():
         app = load_target(settings.app) if settings.app else None
         if isinstance(app, Service):
             yield app, settings.name

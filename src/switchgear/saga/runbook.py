@@ -289,7 +289,8 @@ def _check_driven(row: SagaRow, known: Collection[str]) -> None:
         f"saga {row.id} began under version {version} of {name}, {now}: nobody would go on with it."
         " Nothing was written.",
         where=f"saga {name}",
-        fix=f"Declare version {version} as it was then{beside}, start the service, and act again.",
+        fix=f"Declare version {version} as it was then{beside}, start the service, and act "
+        "again; where a worker of another deployment has it: switchgear saga ... --elsewhere.",
     )
 
 

@@ -155,9 +155,10 @@ class Worker:
                 async with asyncio.timeout(_ANSWER) as self._asking:
                     if loop.time() >= beat:
                         await self._beat()
+                        # what only reads may go well where nothing can be written
+                        self._outage.ended()
                         beat = loop.time() + self.lease / 3
                     pause = self._poll if self._stopping else await self._claim(loop.time())
-                self._outage.ended()
                 pause = min(pause, max(beat - loop.time(), 0.0))
             except Exception as error:  # noqa: BLE001  told; a worker that ends leaves every saga
                 self._outage.began(error)

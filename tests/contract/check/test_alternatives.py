@@ -287,6 +287,12 @@ def test_what_says_more(one: Any, other: Any) -> None:
     assert found(one, other, Direction.GIVEN) == []
 
 
+def test_a_constant_that_the_type_does_not_let_through_is_told() -> None:
+    slip = {**STRING, "const": 1.0}  # YAML without quotes
+    for before in (STRING, {**STRING, "const": "1.0"}, {"enum": ["b"]}):
+        assert found(before, slip, Direction.TAKEN), before
+
+
 def test_alternatives_without_names_are_known_by_what_they_say() -> None:
     def kind(name: str, **more: Any) -> Any:
         said = {name: {"type": "string", **more}}

@@ -45,6 +45,9 @@ def normal(node: Node) -> Node:
         made |= {"type": types, "enum": values}
         if values == [None] or (types[0] == "boolean" and _are_all(values, types)):
             del made["enum"]
+    elif "const" in told:  # one that the rest does not let through, as by a slip
+        del made["const"]
+        made["enum"] = [told["const"]]
     return replace(node, value=made)
 
 

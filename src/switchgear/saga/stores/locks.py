@@ -93,7 +93,8 @@ def free(dialect: Dialect, now: str, ids: Sequence[str]) -> Unit[None]:
 def mend(dialect: Dialect, now: str) -> Unit[None]:
     """Free what an earlier release could block when one saga was started twice at once.
 
-    It waited for a lock that it held, or held one although it had ended. `now` is SQL.
+    It waited for a lock that it held, or it held one, or waited for one, although it had ended.
+    `now` is SQL.
     """
     sql = (
         "DELETE FROM switchgear_saga_lock_waits WHERE EXISTS (SELECT 1 FROM switchgear_saga_locks "
@@ -101,9 +102,15 @@ def mend(dialect: Dialect, now: str) -> Unit[None]:
         "AND l.saga = switchgear_saga_lock_waits.saga)"
     )
     yield sql, ()
+    # an ended saga may have been deleted since
     sql = (
-        "SELECT DISTINCT l.saga FROM switchgear_saga_locks AS l JOIN switchgear_sagas AS s "
-        "ON s.id = l.saga WHERE s.ended IS NOT NULL"
+        "DELETE FROM switchgear_saga_lock_waits WHERE NOT EXISTS (SELECT 1 FROM switchgear_sagas "
+        "AS s WHERE s.id = switchgear_saga_lock_waits.saga AND s.ended IS NULL)"
+    )
+    yield sql, ()
+    sql = (
+        "SELECT DISTINCT l.saga FROM switchgear_saga_locks AS l LEFT JOIN switchgear_sagas AS s "
+        "ON s.id = l.saga WHERE s.id IS NULL OR s.ended IS NOT NULL"
     )
     rows = yield sql, ()
     if rows:

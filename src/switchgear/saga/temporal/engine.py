@@ -364,6 +364,7 @@ class TemporalEngine:
             while self._running:
                 try:
                     await self._connect()
+                    refused = ""
                     if not self._stopping.is_set():
                         await self._work()
                 except Unavailable as error:
