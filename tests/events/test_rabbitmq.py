@@ -24,6 +24,7 @@ from switchgear.events.brokers.rabbitmq_owned import Owned
 from switchgear.events.brokers.rabbitmq_publisher import RabbitPublisher, waves
 from switchgear.events.brokers.url import broker_of
 from switchgear.model.outcome import Unknown
+from tests.events.world import until
 from tests.servers import address
 
 TOPIC = "test.orders"
@@ -239,6 +240,92 @@ async def test_an_owner_that_does_not_answer_is_no_lag_of_zero(
     await channel.basic_consume(f"{prefix}g/{TOPIC}/0", asyncio.Queue().put)
     with pytest.raises(BrokerUnavailable, match=rf"owner of {TOPIC}\[0\] does not tell"):
         await broker.lag("g", [TOPIC])
+
+
+async def channels_end(broker):
+    connection = await broker._link.connection()
+    await until(lambda: not any(connection.channels.values()))
+
+
+async def test_who_does_not_wait_for_a_silent_owner_leaves_nothing_behind(
+    url, prefix, opening, channel, monkeypatch
+):
+    """As `/readyz` does, again and again."""
+    from aiormq.exceptions import ChannelNotFoundEntity
+
+    monkeypatch.setattr("switchgear.events.brokers.rabbitmq._ASK", 60.0)
+    broker = opening(f"{url}&partitions=1")
+    await broker.declare("g", [TOPIC])
+    members, heard = f"{prefix}g/members", asyncio.Queue()
+    await channel.exchange_declare(members, exchange_type="direct", durable=True)
+    await channel.queue_declare(f"{prefix}ear", exclusive=True)
+    await channel.queue_bind(f"{prefix}ear", members, "everybody")
+    await channel.basic_consume(f"{prefix}ear", heard.put, no_ack=True)
+    await channel.basic_consume(f"{prefix}g/{TOPIC}/0", asyncio.Queue().put)
+    asking = asyncio.create_task(broker.lag("g", [TOPIC]))
+    async with asyncio.timeout(60):
+        asked = await heard.get()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await channels_end(broker)
+    with pytest.raises(ChannelNotFoundEntity):
+        await channel.queue_declare(asked.header.properties.reply_to, passive=True)
+
+
+@pytest.mark.parametrize("at", ["queue_declare", "basic_qos", "basic_consume"])
+async def test_a_look_at_the_oldest_that_is_cancelled_keeps_nobody_from_owning(
+    url, opening, monkeypatch, at
+):
+    from aiormq.channel import Channel
+
+    broker = opening(f"{url}&partitions=1&groups=g@{TOPIC}")
+    await broker.publish([record(1)])
+    ask, reached, may = getattr(Channel, at), asyncio.Event(), asyncio.Event()
+
+    async def slow(*args, **given):
+        answer = await ask(*args, **given)
+        if not given.get("passive"):
+            reached.set()
+            await may.wait()
+        return answer
+
+    monkeypatch.setattr(Channel, at, slow)
+    looking = asyncio.create_task(broker.lag("g", [TOPIC]))
+    async with asyncio.timeout(60):
+        await reached.wait()
+    looking.cancel()
+    may.set()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    await channels_end(broker)
+    assert len(await receive(await broker.subscribe("g", [TOPIC]), 1)) == 1
+
+
+@pytest.mark.parametrize("at", ["queue_declare", "queue_delete"])
+async def test_a_partition_that_may_not_be_given_back_is_with_the_connection(
+    url, opening, monkeypatch, at
+):
+    from aiormq.channel import Channel
+
+    broker = opening(f"{url}&partitions=1&groups=g@{TOPIC}")
+    await broker.publish([record(1)])
+    connection = await broker._link.connection()
+    ask = getattr(Channel, at)
+
+    async def unanswered(*args, **given):
+        if given.get("passive"):
+            return await ask(*args, **given)
+        if at == "queue_declare":
+            await ask(*args, **given)
+        raise TimeoutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Channel, at, unanswered)
+        with contextlib.suppress(BrokerUnavailable):
+            await broker.lag("g", [TOPIC])
+        await until(lambda: connection.is_closed)
+    assert len(await receive(await broker.subscribe("g", [TOPIC]), 1)) == 1
 
 
 async def test_another_number_of_partitions_is_refused(url, opening):
@@ -526,8 +613,10 @@ async def test_a_member_that_cannot_say_goodbye_goes_all_the_same(url, opening, 
 
 @pytest.mark.parametrize("topic", ["größe", "x" * 120])
 async def test_a_name_that_cannot_be_is_refused(url, opening, topic):
+    broker = opening(url)
     with pytest.raises(BrokerError, match="cannot have the name"):
-        await opening(url).publish([Record(topic, "k", {}, b"x")])
+        await broker.publish([Record(topic, "k", {}, b"x")])
+    await channels_end(broker)
 
 
 async def test_a_member_comes_back_when_it_is_let_in_again(url, opening, monkeypatch):

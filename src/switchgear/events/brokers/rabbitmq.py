@@ -51,7 +51,6 @@ from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
-    from aiormq.channel import Channel
 
 __all__ = ["RabbitBroker"]
 
@@ -258,8 +257,7 @@ class RabbitBroker:
     async def _exchange_of(self, topic: str, count: int) -> None:
         """Declare a topic. RabbitMQ compares the exchange for the unheard, and so the number."""
         unheard = self._settings.unheard(count)
-        channel = await self._link.channel()
-        async with talking(f"declaring the topic {topic}"):
+        async with self._link.aside() as channel, talking(f"declaring the topic {topic}"):
             await channel.exchange_declare(
                 self._settings.exchange(topic),
                 exchange_type="direct",
@@ -267,16 +265,13 @@ class RabbitBroker:
                 arguments={"alternate-exchange": unheard},
             )
             await channel.exchange_declare(unheard, exchange_type="fanout", durable=True)
-            await channel.close()
 
     async def _queues(self, group: str, topic: str, count: int) -> None:
-        channel = await self._link.channel()
-        async with talking(f"declaring {topic} for {group}"):
+        async with self._link.aside() as channel, talking(f"declaring {topic} for {group}"):
             for number in range(count):
                 queue = self._settings.queue(group, Partition(topic, number))
                 await channel.queue_declare(queue, durable=True, arguments=dict(_QUEUE))
                 await channel.queue_bind(queue, self._settings.exchange(topic), str(number))
-            await channel.close()
 
     def _forget(self, topics: Collection[str]) -> None:
         for topic in topics:
@@ -351,22 +346,22 @@ class RabbitBroker:
     ) -> Mapping[Partition, tuple[int, int]]:
         """Return how many records wait in each queue that there is, and its consumers."""
         found = {}
-        channel = await self._link.channel()
-        for partition in partitions:
-            queue = self._settings.queue(group, partition)
-            try:
-                async with talking(f"counting {partition} of {group}"):
-                    told = await channel.queue_declare(queue, passive=True)
-            except BrokerError as error:
-                if not isinstance(
-                    error.__cause__, import_aiormq().exceptions.ChannelNotFoundEntity
-                ):
-                    raise
-                channel = await self._link.channel()  # RabbitMQ has closed the other one
-                continue
-            found[partition] = told.message_count or 0, told.consumer_count or 0
-        async with talking(f"counting as {group}"):
-            await channel.close()
+        async with AsyncExitStack() as opened:
+            channel = await opened.enter_async_context(self._link.aside())
+            for partition in partitions:
+                queue = self._settings.queue(group, partition)
+                try:
+                    async with talking(f"counting {partition} of {group}"):
+                        told = await channel.queue_declare(queue, passive=True)
+                except BrokerError as error:
+                    if not isinstance(
+                        error.__cause__, import_aiormq().exceptions.ChannelNotFoundEntity
+                    ):
+                        raise
+                    # RabbitMQ has closed the other one
+                    channel = await opened.enter_async_context(self._link.aside())
+                    continue
+                found[partition] = told.message_count or 0, told.consumer_count or 0
         return found
 
     async def _ask(
@@ -385,11 +380,9 @@ class RabbitBroker:
 
         from pamqp.commands import Basic  # noqa: PLC0415  an optional dependency
 
-        channel = await self._link.channel()
         exchange = self._settings.members(group)
         me = self._settings.asker(number)
-        async with talking(f"asking the members of {group}"):
-            await channel.queue_declare(me, exclusive=True)
+        async with self._link.aside(me) as channel, talking(f"asking the members of {group}"):
             await channel.queue_bind(me, exchange, me)
             await channel.basic_consume(me, answered, no_ack=True)
             await channel.basic_publish(
@@ -399,8 +392,6 @@ class RabbitBroker:
                 properties=Basic.Properties(reply_to=me, correlation_id=number),
             )
             await _wait(complete, _ASK)
-            await channel.queue_delete(me)
-            await channel.close()
         return told
 
     async def _peek(self, group: str, partition: Partition) -> float | None:
@@ -415,31 +406,20 @@ class RabbitBroker:
             if not seen.done():
                 seen.set_result(delivery_of(partition, 0, message).published)
 
-        channel = await self._link.channel()
         owner = self._settings.owner(group, partition)
         try:
-            async with talking(f"looking into {partition} of {group}"):
-                await channel.queue_declare(owner, exclusive=True)
-                await channel.basic_qos(prefetch_count=PREFETCH)
-                await channel.basic_consume(self._settings.queue(group, partition), arrived)
+            async with self._link.aside(owner) as channel:
+                async with talking(f"looking into {partition} of {group}"):
+                    await channel.basic_qos(prefetch_count=PREFETCH)
+                    await channel.basic_consume(self._settings.queue(group, partition), arrived)
+                async with asyncio.timeout(_PEEK):
+                    return await seen
+        except TimeoutError:
+            return None
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, import_aiormq().exceptions.ChannelLockedResource):
                 return None
             raise
-        try:
-            async with asyncio.timeout(_PEEK):
-                return await seen
-        except TimeoutError:
-            return None
-        finally:
-            await self._end_peek(channel, owner)
-
-    async def _end_peek(self, channel: Channel, owner: str) -> None:
-        async with talking("giving back what was looked at"):
-            await channel.close()
-            other = await self._link.channel()
-            await other.queue_delete(owner)
-            await other.close()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

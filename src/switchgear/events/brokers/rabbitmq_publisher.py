@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from switchgear.errors import BrokerError
@@ -42,6 +42,8 @@ Place = tuple[Record, int]
 
 _HEARTBEAT: Final = 10
 _CLOSE: Final = 5.0
+_END: Final = 1.0
+"""Seconds for which one who leaves waits for what ends behind him."""
 _CAREFUL: Final = 60.0
 _WRITE: Final = 128_000
 """Bytes after which a writer waits until the network has taken them."""
@@ -58,6 +60,7 @@ class Link:
         self._name = name
         self._opening = asyncio.Lock()
         self._connection: AbstractConnection | None = None
+        self._background: set[asyncio.Task[None]] = set()
 
     async def connection(self) -> AbstractConnection:
         """Return the connection. Raises `BrokerUnavailable`, or `BrokerError` if it is refused."""
@@ -70,13 +73,65 @@ class Link:
         """Open a channel on it."""
         return await open_channel(await self.connection(), confirms=confirms)
 
+    @asynccontextmanager
+    async def aside(self, queue: str | None = None) -> AsyncIterator[Channel]:
+        """Open a channel for a while, and `queue`, which nobody else can have meanwhile.
+
+        Both end however this is left, in a task that nobody cancels: a queue that stayed would be
+        there as long as the connection, and nobody else could have it. Raises `BrokerUnavailable`,
+        or `BrokerError` if it is refused.
+        """
+        channel = await self.channel()
+        declaring = self._do(_declare(channel, queue))
+        try:
+            await asyncio.shield(declaring)
+            yield channel
+        finally:
+            ending = self._do(self._end(channel, queue, declaring))
+            await asyncio.wait({ending}, timeout=_END)
+
     async def close(self) -> None:
         """End the connection, and with it everything that waits on it."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSE):
-                    await connection.close()
+        if self._connection is not None:
+            await self._hang_up(self._connection)
+        if self._background:
+            await asyncio.wait(self._background, timeout=_CLOSE)
+
+    async def _hang_up(self, connection: AbstractConnection) -> None:
+        if self._connection is connection:
+            self._connection = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE):
+                await connection.close()
+
+    async def _end(
+        self, channel: Channel, queue: str | None, declaring: asyncio.Task[None]
+    ) -> None:
+        """End what was opened aside; what cannot be ended ends with the connection."""
+        await asyncio.wait({declaring})
+        failed = declaring.exception()
+        try:
+            async with talking("ending what was opened aside"):
+                await channel.close()
+                if queue is not None and failed is None:
+                    # after what was read on the channel was given back
+                    other = await open_channel(channel.connection)
+                    await other.queue_delete(queue)
+                    await other.close()
+        except (BrokerUnavailable, BrokerError) as error:
+            failed = error
+        else:
+            if failed is None or not isinstance(failed.__cause__, TimeoutError):
+                return  # without an answer, the queue may be there
+        if not channel.connection.is_closed:
+            LOGGER.warning("the connection is closed, or what is on it would stay: %s", failed)
+            await self._hang_up(channel.connection)
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
 
 class RabbitPublisher:
@@ -265,6 +320,12 @@ def waves(places: Iterable[Place]) -> list[list[Place]]:
             found.append([])
         found[level].append((record, number))
     return found
+
+
+async def _declare(channel: Channel, queue: str | None) -> None:
+    if queue is not None:
+        async with talking(f"declaring the queue {queue}"):
+            await channel.queue_declare(queue, exclusive=True)
 
 
 def _check_headers(places: Sequence[Place]) -> None:
