@@ -4,18 +4,22 @@ import asyncio
 import sqlite3
 from contextlib import suppress
 from time import monotonic
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
+from switchgear.database import sqlalchemy
 from switchgear.database.joined import database_of, is_database, joined, joined_sync
 from switchgear.database.port import DatabaseUnavailable, TransactionAborted, commits
 from switchgear.database.sqlalchemy import SqlAlchemy
 from switchgear.errors import DatabaseError
 from switchgear.model.context import Context, bind
+from tests.line import Line
 
 
 @pytest.fixture
@@ -152,3 +156,82 @@ async def test_what_a_caught_error_has_aborted_is_not_taken_for_committed(postgr
                 await tx.run("INSERT INTO t VALUES (?, ?)", 1, "y")
     assert await rows(engine) == [(1, "x")]
     await engine.dispose()
+
+
+_LATE = """
+CREATE TABLE t (a INT, b TEXT);
+CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION late();
+"""
+"""Makes the commit of a row wait for a lock."""
+_WAITS = """
+SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_who_was_cancelled_does_not_wait_for_a_commit_without_end(
+    postgres_url, monkeypatch, times
+):
+    monkeypatch.setattr(sqlalchemy, "_ANSWER", 0.1)
+    monkeypatch.setattr(sqlalchemy, "_ENDED", (60.0, 60.0))
+    engine = create_async_engine(postgres_url.replace(":", "+asyncpg:", 1), pool_size=1)
+
+    async def work():
+        async with database_of(engine).transaction() as tx:
+            await tx.run("INSERT INTO t VALUES (?, ?)", 1, "x")
+
+    holder = await asyncpg.connect(postgres_url)
+    await holder.execute(f"{_LATE} SELECT pg_advisory_lock(7)")
+    working = asyncio.create_task(work())
+    async with asyncio.timeout(60):
+        while not await holder.fetch(_WAITS):
+            await asyncio.sleep(0.01)
+    for _ in range(times):
+        working.cancel()
+        await asyncio.sleep(0.01)
+    done, _ = await asyncio.wait([working], timeout=60)
+    assert done, "the commit is answered once the lock is free"
+    assert working.cancelled()
+    assert engine.pool.checkedout() == 0
+    assert await rows(engine) == []
+    await holder.close()
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_who_was_cancelled_does_not_wait_for_a_silent_server(
+    postgres_server, monkeypatch, driver
+):
+    monkeypatch.setattr(sqlalchemy, "_ANSWER", 0.1)
+    monkeypatch.setattr(sqlalchemy, "_ENDED", (0.1, 60.0))
+    port = urlsplit(postgres_server.url).port
+    async with Line(port) as line:
+        url = postgres_server.url.replace(f":{port}", f":{line.port}")
+        engine = create_async_engine(url.replace(":", f"+{driver}:", 1), pool_size=1)
+        committing = asyncio.Event()
+
+        class Session(AsyncSession):
+            async def commit(self):
+                line.silence()
+                committing.set()
+                await super().commit()
+
+        async def work():
+            async with SqlAlchemy(
+                engine, async_sessionmaker(engine, class_=Session)
+            ).transaction() as tx:
+                await tx.run("CREATE TEMPORARY TABLE t (a INT)")
+
+        working = asyncio.create_task(work())
+        async with asyncio.timeout(60):
+            await committing.wait()
+        working.cancel()
+        done, _ = await asyncio.wait([working], timeout=60)
+        assert done
+        assert working.cancelled()
+        assert engine.pool.checkedout() == 0
+        await engine.dispose()

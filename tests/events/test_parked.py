@@ -1,11 +1,15 @@
 """The functions for people, on queues that no consumer works off."""
 
+import time
+
+import msgspec
 import pytest
 
+from switchgear.database.postgres import Postgres
 from switchgear.database.sqlite import Sqlite
 from switchgear.events.brokers.port import Partition
+from switchgear.events.inbox import KEEP, Inbox
 from switchgear.events.inbox import STEPS as INBOX
-from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.lane import Cause, State
 from switchgear.events.parked import STEPS, NotEditable, NotParked, Parked
@@ -25,7 +29,9 @@ async def parked(database):
     return Parked(database)
 
 
-async def store(database: Sqlite, *events, hold=True, cause=Cause.FAILED, consumer="a.x"):
+async def store(
+    database: Sqlite | Postgres, *events, hold=True, cause=Cause.FAILED, consumer="a.x"
+):
     async with database.transaction() as tx:
         await Store(Inbox(consumer)).append(
             tx, events[0].lane, events, cause=cause, hold=hold, attempts=3, error="no"
@@ -160,3 +166,32 @@ async def test_what_cannot_be_edited(database, parked):
         await parked.edit(99, b"y", reason="typo", actor="me")
     assert await parked.list() == [one]
     assert await parked.audit() == []
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
+async def test_the_clock_of_the_process_counts_for_nothing(database, pool, monkeypatch, dialect):
+    """One host whose clock is years ahead deletes nothing that others need."""
+    used = database if dialect == "sqlite" else Postgres(pool)
+    await used.migrate("inbox", INBOX)
+    await used.migrate("parked", STEPS)
+    parked = Parked(used)
+    before = time.time()
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    async with used.transaction() as tx:
+        await Inbox("a.x").claim(tx, ["s/0"])
+        await Inbox("a.y").claim(tx, ["s/0", "s/7", "s/8"])
+    await store(used, incoming("k", 1), incoming("k", 2))
+    one, two = await parked.list()
+    await parked.discard(one.id, reason="a test", actor="me")
+    headers = {"ce-source": "s", "ce-id": "2"}
+    async with used.transaction() as tx:
+        await tx.run("UPDATE switchgear_parked SET headers = ?", msgspec.json.encode(headers))
+    await parked.edit(two.id, b"y", reason="a test", actor="me")
+    assert await Inbox.clean(used) == 0
+    async with used.reading() as reader:
+        kept = [at for (at,) in await reader.run("SELECT at FROM switchgear_inbox")]
+    assert len(kept) == 6
+    assert all(abs(at - before) < 86_400 for at in [*kept, one.at, two.at])
+    async with used.transaction() as tx:
+        await tx.run("UPDATE switchgear_inbox SET at = at - ? WHERE consumer = 'a.y'", KEEP + 60)
+    assert await Inbox.clean(used) == 3

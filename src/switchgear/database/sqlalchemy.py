@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +35,10 @@ __all__ = ["SqlAlchemy", "SqlAlchemyTransaction", "dialect_of"]
 
 _OTHERS: Final = frozenset({"40001", "40P01", "55P03"})
 """What PostgreSQL says of a transaction that it could not serialise, a deadlock, and a lock."""
+_ANSWER: Final = 5.0
+"""Seconds for which a commit's answer is waited for by who was cancelled."""
+_ENDED: Final = (5.0, 5.0)
+"""Seconds that its connection has to end after that, and once more when it is cut off."""
 _FAILED: Final = "switchgear_failed"
 """Of a connection's notes: a statement has failed since its transaction began."""
 
@@ -163,9 +167,11 @@ class SqlAlchemy:
         try:
             await asyncio.shield(ending)
         except asyncio.CancelledError:
-            await asyncio.wait([ending])
-            if not ending.cancelled():
-                ending.exception()
+            settling = asyncio.ensure_future(_settle(ending))
+            while not settling.done():
+                # cancelled once more: a session cannot be closed in the middle of its commit
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(settling)
             raise
         except self._failed as error:
             if error.connection_invalidated:
@@ -245,6 +251,21 @@ def _left() -> float | None:
     """Return how many seconds the work in progress may wait; None: as long as the engine does."""
     left = patience(inf, monotonic())
     return None if left == inf else left
+
+
+async def _settle(ending: asyncio.Future[None]) -> None:
+    """Wait for a commit's answer, and end the connection if there is none.
+
+    A commit that is cancelled closes its connection, which the pool forgets. The drivers say so to
+    the server, and wait for it: one that is silent is left at the second time.
+    """
+    await asyncio.wait([ending], timeout=_ANSWER)
+    for seconds in _ENDED:
+        if not ending.done():
+            ending.cancel()
+            await asyncio.wait([ending], timeout=seconds)
+    if ending.done() and not ending.cancelled():
+        ending.exception()
 
 
 def _locked(error: DBAPIError) -> bool:

@@ -5,17 +5,18 @@ committed or neither, and a second transaction for the same event meets the row 
 The consumer is service and subscription, so each reacts once. The event is its source and id,
 which CloudEvents makes unique together.
 
-Rows are kept for `KEEP`, longer than a broker keeps the events themselves.
+Rows are kept for `KEEP`, longer than a broker keeps the events themselves. Their time is that of
+the database's clock: one host whose own is wrong would otherwise delete what all the others need.
+On SQLite that is the clock of the machine itself.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final
 
 from switchgear.database.port import Database, Reader, Transaction
-from switchgear.events.sql import marks
+from switchgear.events.sql import marks, now
 
 __all__ = ["KEEP", "STEPS", "Inbox"]
 
@@ -33,8 +34,8 @@ STEPS: Final = (
 
 # PostgreSQL takes any number as one array: each statement is a way there and back
 _CLAIM: Final = (
-    "INSERT INTO switchgear_inbox (consumer, event, at) "
-    "SELECT ?, event, ? FROM unnest(CAST(? AS TEXT[])) AS event "
+    "INSERT INTO switchgear_inbox (consumer, event, at) "  # noqa: S608  a constant
+    f"SELECT ?, event, {now('postgres')} FROM unnest(CAST(? AS TEXT[])) AS event "
     "ON CONFLICT (consumer, event) DO NOTHING RETURNING event"
 )
 _SEEN: Final = (
@@ -53,13 +54,12 @@ class Inbox:
     async def claim(self, tx: Transaction, events: Sequence[str]) -> set[str]:
         """Write the rows of `events` and return those that had none: the ones to be handled."""
         fresh: set[str] = set()
-        at = time.time()
         if tx.dialect == "postgres" and len(events) > 1:
-            rows = await tx.run(_CLAIM, self.consumer, at, list(events))
+            rows = await tx.run(_CLAIM, self.consumer, list(events))
             return {row[0] for row in rows}
         for chunk in _chunks(events):
-            values = ", ".join(["(?, ?, ?)"] * len(chunk))
-            args = [arg for event in chunk for arg in (self.consumer, event, at)]
+            values = ", ".join([f"(?, ?, {now(tx.dialect)})"] * len(chunk))
+            args = [arg for event in chunk for arg in (self.consumer, event)]
             rows = await tx.run(
                 f"INSERT INTO switchgear_inbox (consumer, event, at) VALUES {values} "  # noqa: S608  marks
                 "ON CONFLICT (consumer, event) DO NOTHING RETURNING event",
@@ -101,11 +101,12 @@ class Inbox:
 
         Returns how many rows were deleted; call it again while that is not 0.
         """
-        before = time.time() - keep
+        # the clock is a query of its own, which is made once: else no index would be used
         rows = await database.alone(
-            "DELETE FROM switchgear_inbox WHERE (consumer, event) IN (SELECT consumer, event "
-            "FROM switchgear_inbox WHERE at < ? ORDER BY at LIMIT ?) RETURNING event",
-            before,
+            "DELETE FROM switchgear_inbox WHERE (consumer, event) IN (SELECT consumer, event "  # noqa: S608  a constant
+            f"FROM switchgear_inbox WHERE at < (SELECT {now(database.dialect)} - ?) "
+            "ORDER BY at LIMIT ?) RETURNING event",
+            keep,
             _STEP,
         )
         return len(rows)

@@ -224,11 +224,10 @@ class Parked:
             row = rows[0]
             await _record(tx, "discard", row, actor=actor, reason=reason)
             await tx.run(
-                "INSERT INTO switchgear_inbox (consumer, event, at) VALUES (?, ?, ?) "
-                "ON CONFLICT (consumer, event) DO NOTHING",
+                "INSERT INTO switchgear_inbox (consumer, event, at) "  # noqa: S608  a constant
+                f"VALUES (?, ?, {now(tx.dialect)}) ON CONFLICT (consumer, event) DO NOTHING",
                 row[1],
                 row[5],
-                time.time(),
             )
         return _event(row)
 
@@ -247,11 +246,11 @@ class Parked:
             identity = without_nul(f"{headers['ce-source']}/{headers['ce-id']}")
             # first, so that a consumer that is at work on it is waited for, and then is seen
             claimed = await tx.run(
-                "INSERT INTO switchgear_inbox (consumer, event, at) VALUES (?, ?, ?) "
+                "INSERT INTO switchgear_inbox (consumer, event, at) "  # noqa: S608  a constant
+                f"VALUES (?, ?, {now(tx.dialect)}) "
                 "ON CONFLICT (consumer, event) DO NOTHING RETURNING event",
                 old.consumer,
                 old.event,
-                time.time(),
             )
             before = await tx.run(
                 f"SELECT {_COLUMNS} FROM switchgear_parked WHERE id = ? AND event = ?",  # noqa: S608  constant

@@ -5,7 +5,6 @@ It writes the table that `switchgear.events.parked` shows to people.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -16,13 +15,13 @@ from switchgear.events.brokers.port import Partition
 from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.lane import Cause, State
-from switchgear.events.sql import marks, write_many
+from switchgear.events.sql import marks, now, write_many
 
 __all__ = ["Head", "Store"]
 
 _INSERT: Final = (
     "INSERT INTO switchgear_parked (consumer, topic, part, lane, key, event, type, headers, data, "
-    "cause, state, attempts, error, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "cause, state, attempts, error, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {now}) "
     "ON CONFLICT (consumer, event) DO NOTHING"
 )
 _LANE: Final = "consumer = ? AND topic = ? AND part = ? AND lane = ?"
@@ -64,7 +63,6 @@ class Store:
         if cause is Cause.BEHIND:
             hold = await self._ends_held(tx, events[0].partition, lane)
         state = "held" if hold else "ready"
-        at = time.time()
         rows = [
             (
                 self._consumer,
@@ -80,12 +78,11 @@ class Store:
                 state,
                 attempts if first else 0,
                 error if first else "",
-                at,
             )
             for first, event in zip([True] + [False] * len(events), events, strict=False)
             if event.identity not in seen
         ]
-        await write_many(tx, _INSERT, rows)
+        await write_many(tx, _INSERT.format(now=now(tx.dialect)), rows)
 
     async def lanes(
         self, tx: Reader, topics: Sequence[str], parts: Sequence[int] | None = None
