@@ -128,6 +128,24 @@ async def test_another_number_of_partitions_is_refused(opening):
         await broker.close()
 
 
+async def test_a_member_of_a_running_service_joins_again_though_the_topic_has_more_partitions(
+    opening,
+):
+    one, other = opening(partitions=3), opening(partitions=None)
+    await one.publish(records(1))
+    await other._open()
+    await other._write(
+        lambda connection: connection.execute(
+            "INSERT INTO part (topic, number) VALUES (?, 3)", (TOPIC,)
+        )
+    )
+    subscription = await one.subscribe("g", [TOPIC])
+    assert len(one._topics[TOPIC]) == 4
+    await subscription.close()
+    for broker in (one, other):
+        await broker.close()
+
+
 async def test_a_file_locked_by_another_process_is_unavailable(opening):
     broker = opening()
     await broker.publish(records(1))

@@ -229,6 +229,7 @@ class Consumer:
             self._subscription = await self._broker.subscribe(
                 self.settings.consumer, self.settings.topics, lease=self.settings.lease
             )
+            self._troubles.over("leaving")
         return self._subscription
 
     async def _close(self) -> None:
@@ -297,6 +298,11 @@ class Consumer:
             self._leaving.pop(partition, None)
         if lost:
             self._abandon(lost)
+        if again:
+            # a handler that is cancelled may not have ended, and the lane of its key begins anew
+            running = [task for task, (_, busy) in self._tasks.items() if busy & again]
+            if running:
+                await asyncio.wait(running, timeout=self.settings.handover)
         for partition in polled.revoking:
             lanes.stop(partition)
             self._leaving[partition] = now + self.settings.handover

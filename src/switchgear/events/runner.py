@@ -363,6 +363,9 @@ class Runner:
         for index, (_, event) in enumerate(job.entries):
             if event.identity in seen:
                 continue
+            if job.revoked:  # the next owner has the rest
+                result = Handled(job, index)
+                break
             failure = await self._caller.call(event, None, notes)
             if failure is not None:
                 result = Failed(job, index, *failure)

@@ -193,7 +193,7 @@ class KafkaPublisher:
             ) from None
         except kafka.KafkaException as error:  # fatal: nothing more goes through this producer
             await self._give_up(producer)
-            batch.note(error.args[0])
+            batch.note(error.args[0], record.topic)
             if batch.refused:
                 return batch.outcome()
             if taken:

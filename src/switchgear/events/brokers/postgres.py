@@ -244,10 +244,14 @@ class PostgresBroker:
             raise MissingExtra("asyncpg", "postgres") from error
         try:
             pool = await asyncpg.create_pool(self._url, **self._options)
-            database = Postgres(pool)
-            await database.migrate("log", log.STEPS)
-            # an acknowledged publish has to survive a crash, whatever the database's default is
-            self._weak = await pool.fetchval("SHOW synchronous_commit") == "off"
+            try:
+                database = Postgres(pool)
+                await database.migrate("log", log.STEPS)
+                # an acknowledged publish has to survive a crash, whatever the database's default is
+                self._weak = await pool.fetchval("SHOW synchronous_commit") == "off"
+            except BaseException:
+                pool.terminate()  # the next attempt opens another
+                raise
         except (
             asyncpg.InvalidAuthorizationSpecificationError,
             asyncpg.InvalidCatalogNameError,

@@ -116,7 +116,13 @@ class SqliteBroker:
         try:
             partitions = await self._write(
                 lambda connection: {
-                    topic: log.topic_parts(connection, topic, self._partitions, _PARTITIONS)
+                    topic: log.topic_parts(
+                        connection,
+                        topic,
+                        # of what is known it was asked; it may have got more meanwhile
+                        None if topic in self._topics else self._partitions,
+                        _PARTITIONS,
+                    )
                     for topic in topics
                 }
             )
