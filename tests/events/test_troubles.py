@@ -11,6 +11,7 @@ from switchgear.events.inbox import Inbox
 from switchgear.events.incoming import Incoming
 from switchgear.events.parked import STEPS
 from switchgear.events.troubles import Troubles
+from switchgear.model.outcome import Reason, Unavailable
 from tests.events.world import OrderPlaced, until
 
 
@@ -91,6 +92,30 @@ async def test_what_cannot_be_taken_in_comes_again_with_all_that_came_with_it(
     assert set(told) == {"LookupError('a bug')"}
     await until(lambda: settled(bus))
     assert bus.broken is None
+
+
+async def test_the_trace_of_a_bug_in_a_handler_is_logged_once_a_minute(bus, caplog, monkeypatch):
+    errors = [LookupError("a bug"), Unavailable("away", reason=Reason.CONNECT)]
+
+    @bus.on(OrderPlaced, name="x", on_failure="skip", attempts=3, backoff=0.001)
+    async def handler(event, tx):
+        raise errors[event.number]
+
+    async def parked(count):
+        return (await bus.health()).subscriptions["orders.x"].parked == count
+
+    await bus.start()
+    await publish(bus, 0, 1)
+    await until(lambda: parked(2))
+    (record,) = caplog.records
+    assert "orders.x: the handler of" in record.getMessage()
+    assert "in handler" in caplog.text
+    assert "LookupError: a bug" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr("switchgear.events.calling._TOLD_AGAIN", 0.0)
+    await publish(bus, 0 - 2)  # the same error, as another event
+    await until(lambda: parked(3))
+    assert len(caplog.records) == 3
 
 
 async def test_a_group_that_could_not_be_left_is_joined_again(bus, seen, told, monkeypatch):

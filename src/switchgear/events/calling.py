@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -16,13 +17,18 @@ from switchgear.events.handling import Duplicate
 from switchgear.events.incoming import Incoming, without_nul
 from switchgear.events.reaction import Reaction, Reactions
 from switchgear.model.context import Context, Emits, bind
+from switchgear.model.outcome import Refused, Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, began, emit, listening
 from switchgear.model.text import encodable, said_by
 
 __all__ = ["Caller", "Failure", "Note", "describe"]
 
+_log = logging.getLogger("switchgear.consumer")
 _LONGEST: Final = 2_000
 """Characters of an error that are kept."""
+_TOLD_AGAIN: Final = 60.0
+"""Seconds for which an error from one place in the code is not logged again with its trace."""
+_PLACES: Final = 100
 
 
 class Failure(NamedTuple):
@@ -53,6 +59,8 @@ class Caller:
             if (uses := uses_of(reaction.contract.message)) is not None
         }
         """Types of events that have something deprecated in them."""
+        self._logged: dict[tuple[str, int], float] = {}
+        """By file and line: when an error from there was logged."""
 
     async def call(self, event: Incoming, tx: Any, notes: list[Note]) -> Failure | None:
         """Decode the event and call its handler, with the context that goes with it.
@@ -88,6 +96,7 @@ class Caller:
             outcome = "failed"
             if isinstance(error, DatabaseUnavailable) and error.retry_after is not None:
                 raise
+            self._trace(error, event)
             return Failure(describe(error))
         finally:
             if span:
@@ -107,6 +116,31 @@ class Caller:
         except InvalidMessage as error:
             at = f" at {error.pointer}" if error.pointer else ""
             return Failure(without_nul(encodable(f"{error.what}{at}")), poison=True)
+
+    def _trace(self, error: Exception, event: Incoming) -> None:
+        """Log the trace of what is none of the outcomes, and may be a bug in the handler.
+
+        Once a minute for each place in the code: the same event is tried again, and others follow.
+        """
+        if isinstance(error, Refused | Unavailable | Unknown):
+            return
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        place = ("", 0) if frame is None else (frame.tb_frame.f_code.co_filename, frame.tb_lineno)
+        now = time.monotonic()
+        if now - self._logged.get(place, -_TOLD_AGAIN) < _TOLD_AGAIN:
+            return
+        if len(self._logged) >= _PLACES:
+            self._logged.clear()
+        self._logged[place] = now
+        _log.error(
+            "%s: the handler of %s failed (event %s)",
+            self._consumer,
+            event.type,
+            event.identity,
+            exc_info=error,
+        )
 
     def _tell_uses(self, event: Incoming, source: str | None, message: Message) -> None:
         """Report what an event uses of what is deprecated, so that a team knows when it can go."""
