@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -135,11 +136,11 @@ class Caller:
             self._logged.clear()
         self._logged[place] = now
         _log.error(
-            "%s: the handler of %s failed (event %s)",
+            "%s: the handler of %s failed (event %s):\n%s",
             self._consumer,
             event.type,
             event.identity,
-            exc_info=error,
+            encodable("".join(traceback.format_exception(error))),
         )
 
     def _tell_uses(self, event: Incoming, source: str | None, message: Message) -> None:
