@@ -165,6 +165,28 @@ class Wordless(Exception):
         raise KeyError("text")
 
 
+async def test_a_start_does_not_wait_for_a_broker_that_does_not_answer(bus, broker, monkeypatch):
+    monkeypatch.setattr("switchgear.events.bus._ASKED", 0.05)
+    retention, silent, seen = broker.retention, True, []
+
+    async def answer(topics):
+        if silent:
+            await asyncio.Event().wait()
+        return await retention(topics)
+
+    broker.retention = answer
+
+    @bus.on(OrderPlaced, name="x", on_failure="park_key")
+    async def handler(event, tx):
+        seen.append(event)
+
+    async with asyncio.timeout(60):
+        await bus.start()
+    silent = False
+    await publish(bus, placed("a"))
+    await until(lambda: seen)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [

@@ -1,6 +1,7 @@
 """What only Kafka has: its topics, its protocols, its names on the wire."""
 
 import asyncio
+import logging
 import secrets
 import threading
 
@@ -8,7 +9,7 @@ import pytest
 
 from switchgear.errors import BrokerError
 from switchgear.events.brokers.kafka import KafkaBroker
-from switchgear.events.brokers.kafka_client import KafkaSettings
+from switchgear.events.brokers.kafka_client import LOGGER, KafkaSettings
 from switchgear.events.brokers.kafka_group import KafkaSubscription
 from switchgear.events.brokers.port import (
     BrokerUnavailable,
@@ -27,6 +28,36 @@ TOPIC = "test.orders"
 @pytest.fixture
 def url():
     return f"{address('kafka')}?prefix=t{secrets.token_hex(6)}."
+
+
+def test_of_an_outage_the_log_has_one_line_a_minute(monkeypatch):
+    def passes(message):
+        made = logging.LogRecord("switchgear.kafka", logging.ERROR, "", 0, message, None, None)
+        return bool(LOGGER.filter(made))
+
+    refused = "FAIL [a#{}] [thrd:h:1/bootstrap]: h:1/bootstrap: Connection refused (after {}ms in)"
+    assert passes(refused.format("producer-1", 0))
+    assert not passes(refused.format("producer-1", 1))
+    assert not passes(refused.format("producer-2", 0))
+    assert passes("FAIL [a#producer-1] [thrd:h:1/bootstrap]: h:1/bootstrap: Disconnected")
+    monkeypatch.setattr("switchgear.events.brokers.kafka_client._SAID_AGAIN", 0.0)
+    assert passes(refused.format("producer-1", 2))
+
+
+async def test_several_questions_wait_once_for_a_cluster_that_is_away(opening, monkeypatch):
+    monkeypatch.setattr("switchgear.events.brokers.kafka._ANSWER", 0.2)
+    monkeypatch.setattr("switchgear.events.brokers.kafka._AWAY", 600.0)
+    broker, asked = opening("kafka://127.0.0.1:1"), []
+    look = broker._look_at
+    broker._look_at = lambda topic: (asked.append(topic), look(topic))
+    for group in "abc":
+        with pytest.raises(BrokerUnavailable):
+            await broker.subscribe(group, [TOPIC])
+    assert asked == [TOPIC]
+    broker._away_until = 0.0
+    with pytest.raises(BrokerUnavailable):
+        await broker.subscribe("d", [TOPIC])
+    assert asked == [TOPIC] * 2
 
 
 async def test_an_unknown_topic_is_refused_and_says_how_it_is_created(url, opening):

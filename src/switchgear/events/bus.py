@@ -54,6 +54,8 @@ _H = TypeVar("_H", bound=Handler)
 _CLEAN_EVERY: Final = 60.0
 _CLEAN_PAUSE: Final = 0.05
 _CLEANING: Final = "cleaning the inbox"
+_ASKED: Final = 15.0
+"""Seconds for which a start waits for the broker's answers; it works without them as well."""
 
 
 @dataclass(slots=True)
@@ -266,11 +268,12 @@ class Bus:
             await self.database.migrate("inbox", INBOX)
             await self.database.migrate("parked", PARKED)
         # away: nothing is forgotten before it has answered, and what topics take is learnt later
-        with suppress(BrokerUnavailable):
-            if self._groups:
-                self._keep = await self._kept()
-            if isinstance(self.broker, Limiting):
-                await self.broker.learn(self._topics)
+        with suppress(BrokerUnavailable, TimeoutError):
+            async with asyncio.timeout(_ASKED):
+                if self._groups:
+                    self._keep = await self._kept()
+                if isinstance(self.broker, Limiting):
+                    await self.broker.learn(self._topics)
         if self._groups:
             self._begin(self._clean(), f"inbox {self.source}")
         await self.relay.start()

@@ -48,6 +48,8 @@ _ANSWER: Final = 10.0
 _PEEK: Final = 2.0
 _CREATED: Final = 10.0
 _PAUSE: Final = 0.05
+_AWAY: Final = 1.0
+"""Seconds for which a question without an answer stands for the next ones: each takes `_ANSWER`."""
 
 
 class KafkaBroker:
@@ -92,6 +94,7 @@ class KafkaBroker:
         """Topics that were there once. One of them that is deleted is not made again by itself:
         whoever did that may be about to make it in another way."""
         self._ensuring = asyncio.Lock()
+        self._away_until = 0.0
         self._subscriptions: set[KafkaSubscription] = set()
         self._admin: AdminClient | None = None
         self._troubles: deque[KafkaError] = deque(maxlen=100)
@@ -249,7 +252,13 @@ class KafkaBroker:
             return
         async with self._ensuring:
             for topic in sorted(set(topics) - self._known):
-                await asyncio.to_thread(self._look_at, topic)
+                if time.monotonic() < self._away_until:
+                    raise BrokerUnavailable("Kafka did not answer just now")
+                try:
+                    await asyncio.to_thread(self._look_at, topic)
+                except BrokerUnavailable:
+                    self._away_until = time.monotonic() + _AWAY
+                    raise
                 self._known.add(topic)
                 self._seen.add(topic)
 

@@ -7,6 +7,8 @@ the way, so that a consumer that is not ours finds what it expects.
 from __future__ import annotations
 
 import logging
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -32,8 +34,33 @@ __all__ = [
 _REMEMBERED: Final = 1_000
 
 LOGGER: Final = logging.getLogger("switchgear.kafka")
-# librdkafka warns at the start of every producer that we ask it for this
-LOGGER.addFilter(lambda log: "enable.gapless.guarantee is experi" not in log.getMessage())
+_SAID_AGAIN: Final = 60.0
+_VARYING: Final = re.compile(r"\(after [^)]*\)|\[[^\]]*\]")
+
+
+class _Sparing(logging.Filter):
+    """Lets a line of librdkafka pass once a minute: of an outage it writes several each second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the line is to be written."""
+        # times and counts differ from one to the next
+        said = _VARYING.sub("", record.getMessage())
+        if "enable.gapless.guarantee is experi" in said:
+            return False  # a warning at the start of every producer that we ask it for this
+        now = time.monotonic()
+        if now - self._said.get(said, -_SAID_AGAIN) < _SAID_AGAIN:
+            return False
+        if len(self._said) >= _REMEMBERED:
+            self._said.clear()
+        self._said[said] = now
+        return True
+
+
+LOGGER.addFilter(_Sparing())
 
 
 @dataclass(frozen=True, slots=True)
