@@ -56,6 +56,7 @@ from switchgear.events.runner import (
     Runner,
 )
 from switchgear.events.troubles import PAUSE, Troubles
+from switchgear.events.waiting import wait_until
 from switchgear.model.outcome import Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
 
@@ -265,7 +266,7 @@ class Consumer:
                     self._progress.clear()
                     polled = await subscription.poll(0, 0.0)
                     await self._take(polled)
-                    await _wait(self._progress, _COMMIT_EVERY)
+                    await wait_until(self._progress, _COMMIT_EVERY)
                 else:
                     polled = await subscription.poll(min(room, _POLL), _WAIT)
                     await self._take(polled)
@@ -646,9 +647,3 @@ class Consumer:
             return False
         self._acts, self._full_at = acts, now + _STORE_IN_FULL
         return True
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

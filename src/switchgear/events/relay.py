@@ -29,7 +29,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -42,6 +41,7 @@ from switchgear.events.pending import Backlog, Pending
 from switchgear.events.refused import Refused
 from switchgear.events.shares import HEEDS, Shares
 from switchgear.events.structured import unpacked
+from switchgear.events.waiting import wait_until
 from switchgear.events.watch import Watch
 from switchgear.model.outcome import Unavailable, Unknown
 from switchgear.model.signal import Signal, SignalKind, emit, listening
@@ -287,16 +287,10 @@ class Relay:
 
     async def _pause(self) -> None:
         most = min(_PAUSE * 2.0 ** min(self._failures - 1, 10), _PAUSE_MOST)
-        await _wait(self._stopping, most * (1.0 - self._draw() / 2))
+        await wait_until(self._stopping, most * (1.0 - self._draw() / 2))
 
     async def _sleep(self, idle: float) -> None:
-        await _wait(self._woken, _WATCHED if self._watch is not None else idle)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
+        await wait_until(self._woken, _WATCHED if self._watch is not None else idle)
 
 
 def _serial(row: Row) -> int:

@@ -47,6 +47,7 @@ from switchgear.events.brokers.rabbitmq_group import (
 )
 from switchgear.events.brokers.rabbitmq_owned import PREFETCH
 from switchgear.events.brokers.rabbitmq_publisher import Link, RabbitPublisher
+from switchgear.events.waiting import wait_until
 from switchgear.model.outcome import Reason, Unknown
 
 if TYPE_CHECKING:
@@ -391,7 +392,7 @@ class RabbitBroker:
                 routing_key=EVERYBODY,
                 properties=Basic.Properties(reply_to=me, correlation_id=number),
             )
-            await _wait(complete, _ASK)
+            await wait_until(complete, _ASK)
         return told
 
     async def _peek(self, group: str, partition: Partition) -> float | None:
@@ -420,11 +421,3 @@ class RabbitBroker:
             if isinstance(error.__cause__, import_aiormq().exceptions.ChannelLockedResource):
                 return None
             raise
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
